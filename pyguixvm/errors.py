@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What can go wrong, and with which exit status it ends.
+
+Library code raises one of these; only the command line turns them into text
+and an exit status.  Anything else that escapes is a defect of ours.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class PyguixvmError(Exception):
+    """The request failed and the old state stands.
+
+    MESSAGE says what was given and what is wrong with it, HINT what to do
+    about it, and LOCATION (``file:line:column``) where in the user's Scheme
+    it stands, when it stands somewhere.
+    """
+
+    status: ClassVar[int] = 1
+
+    def __init__(
+        self, message: str, *, hint: str | None = None, location: str | None = None
+    ) -> None:
+        """Keep the three parts apart: they are rendered late, as text or JSON."""
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.location = location
+
+
+class RequestRefusedError(PyguixvmError):
+    """The request makes sense but is refused in this state; nothing was changed."""
+
+
+class UsageError(PyguixvmError):
+    """The command was called in a way that has no meaning."""
+
+    status = 2
+
+
+class EvaluationError(PyguixvmError):
+    """The configuration cannot be evaluated, or declares what is not allowed."""
+
+    status = 3
+
+
+class BuildError(PyguixvmError):
+    """Guix could not build what was declared.
+
+    LOG is the file name of the build's log, and TAIL its last lines, where
+    they are known.
+    """
+
+    status = 4
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        log: str | None = None,
+        tail: tuple[str, ...] = (),
+        hint: str | None = None,
+    ) -> None:
+        """Keep the log's place and end beside the message."""
+        super().__init__(message, hint=hint)
+        self.log = log
+        self.tail = tail
+
+
+class HypervisorError(PyguixvmError):
+    """Libvirt refused, cannot be reached, or a transfer failed."""
+
+    status = 5
+
+
+class NotReadyError(PyguixvmError):
+    """The machine was deployed but did not become ready in time.
+
+    Status 7: nothing was rolled back, since there was nothing to roll back
+    to.  CONSOLE holds the last lines that the guest wrote to its console.
+    """
+
+    status = 7
+
+    def __init__(
+        self, message: str, *, console: tuple[str, ...] = (), hint: str | None = None
+    ) -> None:
+        """Keep the console's end beside the message."""
+        super().__init__(message, hint=hint)
+        self.console = console

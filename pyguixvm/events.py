@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What happens while a request is carried out, as data.
+
+The work emits events; the command line shows them on a terminal, as plain
+lines, or as JSON.  Nothing else prints.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Literal, TypeAlias
+
+import msgspec
+
+Phase: TypeAlias = Literal[
+    "evaluate", "observe", "build", "grow", "transfer", "define", "start", "ready", "stop", "remove"
+]
+
+
+class PhaseStarted(msgspec.Struct, frozen=True, tag="phase-started", rename="kebab"):
+    """A phase begins; MACHINE is None for what concerns all of them."""
+
+    phase: Phase
+    machine: str | None = None
+    detail: str = ""
+
+
+class PhaseProgress(msgspec.Struct, frozen=True, tag="phase-progress", rename="kebab"):
+    """DONE of TOTAL bytes (or steps) of a phase; TOTAL is None while unknown."""
+
+    phase: Phase
+    done: int
+    total: int | None = None
+    machine: str | None = None
+
+
+class PhaseFinished(msgspec.Struct, frozen=True, tag="phase-finished", rename="kebab"):
+    """A phase ended well after SECONDS; DETAIL is what it led to."""
+
+    phase: Phase
+    seconds: float
+    machine: str | None = None
+    detail: str = ""
+
+
+class BuildOutput(msgspec.Struct, frozen=True, tag="build-output", rename="kebab"):
+    """One line that guix or a builder wrote."""
+
+    line: str
+
+
+class Notice(msgspec.Struct, frozen=True, tag="notice", rename="kebab"):
+    """Something the user should know; WARNING when they may want to act on it."""
+
+    message: str
+    machine: str | None = None
+    warning: bool = False
+
+
+Event: TypeAlias = PhaseStarted | PhaseProgress | PhaseFinished | BuildOutput | Notice
+Emit: TypeAlias = Callable[[Event], None]
+
+
+def ignore(event: Event) -> None:  # noqa: ARG001 -- the shape of an Emit
+    """Drop the event: for callers that want no progress."""
+
+
+class PhaseResult:
+    """Lets the body of a phase say what it led to."""
+
+    detail: str = ""
+
+
+@contextmanager
+def phase(
+    emit: Emit,
+    name: Phase,
+    machine: str | None = None,
+    detail: str = "",
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[PhaseResult]:
+    """Emit the start of phase NAME, and its end unless the body raises."""
+    begun = clock()
+    result = PhaseResult()
+    emit(PhaseStarted(phase=name, machine=machine, detail=detail))
+    yield result
+    emit(
+        PhaseFinished(phase=name, machine=machine, seconds=clock() - begun, detail=result.detail)
+    )

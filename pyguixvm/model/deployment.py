@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a configuration declares, as the evaluator reports it.
+
+These structures are the Python side of the JSON that
+``guix/pyguixvm/json.scm`` writes.  Keys are in the words of the Scheme
+records; sizes are bytes.  Unknown keys are refused, and SCHEMA tells apart
+versions that do not understand each other.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import msgspec
+
+SCHEMA = 1
+
+
+class _Declared(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
+    """Common options: immutable, strict, keys spelled as in Scheme."""
+
+
+class Location(_Declared):
+    """A place in the user's Scheme; LINE counts from 1, COLUMN from 0 as Guix does."""
+
+    file: str
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        """``file:line:column``, as editors and compilers spell it."""
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+class SystemImage(_Declared, tag_field="kind", tag="system"):
+    """A Guix System image made from an ``operating-system``.
+
+    DERIVATION is the image's ``.drv`` and OUTPUT what it builds; SYSTEM is
+    the ungrafted derivation of the operating system itself.  They are None
+    where the evaluation was not asked for them.
+    """
+
+    host_name: str
+    label: str
+    kernel: str
+    image_type: Literal["mbr-hybrid-raw", "efi-raw"]
+    root_file_system: Literal["ext4", "btrfs"] = "ext4"
+    derivation: str | None = None
+    output: str | None = None
+    system: str | None = None
+
+
+class LocalImage(_Declared, tag_field="kind", tag="local-image"):
+    """A disk image that exists already, at the absolute file name PATH.
+
+    SIZE (bytes) and MODIFIED (seconds since the epoch) are the file's when it was
+    evaluated, so that a changed file is a changed declaration.
+    """
+
+    path: str
+    format: Literal["qcow2", "raw"]
+    size: int
+    modified: int
+
+
+Image: TypeAlias = SystemImage | LocalImage
+
+
+class Networking(_Declared):
+    """One virtio interface, connected to the libvirt network NETWORK."""
+
+    network: str
+    mac_address: str
+
+
+class AddressReady(_Declared, tag_field="kind", tag="address"):
+    """Ready when an address for a declared MAC address is seen."""
+
+
+class TcpPortReady(_Declared, tag_field="kind", tag="tcp-port"):
+    """Ready when the guest accepts TCP connections to PORT."""
+
+    port: int
+
+
+class ConsoleReady(_Declared, tag_field="kind", tag="console"):
+    """Ready when a line on the serial console matches the regular expression PATTERN."""
+
+    pattern: str
+
+
+class GuestAgentReady(_Declared, tag_field="kind", tag="guest-agent"):
+    """Ready when the QEMU guest agent answers."""
+
+
+ReadyForm: TypeAlias = AddressReady | TcpPortReady | ConsoleReady | GuestAgentReady
+
+
+class LibvirtDomain(_Declared):
+    """The libvirt resources around an operating system."""
+
+    cpu: int
+    maximum_cpu: int
+    memory: int
+    maximum_memory: int
+    storage: int
+    networking: tuple[Networking, ...]
+    kernel_arguments: tuple[str, ...]
+    autostart: bool
+    pool: str
+    firmware: Literal["bios", "uefi"]
+    virtualization: Literal["auto", "kvm", "qemu"]
+    title: str | None = None
+    description: str | None = None
+
+
+class VirtualMachine(_Declared):
+    """One declared machine; HYPERVISOR is a libvirt URI, or None for the default one."""
+
+    name: str
+    location: Location
+    image: Image
+    domain: LibvirtDomain
+    ready: tuple[ReadyForm, ...]
+    ready_timeout: int
+    hypervisor: str | None = None
+
+
+class Deployment(_Declared):
+    """Everything that the configuration file CONFIG declares."""
+
+    schema: int
+    config: str
+    machines: tuple[VirtualMachine, ...]
