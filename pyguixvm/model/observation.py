@@ -13,7 +13,11 @@ State: TypeAlias = Literal["running", "paused", "shut off", "crashed", "suspende
 
 
 class ObservedDomain(msgspec.Struct, frozen=True, rename="kebab"):
-    """A domain; METADATA is None for one that is not ours."""
+    """A domain; METADATA is None for one that is not ours.
+
+    UNREADABLE says why our metadata cannot be read (a newer pyguixvm wrote
+    it, or it is damaged): such a domain is ours and METADATA is None.
+    """
 
     name: str
     uuid: str
@@ -23,11 +27,16 @@ class ObservedDomain(msgspec.Struct, frozen=True, rename="kebab"):
     memory: int
     cpu: int
     metadata: Metadata | None = None
+    unreadable: str | None = None
 
 
 class Observation(msgspec.Struct, frozen=True, rename="kebab"):
-    """The domains of the hypervisor at URI, by name; LOCAL if it is this machine."""
+    """The domains of the hypervisor at URI, by name; LOCAL if it is this machine.
+
+    VOLUMES are the names, in all active pools, of the volumes that carry our prefix.
+    """
 
     uri: str
     local: bool
     domains: dict[str, ObservedDomain]
+    volumes: tuple[str, ...] = ()

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A virtual machine's domain XML (https://libvirt.org/formatdomain.html)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import msgspec
+from lxml import etree
+
+from pyguixvm.errors import EvaluationError
+from pyguixvm.model.deployment import Networking, VirtualMachine
+from pyguixvm.model.generation import Metadata
+from pyguixvm.xml.metadata import metadata_element
+from pyguixvm.xml.text import element, render, unrepresentable
+
+# Each hot-plugged virtio device takes a root port of its own; q35 gets none by itself.
+SPARE_ROOT_PORTS = 8
+# What occupies a root port beside the interfaces: root disk, serial bus, balloon, RNG.
+_FIXED_PCI_DEVICES = 4
+
+
+class BackingFile(msgspec.Struct, frozen=True):
+    """A file under the root volume that is only read; STORE_ITEM if it lies in /gnu/store."""
+
+    path: str
+    format: Literal["raw", "qcow2"]
+    store_item: bool
+
+
+class DomainDefinition(msgspec.Struct, frozen=True):
+    """Everything a domain's XML is made from.
+
+    ROOT is the root volume's absolute file name, BACKING what it stands on,
+    nearest first.  SECURITY_MODELS are those that the host's capabilities
+    list: libvirt refuses a label for any other.
+    """
+
+    machine: VirtualMachine
+    root: str
+    backing: tuple[BackingFile, ...]
+    domain_type: Literal["kvm", "qemu"]
+    metadata: Metadata | None = None
+    uuid: str | None = None
+    root_format: Literal["qcow2", "raw"] = "qcow2"
+    architecture: str = "x86_64"
+    emulator_machine: str = "q35"
+    security_models: tuple[str, ...] = ("dac",)
+
+
+def domain_xml(definition: DomainDefinition) -> str:
+    """Return the XML that defines DEFINITION's machine.
+
+    Raises `EvaluationError` when title or description hold what libvirt
+    cannot store.
+    """
+    machine = definition.machine
+    domain = machine.domain
+    root = element("domain", {"type": definition.domain_type}, element("name", machine.name))
+    if definition.uuid is not None:
+        root.append(element("uuid", definition.uuid))
+    root.extend(_words(machine))
+    if definition.metadata is not None:
+        root.append(element("metadata", metadata_element(definition.metadata)))
+    root.extend(
+        [
+            element("memory", {"unit": "KiB"}, _kib(domain.maximum_memory)),
+            element("currentMemory", {"unit": "KiB"}, _kib(domain.memory)),
+            _vcpu(domain.cpu, domain.maximum_cpu),
+            _os(definition),
+            element("features", element("acpi"), element("apic")),
+            _cpu(definition.domain_type),
+            _clock(),
+            element("on_poweroff", "destroy"),
+            element("on_reboot", "restart"),
+            # A crash stays visible as such instead of a silent loop of restarts.
+            element("on_crash", "destroy"),
+            _devices(definition),
+        ]
+    )
+    return render(root)
+
+
+def _words(machine: VirtualMachine) -> Iterator[etree._Element]:
+    """Yield title and description, where declared."""
+    for field, text in (
+        ("title", machine.domain.title),
+        ("description", machine.domain.description),
+    ):
+        if text is None:
+            continue
+        bad = unrepresentable(text)
+        if bad is None and field == "title" and "\n" in text:
+            bad = "\n"  # libvirt: "Domain title can't contain newlines"
+        if bad is not None:
+            raise EvaluationError(
+                f"machine '{machine.name}': {field} {text!r} contains {bad!r}, "
+                "which libvirt cannot store",
+                hint="remove that character",
+                location=str(machine.location),
+            )
+        yield element(field, text)
+
+
+def _kib(size: int) -> str:
+    """SIZE bytes in KiB, libvirt's own unit, rounded up."""
+    return str(-(-size // 1024))
+
+
+def _vcpu(current: int, maximum: int) -> etree._Element:
+    """CPUs at boot, and the limit up to which more can be plugged in."""
+    limited = {"current": str(current)} if current < maximum else {}
+    return element("vcpu", {"placement": "static"} | limited, str(maximum))
+
+
+def _os(definition: DomainDefinition) -> etree._Element:
+    """Firmware and boot order."""
+    kind = element(
+        "type", {"arch": definition.architecture, "machine": definition.emulator_machine}, "hvm"
+    )
+    boot = element("boot", {"dev": "hd"})
+    if definition.machine.domain.firmware == "bios":
+        return element("os", kind, boot)
+    # Left to itself, libvirt picks the Secure Boot build of OVMF, which does
+    # not start the unsigned GRUB of a Guix System.
+    no_secure_boot = element(
+        "firmware", element("feature", {"enabled": "no", "name": "secure-boot"})
+    )
+    return element("os", {"firmware": "efi"}, kind, no_secure_boot, boot)
+
+
+def _cpu(domain_type: Literal["kvm", "qemu"]) -> etree._Element:
+    """Everything the host's CPU, or the emulator, can do."""
+    if domain_type == "kvm":
+        return element("cpu", {"mode": "host-passthrough", "check": "none", "migratable": "on"})
+    return element("cpu", {"mode": "maximum", "check": "none"})
+
+
+def _clock() -> etree._Element:
+    """UTC as Guix expects it; ticks that a busy host dropped are made up for."""
+    return element(
+        "clock",
+        {"offset": "utc"},
+        element("timer", {"name": "rtc", "tickpolicy": "catchup"}),
+        element("timer", {"name": "pit", "tickpolicy": "delay"}),
+        element("timer", {"name": "hpet", "present": "no"}),
+    )
+
+
+def _devices(definition: DomainDefinition) -> etree._Element:
+    """Virtio devices, a serial console, an agent channel; no graphics."""
+    networking = definition.machine.domain.networking
+    ports = len(networking) + _FIXED_PCI_DEVICES + SPARE_ROOT_PORTS
+    return element(
+        "devices",
+        _root_disk(definition),
+        element("controller", {"type": "usb", "model": "none"}),
+        element("controller", {"type": "pci", "index": "0", "model": "pcie-root"}),
+        *(element("controller", {"type": "pci", "model": "pcie-root-port"}) for _ in range(ports)),
+        *(_interface(interface) for interface in networking),
+        element("serial", {"type": "pty"}, element("target", {"type": "isa-serial", "port": "0"})),
+        element("console", {"type": "pty"}, element("target", {"type": "serial", "port": "0"})),
+        element(
+            "channel",
+            {"type": "unix"},
+            element("target", {"type": "virtio", "name": "org.qemu.guest_agent.0"}),
+        ),
+        element("memballoon", {"model": "virtio"}, element("stats", {"period": "5"})),
+        element(
+            "rng", {"model": "virtio"}, element("backend", {"model": "random"}, "/dev/urandom")
+        ),
+    )
+
+
+def _interface(networking: Networking) -> etree._Element:
+    return element(
+        "interface",
+        {"type": "network"},
+        element("mac", {"address": networking.mac_address}),
+        element("source", {"network": networking.network}),
+        element("model", {"type": "virtio"}),
+    )
+
+
+def _root_disk(definition: DomainDefinition) -> etree._Element:
+    """The root volume and the whole chain under it, so that libvirt guesses nothing."""
+    return element(
+        "disk",
+        {"type": "file", "device": "disk"},
+        element("driver", {"name": "qemu", "type": definition.root_format, "discard": "unmap"}),
+        element("source", {"file": definition.root}),
+        _backing_store(definition.backing, definition.security_models),
+        element("target", {"dev": "vda", "bus": "virtio"}),
+    )
+
+
+def _backing_store(
+    chain: tuple[BackingFile, ...], security_models: tuple[str, ...]
+) -> etree._Element:
+    """CHAIN as nested elements; the empty one at the end stops libvirt's probing."""
+    if not chain:
+        return element("backingStore")
+    nearest, *rest = chain
+    labels = [
+        element("seclabel", {"model": model, "relabel": "no"})
+        for model in security_models
+        if _must_keep_label(nearest, model)
+    ]
+    return element(
+        "backingStore",
+        {"type": "file"},
+        element("format", {"type": nearest.format}),
+        element("source", {"file": nearest.path}, *labels),
+        _backing_store(tuple(rest), security_models),
+    )
+
+
+def _must_keep_label(backing: BackingFile, model: str) -> bool:
+    """Whether libvirt may not set BACKING's label of security MODEL.
+
+    Libvirt gives backing files to QEMU's user and never gives them back: a
+    store item must not change at all, and a base volume that many machines
+    share is safer as root's.  SELinux however needs its label on a base
+    volume; AppArmor's is a profile, not a property of the file.
+    """
+    return model == "dac" or (model == "selinux" and backing.store_item)

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is read out of XML that libvirt gives."""
+
+from __future__ import annotations
+
+import msgspec
+from lxml import etree
+
+from pyguixvm.xml.text import parse
+
+_UNITS = {"b": 1, "bytes": 1, "KiB": 1024, "k": 1024, "MiB": 1024**2, "GiB": 1024**3}
+
+
+class InspectedDomain(msgspec.Struct, frozen=True):
+    """Parts of a domain's XML; MEMORY in bytes and CPU are what it boots with.
+
+    ROOT is the element itself, for `read_metadata`.
+    """
+
+    name: str
+    uuid: str
+    memory: int
+    cpu: int
+    disks: tuple[str, ...]
+    root: etree._Element
+
+
+def inspect_domain(xml: str) -> InspectedDomain:
+    """Read the domain XML that libvirt gave."""
+    root = parse(xml)
+    memory = root.find("currentMemory")
+    if memory is None:
+        memory = root.find("memory")
+    vcpu = root.find("vcpu")
+    sources = root.findall("devices/disk/source")
+    return InspectedDomain(
+        name=root.findtext("name", default=""),
+        uuid=root.findtext("uuid", default=""),
+        memory=0 if memory is None else _bytes(memory),
+        cpu=1 if vcpu is None else int(vcpu.get("current") or vcpu.text or 1),
+        disks=tuple(source.get("file", "") for source in sources if source.get("file")),
+        root=root,
+    )
+
+
+def _bytes(element: etree._Element) -> int:
+    return int(element.text or 0) * _UNITS[element.get("unit", "KiB")]
+
+
+def has_agent(xml: str) -> bool:
+    """Whether the running domain of XML has a guest agent connected to its channel."""
+    targets = parse(xml).findall("devices/channel/target")
+    return any(
+        target.get("name") == "org.qemu.guest_agent.0" and target.get("state") == "connected"
+        for target in targets
+    )
+
+
+def gives_leases(network_xml: str) -> bool:
+    """Whether libvirt itself runs a DHCP server on the network of NETWORK_XML."""
+    return parse(network_xml).find("ip/dhcp") is not None

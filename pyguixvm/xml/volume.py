@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Volume XML (https://libvirt.org/formatstorage.html)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from pyguixvm.xml.text import element, render
+
+
+class VolumeDefinition(msgspec.Struct, frozen=True):
+    """A volume to create: CAPACITY in bytes, nothing allocated, MODE as for chmod."""
+
+    name: str
+    capacity: int
+    format: Literal["raw", "qcow2"] = "raw"
+    mode: int = 0o600
+
+
+def volume_xml(definition: VolumeDefinition) -> str:
+    """Return the XML that creates DEFINITION, thin."""
+    return render(
+        element(
+            "volume",
+            {"type": "file"},
+            element("name", definition.name),
+            element("capacity", {"unit": "bytes"}, str(definition.capacity)),
+            element("allocation", {"unit": "bytes"}, "0"),
+            element(
+                "target",
+                element("format", {"type": definition.format}),
+                element("permissions", element("mode", f"{definition.mode:04o}")),
+            ),
+        )
+    )

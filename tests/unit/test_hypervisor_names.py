@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Names of volumes."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyguixvm.hypervisor import names
+
+HASH = "0v2bxc6kxrrjdm9wyfqyxk9qh6dcl5wm"
+
+
+@given(machine=st.from_regex(r"[a-z0-9.-]+", fullmatch=True), number=st.integers(1, 10**6))
+def test_a_generations_volume_tells_machine_and_number(machine, number):
+    assert names.generation_of(names.generation_volume(machine, number)) == (machine, number)
+
+
+@pytest.mark.parametrize(
+    "volume",
+    [
+        "web.g1.qcow2",
+        "pyguixvm-web.qcow2",
+        "pyguixvm-web.g0.qcow2",
+        "pyguixvm-web.g1.qcow2.partial",
+        f"pyguixvm-{HASH}.img",
+    ],
+)
+def test_other_volumes_are_no_generations(volume):
+    assert names.generation_of(volume) is None
+
+
+def test_a_store_item_is_named_by_its_hash_alone():
+    assert names.base_volume(f"/gnu/store/{HASH}-image.img") == f"pyguixvm-{HASH}.img"
+    assert names.base_volume(f"/gnu/store/{HASH}-image.img", size=1, modified=2) == (
+        f"pyguixvm-{HASH}.img"
+    )
+
+
+IDENTITIES = [
+    ("/srv/a.qcow2", 1, 1),
+    ("/srv/a.qcow2", 1, 2),
+    ("/srv/a.qcow2", 2, 1),
+    ("/srv/b.qcow2", 1, 1),
+    (f"/gnu/store/{HASH}-images/disk.img", 1, 1),
+    (f"/gnu/store/{HASH}-images/other.img", 1, 1),
+]
+
+
+def test_any_other_file_is_named_by_path_size_and_time():
+    volumes = {names.base_volume(p, size=s, modified=m) for p, s, m in IDENTITIES}
+    assert len(volumes) == len(IDENTITIES)
+    assert all(names.is_ours(volume) and volume.endswith(".img") for volume in volumes)
+
+
+def test_a_marker_is_ours_and_no_generation():
+    marker = names.marker(names.generation_volume("web", 1))
+    assert marker == "pyguixvm-web.g1.qcow2.partial"
+    assert names.is_ours(marker)
+    assert names.is_marker(marker)

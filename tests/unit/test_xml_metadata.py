@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Our element in a domain's metadata."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyguixvm.model.deployment import (
+    LibvirtDomain,
+    LocalImage,
+    Location,
+    VirtualMachine,
+)
+from pyguixvm.model.generation import Generation, Metadata
+from pyguixvm.xml.metadata import (
+    NAMESPACE,
+    UnreadableMetadataError,
+    metadata_xml,
+    read_metadata,
+    with_metadata,
+)
+from pyguixvm.xml.text import parse
+
+BARE = "<domain type='qemu'><name>web</name></domain>"
+FOREIGN = "<app:note xmlns:app='urn:other'>keep <b>me</b></app:note>"
+
+
+def metadata(label="first", number=1):
+    machine = VirtualMachine(
+        name="web",
+        location=Location(file="c.scm", line=1, column=0),
+        image=LocalImage(path="/x.qcow2", format="qcow2", size=1, modified=2),
+        domain=LibvirtDomain(
+            cpu=1,
+            maximum_cpu=1,
+            memory=1,
+            maximum_memory=1,
+            storage=1,
+            networking=(),
+            kernel_arguments=(label,),
+            autostart=False,
+            pool="default",
+            firmware="bios",
+            virtualization="auto",
+        ),
+        ready=(),
+        ready_timeout=1,
+    )
+    generation = Generation(
+        number=number,
+        date="2026-01-31T12:00:00Z",
+        label=label,
+        pool="default",
+        volume="v",
+        image="/x.qcow2",
+        declaration=machine,
+    )
+    return Metadata(current=number, generations=(generation,))
+
+
+def domain_with(element):
+    return f"<domain><name>web</name><metadata>{element}</metadata></domain>"
+
+
+def ours(schema, text):
+    return f"<p:machine xmlns:p='{NAMESPACE}' schema='{schema}'>{text}</p:machine>"
+
+
+# Everything that a string of the evaluator's JSON can hold.
+@given(label=st.text(alphabet=st.characters(codec="utf-8")))
+def test_reads_back_what_it_wrote_whatever_the_words(label):
+    assert read_metadata(parse(with_metadata(BARE, metadata(label)))) == metadata(label)
+
+
+def test_writes_one_element_and_replaces_it():
+    twice = with_metadata(with_metadata(BARE, metadata("first")), metadata("second"))
+    assert len(parse(twice).findall("metadata/*")) == 1
+    assert read_metadata(parse(twice)) == metadata("second")
+
+
+def test_leaves_the_elements_of_other_tools_alone():
+    domain = parse(with_metadata(domain_with(FOREIGN), metadata()))
+    assert domain.find("metadata/{urn:other}note/b").text == "me"
+    assert read_metadata(domain) == metadata()
+
+
+def test_what_libvirt_is_given_carries_no_namespace_of_its_own():
+    element = parse(metadata_xml(metadata()))
+    assert (element.tag, element.nsmap) == ("machine", {})
+
+
+@pytest.mark.parametrize("xml", [BARE, domain_with(""), domain_with(FOREIGN)])
+def test_a_domain_without_our_element_is_not_ours(xml):
+    assert read_metadata(parse(xml)) is None
+
+
+@pytest.mark.parametrize("schema", ["2", "17"])
+def test_metadata_of_a_newer_version_is_refused_by_saying_so(schema):
+    with pytest.raises(UnreadableMetadataError, match="deployed by a newer pyguixvm") as refusal:
+        read_metadata(parse(domain_with(ours(schema, "whatever that may be"))))
+    assert "'web'" in refusal.value.message
+    assert f"schema {schema}" in refusal.value.message
+
+
+@pytest.mark.parametrize(
+    "element",
+    [
+        ours("1", ""),
+        ours("1", "{}"),
+        ours("1", "<child/>"),
+        ours("", msgspec.json.encode(metadata()).decode()),
+        ours("0", msgspec.json.encode(metadata()).decode()),
+        ours("one", msgspec.json.encode(metadata()).decode()),
+    ],
+)
+def test_damaged_metadata_is_an_error_that_leaves_the_domain_alone(element):
+    with pytest.raises(UnreadableMetadataError, match="damaged metadata"):
+        read_metadata(parse(domain_with(element)))
