@@ -1,0 +1,325 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Running other programs; nothing else here starts one.
+
+Commands are lists of arguments, never shell text, and are checked unless the
+caller says otherwise.  Each runs in a process group of its own, so that
+ending it ends what it started too.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, NoReturn
+
+import msgspec
+
+from pyguixvm.errors import PyguixvmError
+
+if TYPE_CHECKING:
+    import subprocess
+
+# What users other than root do not have in PATH on most distributions, and
+# where sfdisk, e2fsck and resize2fs are.
+_SYSTEM_DIRECTORIES = ("/run/current-system/profile/sbin", "/usr/local/sbin", "/usr/sbin", "/sbin")
+
+# Seconds that a program has between SIGTERM and SIGKILL.
+_GRACE = 10.0
+_POLL = 0.005
+_CHUNK = 65536
+_NOT_EXECUTABLE, _NOT_FOUND = 126, 127
+_SHOWN_LINES = 20
+
+
+class Completed(msgspec.Struct, frozen=True):
+    """A command that ended; STATUS is negative when a signal ended it."""
+
+    argv: tuple[str, ...]
+    status: int
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def text(self) -> str:
+        """Standard output as text, without the newline at its end."""
+        return self.stdout.decode(errors="replace").rstrip("\n")
+
+
+class MissingProgramError(PyguixvmError):
+    """A program that is needed is not installed."""
+
+
+class CommandFailedError(PyguixvmError):
+    """A command ended with another status than 0; ARGV, STATUS and STDERR say more."""
+
+    def __init__(self, completed: Completed, *, hint: str | None = None) -> None:
+        """Describe COMPLETED such that the command can be pasted into a shell."""
+        self.argv = completed.argv
+        self.exit_status = completed.status
+        self.stderr = completed.stderr.decode(errors="replace")
+        message = f"this command {describe_status(completed.status)}:\n  {shlex.join(self.argv)}"
+        lines = self.stderr.rstrip().splitlines()[-_SHOWN_LINES:]
+        super().__init__("\n  ".join([message, *lines]), hint=hint)
+
+
+class CommandTimeoutError(PyguixvmError):
+    """A command did not end in time and was ended."""
+
+    def __init__(self, argv: Sequence[str], seconds: float) -> None:
+        """Describe ARGV, which ran for SECONDS."""
+        super().__init__(f"this command did not end in {seconds:g} s:\n  {shlex.join(argv)}")
+
+
+def describe_status(status: int) -> str:
+    """Say in words how a process ended, from STATUS as in `Completed`.
+
+    >>> describe_status(-9)
+    'was ended by SIGKILL'
+    """
+    if status < 0:
+        try:
+            return f"was ended by {signal.Signals(-status).name}"
+        except ValueError:
+            return f"was ended by signal {-status}"
+    if status == _NOT_FOUND:
+        return "failed with status 127 (it, or a program that it needs, was not found)"
+    if status == _NOT_EXECUTABLE:
+        return "failed with status 126 (it, or a program that it needs, cannot be executed)"
+    return f"failed with status {status}"
+
+
+def which(program: str, package_hint: str | None = None) -> Path:
+    """Return the file name of PROGRAM.
+
+    PACKAGE_HINT says what to install.  Raises MissingProgramError.
+    """
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), *_SYSTEM_DIRECTORIES])
+    found = shutil.which(program, path=path)
+    if found is None:
+        raise MissingProgramError(f"the program '{program}' was not found", hint=package_hint)
+    return Path(found)
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    stdin: bytes | None = None,
+    directory: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    timeout: float | None = None,
+    on_error_line: Callable[[str], None] | None = None,
+    check: bool = True,
+) -> Completed:
+    """Run ARGV to its end and return what it wrote.
+
+    ENVIRONMENT replaces this process's own.  TIMEOUT is in seconds.
+    ON_ERROR_LINE gets each line of standard error, without its newline, as it
+    is written.  Raises CommandFailedError (if CHECK), CommandTimeoutError and
+    MissingProgramError.  When interrupted, the command's whole process group
+    is ended before the exception goes on.
+    """
+    # Importing sh takes a tenth of a second: only those who run a command pay.
+    import sh  # noqa: PLC0415
+
+    program = which(argv[0])
+    stderr: list[bytes] = []
+    escaped: list[BaseException] = []
+
+    def take_line(line: str | bytes) -> bool | None:
+        data = line if isinstance(line, bytes) else line.encode(errors="surrogateescape")
+        stderr.append(data)
+        try:
+            if on_error_line is not None:
+                on_error_line(data.decode(errors="replace").rstrip("\n"))
+        except BaseException as error:  # noqa: BLE001 -- raised again by the caller's thread
+            escaped.append(error)
+            return True
+        return None
+
+    command = sh.Command(str(program))(
+        *argv[1:],
+        _in=b"" if stdin is None else stdin,
+        _cwd=None if directory is None else str(directory),
+        _env=None if environment is None else dict(environment),
+        _err=take_line,
+        _out_bufsize=_CHUNK,
+        _decode_errors="surrogateescape",
+        _encoding="utf-8",
+        _tty_out=False,
+        _new_group=True,
+        _bg=True,
+        _bg_exc=False,
+        _return_cmd=True,
+    )
+    status = _wait(command, argv, timeout)
+    if escaped:
+        raise escaped[0]
+    completed = Completed(tuple(argv), status, command.process.stdout, b"".join(stderr))
+    if check and status != 0:
+        raise CommandFailedError(completed)
+    return completed
+
+
+def _wait(command: Any, argv: Sequence[str], timeout: float | None) -> int:
+    """Wait for sh's COMMAND, end its group if that is cut short, return its status."""
+    import sh  # noqa: PLC0415
+
+    try:
+        command.wait(timeout=timeout)
+    except sh.ErrorReturnCode:
+        pass
+    except sh.TimeoutException:
+        _end_group(command)
+        raise CommandTimeoutError(argv, timeout or 0) from None
+    except BaseException:
+        _end_group(command)
+        raise
+    return int(command.process.exit_code)
+
+
+def _end_group(command: Any) -> None:
+    """End the process group of sh's COMMAND: politely first, then for certain."""
+    import sh  # noqa: PLC0415
+
+    for number, grace in ((signal.SIGTERM, _GRACE), (signal.SIGKILL, _GRACE)):
+        with suppress(ProcessLookupError):
+            os.killpg(command.pid, number)
+        with suppress(sh.ErrorReturnCode, sh.TimeoutException):
+            command.wait(timeout=grace)
+        if not command.process.is_alive()[0]:
+            return
+
+
+@contextmanager
+def serving(
+    argv: Sequence[str], *, ready: Callable[[], bool], deadline: float = 10.0
+) -> Iterator[int]:
+    """Run the daemon ARGV for the duration of the body, which gets its process id.
+
+    The body starts when READY returns true, at most DEADLINE seconds later;
+    afterwards the daemon is ended and is gone when this returns.  Raises
+    CommandFailedError if it ends by itself too early, CommandTimeoutError if
+    it does not get ready.
+    """
+    import subprocess  # noqa: PLC0415 -- sh cannot wait for a server's start
+    import tempfile  # noqa: PLC0415
+
+    with tempfile.TemporaryFile() as stderr:
+        daemon = subprocess.Popen(
+            [*_tied_to_us(), str(which(argv[0])), *argv[1:]],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            start_new_session=True,
+        )
+        try:
+            _await(daemon, argv, stderr, ready, deadline)
+            yield daemon.pid
+        finally:
+            _end(daemon)
+
+
+def _tied_to_us() -> list[str]:
+    """Return the prefix by which a daemon ends even if we are killed, where there is one."""
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "TERM", "--"] if setpriv else []
+
+
+def _await(
+    daemon: subprocess.Popen[bytes],
+    argv: Sequence[str],
+    stderr: IO[bytes],
+    ready: Callable[[], bool],
+    deadline: float,
+) -> None:
+    """Return once READY does, or raise."""
+    limit = time.monotonic() + deadline
+    while True:
+        status = daemon.poll()
+        if status is not None:
+            stderr.seek(0)
+            raise CommandFailedError(Completed(tuple(argv), status, b"", stderr.read()))
+        if ready():
+            return
+        if time.monotonic() > limit:
+            raise CommandTimeoutError(argv, deadline)
+        time.sleep(_POLL)
+
+
+def _end(daemon: subprocess.Popen[bytes]) -> None:
+    """End DAEMON and wait until it is gone."""
+    import subprocess  # noqa: PLC0415
+
+    daemon.terminate()
+    try:
+        daemon.wait(_GRACE)
+    except subprocess.TimeoutExpired:
+        daemon.kill()
+        daemon.wait()
+
+
+def detach(
+    argv: Sequence[str], *, environment: Mapping[str, str], log: Path, deadline: float
+) -> None:
+    """Start the server ARGV, which outlives this process, and return when it says "ready".
+
+    That is the first line on its standard output; its standard error goes to
+    the file LOG.  Raises CommandFailedError or CommandTimeoutError, after
+    DEADLINE seconds, and leaves no process then.
+    """
+    import select  # noqa: PLC0415
+    import subprocess  # noqa: PLC0415
+
+    with log.open("ab") as stderr:
+        server = subprocess.Popen(
+            [str(which(argv[0])), *argv[1:]],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            start_new_session=True,
+            env=dict(environment),
+            cwd="/",
+        )
+    assert server.stdout is not None  # noqa: S101 -- asked for just above
+    try:
+        said = b""
+        limit = time.monotonic() + deadline
+        while b"\n" not in said:
+            readable, _, _ = select.select([server.stdout], [], [], limit - time.monotonic())
+            if not readable:
+                raise CommandTimeoutError(argv, deadline)  # noqa: TRY301
+            data = os.read(server.stdout.fileno(), 4096)
+            if not data:
+                _raise_ended(server, argv, log)
+            said += data
+        if not said.startswith(b"ready"):
+            server.kill()
+            _raise_ended(server, argv, log)
+    except BaseException:
+        _end(server)
+        raise
+    finally:
+        server.stdout.close()
+    # Popen warns about children that outlive it; this one is meant to.
+    server.returncode = 0
+
+
+def _raise_ended(server: subprocess.Popen[bytes], argv: Sequence[str], log: Path) -> NoReturn:
+    """Raise the error for SERVER, which ended instead of getting ready."""
+    status = server.wait()
+    raise CommandFailedError(Completed(tuple(argv), status, b"", log.read_bytes()[-4096:]))
+
+
+def replace(argv: Sequence[str]) -> NoReturn:
+    """Become ARGV: for interactive programs, which take over the terminal."""
+    program = which(argv[0])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(program, [str(program), *argv[1:]])  # noqa: S606
