@@ -151,11 +151,10 @@ def test_a_daemon_serves_during_the_body_and_is_gone_afterwards(tmp_path: Path) 
 
 def test_a_daemon_is_gone_after_an_exception(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
-    pid = 0
     argv = ["sh", "-c", f"touch {mark}; exec sleep 60"]
     with pytest.raises(KeyboardInterrupt), serving(argv, ready=mark.exists) as pid:
         raise KeyboardInterrupt
-    assert pid
+    assert pid > 0
     assert not alive(pid)
 
 
