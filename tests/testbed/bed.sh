@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034 # variables are for those who source it
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # What setup, enter and stop have in common: where things are, and which
@@ -37,10 +37,12 @@ name_bed () {
 
 # Set $started to the time at which process PID started, in clock ticks since
 # boot (proc(5), field 22 of stat): number and time together never come again.
+# A zombie holds no namespaces, and counts as ended.
 process_started () {
     local stat fields
     { read -r stat < "/proc/$1/stat"; } 2> /dev/null || return 1
     read -ra fields <<< "${stat##*) }"
+    [[ ${fields[0]} != Z ]] || return 1
     started=${fields[19]}
 }
 
@@ -58,7 +60,7 @@ record_process () {
 # it is not; 2 if $namespace cannot be known either.
 read_record () {
     local boot booted since
-    pid= namespace=
+    pid='' namespace=''
     { read -r boot pid since namespace < "$1"; } 2> /dev/null || return 2
     read -r booted < /proc/sys/kernel/random/boot_id
     [[ $boot == "$booted" ]] || return 2

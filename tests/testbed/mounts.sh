@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154 # $chroot is set by bed.sh
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # What a bed sees: functions to be called in a new mount namespace.  To be
@@ -32,6 +32,12 @@ mount_read_only () {
     mount -o remount,bind,ro "$2"
 }
 
+# Unmount DIRECTORY and all below it.  It would not do to mount over it: libvirt
+# comes upon the covered mounts in /proc/mounts and takes them for usable.
+uncover () {
+    while mountpoint --quiet "$1"; do umount --recursive --lazy "$1"; done
+}
+
 # Put a copy of /dev in its place that lacks kvm, by way of directory STAGE.
 # libvirt 9.0, when it finds a kvm that QEMU cannot use, holds its cached
 # capabilities for outdated and probes QEMU anew at every call.
@@ -55,5 +61,6 @@ hide_kvm () {
     [[ -e $stage/fuse ]] || mknod "$stage/fuse" c 10 229
     [[ -e $stage/net/tun ]] || mknod "$stage/net/tun" c 10 200
     chmod 666 "$stage/fuse" "$stage/net/tun"
+    uncover /dev
     mount --move "$stage" /dev
 }
