@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What can be seen of a guest from outside: addresses, agent, console, ports."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import libvirt
+import libvirt_qemu
+
+from pyguixvm.hypervisor import console, domains
+from pyguixvm.hypervisor.connection import Connection
+from pyguixvm.hypervisor.console import ConsoleText
+from pyguixvm.hypervisor.failure import explained
+from pyguixvm.hypervisor.observe import domain_state
+from pyguixvm.model.deployment import VirtualMachine
+from pyguixvm.model.observation import State
+from pyguixvm.xml.inspection import gives_leases, has_agent
+
+_CONNECT_SECONDS = 1.0
+_AGENT_SECONDS = 2
+_LEASE = libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE
+_AGENT = libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT
+_ARP = libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_ARP
+_DISCARD_PORT = 9
+
+_Lease = tuple[str, str]
+
+
+class GuestEvidence:
+    """Evidence about the guest of one domain, none of it older than its start.
+
+    LEASES (expiry by MAC and IP address) and NEIGHBOURS (IP addresses) are
+    what was known before the start.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        machine: VirtualMachine,
+        text: ConsoleText,
+        leases: dict[_Lease, int],
+        neighbours: frozenset[str],
+    ) -> None:
+        """Remember what was there; nothing is asked yet."""
+        self._connection = connection
+        self._machine = machine
+        self._text = text
+        self._old_leases = leases
+        self._old_neighbours = neighbours
+        self._macs = frozenset(i.mac_address.lower() for i in machine.domain.networking)
+
+    def state(self) -> State:
+        """Return the domain's state; one that vanished is shut off."""
+        with explained(f"read the state of domain '{self._machine.name}'"):
+            if not domains.exists(self._connection, self._machine.name):
+                return "shut off"
+            return domain_state(self._domain())
+
+    def addresses(self) -> tuple[str, ...]:
+        """Return the guest's addresses at the declared interfaces, IPv4 first."""
+        found = [
+            address
+            for (mac, address), expiry in _leases(self._connection, self._machine).items()
+            if mac in self._macs and expiry > self._old_leases.get((mac, address), -1)
+        ]
+        domain = self._domain()
+        if _agent_connected(domain):
+            found += _interface_addresses(domain, _AGENT, self._macs)
+        found += self._new_neighbours(domain)
+        return _useful(found)
+
+    def sees_addresses(self) -> bool:
+        """Whether an address would be seen even of a guest without agent."""
+        networks = {i.network for i in self._machine.domain.networking}
+        with suppress(libvirt.libvirtError):
+            return any(
+                gives_leases(self._connection.handle.networkLookupByName(name).XMLDesc(0))
+                for name in networks
+            )
+        return False
+
+    def agent_answers(self) -> bool:
+        """Whether the QEMU guest agent answers a ping."""
+        domain = self._domain()
+        if not _agent_connected(domain):
+            return False
+        try:
+            libvirt_qemu.qemuAgentCommand(domain, '{"execute":"guest-ping"}', _AGENT_SECONDS, 0)
+        except libvirt.libvirtError:
+            return False
+        return True
+
+    def console_lines(self) -> tuple[str, ...]:
+        """Return what the guest wrote to its serial console since it was watched."""
+        return self._text.lines()
+
+    def reaches_guest(self) -> bool:
+        """Whether the guest's ports can be expected to be reachable from here."""
+        return self._connection.local
+
+    def connect(self, address: str, port: int) -> bool:
+        """Whether ADDRESS accepts a TCP connection to PORT from here."""
+        try:
+            with socket.create_connection((address, port), timeout=_CONNECT_SECONDS):
+                return True
+        except OSError:
+            return False
+
+    def _domain(self) -> libvirt.virDomain:
+        with explained(f"look at domain '{self._machine.name}'"):
+            return self._connection.handle.lookupByName(self._machine.name)
+
+    def _new_neighbours(self, domain: libvirt.virDomain) -> list[str]:
+        """Return addresses from the host's ARP table that the guest has answered for since.
+
+        The kernel keeps entries of guests that are gone.  A packet makes it
+        ask again; only while it waits for the answer it shows none.
+        """
+        current = _interface_addresses(domain, _ARP, self._macs)
+        self._old_neighbours &= frozenset(current)
+        if self._connection.local:
+            for address in self._old_neighbours:
+                _nudge(address)
+        return [address for address in current if address not in self._old_neighbours]
+
+
+@contextmanager
+def boot(connection: Connection, machine: VirtualMachine) -> Iterator[GuestEvidence]:
+    """Start MACHINE's domain, and watch its guest from its first instruction on."""
+    leases = _leases(connection, machine)
+    domains.start_paused(connection, machine.name)
+    with console.record(connection, machine.name) as text:
+        # libvirt matches ARP entries with an active domain's interfaces only.
+        neighbours = _neighbours(connection, machine)
+        domains.resume(connection, machine.name)
+        yield GuestEvidence(connection, machine, text, leases, neighbours)
+
+
+@contextmanager
+def watch(connection: Connection, machine: VirtualMachine) -> Iterator[GuestEvidence]:
+    """Watch the guest of MACHINE's domain, which runs already: all leases count."""
+    with console.record(connection, machine.name) as text:
+        yield GuestEvidence(connection, machine, text, {}, frozenset())
+
+
+def addresses(connection: Connection, name: str) -> tuple[str, ...]:
+    """Return what is known of the addresses of the active domain NAME, the best source first."""
+    domain = domains.our_domain(connection, name)
+    found = _interface_addresses(domain, _LEASE)
+    with suppress(libvirt.libvirtError):
+        if _agent_connected(domain):
+            found += _interface_addresses(domain, _AGENT)
+    return _useful(found or _interface_addresses(domain, _ARP))
+
+
+def _leases(connection: Connection, machine: VirtualMachine) -> dict[_Lease, int]:
+    """Return the expiry times (seconds since the epoch) of the networks' leases.
+
+    A renewed lease expires later.  One that never expires has time 0.
+    """
+    found: dict[_Lease, int] = {}
+    for name in {i.network for i in machine.domain.networking}:
+        with suppress(libvirt.libvirtError):  # a bridge has no leases
+            for lease in connection.handle.networkLookupByName(name).DHCPLeases():
+                found[(lease["mac"] or "").lower(), lease["ipaddr"]] = lease["expirytime"]
+    return found
+
+
+def _neighbours(connection: Connection, machine: VirtualMachine) -> frozenset[str]:
+    with explained(f"look at domain '{machine.name}'"):
+        domain = connection.handle.lookupByName(machine.name)
+    return frozenset(_interface_addresses(domain, _ARP))
+
+
+def _interface_addresses(
+    domain: libvirt.virDomain, source: int, macs: frozenset[str] | None = None
+) -> list[str]:
+    """Return the addresses that SOURCE knows for DOMAIN's interfaces, or those with MACS."""
+    try:
+        interfaces = domain.interfaceAddresses(source) or {}
+    except libvirt.libvirtError:  # no such source here, or no agent any more
+        return []
+    return [
+        address["addr"]
+        for interface in interfaces.values()
+        if macs is None or (interface["hwaddr"] or "").lower() in macs
+        for address in interface["addrs"] or ()
+    ]
+
+
+def _agent_connected(domain: libvirt.virDomain) -> bool:
+    try:
+        return has_agent(domain.XMLDesc(0))
+    except libvirt.libvirtError:
+        return False
+
+
+def _useful(found: list[str]) -> tuple[str, ...]:
+    """FOUND without repetitions and without addresses that nobody else can use."""
+    parsed = dict.fromkeys(ipaddress.ip_address(address) for address in found)
+    useful = [a for a in parsed if not (a.is_loopback or a.is_link_local)]
+    return tuple(str(address) for address in sorted(useful, key=lambda a: a.version))
+
+
+def _nudge(address: str) -> None:
+    """Send ADDRESS a packet that means nothing."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as sender:
+        sender.setblocking(False)
+        sender.sendto(b"", (address, _DISCARD_PORT))

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""libvirt's networks: used as they are, started where they are not."""
+
+from __future__ import annotations
+
+import libvirt
+
+from pyguixvm.errors import HypervisorError
+from pyguixvm.hypervisor.connection import Connection
+from pyguixvm.hypervisor.failure import explained, is_code
+
+
+def ensure_network(connection: Connection, name: str) -> bool:
+    """Have network NAME active, now and after a reboot; True if it had to be started.
+
+    Raises `HypervisorError` if there is none of that name: a network is the
+    site's, and is not made up.
+    """
+    network = _find(connection, name)
+    with explained(f"start network '{name}'"):
+        if network.isPersistent() and not network.autostart():
+            network.setAutostart(1)
+        if network.isActive():
+            return False
+        try:
+            network.create()
+        except libvirt.libvirtError as error:
+            # Somebody was faster.
+            if not (is_code(error, libvirt.VIR_ERR_OPERATION_INVALID) and network.isActive()):
+                raise
+            return False
+        return True
+
+
+def _find(connection: Connection, name: str) -> libvirt.virNetwork:
+    with explained(f"look for network '{name}'"):
+        try:
+            return connection.handle.networkLookupByName(name)
+        except libvirt.libvirtError as error:
+            if not is_code(error, libvirt.VIR_ERR_NO_NETWORK):
+                raise
+        existing = sorted(network.name() for network in connection.handle.listAllNetworks())
+    there_are = "there are: " + ", ".join(existing) if existing else "there is none at all"
+    raise HypervisorError(
+        f"network '{name}' does not exist on {connection.uri}; {there_are}",
+        hint="declare one of those, or define it with 'virsh net-define'",
+    )

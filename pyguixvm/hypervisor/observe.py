@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is on a hypervisor now, in one request for each domain and six for all."""
+
+from __future__ import annotations
+
+import libvirt
+
+from pyguixvm.hypervisor.connection import Connection
+from pyguixvm.hypervisor.failure import explained, is_code
+from pyguixvm.model.observation import Observation, ObservedDomain, State
+from pyguixvm.xml.inspection import inspect_domain
+from pyguixvm.xml.metadata import UnreadableMetadataError, read_metadata
+
+# virDomainState.  SHUTDOWN means "being shut down": the guest still runs.
+_STATES: dict[int, State] = {
+    libvirt.VIR_DOMAIN_NOSTATE: "running",
+    libvirt.VIR_DOMAIN_RUNNING: "running",
+    libvirt.VIR_DOMAIN_BLOCKED: "running",
+    libvirt.VIR_DOMAIN_PAUSED: "paused",
+    libvirt.VIR_DOMAIN_SHUTDOWN: "running",
+    libvirt.VIR_DOMAIN_SHUTOFF: "shut off",
+    libvirt.VIR_DOMAIN_CRASHED: "crashed",
+    libvirt.VIR_DOMAIN_PMSUSPENDED: "suspended",
+}
+
+# Filters of virConnectListAllDomains: each answers for all domains at once.
+_FILTERS: dict[State, int] = {
+    "running": libvirt.VIR_CONNECT_LIST_DOMAINS_RUNNING,
+    "paused": libvirt.VIR_CONNECT_LIST_DOMAINS_PAUSED,
+    "shut off": libvirt.VIR_CONNECT_LIST_DOMAINS_SHUTOFF,
+}
+
+
+def observe(connection: Connection) -> Observation:
+    """Return the domains of the hypervisor; those that vanish meanwhile are left out."""
+    with explained("list the domains"):
+        names = connection.handle.listAllDomains
+        autostarted = _uuids(names(libvirt.VIR_CONNECT_LIST_DOMAINS_AUTOSTART))
+        persistent = _uuids(names(libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT))
+        states = {uuid: state for state, only in _FILTERS.items() for uuid in _uuids(names(only))}
+        observed = []
+        for domain in names(0):
+            uuid = domain.UUIDString()
+            try:
+                state = states.get(uuid) or domain_state(domain)
+                xml = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+            except libvirt.libvirtError as error:
+                if is_code(error, libvirt.VIR_ERR_NO_DOMAIN):
+                    continue
+                raise
+            observed.append(
+                _observed(xml, state, autostart=uuid in autostarted, persistent=uuid in persistent)
+            )
+    return Observation(
+        uri=connection.uri,
+        local=connection.local,
+        domains={domain.name: domain for domain in observed},
+    )
+
+
+def domain_state(domain: libvirt.virDomain) -> State:
+    """Return the state that DOMAIN is in now."""
+    return _STATES.get(domain.state()[0], "running")
+
+
+def _uuids(domains: list[libvirt.virDomain]) -> frozenset[str]:
+    return frozenset(domain.UUIDString() for domain in domains)
+
+
+def _observed(xml: str, state: State, *, autostart: bool, persistent: bool) -> ObservedDomain:
+    found = inspect_domain(xml)
+    metadata, unreadable = None, None
+    try:
+        metadata = read_metadata(found.root)
+    except UnreadableMetadataError as error:
+        unreadable = error.message
+    return ObservedDomain(
+        name=found.name,
+        uuid=found.uuid,
+        state=state,
+        autostart=autostart,
+        persistent=persistent,
+        memory=found.memory,
+        cpu=found.cpu,
+        metadata=metadata,
+        unreadable=unreadable,
+    )

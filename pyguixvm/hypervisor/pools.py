@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Storage pools: found, started, made where missing; never emptied, never removed."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+import libvirt
+import msgspec
+
+from pyguixvm.errors import HypervisorError
+from pyguixvm.hypervisor.connection import Connection
+from pyguixvm.hypervisor.failure import explained, is_code
+from pyguixvm.xml.pool import directory_pool_xml, pool_path
+
+# Where libvirt's packages keep the images of the system's libvirtd.
+_SYSTEM_IMAGES = PurePosixPath("/var/lib/libvirt/images")
+
+
+class Pool(msgspec.Struct, frozen=True):
+    """An active pool; PATH is its directory, CAPACITY and AVAILABLE are bytes."""
+
+    name: str
+    path: str
+    capacity: int
+    available: int
+
+
+def find_pool(connection: Connection, name: str) -> Pool | None:
+    """Return the active pool NAME as it is, or None; nothing is started."""
+    with explained(f"look for pool '{name}'"):
+        found = _lookup(connection, name)
+        return None if found is None or not found.isActive() else _described(found)
+
+
+def ensure_pool(connection: Connection, name: str) -> Pool:
+    """Return pool NAME, active now and after a reboot.
+
+    One that does not exist is made: a directory under
+    /var/lib/libvirt/images, or under the user's own data directory for a
+    session's libvirtd.
+    """
+    with explained(f"prepare pool '{name}'"):
+        pool = _lookup(connection, name) or _define(connection, name)
+        if pool.isPersistent() and not pool.autostart():
+            pool.setAutostart(1)
+        if not pool.isActive():
+            _start(pool)
+        return _described(pool)
+
+
+def free_space(connection: Connection, name: str) -> int:
+    """Return the bytes that are free where pool NAME keeps its volumes."""
+    with explained(f"measure the free space of pool '{name}'"):
+        pool = connection.handle.storagePoolLookupByName(name)
+        with suppress(libvirt.libvirtError):  # it refuses while a volume is being written
+            pool.refresh(0)
+        return int(pool.info()[3])
+
+
+def require_space(connection: Connection, name: str, needed: int, what: str) -> None:
+    """Raise `HypervisorError` unless NEEDED bytes for WHAT are free in pool NAME."""
+    available = free_space(connection, name)
+    if available < needed:
+        raise HypervisorError(
+            f"pool '{name}' has {_spelled(available)} free, {what} needs {_spelled(needed)}",
+            hint="free some space there, or declare another pool",
+        )
+
+
+def _lookup(connection: Connection, name: str) -> libvirt.virStoragePool | None:
+    try:
+        return connection.handle.storagePoolLookupByName(name)
+    except libvirt.libvirtError as error:
+        if is_code(error, libvirt.VIR_ERR_NO_STORAGE_POOL):
+            return None
+        raise
+
+
+def _define(connection: Connection, name: str) -> libvirt.virStoragePool:
+    if "/" in name or name in (".", ".."):
+        raise HypervisorError(
+            f"pool '{name}' does not exist, and a directory cannot have that name",
+            hint="declare a pool whose name is a file name",
+        )
+    root = _images(connection)
+    path = root if name == "default" else root / name
+    return connection.handle.storagePoolDefineXML(directory_pool_xml(name, str(path)), 0)
+
+
+def _images(connection: Connection) -> PurePosixPath:
+    """Return the directory for new pools, as the hypervisor's host sees it."""
+    if urlsplit(connection.uri).path != "/session":
+        return _SYSTEM_IMAGES
+    if not connection.local:
+        raise HypervisorError(
+            f"the home directory on the other side of {connection.uri} is not known",
+            hint="define the pool there with 'virsh pool-define-as'",
+        )
+    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return PurePosixPath(data) / "libvirt" / "images"
+
+
+def _start(pool: libvirt.virStoragePool) -> None:
+    """Start POOL; its directory is only made where it is missing, else its mode would change."""
+    try:
+        pool.create(0)
+    except libvirt.libvirtError:
+        if pool.isActive():  # somebody was faster
+            return
+        pool.build(0)
+        pool.create(0)
+
+
+def _described(pool: libvirt.virStoragePool) -> Pool:
+    _, capacity, _, available = pool.info()
+    return Pool(
+        name=pool.name(),
+        path=pool_path(pool.XMLDesc(0)) or "",
+        capacity=capacity,
+        available=available,
+    )
+
+
+def _spelled(size: int) -> str:
+    """SIZE for people, and exactly."""
+    return f"{size / 1024**3:.1f} GiB ({size} bytes)"

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Asking a guest to stop or reboot: by its agent, then by the ACPI power button."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Literal, TypeAlias
+
+import libvirt
+
+from pyguixvm.errors import RequestRefusedError
+from pyguixvm.hypervisor.connection import Connection
+from pyguixvm.hypervisor.domains import our_domain
+from pyguixvm.hypervisor.failure import explained, is_code
+from pyguixvm.xml.inspection import has_agent
+
+Clock: TypeAlias = Callable[[], float]
+Sleep: TypeAlias = Callable[[float], None]
+Way: TypeAlias = Literal["agent", "acpi"]
+
+_POLL_SECONDS = 0.25
+# A guest that is still booting misses the button: it is pressed again.
+_PRESS_SECONDS = 10.0
+
+
+def shutdown(
+    connection: Connection,
+    name: str,
+    *,
+    timeout: float,
+    clock: Clock = time.monotonic,
+    sleep: Sleep = time.sleep,
+) -> Way | Literal["already"]:
+    """Shut domain NAME down within TIMEOUT seconds; return what made it stop.
+
+    A connected agent has half of the time, the power button the rest.
+    Raises `RequestRefusedError` if the guest runs on nevertheless.
+    """
+    domain = our_domain(connection, name)
+    with explained(f"shut down domain '{name}'"):
+        if not domain.isActive():
+            return "already"
+        _require_running(domain, name)
+        begun = clock()
+        deadline = begun + timeout
+        by_agent = _agent(
+            domain, lambda: domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_GUEST_AGENT)
+        )
+        if by_agent and _stops(domain, begun + timeout / 2, clock, sleep):
+            return "agent"
+        while clock() < deadline:
+            _press(domain)
+            if _stops(domain, min(clock() + _PRESS_SECONDS, deadline), clock, sleep):
+                return "acpi"
+    raise RequestRefusedError(
+        f"machine '{name}' still runs after {timeout:g} s: {_deaf(by_agent=by_agent)}",
+        hint="let the guest handle the power button (elogind does) or run qemu-guest-agent; "
+        f"'ssh' into it and use 'halt', or power it off with 'pyguixvm destroy {name}'",
+    )
+
+
+def reboot(connection: Connection, name: str, *, timeout: float) -> Way:
+    """Have the guest of domain NAME reboot, by its agent if it has one; return how.
+
+    Returns when the guest begins anew.  Raises `RequestRefusedError` if it
+    does not within TIMEOUT seconds.
+    """
+    domain = our_domain(connection, name)
+    with explained(f"reboot domain '{name}'"):
+        _require_running(domain, name)
+        with _reboots(connection, domain) as begun:
+            by_agent = _agent(domain, lambda: domain.reboot(libvirt.VIR_DOMAIN_REBOOT_GUEST_AGENT))
+            if by_agent and begun.wait(timeout / 2):
+                return "agent"
+            # Libvirt starts the guest again when the button has stopped it.
+            domain.reboot(libvirt.VIR_DOMAIN_REBOOT_ACPI_POWER_BTN)
+            if begun.wait(timeout / 2 if by_agent else timeout):
+                return "acpi"
+    raise RequestRefusedError(
+        f"machine '{name}' did not reboot within {timeout:g} s: {_deaf(by_agent=by_agent)}",
+        hint=f"'ssh' into it and use 'reboot', or 'pyguixvm destroy {name}' and "
+        f"'pyguixvm start {name}'",
+    )
+
+
+@contextmanager
+def _reboots(connection: Connection, domain: libvirt.virDomain) -> Iterator[threading.Event]:
+    """Yield what is set as soon as DOMAIN's guest begins anew."""
+    begun = threading.Event()
+
+    def rebooted(*_: object) -> None:
+        begun.set()
+
+    def changed(
+        _connection: object, _domain: object, event: int, _detail: int, _opaque: object
+    ) -> None:
+        # A reboot by the power button is, for libvirt, a reset and a resume.
+        if event == libvirt.VIR_DOMAIN_EVENT_RESUMED:
+            begun.set()
+
+    register = connection.handle.domainEventRegisterAny
+    callbacks = [
+        register(domain, libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, rebooted, None),
+        register(domain, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, changed, None),
+    ]
+    try:
+        yield begun
+    finally:
+        for callback in callbacks:
+            with suppress(libvirt.libvirtError):
+                connection.handle.domainEventDeregisterAny(callback)
+
+
+def _deaf(*, by_agent: bool) -> str:
+    agent = "did not manage it" if by_agent else "is not connected"
+    return f"its guest agent {agent}, and it does not react to the ACPI power button"
+
+
+def _require_running(domain: libvirt.virDomain, name: str) -> None:
+    if not domain.isActive():
+        raise RequestRefusedError(f"machine '{name}' is not running")
+    if domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED:
+        raise RequestRefusedError(
+            f"machine '{name}' is paused and cannot react",
+            hint=f"'virsh resume {name}' first, or power it off with 'pyguixvm destroy {name}'",
+        )
+
+
+def _agent(domain: libvirt.virDomain, ask: Callable[[], object]) -> bool:
+    """ASK the guest agent if one is connected; whether it took the request."""
+    if not has_agent(domain.XMLDesc(0)):
+        return False
+    try:
+        ask()
+    except libvirt.libvirtError:
+        return not domain.isActive()  # it went away before it could answer
+    return True
+
+
+def _press(domain: libvirt.virDomain) -> None:
+    """Press the power button; a guest that stopped in this moment is fine."""
+    try:
+        domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
+    except libvirt.libvirtError as error:
+        if not is_code(error, libvirt.VIR_ERR_OPERATION_INVALID):
+            raise
+
+
+def _stops(domain: libvirt.virDomain, deadline: float, clock: Clock, sleep: Sleep) -> bool:
+    """Wait for DOMAIN to stop until DEADLINE; whether it did."""
+    while domain.isActive():
+        if clock() >= deadline:
+            return False
+        sleep(_POLL_SECONDS)
+    return True

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Storage pools and our volumes in them.
+
+A pool is never emptied or removed, and a volume without our prefix is never
+touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import libvirt
+import msgspec
+
+from pyguixvm.errors import RequestRefusedError
+from pyguixvm.hypervisor.connection import Connection
+from pyguixvm.hypervisor.failure import explained, is_code
+from pyguixvm.model import names
+from pyguixvm.xml.volume import VolumeDefinition, volume_xml
+
+
+class Volume(msgspec.Struct, frozen=True):
+    """A volume NAME of POOL, with the absolute file name PATH; sizes are bytes."""
+
+    pool: str
+    name: str
+    path: str
+    capacity: int
+    allocation: int
+
+
+def create(connection: Connection, pool: str, definition: VolumeDefinition) -> Volume:
+    """Create a thin volume; creation is atomic.
+
+    Raises `RequestRefusedError` if there is one of that name.
+    """
+    _require_ours(definition.name)
+    with explained(f"create volume '{definition.name}' in pool '{pool}'"):
+        try:
+            made = _pool(connection, pool).createXML(volume_xml(definition), 0)
+        except libvirt.libvirtError as error:
+            if not is_code(error, libvirt.VIR_ERR_STORAGE_VOL_EXIST):
+                raise
+            raise RequestRefusedError(
+                f"volume '{definition.name}' exists already in pool '{pool}'"
+            ) from error
+        return _described(pool, made)
+
+
+def lookup(connection: Connection, pool: str, name: str) -> Volume | None:
+    """Return volume NAME of POOL, or None if there is no such volume or no such pool."""
+    with explained(f"look for volume '{name}' in pool '{pool}'"):
+        found = find_handle(connection, pool, name)
+        return None if found is None else _described(pool, found)
+
+
+def delete(connection: Connection, pool: str, name: str) -> bool:
+    """Delete our volume NAME and its marker from POOL; False if there was none."""
+    _require_ours(name)
+    deleted = False
+    with explained(f"delete volume '{name}' from pool '{pool}'"):
+        # The marker goes last: broken off in between, the rest is still known as incomplete.
+        for each in (name, names.marker(name)):
+            found = find_handle(connection, pool, each)
+            if found is not None:
+                found.delete(0)
+                deleted = True
+    return deleted
+
+
+def list_ours(connection: Connection, pool: str) -> tuple[Volume, ...]:
+    """Return our volumes in POOL by name, markers left out; none if there is no such pool."""
+    with explained(f"list the volumes of pool '{pool}'"):
+        try:
+            found = _pool(connection, pool).listAllVolumes()
+        except libvirt.libvirtError as error:
+            if is_code(error, libvirt.VIR_ERR_NO_STORAGE_POOL):
+                return ()
+            raise
+        ours = [v for v in found if names.is_ours(v.name()) and not names.is_marker(v.name())]
+        return tuple(
+            sorted((_described(pool, volume) for volume in ours), key=lambda volume: volume.name)
+        )
+
+
+def incomplete(connection: Connection, pool: str, name: str) -> bool:
+    """Whether the making of volume NAME was broken off, or still goes on."""
+    return lookup(connection, pool, names.marker(name)) is not None
+
+
+def is_whole(connection: Connection, pool: str, name: str) -> bool:
+    """Whether volume NAME of POOL is there with all its content."""
+    return lookup(connection, pool, name) is not None and not incomplete(connection, pool, name)
+
+
+def next_generation_number(
+    connection: Connection, pool: str, machine: str, known: Iterable[int] = ()
+) -> int:
+    """Return a number for MACHINE's next generation, above all that are KNOWN.
+
+    It is also above that of each whole volume in POOL; an incomplete one
+    may be made anew under its name.
+    """
+    taken = [0, *known]
+    for volume in list_ours(connection, pool):
+        named = names.generation_of(volume.name)
+        if named is not None and named[0] == machine:
+            whole = not incomplete(connection, pool, volume.name)
+            taken.append(named[1] if whole else 0)
+    return max(taken) + 1
+
+
+def find_handle(connection: Connection, pool: str, name: str) -> libvirt.virStorageVol | None:
+    """Return libvirt's own object of volume NAME, or None; for this package only."""
+    try:
+        return _pool(connection, pool).storageVolLookupByName(name)
+    except libvirt.libvirtError as error:
+        if is_code(error, libvirt.VIR_ERR_NO_STORAGE_VOL, libvirt.VIR_ERR_NO_STORAGE_POOL):
+            return None
+        raise
+
+
+def _pool(connection: Connection, name: str) -> libvirt.virStoragePool:
+    return connection.handle.storagePoolLookupByName(name)
+
+
+def _described(pool: str, volume: libvirt.virStorageVol) -> Volume:
+    _, capacity, allocation = volume.info()
+    return Volume(
+        pool=pool,
+        name=volume.name(),
+        path=volume.path(),
+        capacity=capacity,
+        allocation=allocation,
+    )
+
+
+def _require_ours(name: str) -> None:
+    if not names.is_ours(name):
+        raise RequestRefusedError(
+            f"volume '{name}' is not pyguixvm's (no prefix '{names.PREFIX}'): it is left alone"
+        )

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""When a machine counts as ready: pure policy; evidence and clock are arguments."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from typing import Literal, Protocol, assert_never
+
+import msgspec
+
+from pyguixvm.errors import EvaluationError
+from pyguixvm.model.deployment import (
+    AddressReady,
+    ConsoleReady,
+    GuestAgentReady,
+    ReadyForm,
+    TcpPortReady,
+    VirtualMachine,
+)
+from pyguixvm.model.observation import State
+
+_POLL_SECONDS = 0.5
+_CONSOLE_TAIL = 20
+# What the kernel says last (kernel/panic.c).
+_PANIC = "Kernel panic - not syncing"
+
+
+class Evidence(Protocol):
+    """What can be seen of a guest; nothing of it is older than its start."""
+
+    def state(self) -> State:
+        """Return the domain's state."""
+
+    def addresses(self) -> tuple[str, ...]:
+        """Return the addresses at the declared interfaces."""
+
+    def sees_addresses(self) -> bool:
+        """Whether an address would be seen even of a guest without agent."""
+
+    def agent_answers(self) -> bool:
+        """Whether the guest agent answers."""
+
+    def console_lines(self) -> tuple[str, ...]:
+        """Return the lines on the serial console."""
+
+    def reaches_guest(self) -> bool:
+        """Whether the guest's ports can be expected to be reachable from here."""
+
+    def connect(self, address: str, port: int) -> bool:
+        """Whether ADDRESS accepts a TCP connection to PORT."""
+
+
+class Readiness(msgspec.Struct, frozen=True, rename="kebab"):
+    """How the waiting ended.
+
+    ``unverified`` means that what is missing could not have been observed.
+    CONSOLE holds the console's last lines.
+    """
+
+    outcome: Literal["ready", "not-ready", "unverified"]
+    detail: str
+    addresses: tuple[str, ...] = ()
+    console: tuple[str, ...] = ()
+
+
+def wait_ready(
+    machine: VirtualMachine,
+    evidence: Evidence,
+    *,
+    deadline: float,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Readiness:
+    """Wait until EVIDENCE shows all that MACHINE declares as ready, or until DEADLINE by CLOCK.
+
+    A guest that stops or panics meanwhile is not ready at once.  Raises
+    `EvaluationError` for a pattern that is no regular expression.
+    """
+    watch = _Watch(machine, evidence)
+    while True:
+        stopped = watch.look()
+        if stopped is not None:
+            return watch.readiness("not-ready", stopped)
+        if not watch.missing:
+            return watch.readiness("ready", watch.seen())
+        if clock() >= deadline or watch.hopeless():
+            return watch.timed_out()
+        sleep(_POLL_SECONDS)
+
+
+def check_patterns(machine: VirtualMachine) -> None:
+    """Raise `EvaluationError` if a console pattern of MACHINE is no regular expression."""
+    for form in machine.ready:
+        if isinstance(form, ConsoleReady):
+            try:
+                re.compile(form.pattern)
+            except re.error as error:
+                raise EvaluationError(
+                    f"machine '{machine.name}': the console pattern {form.pattern!r} "
+                    f"is no regular expression: {error}",
+                    hint="Python's syntax applies: https://docs.python.org/3/library/re.html",
+                    location=str(machine.location),
+                ) from error
+
+
+class _Watch:
+    """What was seen so far; what was seen once counts."""
+
+    def __init__(self, machine: VirtualMachine, evidence: Evidence) -> None:
+        check_patterns(machine)
+        self._machine = machine
+        self._evidence = evidence
+        self.missing: tuple[ReadyForm, ...] = machine.ready or (AddressReady(),)
+        self._seen: list[str] = []
+        self._addresses: tuple[str, ...] = ()
+        self._console: tuple[str, ...] = ()
+        self._state: State = "running"
+
+    def look(self) -> str | None:
+        """Look once; return why it is in vain to look again, if it is."""
+        self._state = self._evidence.state()
+        self._console = self._evidence.console_lines()
+        if self._state in ("shut off", "crashed"):
+            happened = "crashed" if self._state == "crashed" else "stopped"
+            return f"the guest {happened} before it was ready"
+        self._addresses = self._evidence.addresses() or self._addresses
+        missing = []
+        for form in self.missing:
+            found = self._find(form)
+            if found is None:
+                missing.append(form)
+            else:
+                self._seen.append(found)
+        self.missing = tuple(missing)
+        panic = next((line for line in self._console if _PANIC in line), None)
+        return panic if panic and missing else None
+
+    def seen(self) -> str:
+        """Say what was seen."""
+        address = any(part.startswith("address") for part in self._seen)
+        known = [f"address {self._addresses[0]}"] if self._addresses and not address else []
+        return ", ".join([*known, *self._seen])
+
+    def hopeless(self) -> bool:
+        """Whether nothing that is missing can ever be seen: there is no interface."""
+        return not self._machine.domain.networking and all(
+            isinstance(form, AddressReady | TcpPortReady) for form in self.missing
+        )
+
+    def timed_out(self) -> Readiness:
+        """Judge what is missing at the end."""
+        wanted = ", ".join(_words(form) for form in self.missing)
+        last = f"last seen: {self.seen() or 'nothing'}, domain {self._state}"
+        if not any(self._observable(form) for form in self.missing):
+            return self.readiness("unverified", f"cannot observe {wanted} from here; {last}")
+        return self.readiness("not-ready", f"still missing: {wanted}; {last}")
+
+    def readiness(
+        self, outcome: Literal["ready", "not-ready", "unverified"], detail: str
+    ) -> Readiness:
+        """Return OUTCOME with all that goes with it."""
+        return Readiness(
+            outcome=outcome,
+            detail=detail,
+            addresses=self._addresses,
+            console=self._console[-_CONSOLE_TAIL:],
+        )
+
+    def _find(self, form: ReadyForm) -> str | None:
+        """Return what was seen of FORM, or None."""
+        match form:
+            case AddressReady():
+                return f"address {self._addresses[0]}" if self._addresses else None
+            case TcpPortReady(port=port):
+                open_at = (a for a in self._addresses if self._evidence.connect(a, port))
+                address = next(open_at, None)
+                return None if address is None else f"port {port} open at {address}"
+            case ConsoleReady(pattern=pattern):
+                expression = re.compile(pattern)
+                line = next((line for line in self._console if expression.search(line)), None)
+                return None if line is None else f"console says {line.strip()!r}"
+            case GuestAgentReady():
+                return "guest agent answers" if self._evidence.agent_answers() else None
+            case _:
+                assert_never(form)
+
+    def _observable(self, form: ReadyForm) -> bool:
+        """Whether FORM would have been seen if it were so."""
+        match form:
+            case AddressReady():
+                return self._evidence.sees_addresses()
+            case TcpPortReady():
+                return self._evidence.reaches_guest() and (
+                    bool(self._addresses) or self._evidence.sees_addresses()
+                )
+            case ConsoleReady() | GuestAgentReady():
+                return True
+            case _:
+                assert_never(form)
+
+
+def _words(form: ReadyForm) -> str:
+    match form:
+        case AddressReady():
+            return "an address"
+        case TcpPortReady(port=port):
+            return f"an open TCP port {port}"
+        case ConsoleReady(pattern=pattern):
+            return f"a console line that matches {pattern!r}"
+        case GuestAgentReady():
+            return "an answer of the guest agent"
+        case _:
+            assert_never(form)
