@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Sizes as people write them: powers of 1024, as libvirt and Guix take them."""
+
+from __future__ import annotations
+
+_UNITS = "KMGTPE"
+_STEP = 1024
+
+
+def format_size(size: int) -> str:
+    """Return SIZE (bytes) in its largest unit: exactly, or rounded to one decimal.
+
+    A rounded size always shows its decimal, so that it cannot pass for an exact one.
+
+    >>> format_size(10 * 1024**3), format_size(10 * 1024**3 + 1), format_size(700)
+    ('10G', '10.0G', '700B')
+    """
+    if size < _STEP:
+        return f"{size}B"
+    exponent = min((size.bit_length() - 1) // 10, len(_UNITS))
+    whole, rest = divmod(size, _STEP**exponent)
+    if rest == 0:
+        return f"{whole}{_UNITS[exponent - 1]}"
+    # In integers: a float has too few digits for the tenths of a byte count.
+    tenths = (size * 20 + _STEP**exponent) // (2 * _STEP**exponent)
+    if tenths >= _STEP * 10 and exponent < len(_UNITS):
+        exponent, tenths = exponent + 1, 10
+    return f"{tenths // 10}.{tenths % 10}{_UNITS[exponent - 1]}"
