@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""File systems: which one a partition holds, and growing it to fill the partition.
+
+The layouts are those of Linux's ``fs/ext4/ext4.h`` (struct ext4_super_block)
+and of btrfs's "On-disk Format" page (struct btrfs_super_block); all numbers
+in them are little-endian.
+"""
+
+from __future__ import annotations
+
+import struct
+import uuid
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from pyguixvm import process
+from pyguixvm.errors import RequestRefusedError
+from pyguixvm.image.partition import Partition
+
+PACKAGE_HINT = "Install e2fsprogs."
+
+_EXT4_SUPERBLOCK = 1024
+_BTRFS_SUPERBLOCK = 65536
+# As much of a partition as identifying it takes.
+HEAD_SIZE = _BTRFS_SUPERBLOCK + 4096
+
+_EXT4_MAGIC = 0xEF53
+_BTRFS_MAGIC = b"_BHRfS_M"
+_BTRFS_LABEL_SIZE = 256
+
+# Feature bits (ext4.h).
+_RESIZE_INODE = 0x10  # compatible
+_SPARSE_SUPER2 = 0x200  # compatible
+_META_BG = 0x10  # incompatible
+_64BIT = 0x80  # incompatible
+
+# e2fsck(8): the file system had errors, and they were corrected.
+_CORRECTED = 1
+
+
+class GroupDescriptors(msgspec.Struct, frozen=True):
+    """Where ext4 lists its block groups, and how much that list can grow in place.
+
+    BLOCKS and BLOCKS_PER_GROUP count file system blocks; RESERVED is the
+    number of blocks kept for the list's growth.
+    """
+
+    blocks: int
+    first_block: int
+    blocks_per_group: int
+    per_block: int
+    reserved: int
+    movable: bool
+
+    def needed(self, blocks: int) -> int:
+        """Return the number of blocks that the list takes for a file system of BLOCKS."""
+        groups = -(-(blocks - self.first_block) // self.blocks_per_group)
+        return -(-groups // self.per_block)
+
+    def room_for(self, blocks: int) -> bool:
+        """Return whether growing to BLOCKS leaves every data block where it is.
+
+        resize2fs moves data only to make room for a longer list of groups
+        (``blocks_to_move`` in its resize2fs.c).
+        """
+        return self.movable and self.needed(blocks) - self.needed(self.blocks) <= self.reserved
+
+
+class FileSystem(msgspec.Struct, frozen=True):
+    """A file system; BLOCK_SIZE and SIZE are bytes, GROUPS is ext4's."""
+
+    type: Literal["ext4", "btrfs"]
+    label: str
+    uuid: uuid.UUID
+    block_size: int
+    size: int
+    groups: GroupDescriptors | None = None
+
+
+def identify(head: bytes) -> FileSystem | None:
+    """Return the file system of a partition that starts with HEAD (HEAD_SIZE bytes), if known.
+
+    ext2 and ext3 count as ext4: they have the same superblock and grow in the same way.
+    """
+    return _ext4(head[_EXT4_SUPERBLOCK:]) or _btrfs(head[_BTRFS_SUPERBLOCK:])
+
+
+def _ext4(block: bytes) -> FileSystem | None:
+    if len(block) < 1024 or _u16(block, 0x38) != _EXT4_MAGIC:
+        return None
+    compatible, incompatible = _u32(block, 0x5C), _u32(block, 0x60)
+    block_size = 1024 << _u32(block, 0x18)
+    blocks = _u32(block, 0x04)
+    descriptor_size = 32
+    if incompatible & _64BIT:
+        blocks |= _u32(block, 0x150) << 32
+        descriptor_size = _u16(block, 0xFE) or 32
+    return FileSystem(
+        type="ext4",
+        label=_text(block[0x78:0x88]),
+        uuid=uuid.UUID(bytes=block[0x68:0x78]),
+        block_size=block_size,
+        size=blocks * block_size,
+        groups=GroupDescriptors(
+            blocks=blocks,
+            first_block=_u32(block, 0x14),
+            blocks_per_group=_u32(block, 0x20),
+            per_block=block_size // descriptor_size,
+            reserved=_u16(block, 0xCE) if compatible & _RESIZE_INODE else 0,
+            movable=not compatible & _SPARSE_SUPER2 and not incompatible & _META_BG,
+        ),
+    )
+
+
+def _btrfs(block: bytes) -> FileSystem | None:
+    if len(block) < 0x12B + _BTRFS_LABEL_SIZE or block[0x40:0x48] != _BTRFS_MAGIC:
+        return None
+    return FileSystem(
+        type="btrfs",
+        label=_text(block[0x12B : 0x12B + _BTRFS_LABEL_SIZE]),
+        uuid=uuid.UUID(bytes=block[0x20:0x30]),
+        block_size=_u32(block, 0x90),
+        size=struct.unpack_from("<Q", block, 0x70)[0],
+    )
+
+
+def _u16(block: bytes, offset: int) -> int:
+    return int(struct.unpack_from("<H", block, offset)[0])
+
+
+def _u32(block: bytes, offset: int) -> int:
+    return int(struct.unpack_from("<I", block, offset)[0])
+
+
+def _text(field: bytes) -> str:
+    return field.split(b"\0", 1)[0].decode(errors="replace")
+
+
+def read(path: Path, partition: Partition) -> FileSystem:
+    """Return the file system in PARTITION of the raw image at PATH.
+
+    Raises RequestRefusedError if it is none that can be grown.
+    """
+    with path.open("rb") as image:
+        image.seek(partition.offset)
+        found = identify(image.read(min(HEAD_SIZE, partition.size)))
+    return growable(found, partition)
+
+
+def growable(found: FileSystem | None, partition: Partition) -> FileSystem:
+    """Return FOUND, what PARTITION holds.
+
+    Raises RequestRefusedError if it is none that can be grown.
+    """
+    if found is None:
+        raise RequestRefusedError(
+            f"partition {partition.number} of the image, the last one, holds no ext4",
+            hint="Declare as much storage as the image has, and grow what it holds in the guest.",
+        )
+    if found.type == "btrfs":
+        raise RequestRefusedError(
+            f"partition {partition.number} of the image holds btrfs,"
+            " which cannot be grown before its first start yet",
+            hint="Declare as much storage as the image has, and grow it in the guest:"
+            " btrfs filesystem resize max /",
+        )
+    return found
+
+
+def grow(path: Path, partition: Partition) -> None:
+    """Let the ext4 in PARTITION of the raw image at PATH fill that partition.
+
+    Raises RequestRefusedError if the file system is damaged, CommandFailedError.
+    """
+    # The tools take what follows "?" for options, so that only a bare name is safe; and
+    # without a size, resize2fs would go on to the end of the image instead of the partition's.
+    place = f"{path.name}?offset={partition.offset}"
+    e2fsck = process.which("e2fsck", PACKAGE_HINT)
+    checked = process.run([str(e2fsck), "-fp", place], directory=path.parent, check=False)
+    if checked.status not in {0, _CORRECTED}:
+        failed = process.CommandFailedError(checked)
+        reason = checked.stdout.decode(errors="replace").strip()
+        raise RequestRefusedError(
+            f"the file system in partition {partition.number} of the image is damaged:\n"
+            f"{failed.message}\n  {reason}"
+        ) from failed
+    resize2fs = process.which("resize2fs", PACKAGE_HINT)
+    size = f"{partition.size // 512}s"
+    process.run([str(resize2fs), place, size], directory=path.parent)

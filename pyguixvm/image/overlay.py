@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Copy-on-write images: what qemu-img knows and does.
+
+The keys and statuses are those of qemu-img(1) and of QEMU's
+``qapi/block-core.json`` (ImageInfo).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from pyguixvm import process
+from pyguixvm.errors import PyguixvmError, RequestRefusedError
+
+PACKAGE_HINT = "Install QEMU's tools (Guix: qemu or qemu-minimal; Debian: qemu-utils)."
+
+
+class ImageError(PyguixvmError):
+    """A disk image cannot be read or written."""
+
+
+class DamagedImageError(ImageError):
+    """A disk image is not consistent in itself."""
+
+
+class ImageInUseError(RequestRefusedError):
+    """Another process has the image open for writing."""
+
+
+class ImageInfo(msgspec.Struct, frozen=True):
+    """An image file: VIRTUAL_SIZE is what a guest sees, ACTUAL_SIZE what it occupies (bytes).
+
+    BACKING is the absolute file name of the image that it stands on, if any.
+    """
+
+    path: Path
+    format: str
+    virtual_size: int
+    actual_size: int
+    backing: Path | None = None
+
+
+class _QemuInfo(msgspec.Struct, rename="kebab"):
+    """The part of qemu-img's answer that is used; QEMU adds keys with each version."""
+
+    format: str
+    virtual_size: int
+    actual_size: int
+    full_backing_filename: str | None = None
+    backing_filename: str | None = None
+
+
+def inspect(path: Path) -> ImageInfo:
+    """Return what the image at PATH is.  Raises ImageError."""
+    # Shared: a running guest may have it open.
+    answer = _qemu_img("info", "--force-share", "--output=json", "--", str(path), image=path)
+    try:
+        info = msgspec.json.decode(answer.stdout, type=_QemuInfo)
+    except msgspec.ValidationError as error:
+        raise ImageError(f"qemu-img says of {path} what is not understood: {error}") from error
+    backing = info.full_backing_filename or info.backing_filename
+    return ImageInfo(
+        path=path,
+        format=info.format,
+        virtual_size=info.virtual_size,
+        actual_size=info.actual_size,
+        backing=None if backing is None else Path(backing),
+    )
+
+
+def create(base: Path, base_format: str, overlay: Path, size: int) -> None:
+    """Make OVERLAY, a qcow2 image of SIZE bytes that stands on BASE.  Raises ImageError."""
+    options = ["-q", "-f", "qcow2", "-b", str(base.absolute()), "-F", base_format]
+    _qemu_img("create", *options, "--", str(overlay), str(size), image=overlay)
+
+
+def rebase_unsafe(overlay: Path, backing: Path, backing_format: str) -> None:
+    """Let OVERLAY stand on BACKING, which need not exist here but has the same content.
+
+    Only the file name in the header changes.  Raises ImageError.
+    """
+    options = ["-q", "-u", "-f", "qcow2", "-b", str(backing), "-F", backing_format]
+    _qemu_img("rebase", *options, "--", str(overlay), image=overlay)
+
+
+def convert_to_raw(image: Path, image_format: str, raw: Path) -> None:
+    """Write the whole content of IMAGE to the sparse file RAW.  Raises ImageError."""
+    _qemu_img("convert", "-f", image_format, "-O", "raw", "--", str(image), str(raw), image=image)
+
+
+def check(overlay: Path) -> None:
+    """Return if OVERLAY is consistent.  Raises DamagedImageError."""
+    _qemu_img("check", "-q", "-f", "qcow2", "--", str(overlay), image=overlay)
+
+
+_CHECK_MEANING = {2: "is corrupted", 3: "has leaked clusters"}
+
+
+def _qemu_img(verb: str, *arguments: str, image: Path) -> process.Completed:
+    """Run qemu-img; name in its errors what is wrong with IMAGE."""
+    program = process.which("qemu-img", PACKAGE_HINT)
+    done = process.run([str(program), verb, *arguments], check=False)
+    if done.status == 0:
+        return done
+    if verb == "check" and done.status in _CHECK_MEANING:
+        raise DamagedImageError(f"the image {image} {_CHECK_MEANING[done.status]}")
+    reason = done.stderr.decode(errors="replace").strip()
+    if "Failed to get" in reason and "lock" in reason:
+        raise ImageInUseError(
+            f"the image {image} is in use by another process",
+            hint="Is a virtual machine running from it?  Shut it down first.",
+        )
+    if reason.endswith("No such file or directory"):
+        raise ImageError(f"there is no image {image}: {reason}")
+    if "No space left on device" in reason:
+        raise ImageError(f"no space is left for {image}", hint="See 'df -h' for its directory.")
+    failed = process.CommandFailedError(done)
+    raise ImageError(failed.message) from failed
