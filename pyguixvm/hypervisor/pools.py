@@ -86,9 +86,14 @@ def _define(connection: Connection, name: str) -> libvirt.virStoragePool:
             f"pool '{name}' does not exist, and a directory cannot have that name",
             hint="declare a pool whose name is a file name",
         )
+    path = default_directory(connection, name)
+    return connection.handle.storagePoolDefineXML(directory_pool_xml(name, path), 0)
+
+
+def default_directory(connection: Connection, name: str) -> str:
+    """Return the directory that pool NAME gets if it has to be made."""
     root = _images(connection)
-    path = root if name == "default" else root / name
-    return connection.handle.storagePoolDefineXML(directory_pool_xml(name, str(path)), 0)
+    return str(root if name == "default" else root / name)
 
 
 def _images(connection: Connection) -> PurePosixPath:

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -14,17 +15,17 @@ import libvirt
 
 from pyguixvm.errors import HypervisorError, RequestRefusedError
 from pyguixvm.events import Emit, PhaseProgress, phase
-from pyguixvm.hypervisor import pools, volumes
+from pyguixvm.hypervisor import lease, pools, volumes
 from pyguixvm.hypervisor.connection import Connection
-from pyguixvm.hypervisor.failure import explained, is_code
+from pyguixvm.hypervisor.failure import explained
 from pyguixvm.hypervisor.volumes import Volume
 from pyguixvm.model import names
 from pyguixvm.xml.volume import VolumeDefinition
 
 # Sends of 4 MiB were 2.5 to 4 times as fast as those of 256 KiB.
 CHUNK = 4 * 1024**2
-# Below this, a hole costs less to send than another stream does to open.
-_SMALLEST_HOLE = 1024**2
+# Another stream takes some 10 ms: a smaller hole is sent faster than it is left out.
+_SMALLEST_HOLE = 4 * 1024**2
 _ZEROS = bytes(CHUNK)
 
 
@@ -37,30 +38,30 @@ def upload_volume(  # noqa: PLR0917 -- where from, where to, and who is told
     machine: str | None = None,
     *,
     mode: int = 0o600,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> Volume:
     """Make volume NAME in POOL from the bytes of the file PATH, whatever its format.
 
-    Until the end a marker stands beside it, so that a broken off upload is
-    known as one; it is then made anew.  Raises `RequestRefusedError` if a
-    whole volume of that name exists, `HypervisorError` without enough space.
+    What a broken off upload left is made anew.  Raises
+    `RequestRefusedError` if a whole volume of that name exists, and
+    `HypervisorError` without enough space or if somebody else uploads it.
     """
     if volumes.incomplete(connection, pool, name):
-        _remove_remains(connection, pool, name)
+        lease.take_over(connection, pool, name, sleep)
     elif volumes.lookup(connection, pool, name) is not None:
         raise RequestRefusedError(f"volume '{name}' exists already in pool '{pool}'")
     with Path(path).open("rb") as source:
         size = os.fstat(source.fileno()).st_size
         total = sum(length for _, length in data_extents(source))
         pools.require_space(connection, pool, total, f"volume '{name}'")
-        volumes.create(connection, pool, VolumeDefinition(name=names.marker(name), capacity=0))
-        # Raw whatever the file's format is: a fresh qcow2 has bytes of its own,
-        # which would show through the holes.
-        container = VolumeDefinition(name=name, capacity=size, mode=mode)
-        made = volumes.create(connection, pool, container)
-        with explained(f"upload {path} to volume '{name}'"):
-            _send(connection, made, source, _Progress(emit, total, machine))
-            _verify(connection, made, size)
-            _drop_marker(connection, pool, name)
+        with lease.incomplete_until_done(connection, pool, name):
+            # Raw whatever the file's format is: a fresh qcow2 has bytes of its own,
+            # which would show through the holes.
+            container = VolumeDefinition(name=name, capacity=size, mode=mode)
+            made = volumes.create(connection, pool, container)
+            with explained(f"upload {path} to volume '{name}'"):
+                _send(connection, made, source, _Progress(emit, total, machine))
+                _verify(connection, made, size)
     return volumes.lookup(connection, pool, name) or made
 
 
@@ -210,25 +211,3 @@ def _handle(connection: Connection, volume: Volume) -> libvirt.virStorageVol:
             f"volume '{volume.name}' vanished from pool '{volume.pool}' while it was written"
         )
     return handle
-
-
-def _drop_marker(connection: Connection, pool: str, name: str) -> None:
-    marker = volumes.find_handle(connection, pool, names.marker(name))
-    if marker is not None:
-        marker.delete(0)
-
-
-def _remove_remains(connection: Connection, pool: str, name: str) -> None:
-    """Delete what a broken off upload left; one that still goes on is an error."""
-    try:
-        volumes.delete(connection, pool, name)
-    except HypervisorError as error:
-        cause = error.__cause__
-        if isinstance(cause, libvirt.libvirtError) and is_code(
-            cause, libvirt.VIR_ERR_OPERATION_INVALID
-        ):
-            raise HypervisorError(
-                f"volume '{name}' is being uploaded to pool '{pool}' by somebody else",
-                hint="run the command again when that is done",
-            ) from error
-        raise

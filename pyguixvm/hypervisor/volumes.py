@@ -68,6 +68,14 @@ def delete(connection: Connection, pool: str, name: str) -> bool:
     return deleted
 
 
+def delete_marker(connection: Connection, pool: str, name: str) -> None:
+    """Delete the marker beside volume NAME of POOL: it is whole from now on."""
+    with explained(f"delete the marker of volume '{name}' from pool '{pool}'"):
+        found = find_handle(connection, pool, names.marker(name))
+        if found is not None:
+            found.delete(0)
+
+
 def list_ours(connection: Connection, pool: str) -> tuple[Volume, ...]:
     """Return our volumes in POOL by name, markers left out; none if there is no such pool."""
     with explained(f"list the volumes of pool '{pool}'"):

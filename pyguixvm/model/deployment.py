@@ -20,7 +20,7 @@ class _Declared(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=
     """Common options: immutable, strict, keys spelled as in Scheme."""
 
 
-class Location(_Declared):
+class Location(_Declared, frozen=True):
     """A place in the user's Scheme; LINE counts from 1, COLUMN from 0 as Guix does."""
 
     file: str
@@ -32,7 +32,7 @@ class Location(_Declared):
         return f"{self.file}:{self.line}:{self.column}"
 
 
-class SystemImage(_Declared, tag_field="kind", tag="system"):
+class SystemImage(_Declared, frozen=True, tag_field="kind", tag="system"):
     """A Guix System image made from an ``operating-system``.
 
     DERIVATION is the image's ``.drv`` and OUTPUT what it builds; SYSTEM is
@@ -50,7 +50,7 @@ class SystemImage(_Declared, tag_field="kind", tag="system"):
     system: str | None = None
 
 
-class LocalImage(_Declared, tag_field="kind", tag="local-image"):
+class LocalImage(_Declared, frozen=True, tag_field="kind", tag="local-image"):
     """A disk image that exists already, at the absolute file name PATH.
 
     SIZE (bytes) and MODIFIED (seconds since the epoch) are the file's when it was
@@ -66,37 +66,37 @@ class LocalImage(_Declared, tag_field="kind", tag="local-image"):
 Image: TypeAlias = SystemImage | LocalImage
 
 
-class Networking(_Declared):
+class Networking(_Declared, frozen=True):
     """One virtio interface, connected to the libvirt network NETWORK."""
 
     network: str
     mac_address: str
 
 
-class AddressReady(_Declared, tag_field="kind", tag="address"):
+class AddressReady(_Declared, frozen=True, tag_field="kind", tag="address"):
     """Ready when an address for a declared MAC address is seen."""
 
 
-class TcpPortReady(_Declared, tag_field="kind", tag="tcp-port"):
+class TcpPortReady(_Declared, frozen=True, tag_field="kind", tag="tcp-port"):
     """Ready when the guest accepts TCP connections to PORT."""
 
     port: int
 
 
-class ConsoleReady(_Declared, tag_field="kind", tag="console"):
+class ConsoleReady(_Declared, frozen=True, tag_field="kind", tag="console"):
     """Ready when a line on the serial console matches the regular expression PATTERN."""
 
     pattern: str
 
 
-class GuestAgentReady(_Declared, tag_field="kind", tag="guest-agent"):
+class GuestAgentReady(_Declared, frozen=True, tag_field="kind", tag="guest-agent"):
     """Ready when the QEMU guest agent answers."""
 
 
 ReadyForm: TypeAlias = AddressReady | TcpPortReady | ConsoleReady | GuestAgentReady
 
 
-class LibvirtDomain(_Declared):
+class LibvirtDomain(_Declared, frozen=True):
     """The libvirt resources around an operating system."""
 
     cpu: int
@@ -114,7 +114,7 @@ class LibvirtDomain(_Declared):
     description: str | None = None
 
 
-class VirtualMachine(_Declared):
+class VirtualMachine(_Declared, frozen=True):
     """One declared machine; HYPERVISOR is a libvirt URI, or None for the default one."""
 
     name: str
@@ -126,7 +126,7 @@ class VirtualMachine(_Declared):
     hypervisor: str | None = None
 
 
-class Deployment(_Declared):
+class Deployment(_Declared, frozen=True):
     """Everything that the configuration file CONFIG declares."""
 
     schema: int

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyguixvm.hypervisor import names
+from pyguixvm.model import names
 
 HASH = "0v2bxc6kxrrjdm9wyfqyxk9qh6dcl5wm"
 

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The ``pyguixvm`` command: finds the verb, and turns errors into exit statuses."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from pyguixvm import __version__
+from pyguixvm.cli.options import Options, common_options
+from pyguixvm.errors import PyguixvmError, UsageError
+
+INTERRUPTED = 130
+
+# One module for each family of verbs, imported only when one of them is called or
+# listed with its help: `pyguixvm --help` answers at once.
+_COMMANDS = {
+    "check": ("declaration", "Evaluate the configuration and report every error in it."),
+    "plan": ("declaration", "Show what deploy would do, without doing it."),
+    "build": ("declaration", "Build the images of the declared machines."),
+    "deploy": ("declaration", "Make the hypervisor match the configuration."),
+    "xml": ("declaration", "Print the domain XML that deploy would define."),
+    "list": ("machines", "List the machines that pyguixvm deployed."),
+    "start": ("machines", "Start machines and wait until they are ready."),
+    "shutdown": ("machines", "Ask guests to shut down, and wait until they have."),
+    "reboot": ("machines", "Ask guests to reboot."),
+    "destroy": ("machines", "Power machines off at once, keeping all they have."),
+    "autostart": ("machines", "Start machines with their host, or not."),
+    "undefine": ("machines", "Remove machines and their root volumes."),
+}
+
+_NOT_YET = frozenset({
+    "watch", "status", "graph", "console", "ssh", "repl", "generations", "rollback", "gc",
+    "test", "publish", "exporter",
+})  # fmt: skip
+
+
+class _Verbs(click.Group):
+    """The verbs by name, each imported when it is called."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        """Return the verbs in the order in which a person meets them."""
+        return list(_COMMANDS)
+
+    def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
+        """Return the verb NAME, or None."""
+        if name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"pyguixvm.cli.{_COMMANDS[name][0]}")
+        command: click.Command = getattr(module, f"{name}_command")
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the verb that ARGS begin with; say so where it is still to come."""
+        if args and args[0] in _NOT_YET:
+            raise UsageError(
+                f"'{args[0]}' is not in this version of pyguixvm",
+                hint=f"What there is: {', '.join(_COMMANDS)}.",
+            )
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the verbs without importing any of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@common_options
+@click.version_option(__version__, prog_name="pyguixvm")
+def verbs() -> None:
+    """Declare virtual machines in Guix Scheme and run them on libvirt.
+
+    CONFIG is a Scheme file, ./config.scm unless given; MACHINE restricts a command to
+    some of its machines.
+
+    \b
+    Exit statuses:
+      0  done, or nothing to do        5  hypervisor or transfer failed
+      1  failed, old state stands      6  not ready, rolled back
+      2  usage                         7  not ready, not rolled back
+      3  configuration refused         8  differences were found (--exit-code)
+      4  build failed                130  interrupted
+    """  # noqa: D301 -- \b is click's mark of a paragraph that is not to be wrapped
+
+
+def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911 -- one per way to end
+    """Run the command that ARGUMENTS (default: the process's own) name; return its exit status."""
+    options = Options()
+    try:
+        status = verbs.main(
+            args=None if arguments is None else list(arguments),
+            prog_name="pyguixvm", standalone_mode=False, obj=options,
+        )  # fmt: skip
+    except click.exceptions.Abort:
+        return INTERRUPTED
+    except KeyboardInterrupt:
+        sys.stderr.write("\npyguixvm: interrupted\n")
+        return INTERRUPTED
+    except click.ClickException as error:
+        return _report(_as_usage_error(error), options)
+    except PyguixvmError as error:
+        return _report(error, options)
+    except BrokenPipeError:
+        # The reader of our standard output went away, which is its right; without a
+        # new standard output Python would complain when it flushes the old one.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:  # noqa: BLE001 -- the one place where a defect of ours ends
+        if options.debug:
+            traceback.print_exc()
+        return _report(
+            PyguixvmError(
+                f"this is a defect of pyguixvm: {type(error).__name__}: {error}",
+                hint="Run the command again with --debug and report what it shows.",
+            ),
+            options,
+        )
+    return status if isinstance(status, int) else 0
+
+
+def _as_usage_error(error: click.ClickException) -> PyguixvmError:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    path = context.command_path if context else "pyguixvm"
+    return UsageError(error.format_message(), hint=f"See '{path} --help'.")
+
+
+def _report(error: PyguixvmError, options: Options) -> int:
+    from pyguixvm.cli.output import Output  # not needed by most runs
+
+    if options.debug:
+        traceback.print_exc()
+    Output(options).error(error)
+    return error.status

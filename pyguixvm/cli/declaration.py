@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The verbs that start from a configuration: check, plan, build, deploy, xml."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from pyguixvm import pipeline
+from pyguixvm.cli.options import Options, common_options, config_arguments, split_config
+from pyguixvm.cli.output import Output, error_document
+from pyguixvm.cli.show import declared_line, plan_lines
+from pyguixvm.model.deployment import SystemImage
+
+if TYPE_CHECKING:
+    from pyguixvm.reconcile.apply import Outcome
+
+DIFFERENCES_FOUND = 8
+
+# With several machines one status has to stand for all: the one that asks for more.
+_GRAVITY = (7, 6, 5, 4, 3, 1)
+
+
+def session(options: Options, output: Output) -> pipeline.Session:
+    """Return the session that OPTIONS ask for, showing events through OUTPUT."""
+    return pipeline.Session(
+        uri=options.uri,
+        load_path=tuple(options.load_path),
+        environment=dict(os.environ),
+        emit=output.emit,
+        forward=output.forward,
+    )
+
+
+@click.command("check")
+@config_arguments
+@common_options
+@click.pass_obj
+def check_command(options: Options, arguments: tuple[str, ...]) -> int:
+    """Evaluate CONFIG and report every error in it; nothing is built.
+
+    The operating systems are lowered too, so that what Guix would refuse is
+    refused now.
+    """
+    output = Output(options)
+    config, machines = split_config(arguments)
+    deployment = pipeline.evaluate(session(options, output), config, machines, want="systems")
+    if output.json:
+        output.document(deployment)
+    else:
+        for machine in deployment.machines:
+            output.line(declared_line(machine))
+    return 0
+
+
+@click.command("plan")
+@config_arguments
+@click.option("--exit-code", is_flag=True, help="Exit with 8 if there is anything to do.")
+@common_options
+@click.pass_obj
+def plan_command(options: Options, arguments: tuple[str, ...], exit_code: bool) -> int:
+    """Show what deploy would do, without doing it."""
+    output = Output(options)
+    here = session(options, output)
+    config, machines = split_config(arguments)
+    deployment = pipeline.evaluate(here, config, machines, want="images")
+    with pipeline.observed(here, deployment.machines) as planned:
+        plans = [plan for _, plan in planned]
+    if output.json:
+        output.document({"plans": plans})
+    else:
+        for plan in plans:
+            for line in plan_lines(plan):
+                output.line(line)
+    empty = all(plan.empty for plan in plans)
+    return DIFFERENCES_FOUND if exit_code and not empty else 0
+
+
+@click.command("build")
+@config_arguments
+@click.option("--derivation", "-d", is_flag=True, help="Print the derivations; build nothing.")
+@common_options
+@click.pass_obj
+def build_command(options: Options, arguments: tuple[str, ...], derivation: bool) -> int:
+    """Build the images of the declared machines and print their file names."""
+    output = Output(options)
+    here = session(options, output)
+    config, machines = split_config(arguments)
+    deployment = pipeline.evaluate(here, config, machines, want="images")
+    if derivation:
+        built = [
+            (machine.name, machine.image.derivation or "")
+            for machine in deployment.machines
+            if isinstance(machine.image, SystemImage)
+        ]
+    else:
+        built = [(machine.name, image) for machine, image in pipeline.build(here, deployment)]
+    if output.json:
+        key = "derivation" if derivation else "image"
+        output.document({"machines": [{"name": name, key: path} for name, path in built]})
+    else:
+        for _, path in built:
+            output.line(path)
+    return 0
+
+
+@click.command("deploy")
+@config_arguments
+@common_options
+@click.pass_obj
+def deploy_command(options: Options, arguments: tuple[str, ...]) -> int:
+    """Make the hypervisor match CONFIG: build, define, start, and wait until ready."""
+    output = Output(options)
+    here = session(options, output)
+    config, machines = split_config(arguments)
+    deployment = pipeline.evaluate(here, config, machines, want="images")
+    with pipeline.observed(here, deployment.machines) as planned:
+        outcomes = pipeline.deploy(here, planned)
+    if output.json:
+        output.document({"machines": [_outcome_document(outcome) for outcome in outcomes]})
+    else:
+        for outcome in outcomes:
+            if outcome.error is not None:
+                output.error(outcome.error)
+            else:
+                output.line(_outcome_line(outcome))
+    statuses = {outcome.status for outcome in outcomes}
+    return next((status for status in _GRAVITY if status in statuses), 0)
+
+
+def _outcome_line(outcome: Outcome) -> str:
+    detail = f": {outcome.detail}" if outcome.detail else ""
+    if outcome.outcome == "unchanged":
+        return f"{outcome.machine} unchanged, nothing to do"
+    return f"{outcome.machine} {outcome.outcome}{detail}"
+
+
+def _outcome_document(outcome: Outcome) -> dict[str, object]:
+    return {
+        "name": outcome.machine,
+        "outcome": outcome.outcome,
+        "detail": outcome.detail,
+        "addresses": outcome.addresses,
+        "error": error_document(outcome.error) if outcome.error else None,
+    }
+
+
+@click.command("xml")
+@config_arguments
+@common_options
+@click.pass_obj
+def xml_command(options: Options, arguments: tuple[str, ...]) -> int:
+    """Print the domain XML that deploy would define.
+
+    Several machines are printed one after the other; name one to get it alone.
+    """
+    output = Output(options)
+    here = session(options, output)
+    config, machines = split_config(arguments)
+    deployment = pipeline.evaluate(here, config, machines, want="images")
+    documents = pipeline.domain_documents(here, deployment.machines)
+    if output.json:
+        output.document({"machines": [{"name": n, "xml": xml} for n, xml in documents]})
+    else:
+        for _, xml in documents:
+            output.line(xml.rstrip("\n"))
+    return 0

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The verbs on machines that exist: list, start, shutdown, reboot, destroy, autostart, undefine."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from pyguixvm import operations
+from pyguixvm.cli.declaration import session
+from pyguixvm.cli.options import Options, common_options
+from pyguixvm.cli.output import Output
+from pyguixvm.errors import UsageError
+from pyguixvm.model.sizes import format_size
+
+machine_arguments = click.argument("machines", nargs=-1, required=True, metavar="MACHINE...")
+deadline_option = click.option(
+    "--timeout", type=click.FloatRange(min=1), default=120.0, show_default=True,
+    metavar="SECONDS", help="How long to wait.",
+)  # fmt: skip
+
+
+@click.command("list")
+@click.option("--all", "everything", is_flag=True, help="Show domains that are not ours, too.")
+@common_options
+@click.pass_obj
+def list_command(options: Options, everything: bool) -> int:
+    """List the machines that pyguixvm deployed on the hypervisor."""
+    output = Output(options)
+    listed = operations.listed(session(options, output), everything=everything)
+    if output.json:
+        output.document({"machines": listed})
+        return 0
+    if not listed:
+        output.note("No machines. Deploy some with: pyguixvm deploy")
+        return 0
+    output.table(
+        ("NAME", "STATE", "CPU", "MEMORY", "AUTOSTART", "GENERATION", "ADDRESS", "SYSTEM"),
+        [
+            (
+                machine.name,
+                machine.state,
+                str(machine.cpu),
+                format_size(machine.memory),
+                "on" if machine.autostart else "off",
+                str(machine.generation) if machine.generation else "-",
+                ",".join(machine.addresses) or "-",
+                machine.label or "(not ours)",
+            )
+            for machine in listed
+        ],
+    )
+    return 0
+
+
+@click.command("start")
+@machine_arguments
+@common_options
+@click.pass_obj
+def start_command(options: Options, machines: tuple[str, ...]) -> int:
+    """Start machines and wait until they are ready."""
+    output = Output(options)
+    return _report(output, operations.start(session(options, output), machines))
+
+
+@click.command("shutdown")
+@machine_arguments
+@deadline_option
+@common_options
+@click.pass_obj
+def shutdown_command(options: Options, machines: tuple[str, ...], timeout: float) -> int:
+    """Ask guests to shut down, by agent, else by ACPI, and wait until they have."""
+    output = Output(options)
+    return _report(output, operations.shutdown(session(options, output), machines, timeout))
+
+
+@click.command("reboot")
+@machine_arguments
+@deadline_option
+@common_options
+@click.pass_obj
+def reboot_command(options: Options, machines: tuple[str, ...], timeout: float) -> int:
+    """Ask guests to reboot, by agent, else by ACPI."""
+    output = Output(options)
+    return _report(output, operations.reboot(session(options, output), machines, timeout))
+
+
+@click.command("destroy")
+@machine_arguments
+@common_options
+@click.pass_obj
+def destroy_command(options: Options, machines: tuple[str, ...]) -> int:
+    """Power machines off at once, as if the plug were pulled; their volumes stay."""
+    output = Output(options)
+    return _report(output, operations.destroy(session(options, output), machines))
+
+
+@click.command("autostart")
+@machine_arguments
+@click.option("--on/--off", default=True, help="Whether to start with the host.  [default: on]")
+@common_options
+@click.pass_obj
+def autostart_command(options: Options, machines: tuple[str, ...], on: bool) -> int:
+    """Start machines with their host, or not."""
+    output = Output(options)
+    return _report(output, operations.autostart(session(options, output), machines, on=on))
+
+
+@click.command("undefine")
+@machine_arguments
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@click.option("--keep-volumes", is_flag=True, help="Leave the root volumes in their pools.")
+@common_options
+@click.pass_obj
+def undefine_command(
+    options: Options, machines: tuple[str, ...], yes: bool, keep_volumes: bool
+) -> int:
+    """Remove machines, and their root volumes, for good.
+
+    A running machine is powered off first.  Asks before it does anything.
+    """
+    output = Output(options)
+    here = session(options, output)
+    removals = operations.removals(here, machines, keep_volumes=keep_volumes)
+    if not yes:
+        _confirm(removals)
+    return _report(output, operations.undefine(here, removals))
+
+
+def _confirm(removals: tuple[operations.Removal, ...]) -> None:
+    for removal in removals:
+        volumes = ", ".join(volume for _, volume in removal.volumes) or "no volume"
+        power = "powers it off, " if removal.running else ""
+        click.echo(f"{removal.machine}: {power}removes its definition and {volumes}", err=True)
+    if not sys.stdin.isatty():
+        raise UsageError(
+            "undefine asks before it removes anything, and there is no terminal to answer on",
+            hint="Give --yes if you are sure.",
+        )
+    click.confirm("Remove for good?", abort=True, err=True)
+
+
+def _report(output: Output, done: tuple[operations.Done, ...]) -> int:
+    if output.json:
+        output.document({"machines": done})
+    else:
+        for item in done:
+            output.line(f"{item.machine}: {item.detail}")
+    return 0

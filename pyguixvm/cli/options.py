@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The options that every command takes, before or after its name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass
+class Options:
+    """What the command line says about all commands.
+
+    The one mutable structure of the program: click fills it option by option,
+    and nothing changes it afterwards.
+    """
+
+    uri: str | None = None
+    load_path: list[Path] = field(default_factory=list)
+    json: bool = False
+    verbosity: int = 0
+    debug: bool = False
+
+
+def _store(attribute: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+    def callback(context: click.Context, _parameter: click.Parameter, value: Any) -> None:
+        options = context.ensure_object(Options)
+        if attribute == "load_path":
+            options.load_path.extend(Path(directory).absolute() for directory in value)
+        elif attribute == "quiet":
+            options.verbosity -= value
+        elif attribute == "verbose":
+            options.verbosity += value
+        elif value:
+            setattr(options, attribute, value)
+
+    return callback
+
+
+def common_options(command: F) -> F:
+    """Give COMMAND the options that all commands share."""
+    for decorate in (
+        click.option("--debug", is_flag=True, expose_value=False, callback=_store("debug"),
+                     help="Show tracebacks."),
+        click.option("-q", "--quiet", count=True, expose_value=False, callback=_store("quiet"),
+                     help="Show errors and results only."),
+        click.option("-v", "--verbose", count=True, expose_value=False, callback=_store("verbose"),
+                     help="Show more, such as the whole build output."),
+        click.option("--json", is_flag=True, expose_value=False, callback=_store("json"),
+                     help="Print the result as JSON."),
+        click.option("-L", "--load-path", multiple=True, metavar="DIR", expose_value=False,
+                     type=click.Path(exists=True, file_okay=False), callback=_store("load_path"),
+                     help="Look for Scheme modules in DIR first (may be repeated)."),
+        click.option("-c", "--connect", metavar="URI", expose_value=False, callback=_store("uri"),
+                     help="Hypervisor for machines that name none; default: "
+                     "$LIBVIRT_DEFAULT_URI, then libvirt's own choice."),
+    ):  # fmt: skip
+        command = decorate(command)
+    return command
+
+
+def split_config(arguments: tuple[str, ...]) -> tuple[Path, tuple[str, ...]]:
+    """Return the configuration and the machines that ARGUMENTS name.
+
+    The first argument is the configuration if it looks like a file: if it
+    exists, has a directory part, or ends in ``.scm``.
+    """
+    if arguments and (
+        "/" in arguments[0] or arguments[0].endswith(".scm") or Path(arguments[0]).is_file()
+    ):
+        return Path(arguments[0]), arguments[1:]
+    return Path("config.scm"), arguments
+
+
+config_arguments = click.argument("arguments", nargs=-1, metavar="[CONFIG] [MACHINE]...")

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The one place that prints: results on standard output, all else on standard error."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from pyguixvm.cli.options import Options
+from pyguixvm.errors import BuildError, NotReadyError, PyguixvmError
+
+if TYPE_CHECKING:
+    from pyguixvm.cli.progress import Progress
+    from pyguixvm.events import Event
+
+
+class Output:
+    """Prints for one command, as its OPTIONS want it."""
+
+    def __init__(self, options: Options) -> None:
+        """Remember OPTIONS; nothing is printed yet."""
+        self._options = options
+        self._progress: Progress | None = None
+
+    @property
+    def json(self) -> bool:
+        """Whether results are wanted as JSON."""
+        return self._options.json
+
+    def emit(self, event: Event) -> None:
+        """Show EVENT on standard error: live on a terminal, as a plain line elsewhere."""
+        if self._progress is None:
+            from pyguixvm.cli.progress import progress
+
+            self._progress = progress(sys.stderr, self._options.verbosity)
+        self._progress.show(event)
+
+    def forward(self, data: bytes) -> None:
+        """Pass on what the configuration itself, or Guix, wrote to standard error."""
+        self.settle()
+        sys.stderr.buffer.write(data)
+        sys.stderr.buffer.flush()
+
+    def settle(self) -> None:
+        """End the live display, so that plain text can follow."""
+        if self._progress is not None:
+            self._progress.close()
+            self._progress = None
+
+    def line(self, text: str = "") -> None:
+        """Print a line of the result."""
+        self.settle()
+        sys.stdout.write(f"{text}\n")
+
+    def note(self, text: str) -> None:
+        """Print a line for the person who watches, unless --quiet."""
+        self.settle()
+        if self._options.verbosity >= 0:
+            sys.stderr.write(f"{text}\n")
+
+    def document(self, value: Any) -> None:
+        """Print VALUE, the whole result, as one JSON document."""
+        import msgspec
+
+        self.settle()
+        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
+        sys.stdout.buffer.flush()
+
+    def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Print ROWS under HEADER, in columns as wide as they need to be."""
+        self.settle()
+        widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+        for row in [header, *rows]:
+            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            sys.stdout.write("  ".join(cells).rstrip() + "\n")
+
+    def error(self, error: PyguixvmError) -> None:
+        """Print ERROR: a sentence, what is known about it, and what to do."""
+        self.settle()
+        if self.json:
+            self.document({"error": error_document(error)})
+            return
+        for line in error_lines(error, self._style):
+            sys.stderr.write(f"{line}\n")
+
+    def _style(self, text: str, code: str) -> str:
+        return f"\x1b[{code}m{text}\x1b[0m" if sys.stderr.isatty() else text
+
+
+def error_document(error: PyguixvmError) -> dict[str, Any]:
+    """Return ERROR as the value of the JSON key ``error``."""
+    document: dict[str, Any] = {
+        "status": error.status,
+        "message": error.message,
+        "hint": error.hint,
+        "location": error.location,
+    }
+    if isinstance(error, BuildError):
+        document |= {"log": error.log, "tail": error.tail}
+    if isinstance(error, NotReadyError):
+        document |= {"console": error.console}
+    return document
+
+
+def error_lines(error: PyguixvmError, style: Any = lambda text, _code: text) -> list[str]:
+    """Return the lines that tell a person about ERROR; STYLE colours them."""
+    where = f"{error.location}: " if error.location else ""
+    lines = [f"{where or 'pyguixvm: '}{style('error:', '1;31')} {error.message}"]
+    if isinstance(error, BuildError):
+        lines += [f"  | {line}" for line in error.tail]
+        if error.log:
+            lines.append(f"  the whole log: {error.log}")
+    if isinstance(error, NotReadyError) and error.console:
+        lines.append("  the console's last lines:")
+        lines += [f"  | {line}" for line in error.console]
+    if error.hint:
+        lines.append(f"{style('hint:', '1;36')} {error.hint}")
+    return lines

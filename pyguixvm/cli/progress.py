@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Events as text: live on a terminal, plain lines in a pipe."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, TextIO
+
+from pyguixvm.events import (
+    BuildOutput,
+    Event,
+    Notice,
+    Phase,
+    PhaseFinished,
+    PhaseProgress,
+    PhaseStarted,
+)
+from pyguixvm.model.sizes import format_size
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.status import Status
+
+DOING: dict[Phase, str] = {
+    "evaluate": "evaluating",
+    "observe": "looking at the hypervisor",
+    "build": "building the image",
+    "grow": "growing the root volume",
+    "transfer": "sending the volume",
+    "define": "defining the domain",
+    "start": "starting",
+    "ready": "waiting for the guest",
+    "stop": "shutting down",
+    "remove": "removing",
+}
+
+DONE: dict[Phase, str] = {
+    "evaluate": "evaluated",
+    "observe": "hypervisor looked at",
+    "build": "image built",
+    "grow": "root volume grown",
+    "transfer": "volume sent",
+    "define": "domain defined",
+    "start": "started",
+    "ready": "ready",
+    "stop": "shut down",
+    "remove": "removed",
+}
+
+
+class Progress(Protocol):
+    """Shows events as they come."""
+
+    def show(self, event: Event) -> None:
+        """Show EVENT."""
+
+    def close(self) -> None:
+        """End the display; what was shown for good stays."""
+
+
+def progress(stream: TextIO, verbosity: int) -> Progress:
+    """Return the right display for STREAM."""
+    if stream.isatty() and verbosity >= 0:
+        return LiveProgress(stream, verbosity)
+    return PlainProgress(stream, verbosity)
+
+
+def finished_line(event: PhaseFinished) -> str:
+    """Return the line that a finished phase leaves behind."""
+    detail = f": {event.detail}" if event.detail else ""
+    return f"{_whose(event.machine)}{DONE[event.phase]}{detail} ({event.seconds:.1f} s)"
+
+
+def _whose(machine: str | None) -> str:
+    return f"{machine}: " if machine else ""
+
+
+class PlainProgress:
+    """One line for each thing that happened."""
+
+    def __init__(self, stream: TextIO, verbosity: int) -> None:
+        """Write to STREAM; nothing but warnings when VERBOSITY is negative."""
+        self._stream = stream
+        self._verbosity = verbosity
+
+    def show(self, event: Event) -> None:
+        """Write EVENT, if it is worth a line."""
+        match event:
+            case Notice(message=message, machine=machine, warning=warning):
+                if warning or self._verbosity >= 0:
+                    self._write(f"{_whose(machine)}{'warning: ' if warning else ''}{message}")
+            case _ if self._verbosity < 0:
+                pass
+            case BuildOutput(line=line):
+                self._write(line)
+            case PhaseFinished():
+                self._write(finished_line(event))
+            case PhaseStarted(phase=phase, machine=machine) if self._verbosity > 0:
+                self._write(f"{_whose(machine)}{DOING[phase]}")
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def _write(self, line: str) -> None:
+        self._stream.write(f"{line}\n")
+        self._stream.flush()
+
+
+class LiveProgress:
+    """A spinner with what is being done, above it what was done."""
+
+    def __init__(self, stream: TextIO, verbosity: int) -> None:
+        """Draw on the terminal STREAM; the display begins with the first event."""
+        self._stream = stream
+        self._verbosity = verbosity
+        self._console: Console | None = None
+        self._status: Status | None = None
+        self._doing = ""
+
+    def show(self, event: Event) -> None:
+        """Draw EVENT."""
+        match event:
+            case PhaseStarted(phase=phase, machine=machine, detail=detail):
+                self._doing = f"{_whose(machine)}{DOING[phase]}{f' {detail}' if detail else ''}"
+                self._update(self._doing)
+            case PhaseProgress(done=done, total=total):
+                of = f" of {format_size(total)}" if total is not None else ""
+                self._update(f"{self._doing}: {format_size(done)}{of}")
+            case BuildOutput(line=line) if self._verbosity == 0:
+                self._update(f"{self._doing}: {line.strip()}")
+            case BuildOutput(line=line):
+                self._print(line)
+            case PhaseFinished():
+                self._print(finished_line(event), mark="✓", colour="green")
+                self._update(self._doing)
+            case Notice(message=message, machine=machine, warning=warning):
+                self._print(
+                    f"{_whose(machine)}{message}",
+                    mark="!" if warning else "·",
+                    colour="yellow" if warning else "cyan",
+                )
+
+    def close(self) -> None:
+        """Take the spinner away."""
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
+
+    def _terminal(self) -> Console:
+        if self._console is None:
+            from rich.console import Console
+
+            self._console = Console(file=self._stream, highlight=False)
+        return self._console
+
+    def _update(self, text: str) -> None:
+        from rich.text import Text
+
+        console = self._terminal()
+        line = Text(text, no_wrap=True, overflow="ellipsis")
+        if self._status is None:
+            self._status = console.status(line)
+            self._status.start()
+        else:
+            self._status.update(line)
+
+    def _print(self, text: str, mark: str = "", colour: str = "") -> None:
+        from rich.text import Text
+
+        line = Text.assemble((f"{mark} ", colour), text) if mark else Text(text)
+        self._terminal().print(line)

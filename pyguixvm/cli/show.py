@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Declarations and plans in words; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import assert_never
+
+from pyguixvm.model.deployment import LocalImage, VirtualMachine
+from pyguixvm.model.sizes import format_size
+from pyguixvm.reconcile.differences import Difference, Value
+from pyguixvm.reconcile.plan import (
+    Action,
+    CreateRoot,
+    DefineDomain,
+    MachinePlan,
+    Plan,
+    RealizeImage,
+    StartDomain,
+)
+
+_SIZES = frozenset({"domain.memory", "domain.maximum-memory", "domain.storage", "image.size"})
+
+_SIGNS = {"none": " ", "live": "~", "restart": "~", "replace": "!", "create": "+", "delete": "-"}
+
+
+def declared_line(machine: VirtualMachine) -> str:
+    """Return one line that says what MACHINE is."""
+    domain = machine.domain
+    image = (
+        machine.image.path
+        if isinstance(machine.image, LocalImage)
+        else f"{machine.image.label}, {machine.image.root_file_system} root"
+    )
+    return (
+        f"{machine.name}: {domain.cpu} CPU, {format_size(domain.memory)} memory, "
+        f"{format_size(domain.storage)} storage, {image}"
+    )
+
+
+def plan_lines(plan: Plan) -> Iterator[str]:
+    """Yield the lines that show PLAN to a person."""
+    for machine in plan.machines:
+        yield from _machine_lines(machine, plan.uri)
+
+
+def _machine_lines(plan: MachinePlan, uri: str) -> Iterator[str]:
+    name = plan.machine.name
+    if plan.refusal is not None:
+        yield f"x {name}: refused: {plan.refusal}"
+    elif not plan.actions:
+        yield f"  {name}: nothing to do"
+    else:
+        yield f"{_SIGNS[plan.effect]} {name}: {plan.effect} on {uri}"
+    for difference in plan.differences:
+        yield f"    {_difference(difference)}"
+    for action in plan.actions:
+        yield f"    {_action(action)}"
+    if plan.hint is not None:
+        yield f"    {plan.hint}"
+
+
+def _difference(difference: Difference) -> str:
+    old, new = (_value(difference.path, value) for value in (difference.old, difference.new))
+    return f"{difference.path}: {old} -> {new}"
+
+
+def _value(path: str, value: Value) -> str:
+    if path in _SIZES and isinstance(value, int):
+        return format_size(value)
+    match value:
+        case None:
+            return "not set"
+        case bool():
+            return "#t" if value else "#f"
+        case list():
+            return f"({' '.join(_value('', item) for item in value)})"
+        case dict():
+            fields = (f"({key} {_value('', item)})" for key, item in value.items())
+            return f"({' '.join(fields)})"
+        case _:
+            return str(value)
+
+
+def _action(action: Action) -> str:
+    match action:
+        case RealizeImage(output=output):
+            return f"build {output}"
+        case CreateRoot(pool=pool, volume=volume, size=size):
+            return f"create volume {volume} of {format_size(size)} in pool {pool}"
+        case DefineDomain(autostart=autostart):
+            return f"define the domain, autostart {'on' if autostart else 'off'}"
+        case StartDomain(timeout=timeout):
+            return f"start it and wait at most {timeout} s until it is ready"
+        case _:
+            assert_never(action)

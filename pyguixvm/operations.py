@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is done to machines that exist, by name."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from pyguixvm.errors import NotReadyError, RequestRefusedError
+from pyguixvm.events import Emit, phase
+from pyguixvm.guix.build import remove_root, root_path
+from pyguixvm.hypervisor import domains, guest, networks, power, volumes
+from pyguixvm.hypervisor.connection import Connection, connect
+from pyguixvm.hypervisor.observe import observe
+from pyguixvm.model.generation import Metadata
+from pyguixvm.model.observation import ObservedDomain
+from pyguixvm.pipeline import Session
+from pyguixvm.reconcile.readiness import wait_ready
+
+
+class Listed(msgspec.Struct, frozen=True, rename="kebab"):
+    """One line of the list of machines; LABEL and GENERATION are None for what is not ours."""
+
+    name: str
+    state: str
+    cpu: int
+    memory: int
+    autostart: bool
+    generation: int | None
+    label: str | None
+    addresses: tuple[str, ...]
+
+
+class Done(msgspec.Struct, frozen=True, rename="kebab"):
+    """What became of one machine."""
+
+    machine: str
+    detail: str
+    addresses: tuple[str, ...] = ()
+
+
+class Removal(msgspec.Struct, frozen=True, rename="kebab"):
+    """What undefining a machine takes away: (pool, volume) pairs, and its GC roots."""
+
+    machine: str
+    running: bool
+    volumes: tuple[tuple[str, str], ...]
+    generations: tuple[int, ...]
+
+
+def listed(session: Session, *, everything: bool) -> tuple[Listed, ...]:
+    """Return the machines of the session's hypervisor by name; EVERYTHING: other domains, too."""
+    with connect(session.uri) as connection:
+        domains_found = observe(connection).domains.values()
+        return tuple(
+            _listed(connection, domain)
+            for domain in sorted(domains_found, key=lambda domain: domain.name)
+            if everything or _ours(domain)
+        )
+
+
+def _ours(domain: ObservedDomain) -> bool:
+    return domain.metadata is not None or domain.unreadable is not None
+
+
+def _listed(connection: Connection, domain: ObservedDomain) -> Listed:
+    current = domain.metadata.generation if domain.metadata else None
+    running = domain.state == "running"
+    return Listed(
+        name=domain.name,
+        state=domain.state,
+        cpu=domain.cpu,
+        memory=domain.memory,
+        autostart=domain.autostart,
+        generation=current.number if current else None,
+        label=current.label if current else domain.unreadable,
+        addresses=guest.addresses(connection, domain.name) if running and current else (),
+    )
+
+
+def start(session: Session, names: Sequence[str]) -> tuple[Done, ...]:
+    """Start the machines NAMES, one by one, and wait until each is ready.
+
+    Raises NotReadyError for the first that is not in time.
+    """
+    with connect(session.uri) as connection:
+        metadata = _metadata(connection, names)
+        return tuple(_start(connection, name, metadata[name], session.emit) for name in names)
+
+
+def _start(connection: Connection, name: str, metadata: Metadata, emit: Emit) -> Done:
+    if domains.state(connection, name) == "running":
+        return Done(name, "was running already")
+    machine = metadata.generation.declaration
+    for interface in machine.domain.networking:
+        networks.ensure_network(connection, interface.network)
+    with guest.boot(connection, machine) as evidence:
+        with phase(emit, "ready", name) as result:
+            readiness = wait_ready(
+                machine, evidence, deadline=time.monotonic() + machine.ready_timeout
+            )
+            result.detail = readiness.detail
+        if readiness.outcome == "not-ready":
+            raise NotReadyError(
+                f"'{name}' was started but is not ready: {readiness.detail}",
+                console=readiness.console,
+                hint=f"It was left running. Power it off with: pyguixvm destroy {name}",
+            )
+    return Done(name, f"started: {readiness.detail}", readiness.addresses)
+
+
+def shutdown(session: Session, names: Sequence[str], timeout: float) -> tuple[Done, ...]:
+    """Ask the guests NAMES to shut down; wait at most TIMEOUT seconds for each."""
+    ways = {
+        "agent": "shut down by its guest agent",
+        "acpi": "shut down by its power button",
+        "already": "was not running",
+    }
+
+    def one(connection: Connection, name: str) -> str:
+        with phase(session.emit, "stop", name):
+            return ways[power.shutdown(connection, name, timeout=timeout)]
+
+    return _each(session, names, one)
+
+
+def reboot(session: Session, names: Sequence[str], timeout: float) -> tuple[Done, ...]:
+    """Ask the guests NAMES to reboot; wait at most TIMEOUT seconds for each to begin."""
+
+    def one(connection: Connection, name: str) -> str:
+        power.reboot(connection, name, timeout=timeout)
+        return "rebooted"
+
+    return _each(session, names, one)
+
+
+def destroy(session: Session, names: Sequence[str]) -> tuple[Done, ...]:
+    """Power the machines NAMES off at once."""
+    return _each(
+        session,
+        names,
+        lambda connection, name: (
+            "powered off" if domains.destroy(connection, name) else "was not running"
+        ),
+    )
+
+
+def autostart(session: Session, names: Sequence[str], *, on: bool) -> tuple[Done, ...]:
+    """Start the machines NAMES with their host from now on, or not."""
+
+    def one(connection: Connection, name: str) -> str:
+        domains.set_autostart(connection, name, on)
+        return f"autostart {'on' if on else 'off'}"
+
+    return _each(session, names, one)
+
+
+def removals(session: Session, names: Sequence[str], *, keep_volumes: bool) -> tuple[Removal, ...]:
+    """Return what undefining the machines NAMES would take away; nothing is done."""
+    with connect(session.uri) as connection:
+        metadata = _metadata(connection, names)
+        return tuple(
+            Removal(
+                machine=name,
+                running=domains.state(connection, name) != "shut off",
+                volumes=()
+                if keep_volumes
+                else tuple((g.pool, g.volume) for g in metadata[name].generations),
+                generations=()
+                if keep_volumes
+                else tuple(g.number for g in metadata[name].generations),
+            )
+            for name in names
+        )
+
+
+def undefine(session: Session, agreed: Sequence[Removal]) -> tuple[Done, ...]:
+    """Take away what was AGREED on.
+
+    The definition goes first: a volume without a machine is waste, a machine
+    without its volume would be a loss.
+    """
+    done = []
+    with connect(session.uri) as connection:
+        for removal in agreed:
+            if removal.running:
+                domains.destroy(connection, removal.machine)
+            domains.undefine(connection, removal.machine)
+            for pool, volume in removal.volumes:
+                volumes.delete(connection, pool, volume)
+            for number in removal.generations:
+                remove_root(
+                    root_path(session.state_directory, connection.uri, removal.machine, number)
+                )
+            done.append(Done(removal.machine, "removed"))
+    return tuple(done)
+
+
+def _metadata(connection: Connection, names: Sequence[str]) -> dict[str, Metadata]:
+    """Return the metadata of the domains NAMES, having made sure that all exist and are ours."""
+    missing = [name for name in names if not domains.exists(connection, name)]
+    if missing:
+        there = [d.name for d in observe(connection).domains.values() if _ours(d)]
+        raise RequestRefusedError(
+            f"there is no machine '{missing[0]}' on {connection.uri}",
+            hint=f"Machines there: {', '.join(sorted(there)) or 'none'}.",
+        )
+    return {name: domains.read_metadata(connection, name) for name in names}
+
+
+def _each(
+    session: Session, names: Sequence[str], one: Callable[[Connection, str], str]
+) -> tuple[Done, ...]:
+    """Do ONE to each of the machines NAMES, all of which are known to be ours."""
+    with connect(session.uri) as connection:
+        _metadata(connection, names)
+        return tuple(Done(name, one(connection, name)) for name in names)

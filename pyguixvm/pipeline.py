@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The ways through the house: from a configuration to a deployment, a plan, a running machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pyguixvm.errors import UsageError
+from pyguixvm.events import Emit, phase
+from pyguixvm.guix.build import realize, root_path
+from pyguixvm.guix.command import find_guix
+from pyguixvm.guix.evaluator import Evaluator, Want
+from pyguixvm.model.deployment import Deployment, LocalImage, SystemImage, VirtualMachine
+from pyguixvm.reconcile.plan import DefineDomain, Plan, RealizeImage
+
+if TYPE_CHECKING:
+    # libvirt is loaded only by the runs that get as far as a hypervisor.
+    from pyguixvm.hypervisor.connection import Connection
+    from pyguixvm.reconcile.apply import Outcome
+
+
+@dataclass(frozen=True)
+class Session:
+    """Where a run takes place: everything that comes from outside the configuration.
+
+    URI is the hypervisor of machines that name none; FORWARD takes what
+    the configuration itself writes to standard error.
+    """
+
+    uri: str | None
+    load_path: tuple[Path, ...]
+    environment: Mapping[str, str]
+    emit: Emit
+    forward: Callable[[bytes], None]
+
+    @property
+    def state_directory(self) -> Path:
+        """Where GC roots are registered (the XDG base directory specification)."""
+        home = Path(self.environment.get("HOME", "/"))
+        return Path(self.environment.get("XDG_STATE_HOME") or home / ".local/state") / "pyguixvm"
+
+
+def evaluate(
+    session: Session, config: Path, machines: Sequence[str] = (), *, want: Want
+) -> Deployment:
+    """Return what CONFIG declares, of MACHINES only if any are named.
+
+    Raises UsageError if there is no such file, EvaluationError if it is refused.
+    """
+    if not config.is_file():
+        raise UsageError(
+            f"there is no configuration {config}",
+            hint="Give its name, or go to the directory of a config.scm.",
+        )
+    evaluator = Evaluator(
+        guix=find_guix(session.environment),
+        load_path=session.load_path,
+        environment=session.environment,
+    )
+    with phase(session.emit, "evaluate", detail=str(config)) as result:
+        deployment = evaluator.evaluate(
+            config.absolute(),
+            want=want,
+            machines=tuple(machines) or None,
+            forward=session.forward,
+        )
+        result.detail = f"{config}, {_count(deployment.machines)}"
+    return deployment
+
+
+def _count(machines: Sequence[VirtualMachine]) -> str:
+    return "1 machine" if len(machines) == 1 else f"{len(machines)} machines"
+
+
+def build(session: Session, deployment: Deployment) -> tuple[tuple[VirtualMachine, str], ...]:
+    """Build the images that DEPLOYMENT declares; return each machine with its image's file name.
+
+    Raises BuildError.
+    """
+    images = [machine.image for machine in deployment.machines]
+    outputs = {
+        image.derivation: image.output
+        for image in images
+        if isinstance(image, SystemImage) and image.derivation and image.output
+    }
+    _realize(session, outputs, {})
+    return tuple(
+        (machine, image.path if isinstance(image, LocalImage) else image.output or "")
+        for machine, image in zip(deployment.machines, images, strict=True)
+    )
+
+
+def _realize(
+    session: Session, outputs: Mapping[str, str], roots: Mapping[str, Sequence[Path]]
+) -> None:
+    """Build what is not there yet, all in one run of Guix, before anything is touched."""
+    if not outputs:
+        return
+    with phase(session.emit, "build") as result:
+        built = realize(
+            outputs,
+            roots,
+            guix=find_guix(session.environment),
+            environment=session.environment,
+            emit=session.emit,
+        )
+        result.detail = " ".join(outputs.values()) if built else "nothing to build"
+
+
+@contextmanager
+def observed(
+    session: Session, machines: Sequence[VirtualMachine]
+) -> Iterator[tuple[tuple[Connection, Plan], ...]]:
+    """Connect to the hypervisors of MACHINES; yield each with the plan for its machines.
+
+    Raises HypervisorError.
+    """
+    from pyguixvm.hypervisor.connection import connect
+    from pyguixvm.hypervisor.observe import observe
+    from pyguixvm.reconcile.planner import plan
+
+    by_uri: dict[str | None, list[VirtualMachine]] = {}
+    for machine in machines:
+        by_uri.setdefault(machine.hypervisor or session.uri, []).append(machine)
+    with ExitStack() as connections:
+        planned = []
+        for uri, theirs in by_uri.items():
+            with phase(session.emit, "observe") as result:
+                connection = connections.enter_context(connect(uri))
+                observation = observe(connection)
+                result.detail = connection.uri
+            planned.append((connection, plan(theirs, observation)))
+        yield tuple(planned)
+
+
+def deploy(session: Session, planned: Sequence[tuple[Connection, Plan]]) -> tuple[Outcome, ...]:
+    """Carry out the plans of PLANNED; return what became of each machine.
+
+    Raises BuildError, and then nothing was touched.
+    """
+    from pyguixvm.reconcile.apply import Workshop, apply
+
+    derivations: dict[str, str] = {}
+    roots: dict[str, list[Path]] = {}
+    for _, plan in planned:
+        for machine, image, number in _images(plan):
+            derivations[image.derivation] = image.output
+            root = root_path(session.state_directory, plan.uri, machine, number)
+            roots.setdefault(image.derivation, []).append(root)
+    _realize(session, derivations, roots)
+    outcomes: list[Outcome] = []
+    for connection, plan in planned:
+        workshop = Workshop(connection, session.emit, session.environment)
+        outcomes += apply(plan, workshop)
+    return tuple(outcomes)
+
+
+def _images(plan: Plan) -> Iterator[tuple[str, RealizeImage, int]]:
+    """Yield the images that PLAN builds, with their machine and generation number."""
+    for machine in plan.machines:
+        images = [action for action in machine.actions if isinstance(action, RealizeImage)]
+        numbers = [a.generation for a in machine.actions if isinstance(a, DefineDomain)]
+        yield from zip([machine.machine.name] * len(images), images, numbers, strict=False)
+
+
+def domain_documents(
+    session: Session, machines: Sequence[VirtualMachine]
+) -> tuple[tuple[str, str], ...]:
+    """Return the name and the domain XML of each of MACHINES, as deploying it now would define it.
+
+    File names in pools that do not exist yet are those that would be made.
+    """
+    from pyguixvm.reconcile.apply import definition
+    from pyguixvm.reconcile.planner import new_root_action
+    from pyguixvm.reconcile.root import planned_root
+    from pyguixvm.xml.domain import domain_xml
+
+    documents = []
+    with observed(session, machines) as planned:
+        for connection, plan in planned:
+            for machine_plan in plan.machines:
+                machine = machine_plan.machine
+                root = planned_root(connection, machine, new_root_action(machine))
+                documents.append(
+                    (
+                        machine.name,
+                        domain_xml(definition(machine, root, connection, session.environment)),
+                    )
+                )
+    return tuple(documents)

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Make a root volume: an overlay on the image, grown here, sent to its pool."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pyguixvm.errors import RequestRefusedError
+from pyguixvm.events import Emit, phase
+from pyguixvm.hypervisor import pools, transfer, volumes
+from pyguixvm.hypervisor.connection import Connection
+from pyguixvm.image import overlay
+from pyguixvm.image.grow import grow
+from pyguixvm.model.deployment import LocalImage, VirtualMachine
+from pyguixvm.model.names import base_volume
+from pyguixvm.model.sizes import format_size
+from pyguixvm.reconcile.plan import CreateRoot
+from pyguixvm.xml.domain import BackingFile
+
+
+@dataclass(frozen=True)
+class Root:
+    """A root volume in its pool: its file name there, and the file that backs it.
+
+    BASE is the name of the volume that backs it, or None for a store item.
+    """
+
+    pool: str
+    volume: str
+    path: str
+    backing: BackingFile
+    base: str | None
+
+
+@contextmanager
+def new_root(
+    connection: Connection, machine: VirtualMachine, action: CreateRoot, emit: Emit
+) -> Iterator[Root]:
+    """Make the root volume that ACTION describes; it goes again if the body fails.
+
+    Raises RequestRefusedError if the image is larger than declared, and
+    HypervisorError if the pool cannot take the volume.
+    """
+    pools.ensure_pool(connection, action.pool)
+    image = Path(action.image)
+    image_format = _image_format(machine, image)
+    backing, base = _backing(connection, machine, action, image_format, emit)
+    # The pool belongs to the hypervisor, often to root: the overlay is grown in a
+    # directory of our own, and only its few megabytes are sent.
+    with tempfile.TemporaryDirectory(prefix="pyguixvm-") as directory:
+        file = Path(directory) / action.volume
+        with phase(emit, "grow", machine.name) as result:
+            grown = grow(image, image_format, file, action.size, emit=emit, machine=machine.name)
+            result.detail = f"{format_size(action.size)} by {grown.method}"
+        if backing.path != action.image:
+            overlay.rebase_unsafe(file, Path(backing.path), backing.format)
+        with phase(emit, "transfer", machine.name) as result:
+            volume = transfer.upload_volume(
+                connection, action.pool, action.volume, file, emit, machine.name
+            )
+            result.detail = f"{format_size(volume.allocation)} in {volume.path}"
+    try:
+        yield Root(action.pool, action.volume, volume.path, backing, base)
+    except BaseException:
+        volumes.delete(connection, action.pool, action.volume)
+        raise
+
+
+def planned_root(connection: Connection, machine: VirtualMachine, action: CreateRoot) -> Root:
+    """Return the root volume that ACTION would make, without making it."""
+    pool = pools.find_pool(connection, action.pool)
+    directory = Path(pool.path if pool else pools.default_directory(connection, action.pool))
+    path = str(directory / action.volume)
+    base = _base_name(connection, machine, action)
+    if base is None:
+        return Root(action.pool, action.volume, path, _store_item(action), None)
+    image = machine.image
+    backing = BackingFile(
+        path=str(directory / base),
+        format=image.format if isinstance(image, LocalImage) else "raw",
+        store_item=False,
+    )
+    return Root(action.pool, action.volume, path, backing, base)
+
+
+def _image_format(machine: VirtualMachine, image: Path) -> Literal["raw", "qcow2"]:
+    if not isinstance(machine.image, LocalImage):
+        return "raw"
+    backing = overlay.inspect(image).backing
+    if backing is not None:
+        raise RequestRefusedError(
+            f"the image {image} is no whole image: it is an overlay on {backing}",
+            hint=f"Make it whole: qemu-img convert -O qcow2 {image} WHOLE.qcow2",
+            location=str(machine.location),
+        )
+    return machine.image.format
+
+
+def _backing(
+    connection: Connection,
+    machine: VirtualMachine,
+    action: CreateRoot,
+    image_format: Literal["raw", "qcow2"],
+    emit: Emit,
+) -> tuple[BackingFile, str | None]:
+    """Return what the root volume stands on, as the hypervisor sees it."""
+    name = _base_name(connection, machine, action)
+    if name is None:
+        return _store_item(action), None
+    volume = transfer.upload_base(
+        connection, action.pool, Path(action.image), emit, machine.name, name=name
+    )
+    return BackingFile(path=volume.path, format=image_format, store_item=False), name
+
+
+def _store_item(action: CreateRoot) -> BackingFile:
+    return BackingFile(path=action.image, format="raw", store_item=True)
+
+
+def _base_name(connection: Connection, machine: VirtualMachine, action: CreateRoot) -> str | None:
+    """Return the name of the base volume, or None where the store item itself serves.
+
+    A store item on this machine serves as it is.  A file of the user's does
+    not: it may change or move, so it is copied, as all images are for a
+    hypervisor elsewhere.
+    """
+    image = machine.image
+    if isinstance(image, LocalImage):
+        return base_volume(action.image, size=image.size, modified=image.modified)
+    return None if connection.local else base_volume(action.image)
