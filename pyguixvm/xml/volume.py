@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from pyguixvm.xml.text import element, render
+from pyguixvm.xml.text import element, parse, render
 
 
 class VolumeDefinition(msgspec.Struct, frozen=True):
@@ -35,3 +35,12 @@ def volume_xml(definition: VolumeDefinition) -> str:
             ),
         )
     )
+
+
+def written(xml: str) -> tuple[str | None, str | None]:
+    """Return the allocation and the time of the last write of the volume described by XML.
+
+    The time of the last access is of no use: libvirt's own looks change it.
+    """
+    volume = parse(xml)
+    return volume.findtext("allocation"), volume.findtext("target/timestamps/mtime")

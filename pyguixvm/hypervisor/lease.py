@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Volumes in the making: a marker volume stands beside one until it is whole.
+
+Libvirt can neither rename volumes nor lock them, but creating one is atomic.
+The marker's capacity is a random number: it tells whose marker it is.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from pyguixvm.errors import HypervisorError, PyguixvmError
+from pyguixvm.hypervisor import volumes
+from pyguixvm.hypervisor.connection import Connection
+from pyguixvm.hypervisor.failure import explained
+from pyguixvm.model import names
+from pyguixvm.xml.volume import VolumeDefinition, written
+
+# Markers are sparse: this is no space, only a range of numbers.
+_TOKENS = 2**30
+# An upload that writes nothing for so long (seconds) was broken off.
+_PATIENCE = 5.0
+
+
+@contextmanager
+def incomplete_until_done(connection: Connection, pool: str, name: str) -> Iterator[None]:
+    """Mark volume NAME as incomplete while the body makes it.
+
+    If the body fails, the volume is deleted together with its marker; if not
+    even that succeeds, both stay and tell their story.  Raises
+    `HypervisorError` if somebody else took over meanwhile.
+    """
+    token = secrets.randbelow(_TOKENS)
+    volumes.create(connection, pool, VolumeDefinition(name=names.marker(name), capacity=token))
+    try:
+        yield
+    except BaseException:
+        with suppress(PyguixvmError):
+            if _is_mine(connection, pool, name, token):
+                volumes.delete(connection, pool, name)
+        raise
+    if not _is_mine(connection, pool, name, token):
+        raise HypervisorError(
+            f"somebody else began to make volume '{name}' in pool '{pool}' meanwhile",
+            hint="run the command again when that is done",
+        )
+    volumes.delete_marker(connection, pool, name)
+
+
+def take_over(connection: Connection, pool: str, name: str, sleep: Callable[[float], None]) -> None:
+    """Delete what a broken off upload left of volume NAME.
+
+    Raises `HypervisorError` if it still goes on: if something is written
+    within a few seconds.
+    """
+    before = _written(connection, pool, name)
+    sleep(_PATIENCE)
+    if volumes.is_whole(connection, pool, name) or before != _written(connection, pool, name):
+        raise HypervisorError(
+            f"volume '{name}' is being uploaded to pool '{pool}' by somebody else",
+            hint="run the command again when that is done",
+        )
+    volumes.delete(connection, pool, name)
+
+
+def _is_mine(connection: Connection, pool: str, name: str, token: int) -> bool:
+    marker = volumes.lookup(connection, pool, names.marker(name))
+    return marker is not None and marker.capacity == token
+
+
+def _written(connection: Connection, pool: str, name: str) -> tuple[object, ...]:
+    """Return what changes whenever somebody writes to volume NAME or makes its marker anew."""
+    with explained(f"look at volume '{name}' in pool '{pool}'"):
+        found = (volumes.find_handle(connection, pool, each) for each in (name, names.marker(name)))
+        return tuple(written(volume.XMLDesc(0)) for volume in found if volume is not None)

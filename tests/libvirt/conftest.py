@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tests against a real libvirtd: to be run in the test bed, by tests/testbed/enter.
+
+What they make is named after PREFIX and removed; nothing else is touched.
+"""
+
+import itertools
+import os
+import shutil
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+
+import libvirt
+import pytest
+
+from pyguixvm.events import ignore
+from pyguixvm.hypervisor import connection as connections
+from pyguixvm.hypervisor import domains, pools, transfer
+from pyguixvm.model.deployment import (
+    AddressReady,
+    LibvirtDomain,
+    LocalImage,
+    Location,
+    Networking,
+    VirtualMachine,
+)
+from pyguixvm.model.generation import Generation, Metadata
+from pyguixvm.xml.domain import DomainDefinition, domain_xml
+
+MIB = 1024**2
+PREFIX = f"test{os.getpid()}"
+SYSTEM = "qemu:///system"
+# The same libvirtd; a socket of unknown origin counts as another machine's.
+ELSEWHERE = "qemu+unix:///system?socket=/run/libvirt/libvirt-sock"
+
+
+def pytest_sessionstart(session):
+    if not Path("/run/pyguixvm-bed").exists():
+        pytest.exit("these tests run in the test bed: tests/testbed/enter pytest tests/libvirt", 4)
+
+
+@pytest.fixture(scope="session")
+def connection():
+    with connections.connect(SYSTEM) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def elsewhere():
+    with connections.connect(ELSEWHERE) as opened:
+        yield opened
+
+
+@pytest.fixture
+def pool(connection, request):
+    """A pool that `ensure_pool` makes; removed with its directory."""
+    name = f"{PREFIX}-{next(_NUMBERS)}"
+    made = pools.ensure_pool(connection, name)
+    yield made
+    handle = connection.handle.storagePoolLookupByName(name)
+    handle.destroy()
+    handle.undefine()
+    shutil.rmtree(made.path)
+
+
+_DEFAULT = (AddressReady(),)
+_NUMBERS = itertools.count(1)
+
+
+def some_metadata(machine):
+    generation = Generation(
+        number=1,
+        date="2026-01-31T12:00:00Z",
+        label="test",
+        pool="p",
+        volume="v",
+        image="/image",
+        declaration=machine,
+    )
+    return Metadata(current=1, generations=(generation,))
+
+
+@pytest.fixture
+def a_machine():
+    """Declare a machine with a name of its own and a MAC address that no other test had."""
+
+    def declare(*, ready=_DEFAULT, **fields):
+        number = next(_NUMBERS)
+        mac = f"52:54:00:{os.getpid() % 256:02x}:{number // 256:02x}:{number % 256:02x}"
+        values = {
+            "cpu": 1,
+            "maximum_cpu": 1,
+            "memory": 256 * MIB,
+            "maximum_memory": 256 * MIB,
+            "storage": 16 * MIB,
+            "networking": (Networking(network="default", mac_address=mac),),
+            "kernel_arguments": (),
+            "autostart": False,
+            "pool": "default",
+            "firmware": "bios",
+            "virtualization": "auto",
+        } | fields
+        return VirtualMachine(
+            name=f"{PREFIX}-{number}",
+            location=Location(file="config.scm", line=1, column=0),
+            image=LocalImage(path="/image", format="raw", size=1, modified=1),
+            domain=LibvirtDomain(**values),
+            ready=ready,
+            ready_timeout=120,
+        )
+
+    return declare
+
+
+@pytest.fixture
+def defined(connection, pool, tmp_path):
+    """Define machines on an empty disk; they go at the end."""
+    names = []
+
+    def define(machine, *, change=lambda xml: xml, **fields):
+        disk = tmp_path / "disk"
+        disk.touch()
+        os.truncate(disk, 16 * MIB)
+        volume = transfer.upload_volume(
+            connection, pool.name, f"pyguixvm-{machine.name}.g1.qcow2", disk, ignore
+        )
+        values = {
+            "machine": machine,
+            "root": volume.path,
+            "backing": (),
+            "domain_type": "qemu",
+            "metadata": some_metadata(machine),
+            "root_format": "raw",
+        } | fields
+        domains.define(connection, change(domain_xml(DomainDefinition(**values))))
+        names.append(machine.name)
+        return machine.name
+
+    yield define
+    for name in names:
+        with suppress(libvirt.libvirtError):
+            connection.handle.lookupByName(name).destroy()
+        with suppress(libvirt.libvirtError):
+            connection.handle.lookupByName(name).undefineFlags(
+                libvirt.VIR_DOMAIN_UNDEFINE_NVRAM | libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+            )
+
+
+@pytest.fixture
+def foreign(connection):
+    """A domain that is none of ours."""
+    name = f"{PREFIX}-foreign-{next(_NUMBERS)}"
+    handle = connection.handle.defineXML(
+        f"<domain type='qemu'><name>{name}</name><memory unit='MiB'>64</memory>"
+        "<os><type arch='x86_64' machine='q35'>hvm</type></os></domain>"
+    )
+    yield name
+    handle.undefine()
+
+
+@pytest.fixture(scope="session")
+def run():
+    def run(*command):
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+    return run

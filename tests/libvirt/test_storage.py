@@ -1,0 +1,313 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Pools, volumes and what is sent to them."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from pyguixvm.errors import HypervisorError, RequestRefusedError
+from pyguixvm.events import PhaseProgress, ignore
+from pyguixvm.hypervisor import pools, transfer, volumes
+from pyguixvm.model import names
+from pyguixvm.xml.volume import VolumeDefinition
+
+MIB = 1024**2
+NAME = "pyguixvm-web.g1.qcow2"
+
+
+def sparse_file(path, size, data):
+    """Write a file of SIZE bytes, with DATA as pairs of offset and length."""
+    chance = random.Random(1)
+    with path.open("wb") as file:
+        file.truncate(size)
+        for offset, length in data:
+            file.seek(offset)
+            file.write(chance.randbytes(length))
+    return path
+
+
+def same_bytes(one, other):
+    """Whether two files are equal; parts that are holes in both are not read."""
+    with Path(one).open("rb") as a, Path(other).open("rb") as b:
+        if os.fstat(a.fileno()).st_size != os.fstat(b.fileno()).st_size:
+            return False
+        return all(
+            os.pread(a.fileno(), length, offset) == os.pread(b.fileno(), length, offset)
+            for file in (a, b)
+            for offset, length in transfer.data_extents(file)
+        )
+
+
+LAYOUTS = {
+    "empty": (0, []),
+    "only a hole": (64 * MIB, []),
+    "one byte": (1, [(0, 1)]),
+    "full": (9 * MIB + 17, [(0, 9 * MIB + 17)]),
+    "data, hole, data": (64 * MIB + 5, [(0, 3 * MIB), (40 * MIB, 5 * MIB + 3)]),
+    "ends in data": (33 * MIB, [(32 * MIB, MIB)]),
+    "many holes": (400 * MIB, [(i * 8 * MIB, 4096) for i in range(50)]),
+    "beyond 4 GiB": (5 * 1024 * MIB, [(4096 * MIB - MIB, 2 * MIB), (5119 * MIB, 512)]),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("side", ["connection", "elsewhere"])
+def test_an_upload_has_the_same_bytes_and_stays_sparse(request, pool, tmp_path, layout, side):
+    size, data = LAYOUTS[layout]
+    source = sparse_file(tmp_path / "source", size, data)
+    volume = transfer.upload_volume(
+        request.getfixturevalue(side), pool.name, NAME, source, ignore, "web"
+    )
+    assert same_bytes(source, volume.path)
+    there = Path(volume.path).stat()
+    assert there.st_blocks * 512 <= source.stat().st_blocks * 512 + MIB
+    assert not volumes.incomplete(request.getfixturevalue(side), pool.name, NAME)
+
+
+def test_zeros_that_are_stored_are_not_sent(connection, pool, tmp_path):
+    source = tmp_path / "zeros"
+    source.write_bytes(bytes(32 * MIB) + b"end")
+    volume = transfer.upload_volume(connection, pool.name, NAME, source, ignore)
+    assert same_bytes(source, volume.path)
+    assert Path(volume.path).stat().st_blocks * 512 < 8 * MIB
+
+
+def test_what_comes_back_over_libvirt_is_what_was_sent(connection, pool, tmp_path):
+    source = sparse_file(tmp_path / "source", 20 * MIB, [(5 * MIB, 7 * MIB)])
+    transfer.upload_volume(connection, pool.name, NAME, source, ignore)
+    back = tmp_path / "back"
+    virsh = ["virsh", "--quiet", "-c", connection.uri]
+    subprocess.run([*virsh, "vol-download", "--pool", pool.name, NAME, back], check=True)
+    assert same_bytes(source, back)
+
+
+def test_a_qcow2_overlay_is_known_as_one_after_the_upload(connection, pool, tmp_path):
+    overlay = tmp_path / "overlay"
+    subprocess.run(["qemu-img", "create", "-qf", "qcow2", overlay, "3G"], check=True)
+    volume = transfer.upload_volume(connection, pool.name, NAME, overlay, ignore)
+    subprocess.run(["qemu-img", "check", "-q", "-f", "qcow2", volume.path], check=True)
+    pools.free_space(connection, pool.name)  # refreshes
+    assert volumes.lookup(connection, pool.name, NAME).capacity == 3 * 1024 * MIB
+
+
+def test_progress_ends_with_all_of_the_data(connection, pool, tmp_path):
+    source = sparse_file(tmp_path / "s", 50 * MIB, [(0, 9 * MIB), (30 * MIB, 2 * MIB)])
+    events = []
+    transfer.upload_volume(connection, pool.name, NAME, source, events.append, "web")
+    assert all(isinstance(event, PhaseProgress) and event.machine == "web" for event in events)
+    assert [e.done for e in events] == sorted(e.done for e in events)
+    assert events[-1].done == events[-1].total == 11 * MIB
+
+
+def names_in(pool):
+    return [path.name for path in Path(pool.path).iterdir()]
+
+
+class TornDownError(Exception):
+    pass
+
+
+def test_an_upload_that_fails_leaves_nothing(connection, pool, tmp_path):
+    def fail(event):
+        raise TornDownError
+
+    source = sparse_file(tmp_path / "source", 9 * MIB, [(0, 9 * MIB)])
+    with pytest.raises(TornDownError):
+        transfer.upload_volume(connection, pool.name, NAME, source, fail)
+    assert names_in(pool) == []
+
+
+KILLED = """
+import os, signal, sys
+from pyguixvm.hypervisor import connection, transfer
+uri, pool, name, source = sys.argv[1:]
+with connection.connect(uri) as c:
+    transfer.upload_volume(c, pool, name, source, lambda _: os.kill(os.getpid(), signal.SIGKILL))
+"""
+
+
+def test_an_upload_that_was_killed_is_known_and_made_anew(connection, pool, tmp_path):
+    source = sparse_file(tmp_path / "source", 40 * MIB, [(0, 40 * MIB)])
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, connection.uri, pool.name, NAME, source], check=False
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert volumes.incomplete(connection, pool.name, NAME)
+    assert not volumes.is_whole(connection, pool.name, NAME)
+    assert volumes.next_generation_number(connection, pool.name, "web") == 1
+
+    volume = transfer.upload_volume(connection, pool.name, NAME, source, ignore)
+    assert same_bytes(source, volume.path)
+    assert volumes.is_whole(connection, pool.name, NAME)
+    assert volumes.next_generation_number(connection, pool.name, "web") == 2
+
+
+def test_a_whole_volume_is_never_overwritten(connection, pool, tmp_path):
+    source = sparse_file(tmp_path / "source", MIB, [(0, MIB)])
+    volume = transfer.upload_volume(connection, pool.name, NAME, source, ignore)
+    other = tmp_path / "other"
+    other.write_bytes(b"other")
+    with pytest.raises(RequestRefusedError, match="exists already"):
+        transfer.upload_volume(connection, pool.name, NAME, other, ignore)
+    assert same_bytes(source, volume.path)
+
+
+class Elsewhere:
+    """An upload by somebody else, chunk by chunk."""
+
+    def __init__(self, connection, pool, source):
+        self._steps, self._reached = threading.Semaphore(0), threading.Semaphore(0)
+        self.failure = None
+        self._thread = threading.Thread(target=self._run, args=(connection, pool, source))
+        self._thread.start()
+        assert self._reached.acquire(timeout=30)
+
+    def _run(self, connection, pool, source):
+        try:
+            transfer.upload_volume(connection, pool.name, NAME, source, self._hold)
+        except HypervisorError as error:
+            self.failure = error
+
+    def _hold(self, _event):
+        self._reached.release()
+        assert self._steps.acquire(timeout=30)
+
+    def step(self, _seconds=None):
+        self._steps.release()
+        assert self._reached.acquire(timeout=30)
+
+    def finish(self):
+        self._steps.release(100)
+        self._thread.join()
+
+
+def test_an_upload_that_goes_on_elsewhere_is_left_alone(connection, elsewhere, pool, tmp_path):
+    source = sparse_file(tmp_path / "source", 40 * MIB, [(0, 40 * MIB)])
+    other = Elsewhere(elsewhere, pool, source)
+    try:
+        with pytest.raises(HypervisorError, match=r"being uploaded .* by somebody else"):
+            transfer.upload_volume(connection, pool.name, NAME, source, ignore, sleep=other.step)
+    finally:
+        other.finish()
+    assert other.failure is None
+    assert volumes.is_whole(connection, pool.name, NAME)
+
+
+def wait_until_quiet(path):
+    """Wait until libvirtd has written what was sent to it."""
+    while (before := path.stat()) is not None:
+        time.sleep(0.5)
+        if path.stat() == before:
+            return
+
+
+def test_one_that_slept_and_was_taken_over_does_not_vouch_for_the_volume(
+    connection, elsewhere, pool, tmp_path
+):
+    source = sparse_file(tmp_path / "source", 40 * MIB, [(0, 40 * MIB)])
+    other = Elsewhere(elsewhere, pool, source)
+    wait_until_quiet(Path(pool.path) / NAME)
+    try:
+        transfer.upload_volume(connection, pool.name, NAME, source, ignore, sleep=ignore)
+    finally:
+        other.finish()
+    assert "somebody else" in other.failure.message
+    assert same_bytes(source, Path(pool.path) / NAME)
+    assert volumes.is_whole(connection, pool.name, NAME)
+
+
+def test_a_base_volume_is_sent_once_and_nobody_writes_to_it(connection, pool, tmp_path):
+    source = sparse_file(tmp_path / "image.img", 8 * MIB, [(MIB, MIB)])
+    first, again = [], []
+    name = names.base_volume(str(source), size=8 * MIB, modified=1)
+    made = transfer.upload_base(connection, pool.name, source, first.append, name=name)
+    assert Path(made.path).stat().st_mode & 0o777 == 0o444
+    assert transfer.upload_base(connection, pool.name, source, again.append, name=name) == made
+    assert first
+    assert not again
+
+
+def test_without_enough_space_nothing_is_begun(connection, pool, tmp_path):
+    needed = pools.free_space(connection, pool.name) + 1
+    with pytest.raises(HypervisorError) as refusal:
+        pools.require_space(connection, pool.name, needed, f"volume '{NAME}'")
+    assert str(needed) in refusal.value.message
+    assert str(needed - 1) in refusal.value.message or "free" in refusal.value.message
+
+
+def test_the_space_is_asked_for_before_anything_is_created(connection, pool, tmp_path, monkeypatch):
+    monkeypatch.setattr(pools, "free_space", lambda *_: MIB)
+    source = sparse_file(tmp_path / "source", 3 * MIB, [(0, 2 * MIB)])
+    with pytest.raises(HypervisorError, match=f"{MIB} bytes.*{2 * MIB} bytes"):
+        transfer.upload_volume(connection, pool.name, NAME, source, ignore)
+    assert names_in(pool) == []
+
+
+# --- volumes ----------------------------------------------------------------
+
+
+def test_only_our_volumes_are_listed_and_deleted(connection, pool, run):
+    volumes.create(connection, pool.name, VolumeDefinition(name=NAME, capacity=1))
+    run("virsh", "-q", "vol-create-as", pool.name, "precious.img", "1M")
+    assert [v.name for v in volumes.list_ours(connection, pool.name)] == [NAME]
+    with pytest.raises(RequestRefusedError, match="not pyguixvm's"):
+        volumes.delete(connection, pool.name, "precious.img")
+    assert volumes.delete(connection, pool.name, NAME) is True
+    assert volumes.delete(connection, pool.name, NAME) is False
+    assert names_in(pool) == ["precious.img"]
+
+
+@pytest.mark.parametrize(
+    ("existing", "known", "number"),
+    [
+        ([], (), 1),
+        ([], (3,), 4),
+        (["pyguixvm-web.g7.qcow2"], (3,), 8),
+        (["pyguixvm-web.g7.qcow2", "pyguixvm-web.g7.qcow2.partial"], (3,), 4),
+        (["pyguixvm-other.g9.qcow2", "pyguixvm-web-2.g5.qcow2"], (), 1),
+    ],
+)
+def test_a_generation_number_is_never_used_twice(connection, pool, existing, known, number):
+    for name in existing:
+        volumes.create(connection, pool.name, VolumeDefinition(name=name, capacity=0))
+    assert volumes.next_generation_number(connection, pool.name, "web", known) == number
+
+
+def test_nothing_is_found_in_a_pool_that_is_not_there(connection):
+    assert volumes.lookup(connection, "no-such-pool", NAME) is None
+    assert volumes.list_ours(connection, "no-such-pool") == ()
+    assert pools.find_pool(connection, "no-such-pool") is None
+
+
+# --- pools ------------------------------------------------------------------
+
+
+def test_a_missing_pool_is_made_started_and_kept(connection, pool):
+    assert pool.path == f"/var/lib/libvirt/images/{pool.name}"
+    assert Path(pool.path).stat().st_mode & 0o777 == 0o711
+    handle = connection.handle.storagePoolLookupByName(pool.name)
+    assert (handle.isActive(), handle.autostart(), handle.isPersistent()) == (1, 1, 1)
+
+
+def test_an_inactive_pool_is_started_with_all_that_it_holds(connection, pool):
+    keep = Path(pool.path) / "keep"
+    keep.write_text("me")
+    Path(pool.path).chmod(0o755)
+    connection.handle.storagePoolLookupByName(pool.name).destroy()
+    assert pools.find_pool(connection, pool.name) is None
+    assert pools.ensure_pool(connection, pool.name).path == pool.path
+    assert keep.read_text() == "me"
+    assert Path(pool.path).stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", "."])
+def test_a_pool_that_no_directory_can_be_named_after_is_refused(connection, name):
+    with pytest.raises(HypervisorError, match="does not exist"):
+        pools.ensure_pool(connection, name)
