@@ -21,7 +21,7 @@ from pyguixvm.image.partition import Partition
 
 PACKAGE_HINT = "Install e2fsprogs."
 
-_EXT4_SUPERBLOCK = 1024
+_EXT4_SUPERBLOCK = _EXT4_SUPERBLOCK_SIZE = 1024
 _BTRFS_SUPERBLOCK = 65536
 # As much of a partition as identifying it takes.
 HEAD_SIZE = _BTRFS_SUPERBLOCK + 4096
@@ -88,7 +88,7 @@ def identify(head: bytes) -> FileSystem | None:
 
 
 def _ext4(block: bytes) -> FileSystem | None:
-    if len(block) < 1024 or _u16(block, 0x38) != _EXT4_MAGIC:
+    if len(block) < _EXT4_SUPERBLOCK_SIZE or _u16(block, 0x38) != _EXT4_MAGIC:
         return None
     compatible, incompatible = _u32(block, 0x5C), _u32(block, 0x60)
     block_size = 1024 << _u32(block, 0x18)

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reading and writing an image of any format, by way of qemu-nbd.
+
+The protocol is that of the NBD project's ``doc/proto.md``: fixed newstyle
+negotiation and simple replies, which every server speaks.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pyguixvm import process
+from pyguixvm.image.overlay import PACKAGE_HINT, ImageError
+
+_SERVER_MAGIC = b"NBDMAGICIHAVEOPT"
+_FIXED_NEWSTYLE, _NO_ZEROES = 1, 2
+_OPTION_EXPORT_NAME = 1
+_REQUEST_MAGIC, _REPLY_MAGIC = 0x25609513, 0x67446698
+_READ, _WRITE, _DISCONNECT = 0, 1, 2
+
+
+class Export:
+    """The content of an image, as a server at CONNECTION gives it."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        """Keep CONNECTION, on which the negotiation is over."""
+        self._connection = connection
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return SIZE bytes from OFFSET on.  Raises ImageError."""
+        self._request(_READ, offset, size)
+        return _receive(self._connection, size)
+
+    def write(self, offset: int, content: bytes) -> None:
+        """Write CONTENT at OFFSET.  Raises ImageError."""
+        self._request(_WRITE, offset, len(content), content)
+
+    def _request(self, kind: int, offset: int, size: int, content: bytes = b"") -> None:
+        header = struct.pack(">IHHQQI", _REQUEST_MAGIC, 0, kind, 0, offset, size)
+        self._connection.sendall(header + content)
+        magic, error, _ = struct.unpack(">IIQ", _receive(self._connection, 16))
+        if magic != _REPLY_MAGIC or error:
+            verb = "read" if kind == _READ else "written"
+            raise ImageError(f"{size} bytes at {offset} could not be {verb} (NBD error {error})")
+
+    def disconnect(self) -> None:
+        """Tell the server that nothing follows; it has no answer to that."""
+        self._connection.sendall(struct.pack(">IHHQQI", _REQUEST_MAGIC, 0, _DISCONNECT, 0, 0, 0))
+
+
+def negotiate(connection: socket.socket) -> Export:
+    """Ask the server at CONNECTION for its default export.  Raises ImageError."""
+    if _receive(connection, 16) != _SERVER_MAGIC:
+        raise ImageError("this is no NBD server, or a very old one")
+    (flags,) = struct.unpack(">H", _receive(connection, 2))
+    ours = flags & (_FIXED_NEWSTYLE | _NO_ZEROES)
+    option = struct.pack(">I8sII", ours, _SERVER_MAGIC[8:], _OPTION_EXPORT_NAME, 0)
+    connection.sendall(option)
+    # The export's size and flags, which the caller knows; 124 zeros from servers of old.
+    _receive(connection, 10 if ours & _NO_ZEROES else 134)
+    return Export(connection)
+
+
+def _receive(connection: socket.socket, size: int) -> bytes:
+    received = bytearray(size)
+    view = memoryview(received)
+    at = 0
+    while at < size:
+        count = connection.recv_into(view[at:])
+        if count == 0:
+            raise ImageError("the NBD server closed the connection")
+        at += count
+    return bytes(received)
+
+
+@contextmanager
+def exported(image: Path) -> Iterator[Export]:
+    """Serve the qcow2 IMAGE for the duration of the body, which may read and write it.
+
+    The server is gone afterwards, and IMAGE complete.  Raises ImageError.
+    """
+    program = process.which("qemu-nbd", PACKAGE_HINT)
+    # In a directory of its own, since the file name of a socket may not be long.
+    with tempfile.TemporaryDirectory(prefix="pyguixvm-") as directory:
+        address = str(Path(directory) / "nbd")
+        # Flushing makes no sense for a file that is made anew after a loss of power.
+        options = ["--socket", address, "--format=qcow2", "--cache=unsafe", "--persistent"]
+        with socket.socket(socket.AF_UNIX) as connection:
+
+            def ready() -> bool:
+                return connection.connect_ex(address) == 0
+
+            with process.serving([str(program), *options, "--", str(image)], ready=ready):
+                connection.settimeout(60)
+                export = negotiate(connection)
+                yield export
+                export.disconnect()

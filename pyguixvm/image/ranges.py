@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Ranges of bytes: sets of them, where a sparse file has data, where two files differ."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable, Iterator
+from typing import BinaryIO, TypeAlias
+
+# The first byte, and the first one behind it.
+Range: TypeAlias = tuple[int, int]
+
+_CHUNK = 1 << 20
+# Files are compared by sectors: no disk and no file system writes less.
+_SECTOR = 512
+
+
+def union(*sets: Iterable[Range]) -> tuple[Range, ...]:
+    """Return the bytes that are in any of SETS, in order, without overlap."""
+    merged: list[Range] = []
+    for start, end in sorted(one for ranges in sets for one in ranges):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        elif start < end:
+            merged.append((start, end))
+    return tuple(merged)
+
+
+def difference(left: Iterable[Range], right: Iterable[Range]) -> tuple[Range, ...]:
+    """Return the bytes of LEFT that are not in RIGHT, in order, without overlap."""
+    remaining: list[Range] = []
+    holes = iter((*union(right), (_BEYOND, _BEYOND)))
+    hole = next(holes)
+    for start, end in union(left):
+        at = start
+        while at < end:
+            while hole[1] <= at:
+                hole = next(holes)
+            if at < hole[0]:
+                remaining.append((at, min(end, hole[0])))
+            at = hole[1] if hole[0] < end else end
+    return tuple(remaining)
+
+
+_BEYOND = 1 << 64
+
+
+def chunks(ranges: Iterable[Range]) -> Iterator[Range]:
+    """Yield RANGES in pieces of at most 1 MiB."""
+    for start, end in ranges:
+        for at in range(start, end, _CHUNK):
+            yield at, min(at + _CHUNK, end)
+
+
+def data(file: BinaryIO) -> tuple[Range, ...]:
+    """Return where FILE is no hole: more than that, but never less."""
+    found: list[Range] = []
+    at, size = 0, os.fstat(file.fileno()).st_size
+    while at < size:
+        try:
+            start = os.lseek(file.fileno(), at, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            break
+        at = os.lseek(file.fileno(), start, os.SEEK_HOLE)
+        found.append((start, at))
+    return tuple(found)
+
+
+def read(file: BinaryIO, where: Range) -> bytes:
+    """Return the bytes of FILE in WHERE; what is behind its end reads as zeros."""
+    start, end = where
+    found = os.pread(file.fileno(), end - start, start)
+    return found + bytes(end - start - len(found))
+
+
+def differences(left: BinaryIO, right: BinaryIO) -> tuple[Range, ...]:
+    """Return where the sparse files LEFT and RIGHT differ, in whole sectors."""
+    found: list[Range] = []
+    for start, end in chunks(union(data(left), data(right))):
+        one, other = read(left, (start, end)), read(right, (start, end))
+        if one == other:
+            continue
+        found += [
+            (start + at, min(start + at + _SECTOR, end))
+            for at in range(0, end - start, _SECTOR)
+            if one[at : at + _SECTOR] != other[at : at + _SECTOR]
+        ]
+    return union(found)
