@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The names of our volumes; pure, and imported without libvirt.
+
+``pyguixvm-NAME.gN.qcow2`` is the root of generation N of machine NAME, and
+``pyguixvm-HASH.img`` a base volume, shared by whoever has the same image.
+Volumes cannot be renamed, so ``….partial`` beside a volume marks it as
+incomplete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+PREFIX = "pyguixvm-"
+
+_MARKER_SUFFIX = ".partial"
+_STORE_ITEM = re.compile(r"/gnu/store/(?P<hash>[0-9a-df-np-sv-z]{32})-[^/]+(?P<inner>/.+)?")
+_GENERATION = re.compile(re.escape(PREFIX) + r"(?P<machine>.+)\.g(?P<number>[1-9][0-9]*)\.qcow2")
+
+
+def generation_volume(machine: str, number: int) -> str:
+    """Return the name of the root volume of generation NUMBER of MACHINE."""
+    return f"{PREFIX}{machine}.g{number}.qcow2"
+
+
+def generation_of(volume: str) -> tuple[str, int] | None:
+    """Return machine and generation number that VOLUME is named after, if it is so named."""
+    found = _GENERATION.fullmatch(volume)
+    return (found["machine"], int(found["number"])) if found else None
+
+
+def base_volume(image: str, *, size: int | None = None, modified: int | None = None) -> str:
+    """Return the name of the base volume that holds the disk image with file name IMAGE.
+
+    A store item is named by its hash, which stands for its content.  For any
+    other file, path, SIZE (bytes) and MODIFIED (seconds) take its place.
+    """
+    found = _STORE_ITEM.fullmatch(image)
+    if found and found["inner"] is None:
+        return f"{PREFIX}{found['hash']}.img"
+    identity = "\0".join((image, str(size), str(modified)))
+    return f"{PREFIX}{hashlib.sha256(identity.encode()).hexdigest()[:32]}.img"
+
+
+def marker(volume: str) -> str:
+    """Return the name of the volume that marks VOLUME as incomplete."""
+    return volume + _MARKER_SUFFIX
+
+
+def is_marker(volume: str) -> bool:
+    """Whether VOLUME marks another one as incomplete."""
+    return volume.endswith(_MARKER_SUFFIX)
+
+
+def is_ours(volume: str) -> bool:
+    """Whether VOLUME carries our prefix; no other volume is ever written or deleted."""
+    return volume.startswith(PREFIX)

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Declared machines for tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyguixvm.model.deployment import (
+    AddressReady,
+    LibvirtDomain,
+    Location,
+    Networking,
+    SystemImage,
+    VirtualMachine,
+)
+
+GIB = 1024**3
+
+
+def system(item: str = "a" * 32, **changes: Any) -> SystemImage:
+    fields: dict[str, Any] = {
+        "host_name": "web",
+        "label": "GNU with Linux-Libre 6.17.12",
+        "kernel": "linux-libre@6.17.12",
+        "image_type": "mbr-hybrid-raw",
+        "derivation": f"/gnu/store/{item}-disk-image.drv",
+        "output": f"/gnu/store/{item}-disk-image",
+        "system": f"/gnu/store/{item}-system.drv",
+    }
+    return SystemImage(**(fields | changes))
+
+
+def domain(**changes: Any) -> LibvirtDomain:
+    fields: dict[str, Any] = {
+        "cpu": 1,
+        "maximum_cpu": 1,
+        "memory": GIB,
+        "maximum_memory": GIB,
+        "storage": 10 * GIB,
+        "networking": (Networking(network="default", mac_address="52:54:00:ab:cd:ef"),),
+        "kernel_arguments": (),
+        "autostart": True,
+        "pool": "default",
+        "firmware": "bios",
+        "virtualization": "auto",
+    }
+    return LibvirtDomain(**(fields | changes))
+
+
+def machine(name: str = "web", **changes: Any) -> VirtualMachine:
+    fields: dict[str, Any] = {
+        "name": name,
+        "location": Location(file="config.scm", line=3, column=1),
+        "image": system(),
+        "domain": domain(),
+        "ready": (AddressReady(),),
+        "ready_timeout": 120,
+    }
+    return VirtualMachine(**(fields | changes))
