@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Running pyguixvm as a user does, in the test bed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CONFIGS = Path(__file__).parent / "configs"
+EXAMPLES = Path(__file__).parents[2] / "guix/examples"
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+def command(*argv: str | Path, directory: Path | None = None, **environment: str) -> Ran:
+    done = subprocess.run(
+        [str(word) for word in argv],
+        capture_output=True,
+        text=True,
+        cwd=directory,
+        env={**os.environ, **environment},
+        timeout=1500,
+        stdin=subprocess.DEVNULL,
+    )
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
+def pyguixvm(*arguments: str | Path, **options: Any) -> Ran:
+    return command("pyguixvm", *arguments, **options)
+
+
+def virsh(*arguments: str) -> str:
+    done = command("virsh", "-q", "-c", "qemu:///system", *arguments)
+    assert done.status == 0, done.err
+    return done.out.strip()
+
+
+@pytest.fixture
+def clean() -> Iterator[Callable[[str], None]]:
+    """Yield a function that names machines to be removed at the end, whatever happened."""
+    names: list[str] = []
+    yield names.append
+    for name in names:
+        pyguixvm("undefine", "--yes", name)

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A machine's life, from its declaration to its removal, on the real parts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import CONFIGS, Ran, command, pyguixvm, virsh
+
+CONFIG = CONFIGS / "agent.scm"
+GIB = 1024**3
+
+
+@pytest.fixture(scope="module")
+def deployed() -> Iterator[Ran]:
+    """Yield how the first deployment went; the machine is gone afterwards."""
+    pyguixvm("undefine", "--yes", "agent")
+    yield pyguixvm("deploy", CONFIG)
+    pyguixvm("undefine", "--yes", "agent")
+
+
+def image() -> Path:
+    return Path(pyguixvm("build", CONFIG).out.strip())
+
+
+def agent(request: str) -> object:
+    reply = virsh("qemu-agent-command", "agent", json.dumps({"execute": request}))
+    return json.loads(reply)["return"]
+
+
+def test_it_is_ready_with_an_address(deployed: Ran) -> None:
+    assert deployed.status == 0, deployed.err
+    assert deployed.out.startswith("agent deployed: ")
+    assert "192.168.122." in deployed.out
+    assert virsh("domstate", "agent") == "running"
+
+
+def test_it_is_listed(deployed: Ran) -> None:
+    (machine,) = [m for m in pyguixvm("list", "--json").json["machines"] if m["name"] == "agent"]
+    assert machine["state"] == "running"
+    assert (machine["cpu"], machine["memory"], machine["generation"]) == (2, GIB, 1)
+    assert machine["autostart"] is True
+    assert any(address.startswith("192.168.122.") for address in machine["addresses"])
+
+
+def test_the_guest_sees_what_was_declared(deployed: Ran) -> None:
+    (root,) = [f for f in agent("guest-get-fsinfo") if f["mountpoint"] == "/"]  # type: ignore[attr-defined]
+    # ext4 keeps some of it for itself, and the ESP is 40 MiB.
+    assert 4.6 * GIB < root["total-bytes"] < 5 * GIB
+    assert len(agent("guest-get-vcpus")) == 2  # type: ignore[arg-type]
+    assert agent("guest-get-host-name") == {"host-name": "agent"}
+
+
+def test_deploying_again_changes_nothing(deployed: Ran) -> None:
+    before = virsh("domid", "agent"), virsh("dumpxml", "--inactive", "agent")
+    again = pyguixvm("deploy", CONFIG)
+    assert (again.status, again.out) == (0, "agent unchanged, nothing to do\n"), again.err
+    assert (virsh("domid", "agent"), virsh("dumpxml", "--inactive", "agent")) == before
+    assert pyguixvm("plan", "--exit-code", CONFIG).status == 0
+
+
+def test_the_store_item_stays_as_guix_made_it(deployed: Ran) -> None:
+    status = image().stat()
+    assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (0, 0, 0o444)
+    backing = command("qemu-img", "info", "-U", "--output=json", root_volume()).json
+    assert backing["backing-filename"] == str(image())
+
+
+def root_volume() -> Path:
+    return Path(virsh("vol-path", "--pool", "default", "pyguixvm-agent.g1.qcow2"))
+
+
+def test_a_changed_declaration_is_refused_and_says_what_differs(deployed: Ran) -> None:
+    before = virsh("dumpxml", "--inactive", "agent")
+    changed = pyguixvm("deploy", CONFIG, PYGUIXVM_TEST_MEMORY="2G")
+    assert changed.status == 1
+    assert "undefine agent" in changed.err
+    plan = pyguixvm("plan", "--exit-code", CONFIG, PYGUIXVM_TEST_MEMORY="2G")
+    assert plan.status == 8
+    assert "domain.memory: 1G -> 2G" in plan.out
+    assert virsh("dumpxml", "--inactive", "agent") == before
+
+
+def test_undefine_asks_first(deployed: Ran) -> None:
+    asked = pyguixvm("undefine", "agent")
+    assert asked.status == 2
+    assert "--yes" in asked.err
+    assert virsh("domstate", "agent") == "running"
+
+
+def test_it_shuts_down_and_starts(deployed: Ran) -> None:
+    stopped = pyguixvm("shutdown", "agent")
+    assert (stopped.status, stopped.out) == (0, "agent: shut down by its guest agent\n")
+    assert virsh("domstate", "agent") == "shut off"
+    plan = pyguixvm("plan", CONFIG)
+    assert "start it" in plan.out
+    started = pyguixvm("start", "agent")
+    assert started.status == 0, started.err
+    assert "192.168.122." in started.out
+
+
+def test_it_is_powered_off_and_removed(deployed: Ran) -> None:
+    assert pyguixvm("destroy", "agent").out == "agent: powered off\n"
+    volume = root_volume()
+    assert volume.exists()
+    assert pyguixvm("undefine", "--yes", "agent").out == "agent: removed\n"
+    assert not volume.exists()
+    assert "agent" not in virsh("list", "--all", "--name").split()
+    gone = pyguixvm("start", "agent")
+    assert gone.status == 1
+    assert "there is no machine 'agent'" in gone.err

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What goes wrong is said clearly, where it stands, with the right exit status."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import CONFIGS, pyguixvm, virsh
+
+SYSTEM = """
+(define os
+  (operating-system
+    (host-name "small")
+    (bootloader (bootloader-configuration
+                  (bootloader grub-bootloader)
+                  (targets '("/dev/vda"))))
+    (file-systems (cons (file-system
+                          (mount-point "/")
+                          (device (file-system-label "Guix_image"))
+                          (type "ext4"))
+                        %base-file-systems))
+    (services (cons* EXTRA %base-services))))
+"""
+
+
+def config(directory: Path, text: str, extra: str = "") -> Path:
+    file = directory / "config.scm"
+    file.write_text("(use-modules (gnu))\n" + SYSTEM.replace("EXTRA", extra) + text)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "words"),
+    [
+        ("(virtual-machine (operating-system os)", ":18:", ""),
+        ("(virtual-machine (operating-system oss))", ":18:", "oss"),
+        ("(virtual-machine (operating-system os) (colour 1))", ":18:", "colour"),
+        ("(virtual-machine (operating-system os)\n (libvirt-domain (cpu 0)))", ":19:", "cpu"),
+        (
+            "(virtual-machine (operating-system os)\n"
+            " (libvirt-domain (networking (mac-address 53:54:00:00:00:01))))",
+            ":19:",
+            "53:54:00:00:00:01",
+        ),
+        ("(virtual-machine (operating-system os) (disks '()))", ":18:", "disks"),
+        ("42", "", "42"),
+    ],
+)
+def test_a_wrong_configuration(tmp_path: Path, text: str, place: str, words: str) -> None:
+    refused = pyguixvm("check", config(tmp_path, text))
+    assert refused.status == 3, refused.err
+    assert f"config.scm{place}" in refused.err
+    assert words in refused.err
+    assert "Traceback" not in refused.err
+
+
+def test_a_service_that_guix_refuses(tmp_path: Path) -> None:
+    text = "(virtual-machine (operating-system os))"
+    extra = "(service (@ (gnu services desktop) elogind-service-type))"
+    refused = pyguixvm("check", config(tmp_path, text, extra))
+    assert refused.status == 3
+    assert "dbus" in refused.err
+
+
+def test_a_build_that_fails_shows_its_log(tmp_path: Path) -> None:
+    extra = (
+        '(extra-special-file "/broken" (computed-file "broken" '
+        '#~(begin (display "it broke\\n") (exit 3))))'
+    )
+    failed = pyguixvm("build", config(tmp_path, "(virtual-machine (operating-system os))", extra))
+    assert failed.status == 4, failed.err
+    assert "it broke" in failed.err
+    assert "the whole log: /var/log/guix/drvs/" in failed.err
+
+
+def test_a_domain_that_is_not_ours_is_left_alone() -> None:
+    xml = (
+        "<domain type='qemu'><name>agent</name><memory>65536</memory>"
+        "<os><type>hvm</type></os></domain>"
+    )
+    file = Path("/tmp/foreign-domain.xml")
+    file.write_text(xml)
+    virsh("define", str(file))
+    before = virsh("dumpxml", "agent")
+    try:
+        for verb in (["deploy", str(CONFIGS / "agent.scm")], ["undefine", "--yes", "agent"]):
+            refused = pyguixvm(*verb)
+            assert refused.status == 1, refused.err
+            assert "pyguixvm did not" in refused.err or "not ours" in refused.err
+        assert virsh("dumpxml", "agent") == before
+    finally:
+        virsh("undefine", "agent")
+        file.unlink()
+
+
+def test_a_storage_smaller_than_the_image(tmp_path: Path, clean: Callable[[str], None]) -> None:
+    clean("small")
+    text = "(virtual-machine (operating-system os) (libvirt-domain (storage 100M)))"
+    refused = pyguixvm("deploy", config(tmp_path, text))
+    assert refused.status == 1, refused.err
+    assert "100M" in refused.err
+    assert "pyguixvm-small" not in virsh("vol-list", "default")
+    assert "small" not in virsh("list", "--all", "--name").split()
+
+
+def test_a_guest_that_does_not_get_ready(tmp_path: Path, clean: Callable[[str], None]) -> None:
+    clean("small")
+    text = (
+        "(virtual-machine (operating-system os)"
+        ' (libvirt-domain (kernel-arguments \'("console=ttyS0")))'
+        ' (ready (list (console "never said"))) (ready-timeout 20))'
+    )
+    late = pyguixvm("deploy", config(tmp_path, text))
+    assert late.status == 7, late.err
+    assert "never said" in late.err
+    assert "the console's last lines:" in late.err
+    assert virsh("domstate", "small") == "running"
+
+
+def test_no_libvirt(tmp_path: Path) -> None:
+    text = "(virtual-machine (operating-system os))"
+    refused = pyguixvm("-c", "qemu+unix:///system?socket=/nowhere", "plan", config(tmp_path, text))
+    assert refused.status == 5
+    assert "/nowhere" in refused.err
+
+
+def test_no_daemon(tmp_path: Path) -> None:
+    text = "(virtual-machine (operating-system os))"
+    file = config(tmp_path, text)
+    refused = pyguixvm("build", file, GUIX_DAEMON_SOCKET="/nowhere/socket")
+    assert refused.status == 4, refused.err
+    assert "guix-daemon" in refused.err
+
+
+def test_the_configuration_may_speak(tmp_path: Path) -> None:
+    text = '(display "hello from the configuration\\n") (virtual-machine (operating-system os))'
+    spoken = pyguixvm("check", "--json", config(tmp_path, text))
+    assert spoken.status == 0, spoken.err
+    assert "hello from the configuration" in spoken.err
+    assert spoken.json["machines"][0]["name"] == "small"
