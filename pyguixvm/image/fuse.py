@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A qcow2 image as a raw file, by QEMU's FUSE export (qemu-storage-daemon(1)).
+
+Not every QEMU is built with it: Guix's is not.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pyguixvm import process
+
+_DAEMON = "qemu-storage-daemon"
+
+
+def available() -> bool:
+    """Return whether QEMU has the export, and this user may mount it."""
+    try:
+        program = process.which(_DAEMON)
+    except process.MissingProgramError:
+        return False
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        return False
+    # Users other than root mount through this program, which is setuid.
+    if os.geteuid() != 0 and shutil.which("fusermount3") is None:
+        return False
+    return "type=]fuse" in process.run([str(program), "--help"], check=False).text
+
+
+@contextmanager
+def mounted(image: Path, directory: Path) -> Iterator[Path]:
+    """Show the qcow2 IMAGE as a raw file in DIRECTORY for the duration of the body.
+
+    The daemon behind it is gone afterwards, and IMAGE complete.  Raises
+    CommandFailedError and CommandTimeoutError.
+    """
+    mountpoint = directory / "raw"
+    mountpoint.touch()
+    # The file's own device number tells when the mount is there.
+    outside = mountpoint.stat().st_dev
+    program = process.which(_DAEMON)
+    # Flushing makes no sense for a file that is made anew after a loss of power.
+    file = f"driver=file,node-name=file,filename={_quoted(image)},cache.no-flush=on"
+    export = f"type=fuse,id=raw,node-name=image,mountpoint={_quoted(mountpoint)},writable=on"
+    options = [
+        *("--blockdev", file),
+        *("--blockdev", "driver=qcow2,node-name=image,file=file,cache.no-flush=on"),
+        *("--export", export),
+    ]
+    with process.serving(
+        [str(program), *options], ready=lambda: mountpoint.stat().st_dev != outside
+    ):
+        yield mountpoint
+
+
+def _quoted(path: Path) -> str:
+    """Return PATH as QEMU's option syntax takes it: a comma is written twice."""
+    return str(path.absolute()).replace(",", ",,")

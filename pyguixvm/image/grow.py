@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Growing an image: volume, last partition and file system, without writing to it.
+
+The result is always a qcow2 overlay that stands on the image and holds only
+what growing changed, some megabytes.  There are three ways to it, none of
+which needs root:
+
+metadata
+    on a copy of the file system's metadata; for ext4 in a raw image;
+fuse
+    on the overlay itself, shown as a raw file by QEMU;
+copy
+    on a sparse copy of the whole image, or on a reflink where the file system
+    of the work directory can; takes space and time for each gigabyte.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from pyguixvm import process
+from pyguixvm.errors import RequestRefusedError, UsageError
+from pyguixvm.events import Emit, Notice
+from pyguixvm.image import filesystem, fuse, metadata, nbd, overlay, partition, ranges
+from pyguixvm.image.ranges import Range
+from pyguixvm.model.sizes import format_size
+
+Method: TypeAlias = Literal["none", "metadata", "fuse", "copy"]
+
+# Forces a method; for tests and measurements.
+METHOD_VARIABLE = "PYGUIXVM_GROW"
+
+
+class Grown(msgspec.Struct, frozen=True):
+    """OVERLAY shows SIZE bytes; METHOD is how it was grown, "none" if it did not have to be."""
+
+    overlay: Path
+    size: int
+    method: Method
+
+
+def grow(
+    base: Path,
+    base_format: str,
+    overlay_file: Path,
+    size: int,
+    *,
+    emit: Emit,
+    machine: str | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> Grown:
+    """Make OVERLAY_FILE, a qcow2 image of SIZE bytes: the image BASE, grown.
+
+    BASE is never written.  Nothing is left behind when this fails or is
+    interrupted.  Raises RequestRefusedError if BASE is larger than SIZE, or
+    holds what cannot be grown; ImageError and CommandFailedError.
+    """
+    have = overlay.inspect(base).virtual_size
+    if size < have:
+        raise RequestRefusedError(
+            f"the storage of {format_size(size)} ({size} bytes) is smaller than the image"
+            f" {base} of {format_size(have)} ({have} bytes)",
+            hint=f"Declare at least (storage {_whole_megabytes(have)}).",
+        )
+    try:
+        overlay.create(base, base_format, overlay_file, size)
+        if size == have:
+            return Grown(overlay_file, size, "none")
+        # Beside the overlay: there is room for an image, and a reflink can be made.
+        with tempfile.TemporaryDirectory(
+            prefix=".pyguixvm-", dir=overlay_file.absolute().parent
+        ) as directory:
+            method = _choose(base, base_format, size, environment)
+            if method == "copy":
+                _warn(have, emit, machine)
+            _METHODS[method](base, base_format, overlay_file, size, Path(directory))
+    except BaseException:
+        overlay_file.unlink(missing_ok=True)
+        raise
+    return Grown(overlay_file, size, method)
+
+
+def _choose(base: Path, base_format: str, size: int, environment: Mapping[str, str]) -> Method:
+    forced = environment.get(METHOD_VARIABLE)
+    if forced:
+        for method in _METHODS:
+            if forced == method:
+                return method
+        raise UsageError(
+            f"{METHOD_VARIABLE} is '{forced}'", hint=f"It may be {', '.join(_METHODS)}."
+        )
+    if metadata.suits(base, base_format, size):
+        return "metadata"
+    return "fuse" if fuse.available() else "copy"
+
+
+def _whole_megabytes(size: int) -> str:
+    return format_size(-(-size // 1024**2) * 1024**2)
+
+
+def _warn(have: int, emit: Emit, machine: str | None) -> None:
+    emit(
+        Notice(
+            message=f"the image is grown on a whole copy of it ({format_size(have)}), since QEMU"
+            " here has no FUSE export",
+            machine=machine,
+            warning=True,
+        )
+    )
+
+
+def _on_metadata(
+    base: Path, _base_format: str, overlay_file: Path, size: int, directory: Path
+) -> None:
+    grown, where = metadata.grow(base, size, directory)
+    _transplant(grown, where, overlay_file)
+
+
+def _on_fuse(
+    _base: Path, _base_format: str, overlay_file: Path, _size: int, directory: Path
+) -> None:
+    with fuse.mounted(overlay_file, directory) as raw:
+        _grow_in_place(raw)
+
+
+def _on_copy(base: Path, base_format: str, overlay_file: Path, size: int, directory: Path) -> None:
+    copy = directory / "copy"
+    if base_format == "raw":
+        cp = process.which("cp")
+        process.run([str(cp), "--reflink=auto", "--sparse=always", "--", str(base), str(copy)])
+        copy.chmod(0o600)
+    else:
+        overlay.convert_to_raw(base, base_format, copy)
+    os.truncate(copy, size)
+    with copy.open("rb") as file:
+        before = ranges.data(file)
+        _grow_in_place(copy)
+        # What was data and is a hole now was zeroed.
+        where = ranges.union(before, ranges.data(file))
+    _transplant(copy, where, overlay_file)
+
+
+def _grow_in_place(raw: Path) -> None:
+    # Refused before anything is written, if it has to be.
+    filesystem.read(raw, partition.read(raw).last)
+    filesystem.grow(raw, partition.grow_last(raw))
+
+
+def _transplant(source: Path, where: Iterable[Range], overlay_file: Path) -> None:
+    """Write the ranges WHERE of the raw file SOURCE to OVERLAY_FILE, if they differ there."""
+    with source.open("rb") as file, nbd.exported(overlay_file) as export:
+        for start, end in ranges.chunks(where):
+            content = ranges.read(file, (start, end))
+            present = export.read(start, end - start)
+            for at, behind in _unequal(content, present):
+                export.write(start + at, content[at:behind])
+
+
+# A cluster of qcow2: QEMU would complete less than that from the base.
+_CLUSTER = 65536
+
+
+def _unequal(left: bytes, right: bytes) -> tuple[Range, ...]:
+    """Return where LEFT and RIGHT, of the same size, differ, in clusters."""
+    if left == right:
+        return ()
+    return ranges.union(
+        (at, min(at + _CLUSTER, len(left)))
+        for at in range(0, len(left), _CLUSTER)
+        if left[at : at + _CLUSTER] != right[at : at + _CLUSTER]
+    )
+
+
+_METHODS: dict[Method, Callable[[Path, str, Path, int, Path], None]] = {
+    "metadata": _on_metadata,
+    "fuse": _on_fuse,
+    "copy": _on_copy,
+}
