@@ -1,0 +1,10 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# The smaller Guile of the initial RAM disk.  After guile.sh.
+for directory in ice-9 srfi rnrs rnrs.go system oop language; do
+    [ ! -e $system/guile/3.0/ccache/$directory ] ||
+        cp -Rp $system/guile/3.0/ccache/$directory $compiled/ccache/
+done
+for unused in ecmascript elisp brainfuck lua wisp; do
+    rm -rf $compiled/ccache/language/$unused
+done
