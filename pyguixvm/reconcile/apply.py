@@ -25,7 +25,7 @@ from pyguixvm.reconcile.plan import (
     StartDomain,
 )
 from pyguixvm.reconcile.readiness import Evidence, wait_ready
-from pyguixvm.reconcile.root import Root, new_root
+from pyguixvm.reconcile.root import Root, create_root, discard_root
 from pyguixvm.xml.capabilities import choose_domain_type
 from pyguixvm.xml.domain import DomainDefinition, domain_xml
 
@@ -107,9 +107,8 @@ def _carry_out(plan: MachinePlan, workshop: Workshop, consoles: ExitStack) -> _B
                 case RealizeImage():
                     pass  # all images were built in one go, before anything was touched
                 case CreateRoot():
-                    root = undo.enter_context(
-                        new_root(workshop.connection, plan.machine, action, workshop.emit)
-                    )
+                    root = create_root(workshop.connection, plan.machine, action, workshop.emit)
+                    undo.callback(discard_root, workshop.connection, root)
                 case DefineDomain():
                     if root is None:
                         raise ValueError("a domain is defined after its root volume is made")

@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -37,11 +35,10 @@ class Root:
     base: str | None
 
 
-@contextmanager
-def new_root(
+def create_root(
     connection: Connection, machine: VirtualMachine, action: CreateRoot, emit: Emit
-) -> Iterator[Root]:
-    """Make the root volume that ACTION describes; it goes again if the body fails.
+) -> Root:
+    """Make the root volume that ACTION describes.
 
     Raises RequestRefusedError if the image is larger than declared, and
     HypervisorError if the pool cannot take the volume.
@@ -64,11 +61,12 @@ def new_root(
                 connection, action.pool, action.volume, file, emit, machine.name
             )
             result.detail = f"{format_size(volume.allocation)} in {volume.path}"
-    try:
-        yield Root(action.pool, action.volume, volume.path, backing, base)
-    except BaseException:
-        volumes.delete(connection, action.pool, action.volume)
-        raise
+    return Root(action.pool, action.volume, volume.path, backing, base)
+
+
+def discard_root(connection: Connection, root: Root) -> None:
+    """Delete the volume of ROOT, for which nothing vouches yet."""
+    volumes.delete(connection, root.pool, root.volume)
 
 
 def planned_root(connection: Connection, machine: VirtualMachine, action: CreateRoot) -> Root:
