@@ -143,25 +143,32 @@ def read(path: Path, partition: Partition) -> FileSystem:
 
     Raises RequestRefusedError if it is none that can be grown.
     """
-    with path.open("rb") as image:
-        image.seek(partition.offset)
-        found = identify(image.read(min(HEAD_SIZE, partition.size)))
-    return growable(found, partition)
+    return _growable(_head(path, partition.offset, partition.size), partition.number)
 
 
-def growable(found: FileSystem | None, partition: Partition) -> FileSystem:
-    """Return FOUND, what PARTITION holds.
+def read_file(path: Path) -> FileSystem:
+    """Return the file system in the file PATH.
 
     Raises RequestRefusedError if it is none that can be grown.
     """
+    return _growable(_head(path, 0, HEAD_SIZE), 1)
+
+
+def _head(path: Path, offset: int, size: int) -> FileSystem | None:
+    with path.open("rb") as image:
+        image.seek(offset)
+        return identify(image.read(min(HEAD_SIZE, size)))
+
+
+def _growable(found: FileSystem | None, number: int) -> FileSystem:
     if found is None:
         raise RequestRefusedError(
-            f"partition {partition.number} of the image, the last one, holds no ext4",
+            f"partition {number} of the image, the last one, holds no ext4",
             hint="Declare as much storage as the image has, and grow what it holds in the guest.",
         )
     if found.type == "btrfs":
         raise RequestRefusedError(
-            f"partition {partition.number} of the image holds btrfs,"
+            f"partition {number} of the image holds btrfs,"
             " which cannot be grown before its first start yet",
             hint="Declare as much storage as the image has, and grow it in the guest:"
             " btrfs filesystem resize max /",
@@ -169,23 +176,23 @@ def growable(found: FileSystem | None, partition: Partition) -> FileSystem:
     return found
 
 
-def grow(path: Path, partition: Partition) -> None:
-    """Let the ext4 in PARTITION of the raw image at PATH fill that partition.
+def grow(path: Path) -> None:
+    """Let the ext4 at PATH fill that file, which is its partition alone.
 
-    Raises RequestRefusedError if the file system is damaged, CommandFailedError.
+    It must not be the whole image, even though the tools can be given an
+    offset: resize2fs cuts a regular file off at the file system's size, the
+    offset not counted.  Raises RequestRefusedError if the file system is
+    damaged, and CommandFailedError.
     """
-    # The tools take what follows "?" for options, so that only a bare name is safe; and
-    # without a size, resize2fs would go on to the end of the image instead of the partition's.
-    place = f"{path.name}?offset={partition.offset}"
+    # The tools take what follows a "?" for options, so that only a bare name is safe.
     e2fsck = process.which("e2fsck", PACKAGE_HINT)
-    checked = process.run([str(e2fsck), "-fp", place], directory=path.parent, check=False)
+    checked = process.run([str(e2fsck), "-fp", path.name], directory=path.parent, check=False)
     if checked.status not in {0, _CORRECTED}:
         failed = process.CommandFailedError(checked)
         reason = checked.stdout.decode(errors="replace").strip()
         raise RequestRefusedError(
-            f"the file system in partition {partition.number} of the image is damaged:\n"
-            f"{failed.message}\n  {reason}"
+            f"the file system in the image is damaged:\n{failed.message}\n  {reason}"
         ) from failed
     resize2fs = process.which("resize2fs", PACKAGE_HINT)
-    size = f"{partition.size // 512}s"
-    process.run([str(resize2fs), place, size], directory=path.parent)
+    size = f"{path.stat().st_size // 512}s"
+    process.run([str(resize2fs), path.name, size], directory=path.parent)

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pyguixvm import process
+from pyguixvm.image.partition import Partition
 
 _DAEMON = "qemu-storage-daemon"
 
@@ -32,23 +33,25 @@ def available() -> bool:
 
 
 @contextmanager
-def mounted(image: Path, directory: Path) -> Iterator[Path]:
-    """Show the qcow2 IMAGE as a raw file in DIRECTORY for the duration of the body.
+def mounted(image: Path, directory: Path, where: Partition | None = None) -> Iterator[Path]:
+    """Show the qcow2 IMAGE, or its partition WHERE, as a raw file in DIRECTORY.
 
-    The daemon behind it is gone afterwards, and IMAGE complete.  Raises
-    CommandFailedError and CommandTimeoutError.
+    That lasts for the body; the daemon behind it is gone afterwards, and IMAGE
+    complete.  Raises CommandFailedError and CommandTimeoutError.
     """
-    mountpoint = directory / "raw"
+    mountpoint = directory / ("raw" if where is None else "partition")
     mountpoint.touch()
     # The file's own device number tells when the mount is there.
     outside = mountpoint.stat().st_dev
     program = process.which(_DAEMON)
+    window = "" if where is None else f",offset={where.offset},size={where.size}"
     # Flushing makes no sense for a file that is made anew after a loss of power.
     file = f"driver=file,node-name=file,filename={_quoted(image)},cache.no-flush=on"
-    export = f"type=fuse,id=raw,node-name=image,mountpoint={_quoted(mountpoint)},writable=on"
+    export = f"type=fuse,id=raw,node-name=raw,mountpoint={_quoted(mountpoint)},writable=on"
     options = [
         *("--blockdev", file),
         *("--blockdev", "driver=qcow2,node-name=image,file=file,cache.no-flush=on"),
+        *("--blockdev", f"driver=raw,node-name=raw,file=image{window}"),
         *("--export", export),
     ]
     with process.serving(

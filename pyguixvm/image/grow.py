@@ -24,10 +24,9 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from pyguixvm import process
 from pyguixvm.errors import RequestRefusedError, UsageError
 from pyguixvm.events import Emit, Notice
-from pyguixvm.image import filesystem, fuse, metadata, nbd, overlay, partition, ranges
+from pyguixvm.image import filesystem, fuse, metadata, nbd, overlay, partition, ranges, scratch
 from pyguixvm.image.ranges import Range
 from pyguixvm.model.sizes import format_size
 
@@ -118,48 +117,50 @@ def _warn(have: int, emit: Emit, machine: str | None) -> None:
 def _on_metadata(
     base: Path, _base_format: str, overlay_file: Path, size: int, directory: Path
 ) -> None:
-    grown, where = metadata.grow(base, size, directory)
-    _transplant(grown, where, overlay_file)
+    last = partition.read(base).last
+    table, grown = scratch.grow_table(base, size, directory)
+    root = metadata.grow(base, last, grown.size, directory)
+    _transplant([root, table], overlay_file)
 
 
 def _on_fuse(
     _base: Path, _base_format: str, overlay_file: Path, _size: int, directory: Path
 ) -> None:
     with fuse.mounted(overlay_file, directory) as raw:
-        _grow_in_place(raw)
+        # Refused before anything is written, if it has to be.
+        filesystem.read(raw, partition.read(raw).last)
+        grown = partition.grow_last(raw)
+    with fuse.mounted(overlay_file, directory, grown) as raw:
+        filesystem.grow(raw)
 
 
 def _on_copy(base: Path, base_format: str, overlay_file: Path, size: int, directory: Path) -> None:
-    copy = directory / "copy"
-    if base_format == "raw":
-        cp = process.which("cp")
-        process.run([str(cp), "--reflink=auto", "--sparse=always", "--", str(base), str(copy)])
-        copy.chmod(0o600)
-    else:
-        overlay.convert_to_raw(base, base_format, copy)
-    os.truncate(copy, size)
+    if base_format != "raw":
+        raw = directory / "raw"
+        overlay.convert_to_raw(base, base_format, raw)
+        base = raw
+    last = partition.read(base).last
+    filesystem.read(base, last)
+    table, grown = scratch.grow_table(base, size, directory)
+    copy = scratch.copy_partition(base, last, grown.size, directory)
     with copy.open("rb") as file:
         before = ranges.data(file)
-        _grow_in_place(copy)
+        filesystem.grow(copy)
         # What was data and is a hole now was zeroed.
         where = ranges.union(before, ranges.data(file))
-    _transplant(copy, where, overlay_file)
+    _transplant([scratch.Piece(copy, grown.offset, where), table], overlay_file)
 
 
-def _grow_in_place(raw: Path) -> None:
-    # Refused before anything is written, if it has to be.
-    filesystem.read(raw, partition.read(raw).last)
-    filesystem.grow(raw, partition.grow_last(raw))
-
-
-def _transplant(source: Path, where: Iterable[Range], overlay_file: Path) -> None:
-    """Write the ranges WHERE of the raw file SOURCE to OVERLAY_FILE, if they differ there."""
-    with source.open("rb") as file, nbd.exported(overlay_file) as export:
-        for start, end in ranges.chunks(where):
-            content = ranges.read(file, (start, end))
-            present = export.read(start, end - start)
-            for at, behind in _unequal(content, present):
-                export.write(start + at, content[at:behind])
+def _transplant(pieces: Iterable[scratch.Piece], overlay_file: Path) -> None:
+    """Write PIECES to OVERLAY_FILE where they differ from what is there."""
+    with nbd.exported(overlay_file) as export:
+        for piece in pieces:
+            with piece.file.open("rb") as file:
+                for start, end in ranges.chunks(piece.where):
+                    content = ranges.read(file, (start, end))
+                    present = export.read(piece.offset + start, end - start)
+                    for at, behind in _unequal(content, present):
+                        export.write(piece.offset + start + at, content[at:behind])
 
 
 # A cluster of qcow2: QEMU would complete less than that from the base.

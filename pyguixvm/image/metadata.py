@@ -19,6 +19,7 @@ from pyguixvm.image import filesystem, partition, ranges
 from pyguixvm.image.filesystem import FileSystem
 from pyguixvm.image.partition import Partition
 from pyguixvm.image.ranges import Range
+from pyguixvm.image.scratch import Piece
 
 
 def suits(base: Path, base_format: str, size: int) -> bool:
@@ -28,65 +29,31 @@ def suits(base: Path, base_format: str, size: int) -> bool:
     """
     if base_format != "raw":
         return False
-    last = partition.read(base).last
-    found = filesystem.read(base, last)
+    found = filesystem.read(base, partition.read(base).last)
     # Counting the whole image errs on the safe side.
     return found.groups is not None and found.groups.room_for(size // found.block_size)
 
 
-def grow(base: Path, size: int, directory: Path) -> tuple[Path, tuple[Range, ...]]:
-    """Return a sparse file of SIZE bytes in DIRECTORY, and where it holds what BASE must become.
+def grow(base: Path, last: Partition, size: int, directory: Path) -> Piece:
+    """Grow a copy of the metadata in partition LAST of BASE to SIZE bytes, in DIRECTORY.
 
-    Everywhere else it means nothing.  Raises RequestRefusedError and CommandFailedError.
+    Raises RequestRefusedError and CommandFailedError.
     """
-    table = partition.read(base)
-    last = table.last
     before, after = directory / "before", directory / "after"
-    _copy_metadata(base, last, after)
-    _copy_table(base, table, after, size)
-    _copy_sparse(after, before)
     found = filesystem.read(base, last)
-    free_before = _free(after, last, found)
-    grown = partition.grow_last(after)
-    filesystem.grow(after, grown)
-    free_after = _free(after, grown, filesystem.read(after, grown))
+    e2image = process.which("e2image", filesystem.PACKAGE_HINT)
+    process.run([str(e2image), "-r", "-o", str(last.offset), str(base), str(after)])
+    os.truncate(after, size)
+    ranges.copy_sparse(after, before)
+    free_before = _free(after, found)
+    filesystem.grow(after)
+    free_after = _free(after, filesystem.read_file(after))
     # A block that was free held anything; now that it is metadata, all of it counts, even
     # the zeros that resize2fs leaves as holes.
-    end = base.stat().st_size
-    unused = (*free_before, (last.offset + found.size, end))
-    claimed = ranges.difference(unused, (*free_after, (grown.end, max(end, grown.end))))
+    end = min(base.stat().st_size - last.offset, size)
+    claimed = ranges.difference((*free_before, (found.size, end)), free_after)
     with before.open("rb") as old, after.open("rb") as new:
-        return after, ranges.union(ranges.differences(old, new), claimed)
-
-
-def _copy_metadata(base: Path, last: Partition, scratch: Path) -> None:
-    e2image = process.which("e2image", filesystem.PACKAGE_HINT)
-    offset = str(last.offset)
-    process.run([str(e2image), "-r", "-o", offset, "-O", offset, str(base), str(scratch)])
-
-
-def _copy_table(base: Path, table: partition.PartitionTable, scratch: Path, size: int) -> None:
-    """Copy to SCRATCH what is in front of the partitions, and the copy of a GPT's table."""
-    start = min(one.offset for one in table.partitions)
-    with base.open("rb") as source, scratch.open("r+b") as target:
-        target.truncate(size)
-        _copy(source.fileno(), target.fileno(), (0, start))
-        if table.label == "gpt":
-            end = base.stat().st_size
-            tail = (end - partition.GPT_BACKUP_SECTORS * table.sector_size, end)
-            _copy(source.fileno(), target.fileno(), tail)
-
-
-def _copy(source: int, target: int, where: Range) -> None:
-    for start, end in ranges.chunks([where]):
-        os.pwrite(target, os.pread(source, end - start, start), start)
-
-
-def _copy_sparse(source: Path, target: Path) -> None:
-    with source.open("rb") as old, target.open("wb") as new:
-        new.truncate(source.stat().st_size)
-        for where in ranges.data(old):
-            _copy(old.fileno(), new.fileno(), where)
+        return Piece(after, last.offset, ranges.union(ranges.differences(old, new), claimed))
 
 
 _FREE_BLOCKS = re.compile(r"^  Free blocks: (.+)$", re.MULTILINE)
@@ -102,15 +69,14 @@ def free_blocks(dump: str) -> tuple[Range, ...]:
     return tuple(found)
 
 
-def _free(scratch: Path, where: Partition, found: FileSystem) -> tuple[Range, ...]:
-    """Return the bytes of SCRATCH that are free in the file system FOUND at WHERE."""
+def _free(scratch: Path, found: FileSystem) -> tuple[Range, ...]:
+    """Return the bytes of SCRATCH that are free in the file system FOUND there."""
     dumpe2fs = process.which("dumpe2fs", filesystem.PACKAGE_HINT)
     done = process.run(
-        [str(dumpe2fs), f"{scratch.name}?offset={where.offset}"],
+        [str(dumpe2fs), scratch.name],
         directory=scratch.parent,
         environment={**os.environ, "LC_ALL": "C"},
     )
     return tuple(
-        (where.offset + first * found.block_size, where.offset + end * found.block_size)
-        for first, end in free_blocks(done.text)
+        (first * found.block_size, end * found.block_size) for first, end in free_blocks(done.text)
     )

@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
 # The first byte, and the first one behind it.
@@ -67,6 +68,33 @@ def data(file: BinaryIO) -> tuple[Range, ...]:
         at = os.lseek(file.fileno(), start, os.SEEK_HOLE)
         found.append((start, at))
     return tuple(found)
+
+
+def copy(source: BinaryIO, target: BinaryIO, where: Iterable[Range], to: int = 0) -> None:
+    """Copy the ranges WHERE of SOURCE to the same places of TARGET, moved by TO bytes.
+
+    Where both are on one file system that can, they share the bytes afterwards.
+    """
+    for start, end in where:
+        at = start
+        while at < end:
+            count = os.copy_file_range(source.fileno(), target.fileno(), end - at, at, at + to)
+            if count == 0:
+                break
+            at += count
+
+
+def copy_sparse(source: Path, target: Path) -> None:
+    """Copy the file SOURCE to TARGET, holes as holes."""
+    with source.open("rb") as old, target.open("wb") as new:
+        new.truncate(source.stat().st_size)
+        copy(old, new, data(old))
+
+
+def intersection(left: Iterable[Range], right: Iterable[Range]) -> tuple[Range, ...]:
+    """Return the bytes that are in both LEFT and RIGHT, in order, without overlap."""
+    left = union(left)
+    return difference(left, difference(left, right))
 
 
 def read(file: BinaryIO, where: Range) -> bytes:

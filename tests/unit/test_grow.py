@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Growing real images, in every way, to the same result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from images import MIB, check_file_system, digest, files, last_partition, make_image
+
+from pyguixvm.errors import RequestRefusedError, UsageError
+from pyguixvm.events import Event, Notice, ignore
+from pyguixvm.image import filesystem, fuse, metadata, overlay
+from pyguixvm.image.grow import METHOD_VARIABLE, grow
+from pyguixvm.process import CommandFailedError, run
+
+METHODS = ("metadata", "fuse", "copy")
+LAYOUTS = {
+    "mbr, as Guix makes it": {},
+    "gpt": {"label": "gpt"},
+    "4 KiB blocks, 64 bits, checksums": {"options": ["-b", "4096"], "root_size": 48 * MIB},
+    "without a journal or flexible groups": {"options": ["-O", "^has_journal,^flex_bg"]},
+    "junk in its free blocks": {"junk": True},
+}
+
+
+def raw_of(overlay_file: Path) -> Path:
+    raw = overlay_file.with_suffix(".raw")
+    overlay.convert_to_raw(overlay_file, "qcow2", raw)
+    return raw
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_volume_partition_and_file_system_grow(tmp_path: Path, method: str, layout: str) -> None:
+    base = make_image(tmp_path, **LAYOUTS[layout])  # type: ignore[arg-type]
+    before = digest(base)
+    size = 300 * MIB + 512 * 3
+    result = tmp_path / "result" / "overlay.qcow2"
+    result.parent.mkdir()
+
+    grown = grow(base, "raw", result, size, emit=ignore, environment={METHOD_VARIABLE: method})
+
+    assert (grown.overlay, grown.size, grown.method) == (result, size, method)
+    assert list(result.parent.iterdir()) == [result]
+    assert digest(base) == before
+    overlay.check(result)
+    info = overlay.inspect(result)
+    assert (info.virtual_size, info.backing) == (size, base)
+    assert info.actual_size < 16 * MIB
+
+    raw = raw_of(result)
+    where = last_partition(raw)
+    assert size - where.end <= 40 * 512
+    found = filesystem.read(raw, where)
+    assert where.size - found.size < 8192 * found.block_size
+    assert found.label == "Guix_image"
+    run(["sfdisk", "--verify", str(raw)])
+    check_file_system(raw, where)
+    assert files(raw, where) == files(base, last_partition(base))
+    with raw.open("rb") as disk:
+        disk.seek(MIB)
+        assert disk.read(300) == b"esp" * 100
+
+
+@pytest.mark.parametrize("method", ["fuse", "copy"])
+def test_a_qcow2_image_grows_too(tmp_path: Path, method: str) -> None:
+    base = tmp_path / "base.qcow2"
+    run(["qemu-img", "convert", "-O", "qcow2", str(make_image(tmp_path)), str(base)])
+    before = digest(base)
+    result = tmp_path / "overlay.qcow2"
+    environment = {METHOD_VARIABLE: method}
+    grow(base, "qcow2", result, 100 * MIB, emit=ignore, environment=environment)
+    assert digest(base) == before
+    overlay.check(result)
+    raw = raw_of(result)
+    check_file_system(raw, last_partition(raw))
+    assert files(raw, last_partition(raw)) == files(tmp_path / "image", last_partition(raw))
+
+
+def test_the_metadata_are_enough_where_no_data_has_to_move(tmp_path: Path) -> None:
+    base = make_image(tmp_path)
+    events: list[Event] = []
+    grown = grow(base, "raw", tmp_path / "o", 90 * MIB, emit=events.append, environment={})
+    assert grown.method == "metadata"
+    assert events == []
+
+
+def test_where_data_has_to_move_it_is_not_left_behind(tmp_path: Path) -> None:
+    base = make_image(tmp_path, options=["-O", "^resize_inode,^64bit", "-b", "1024"])
+    size = 3000 * MIB
+    assert not metadata.suits(base, "raw", size)
+    events: list[Event] = []
+    result = tmp_path / "o.qcow2"
+    grown = grow(base, "raw", result, size, emit=events.append, environment={})
+    assert grown.method in {"fuse", "copy"}
+    assert [event for event in events if isinstance(event, Notice)] == [
+        event for event in events if grown.method == "copy"
+    ]
+    raw = raw_of(result)
+    assert files(raw, last_partition(raw)) == files(base, last_partition(base))
+
+
+def test_a_copy_is_announced(tmp_path: Path) -> None:
+    events: list[Event] = []
+    grow(
+        make_image(tmp_path),
+        "raw",
+        tmp_path / "o",
+        90 * MIB,
+        emit=events.append,
+        machine="web",
+        environment={METHOD_VARIABLE: "copy"},
+    )
+    assert [(event.machine, event.warning) for event in events if isinstance(event, Notice)] == [
+        ("web", True)
+    ]
+
+
+def test_the_same_size_takes_an_overlay_only(tmp_path: Path) -> None:
+    base = make_image(tmp_path)
+    size = base.stat().st_size
+    grown = grow(base, "raw", tmp_path / "o", size, emit=ignore, environment={})
+    assert grown.method == "none"
+    assert overlay.inspect(tmp_path / "o").virtual_size == size
+
+
+def test_a_size_smaller_than_the_image_is_refused_with_both(tmp_path: Path) -> None:
+    base = make_image(tmp_path)
+    with pytest.raises(RequestRefusedError, match=r"storage of 10M .* image .* of 27M") as caught:
+        grow(base, "raw", tmp_path / "o", 10 * MIB, emit=ignore, environment={})
+    assert caught.value.hint == "Declare at least (storage 27M)."
+    assert not (tmp_path / "o").exists()
+
+
+def test_an_unknown_method_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="magic"):
+        grow(
+            make_image(tmp_path),
+            "raw",
+            tmp_path / "o",
+            90 * MIB,
+            emit=ignore,
+            environment={METHOD_VARIABLE: "magic"},
+        )
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("error", [KeyboardInterrupt, CommandFailedError])
+def test_an_interruption_leaves_nothing_behind(
+    tmp_path: Path, method: str, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(path: Path) -> None:
+        if error is KeyboardInterrupt:
+            raise KeyboardInterrupt
+        run(["sh", "-c", "exit 1"])
+
+    base = make_image(tmp_path)
+    directory = tmp_path / "work"
+    directory.mkdir()
+    monkeypatch.setattr(filesystem, "grow", interrupted)
+    with pytest.raises(error):
+        grow(
+            base,
+            "raw",
+            directory / "o",
+            90 * MIB,
+            emit=ignore,
+            environment={METHOD_VARIABLE: method},
+        )
+    assert list(directory.iterdir()) == []
+    assert str(directory) not in Path("/proc/self/mounts").read_text()
+    assert not processes_naming(directory)
+
+
+def processes_naming(directory: Path) -> list[str]:
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            arguments = file.read_bytes()
+        except OSError:
+            continue
+        if str(directory).encode() in arguments:
+            found.append(arguments.decode())
+    return found
+
+
+def test_btrfs_and_no_file_system_at_all_are_refused(tmp_path: Path) -> None:
+    image = tmp_path / "image"
+    with image.open("wb") as file:
+        file.truncate(130 * MIB)
+    run(["sfdisk", "-q", str(image)], stdin=b"label: dos\n2048,\n")
+    with pytest.raises(RequestRefusedError, match="holds no ext4"):
+        grow(image, "raw", tmp_path / "o", 200 * MIB, emit=ignore, environment={})
+    root = tmp_path / "root"
+    with root.open("wb") as file:
+        file.truncate(128 * MIB)
+    run(["mkfs.btrfs", "-q", str(root)])
+    with image.open("r+b") as file:
+        file.seek(MIB)
+        file.write(root.read_bytes())
+    with pytest.raises(RequestRefusedError, match="btrfs"):
+        grow(image, "raw", tmp_path / "o", 200 * MIB, emit=ignore, environment={})
+    assert not (tmp_path / "o").exists()
+
+
+def test_an_image_without_partitions_is_refused(tmp_path: Path) -> None:
+    image = tmp_path / "image"
+    image.write_bytes(bytes(MIB))
+    with pytest.raises(RequestRefusedError, match="no partition table"):
+        grow(image, "raw", tmp_path / "o", 2 * MIB, emit=ignore, environment={})
+
+
+def test_a_damaged_file_system_is_refused(tmp_path: Path) -> None:
+    base = make_image(tmp_path)
+    base.chmod(0o644)
+    run(
+        ["debugfs", "-w", "-R", "clri <2>", f"image?offset={3 * MIB}"],
+        directory=tmp_path,
+    )
+    with pytest.raises(RequestRefusedError, match="damaged"):
+        grow(base, "raw", tmp_path / "o", 90 * MIB, emit=ignore, environment={})
+
+
+def test_fuse_is_not_available_without_the_daemon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fuse, "_DAEMON", "no-such-daemon")
+    assert not fuse.available()
