@@ -1,0 +1,29 @@
+;;; SPDX-License-Identifier: GPL-3.0-or-later
+
+(define-module (pyguixvm)
+  #:use-module (pyguixvm records)
+  #:use-module (pyguixvm readiness)
+  #:re-export (deployment
+               virtual-machine
+               this-virtual-machine
+               libvirt-domain
+               networking
+               local-image
+               remote-image
+
+               virtual-machine-name
+               virtual-machine-operating-system
+               virtual-machine-libvirt-domain
+
+               address
+               tcp-port
+               console
+               guest-agent))
+
+;;; Commentary:
+;;;
+;;; What a configuration file sees.  It is there without asking: 'pyguixvm' loads
+;;; configurations with this module imported.  A library of machines imports it
+;;; with (use-modules (pyguixvm)).
+;;;
+;;; Code:

@@ -1,0 +1,187 @@
+;;; SPDX-License-Identifier: GPL-3.0-or-later
+
+(define-module (pyguixvm checks)
+  #:use-module (pyguixvm notation)
+  #:use-module (pyguixvm refusal)
+  #:use-module (ice-9 regex)
+  #:use-module (srfi srfi-1)
+  #:export (check-anything
+            check-boolean
+            check-choice
+            check-each
+            check-instance
+            check-label
+            check-mac-address
+            check-machine-name
+            check-memory
+            check-port
+            check-positive
+            check-size
+            check-text
+            refuse-value))
+
+;;; Commentary:
+;;;
+;;; What a single field may hold.  Each check takes the VALUE that was given, the
+;;; FIELD's name (a symbol) and the value's LOCATION; it returns the value to
+;;; store, or refuses it saying what was given and what is allowed.
+;;;
+;;; Code:
+
+(define (written value)
+  "Return VALUE as the user would have written it."
+  (cond ((symbol? value) (symbol->string value))
+        (else (let ((str (object->string value)))
+                (if (> (string-length str) 80)
+                    (string-append (string-take str 77) "...")
+                    str)))))
+
+(define* (refuse-value value field location allowed #:key hint)
+  "Refuse VALUE for FIELD at LOCATION since ALLOWED, a noun phrase, is expected."
+  (refuse location
+          (format #f "~a: ~a is not ~a" field (written value) allowed)
+          #:hint hint))
+
+(define (check-anything value field location)
+  value)
+
+(define (check-boolean value field location)
+  (if (boolean? value)
+      value
+      (refuse-value value field location "#t or #f")))
+
+(define (check-positive value field location)
+  (if (and (exact-integer? value) (positive? value))
+      value
+      (refuse-value value field location "an integer of at least 1")))
+
+(define (check-port value field location)
+  (if (and (exact-integer? value) (<= 1 value 65535))
+      value
+      (refuse-value value field location "a port number from 1 to 65535")))
+
+(define (check-choice . choices)
+  "Return a check for one of the symbols CHOICES."
+  (lambda (value field location)
+    (if (memq value choices)
+        value
+        (refuse-value value field location
+                      (format #f "one of ~{'~a~^, ~}" choices)))))
+
+
+;;;
+;;; Sizes.
+;;;
+
+(define %size-allowed
+  "a size, such as 2G, 512M, \"10GiB\", or a number of bytes")
+
+(define (value->bytes value field location)
+  (let ((bytes (cond ((exact-integer? value) value)
+                     ((symbol? value) (string->size (symbol->string value)))
+                     ((string? value) (string->size value))
+                     (else #f))))
+    (cond ((not bytes)
+           (refuse-value value field location %size-allowed
+                         #:hint "The units are K, M, G, T and P, powers of 1024."))
+          ((not (positive? bytes))
+           (refuse-value value field location "a size greater than 0"))
+          (else bytes))))
+
+(define (megabytes-hint value)
+  ;; "(memory 512)" most likely means megabytes, as virt-install has it.
+  (and (exact-integer? value)
+       (format #f "A number counts bytes; did you mean ~aM?" value)))
+
+(define (check-size value field location)
+  ;; A disk consists of sectors.
+  (let ((bytes (value->bytes value field location)))
+    (if (zero? (modulo bytes 512))
+        bytes
+        (refuse-value value field location
+                      "a multiple of 512 bytes, the size of a sector"
+                      #:hint (megabytes-hint value)))))
+
+(define %minimum-memory (* 64 (expt 1024 2)))
+
+(define (check-memory value field location)
+  ;; libvirt counts memory in KiB; no Guix System starts in less than 64 MiB.
+  (let ((bytes (value->bytes value field location)))
+    (cond ((< bytes %minimum-memory)
+           (refuse-value value field location
+                         (format #f "at least ~a" (size->string %minimum-memory))
+                         #:hint (megabytes-hint value)))
+          ((not (zero? (modulo bytes 1024)))
+           (refuse-value value field location "a multiple of 1024 bytes"))
+          (else bytes))))
+
+
+;;;
+;;; Names and text.
+;;;
+
+(define (check-text value field location)
+  (if (and (string? value) (not (string-null? value)))
+      value
+      (refuse-value value field location "a non-empty string")))
+
+(define (check-label value field location)
+  "Check the name of a libvirt network or pool."
+  (if (and (string? value)
+           (not (string-null? value))
+           (not (string-any (lambda (chr)
+                              (or (char=? chr #\/)
+                                  (char-set-contains? char-set:iso-control chr)))
+                            value)))
+      value
+      (refuse-value value field location
+                    "a name: a non-empty string without slashes")))
+
+(define %machine-name-rx
+  (make-regexp "^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$"))
+
+(define (check-machine-name value field location)
+  ;; Volumes are files named after their machine.
+  (if (and (string? value) (regexp-exec %machine-name-rx value))
+      value
+      (refuse-value value field location
+                    "the name of a machine: at most 64 letters, digits, '.', '_' \
+and '-', not starting with '.' or '-'")))
+
+(define (check-mac-address value field location)
+  (let* ((str     (cond ((symbol? value) (symbol->string value))
+                        ((string? value) value)
+                        (else "")))
+         (address (string->mac-address str)))
+    (cond ((not address)
+           (refuse-value value field location
+                         "a MAC address of six hexadecimal pairs, such as \
+52:54:00:12:34:56"))
+          ((odd? (string->number (string-take address 2) 16))
+           (refuse-value value field location
+                         "the address of one interface: its first pair is odd, \
+which makes it a multicast address"))
+          ((string=? address "00:00:00:00:00:00")
+           (refuse-value value field location
+                         "an address: it consists of zeros"))
+          (else address))))
+
+
+;;;
+;;; Records and lists.
+;;;
+
+(define (check-instance predicate what)
+  "Return a check for objects that satisfy PREDICATE; WHAT is their noun phrase."
+  (lambda (value field location)
+    (if (predicate value)
+        value
+        (refuse-value value field location what))))
+
+(define (check-each check)
+  "Return a check for lists whose elements all pass CHECK."
+  (lambda (value field location)
+    (if (list? value)
+        (map (lambda (element) (check element field location)) value)
+        (refuse-value value field location "a list"
+                      #:hint (format #f "Write (~a (list …))." field)))))

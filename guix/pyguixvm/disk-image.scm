@@ -1,0 +1,63 @@
+;;; SPDX-License-Identifier: GPL-3.0-or-later
+
+(define-module (pyguixvm disk-image)
+  #:use-module (pyguixvm records)
+  #:use-module (pyguixvm refusal)
+  #:use-module (ice-9 binary-ports)
+  #:use-module (rnrs bytevectors)
+  #:export (disk-image-format
+            examine-local-image))
+
+;;; Commentary:
+;;;
+;;; What can be said about a disk image that exists already by looking at it.
+;;;
+;;; Code:
+
+(define %qcow2-magic #vu8(#x51 #x46 #x49 #xfb))   ;"QFI\xfb"
+
+(define %sector-size 512)
+
+(define (disk-image-format file)
+  "Return 'qcow2 or 'raw, or #f when FILE is neither.  A raw disk is told by the
+signature that ends its first sector, with MBR and GPT alike: without one nothing
+starts from it."
+  (let* ((read   (call-with-input-file file
+                   (lambda (port)
+                     (get-bytevector-n port %sector-size))
+                   #:binary #t))
+         (sector (if (bytevector? read) read #vu8()))
+         (size   (bytevector-length sector)))
+    (define (bytes=? offset expected)
+      (let ((count (bytevector-length expected)))
+        (and (>= size (+ offset count))
+             (let ((actual (make-bytevector count)))
+               (bytevector-copy! sector offset actual 0 count)
+               (bytevector=? actual expected)))))
+
+    (cond ((bytes=? 0 %qcow2-magic) 'qcow2)
+          ((bytes=? 510 #vu8(#x55 #xaa)) 'raw)
+          (else #f))))
+
+(define (examine-local-image image)
+  "Return the format of IMAGE, a <local-image>, and what 'stat' says about it;
+refuse it when it cannot be read or is of an unknown format."
+  (let ((file     (local-image-file image))
+        (location (local-image-location image)))
+    (catch 'system-error
+      (lambda ()
+        (let ((status (stat file)))
+          (unless (eq? 'regular (stat:type status))
+            (refuse location
+                    (format #f "local-image: '~a' is no regular file" file)))
+          (let ((format* (disk-image-format file)))
+            (unless format*
+              (refuse location
+                      (format #f "local-image: '~a' is neither a qcow2 image nor \
+a raw disk that can start" file)
+                      #:hint "Convert it with 'qemu-img convert -O qcow2'."))
+            (values format* status))))
+      (lambda args
+        (refuse location
+                (format #f "local-image: '~a': ~a" file
+                        (strerror (system-error-errno args))))))))

@@ -1,0 +1,203 @@
+;;; SPDX-License-Identifier: GPL-3.0-or-later
+
+(define-module (pyguixvm evaluation)
+  #:use-module (pyguixvm configuration)
+  #:use-module (pyguixvm derivations)
+  #:use-module (pyguixvm disk-image)
+  #:use-module (pyguixvm failure)
+  #:use-module (pyguixvm readiness)
+  #:use-module (pyguixvm records)
+  #:use-module (pyguixvm validation)
+  #:use-module (gnu system)
+  #:use-module (guix derivations)
+  #:use-module (guix diagnostics)
+  #:use-module (guix packages)
+  #:use-module (ice-9 match)
+  #:use-module (json)
+  #:use-module (srfi srfi-1)
+  #:use-module (srfi srfi-11)
+  #:export (%schema
+            evaluate
+            failure->json))
+
+;;; Commentary:
+;;;
+;;; An evaluation as JSON.  Its other side is pyguixvm/model/deployment.py, which
+;;; refuses keys that it does not know; %SCHEMA tells apart versions that do not
+;;; understand each other.
+;;;
+;;; Code:
+
+(define %schema 1)
+
+(define-syntax object
+  (syntax-rules ()
+    "Return a JSON object with the given KEYs and VALUEs; #f stands for null."
+    ((_ (key value) ...)
+     (list (cons key (or value 'null)) ...))))
+
+
+;;;
+;;; Parts of a machine.
+;;;
+
+(define (location->json location)
+  (and location
+       (object ("file"   (location-file location))
+               ("line"   (location-line location))
+               ("column" (location-column location)))))
+
+(define (readiness->json form)
+  (cond ((address-ready? form)
+         (object ("kind" "address")))
+        ((tcp-port-ready? form)
+         (object ("kind" "tcp-port")
+                 ("port" (tcp-port-ready-port form))))
+        ((console-ready? form)
+         (object ("kind" "console")
+                 ("pattern" (console-ready-pattern form))))
+        ((guest-agent-ready? form)
+         (object ("kind" "guest-agent")))))
+
+(define interface->json
+  (match-lambda
+    ((network mac-address _)
+     (object ("network"     network)
+             ("mac-address" mac-address)))))
+
+(define (domain->json machine)
+  (let ((domain (virtual-machine-libvirt-domain machine)))
+    `(,@(object
+         ("cpu"              (libvirt-domain-cpu domain))
+         ("maximum-cpu"      (libvirt-domain-maximum-cpu domain))
+         ("memory"           (libvirt-domain-memory domain))
+         ("maximum-memory"   (libvirt-domain-maximum-memory domain))
+         ("storage"          (libvirt-domain-storage domain))
+         ("networking"       (list->vector
+                              (map interface->json
+                                   (machine-interfaces machine))))
+         ("kernel-arguments" (list->vector
+                              (libvirt-domain-kernel-arguments domain)))
+         ("pool"             (libvirt-domain-pool domain))
+         ("firmware"         (symbol->string (libvirt-domain-firmware domain)))
+         ("virtualization"   (symbol->string
+                              (libvirt-domain-virtualization domain)))
+         ("title"            (libvirt-domain-title domain))
+         ("description"      (libvirt-domain-description domain)))
+      ("autostart" . ,(libvirt-domain-autostart? domain)))))
+
+(define (local-image->json image)
+  (let-values (((format* status) (examine-local-image image)))
+    (object ("kind"     "local-image")
+            ("path"     (local-image-file image))
+            ("format"   (symbol->string format*))
+            ("size"     (stat:size status))
+            ("modified" (stat:mtime status)))))
+
+(define (kernel-name kernel)
+  (if (package? kernel)
+      (package-full-name kernel)
+      (object->string kernel)))
+
+(define (system-image->json machine derivations)
+  "Return the JSON of the image of MACHINE; DERIVATIONS lists its image derivation
+and its system derivation, or #f where they were not computed."
+  (match derivations
+    ((image system)
+     (let ((os (effective-operating-system machine)))
+       (object ("kind"             "system")
+               ("host-name"        (operating-system-host-name os))
+               ("label"            (operating-system-label os))
+               ("kernel"           (kernel-name (operating-system-kernel os)))
+               ("image-type"       (symbol->string (image-type-name machine)))
+               ("root-file-system" "ext4")
+               ("derivation"       (and=> image derivation-file-name))
+               ("output"           (and=> image derivation->output-path))
+               ("system"           (and=> system derivation-file-name)))))))
+
+(define (machine->json machine derivations)
+  (object ("name"          (virtual-machine-name machine))
+          ("location"      (location->json (virtual-machine-location machine)))
+          ("image"         (match (virtual-machine-image machine)
+                             (#f    (system-image->json machine derivations))
+                             (image (local-image->json image))))
+          ("domain"        (domain->json machine))
+          ("ready"         (list->vector
+                            (map readiness->json
+                                 (virtual-machine-ready machine))))
+          ("ready-timeout" (virtual-machine-ready-timeout machine))
+          ("hypervisor"    (virtual-machine-hypervisor machine))))
+
+
+;;;
+;;; Evaluation.
+;;;
+
+(define (lower store machine want)
+  "Return the image and system derivations of MACHINE, as far as WANT asks for
+them."
+  (list (and (eq? want 'images)
+             (run-with-guix store (machine-image-derivation machine)))
+        (run-with-guix store (machine-system-derivation machine))))
+
+(define (machines->json file machines want prepare)
+  "Return the JSON of each of MACHINES, or a failure."
+  (define (describe machine derivations)
+    (call-with-failure-handling file
+      (lambda ()
+        (machine->json machine (derivations)))
+      #:location (virtual-machine-location machine)))
+
+  (define (describe-all derivations)
+    (map (lambda (machine)
+           (describe machine
+                     (lambda ()
+                       (if (virtual-machine-operating-system machine)
+                           (derivations machine)
+                           '(#f #f)))))
+         machines))
+
+  (if (or (eq? want 'metadata)
+          (not (any virtual-machine-operating-system machines)))
+      (describe-all (const '(#f #f)))
+      (call-with-guix
+       (lambda (store)
+         (prepare store)
+         (describe-all (lambda (machine)
+                         (lower store machine want)))))))
+
+(define* (evaluate config #:key (want 'metadata) names (prepare (const #t)))
+  "Return as JSON what the file CONFIG declares, or the error in it.  WANT is one of
+'metadata, which computes no derivation; 'systems, which adds those of the
+operating systems, and builds nothing; and 'images, which adds those of the disk
+images.  NAMES restricts the result to the machines with one of them, unless it
+is #f.  PREPARE is called with a connection to the store before it is used."
+  (define (deployment->json file)
+    (let* ((machines (select-machines
+                      (deployment-machines (load-configuration file))
+                      names))
+           (results  (machines->json file machines want prepare)))
+      (or (find failure? results)
+          (object ("schema"   %schema)
+                  ("config"   file)
+                  ("machines" (list->vector results))))))
+
+  (let* ((file   (call-with-failure-handling config
+                   (lambda ()
+                     (configuration-file-name config))))
+         (result (if (failure? file)
+                     file
+                     (call-with-failure-handling file
+                       (lambda ()
+                         (deployment->json file))))))
+    (if (failure? result)
+        (failure->json result)
+        (object ("deployment" result)))))
+
+(define (failure->json failure)
+  "Return the JSON of FAILURE."
+  (object ("error"
+           (object ("kind"     (symbol->string (failure-kind failure)))
+                   ("message"  (failure-message failure))
+                   ("hint"     (failure-hint failure))
+                   ("location" (location->json (failure-location failure)))))))

@@ -1,0 +1,83 @@
+;;; SPDX-License-Identifier: GPL-3.0-or-later
+
+;;; Commentary:
+;;;
+;;; The evaluator's script, run with Guix's modules:
+;;;
+;;;   guix repl -- evaluator-main.scm SOCKET [--log FILE] [--idle SECONDS]
+;;;                                          [--memory BYTES]
+;;;   guix repl -- evaluator-main.scm --once
+;;;
+;;; The first form serves clients at SOCKET and prints "ready" when it does; the
+;;; second one answers the request on its standard input.
+;;;
+;;; Code:
+
+(eval-when (expand load eval)
+  (define %directory
+    (dirname (dirname (canonicalize-path (car (program-arguments))))))
+
+  (set! %load-path
+        (cons %directory (delete %directory %load-path))))
+
+(use-modules (pyguixvm process)
+             (pyguixvm request)
+             (pyguixvm server)
+             (gnu packages)
+             (ice-9 getopt-long)
+             (ice-9 match)
+             (ice-9 rdelim))
+
+(define %grammar
+  '((once)
+    (log    (value #t))
+    (idle   (value #t))
+    (memory (value #t))))
+
+(define (answer-once)
+  "Answer the request on standard input on standard output, where nothing else
+may appear: what the configuration prints goes to standard error."
+  (let ((result (dup->outport 1)))
+    (dup2 2 1)
+    (set-port-encoding! (current-input-port) "UTF-8")
+    (set-port-encoding! result "UTF-8")
+    (display (match (parse-request (read-line))
+               (#f      (failure-line 'exception "malformed request"))
+               (request (answer request)))
+             result)
+    (force-output (current-output-port))
+    (force-output result)
+    (primitive-_exit 0)))
+
+(define (detach log)
+  "Tell our parent that we are ready, then let go of it."
+  (display "ready\n")
+  (force-output)
+  (redirect "/dev/null" O_RDWR 0 1)
+  (redirect log (logior O_WRONLY O_CREAT O_APPEND) 2)
+  (false-if-exception (setsid))
+  (chdir "/"))
+
+(define (main args)
+  (let* ((options (getopt-long args %grammar))
+         (number  (lambda (name default)
+                    (string->number
+                     (option-ref options name (number->string default))))))
+    ;; Our modules are no packages: without this, 'specification->package' would
+    ;; load each of them, the examples included.
+    (%package-module-path (delete %directory (%package-module-path)))
+    (if (option-ref options 'once #f)
+        (answer-once)
+        (match (option-ref options '() '())
+          ((socket)
+           (serve socket
+                  #:idle-seconds (number 'idle 1800)
+                  #:memory-limit (number 'memory (* 4 (expt 1024 3)))
+                  #:ready (lambda ()
+                            (detach (option-ref options 'log "/dev/null")))))
+          (_
+           (display "usage: evaluator-main.scm SOCKET | --once\n"
+                    (current-error-port))
+           (exit 2))))))
+
+(main (program-arguments))

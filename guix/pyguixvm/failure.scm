@@ -1,0 +1,267 @@
+;;; SPDX-License-Identifier: GPL-3.0-or-later
+
+(define-module (pyguixvm failure)
+  #:use-module (pyguixvm refusal)
+  #:use-module (guix diagnostics)
+  #:use-module (guix i18n)
+  #:use-module (guix ui)
+  #:use-module (ice-9 match)
+  #:use-module (ice-9 regex)
+  #:use-module (srfi srfi-1)
+  #:use-module (srfi srfi-9)
+  #:use-module (srfi srfi-35)
+  #:use-module (system vm frame)
+  #:use-module (system vm program)
+  #:export (make-failure
+            failure?
+            failure-kind
+            failure-message
+            failure-hint
+            failure-location
+
+            call-with-failure-handling))
+
+;;; Commentary:
+;;;
+;;; Whatever goes wrong while a configuration is loaded and lowered, as data.  The
+;;; messages, hints and places are those that 'guix system' prints.
+;;;
+;;; Code:
+
+(define-record-type <failure>
+  (make-failure kind message hint location)
+  failure?
+  (kind     failure-kind)              ;'syntax, 'unbound-variable, 'validation, …
+  (message  failure-message)           ;string
+  (hint     failure-hint)              ;string | #f
+  (location failure-location))         ;<location> | #f
+
+
+;;;
+;;; Where it happened.
+;;;
+
+(define (frame-location frame)
+  (and=> (and frame (frame-source frame))
+         (lambda (source)
+           (and (source:file source) (source:line source)
+                (source-location (source:file source)
+                                 (source:line source)
+                                 (source:column source))))))
+
+(define (stack-locations stack)
+  "Return the <location>s of the frames of STACK, the innermost first."
+  (if stack
+      (let loop ((frame (and (positive? (stack-length stack))
+                             (stack-ref stack 0)))
+                 (locations '()))
+        (if frame
+            (loop (frame-previous frame)
+                  (match (frame-location frame)
+                    (#f locations)
+                    (location (cons location locations))))
+            (reverse locations)))
+      '()))
+
+(define (user-location locations file)
+  "Return the first of LOCATIONS that lies in FILE, the user's, or #f: an error that
+Guix notices in the middle of its own code was still made there."
+  (find (lambda (location)
+          (string=? file (location-file location)))
+        locations))
+
+
+;;;
+;;; What happened.
+;;;
+
+(define (first-words form)
+  "Return FORM as text; merely its first word when it is long, such as a whole
+operating-system."
+  (let ((str (object->string form)))
+    (if (and (pair? form) (> (string-length str) 60))
+        (object->string (car form))
+        str)))
+
+(define (plain-hint texinfo)
+  ;; Guix's hints are Texinfo.
+  (string-trim-both
+   (false-if-exception* (lambda () (texi->plain-text texinfo)) texinfo)))
+
+(define (false-if-exception* thunk default)
+  (catch #t thunk (const default)))
+
+(define %diagnostic-rx
+  (make-regexp "^(([^:\n]+):([0-9]+):([0-9]+): )?(guix [^:]*: )?error: "))
+
+(define (parse-diagnostic text kind)
+  "Return the last error that TEXT, printed by Guix, reports as a failure of KIND,
+or #f."
+  (define (last-match)
+    (fold-matches %diagnostic-rx text #f (lambda (m previous) m)
+                  regexp/newline))
+
+  (define (group m n)
+    (string->number (match:substring m n)))
+
+  (and=> (last-match)
+         (lambda (m)
+           (let* ((body   (string-drop text (match:end m)))
+                  (hint   (string-contains body "\nhint: "))
+                  (end    (or hint (string-length body))))
+             (make-failure kind
+                           (string-trim-both (string-take body end))
+                           (and hint
+                                (string-trim-both
+                                 (string-drop body
+                                              (+ hint (string-length
+                                                       "\nhint: ")))))
+                           (and (match:substring m 1)
+                                (location (match:substring m 2)
+                                          (group m 3) (group m 4))))))))
+
+(define (guix-failure object)
+  "Return the failure that Guix's own commands would report for OBJECT, a
+condition, or #f if they know nothing of it."
+  (parse-diagnostic
+   (call-with-output-string
+     (lambda (port)
+       (catch #t
+         (lambda ()
+           (parameterize ((guix-warning-port port)
+                          (current-error-port port))
+             (call-with-error-handling
+               (lambda () (raise-exception object)))))
+         (const #f))))
+   'guix))
+
+(define (condition-failure object)
+  "Return the failure for OBJECT, something raised that is no Guile error."
+  (define (make message)
+    (make-failure (if (invalid-declaration? object) 'validation 'guix)
+                  (string-trim-right message)
+                  (and (fix-hint? object)
+                       (if (invalid-declaration? object)
+                           (condition-fix-hint object)
+                           (plain-hint (condition-fix-hint object))))
+                  (and (error-location? object)
+                       (error-location object))))
+
+  (cond ((formatted-message? object)
+         (make (apply format #f
+                      (gettext (formatted-message-string object)
+                               %gettext-domain)
+                      (formatted-message-arguments object))))
+        ((message-condition? object)
+         (make (gettext (condition-message object) %gettext-domain)))
+        ((guix-failure object))
+        (else
+         (make-failure 'exception
+                       (string-append "exception thrown: "
+                                      (object->string object))
+                       #f #f))))
+
+(define (unbound-variable-failure variable)
+  (make-failure 'unbound-variable
+                (format #f "~a: unbound variable" variable)
+                (match ((@@ (guix ui) known-variable-definition) variable)
+                  (#f "Did you forget a 'use-modules' form?")
+                  (module
+                   (format #f "Did you forget (use-modules ~a)?"
+                           (module-name module))))
+                #f))
+
+(define (read-failure message)
+  "Return the failure for MESSAGE of Guile's reader, which starts with a place."
+  (let* ((m        (string-match "^(.*):([0-9]+):([0-9]+): (.*)$" message))
+         (text     (if m (match:substring m 4) message))
+         (location (and m
+                        (location (match:substring m 1)
+                                  (string->number (match:substring m 2))
+                                  (string->number (match:substring m 3))))))
+    (if (or (string-suffix? "end of file" text)
+            (string-contains text "unexpected end of input"))
+        (make-failure 'syntax "missing closing parenthesis" #f location)
+        (make-failure 'syntax text #f location))))
+
+(define (exception-text key args)
+  "Return what Guile prints for an exception KEY with ARGS."
+  (string-trim-both
+   (call-with-output-string
+     (lambda (port)
+       (print-exception port #f key args)))))
+
+(define (quit-failure diagnostics)
+  "Return the failure for a call of 'exit', by Guix after it printed DIAGNOSTICS, or
+by the configuration itself."
+  (or (parse-diagnostic diagnostics 'guix)
+      (make-failure 'exception "the configuration called 'exit'" #f #f)))
+
+(define (arguments->failure args diagnostics)
+  "Return the failure for ARGS, what a 'catch' handler gets."
+  (match args
+    (('read-error _ (? string? message) arguments _ ...)
+     (read-failure (apply format #f message arguments)))
+    (('syntax-error _ message properties form subform _ ...)
+     (make-failure 'syntax
+                   (format #f "~a: ~a" (first-words (or subform form)) message)
+                   #f
+                   (source-properties->location properties)))
+    (('unbound-variable _ _ ((? symbol? variable)) _ ...)
+     (unbound-variable-failure variable))
+    (('quit _ ...)
+     (quit-failure diagnostics))
+    (((or 'srfi-34 '%exception) object)
+     (condition-failure object))
+    ((key arguments ...)
+     (make-failure 'exception (exception-text key arguments) #f #f))))
+
+(define (locate failure location)
+  "Return FAILURE with LOCATION unless it has one."
+  (if (or (failure-location failure) (not location))
+      failure
+      (make-failure (failure-kind failure) (failure-message failure)
+                    (failure-hint failure) location)))
+
+
+;;;
+;;; Handling.
+;;;
+
+(define (call-with-diagnostics proc)
+  "Call PROC with a thunk that returns the diagnostics which Guix printed since.
+They are printed nonetheless."
+  (let ((text    '())
+        (printed (guix-warning-port)))
+    (define (write-string str)
+      (set! text (cons str text))
+      (display str printed))
+
+    (parameterize ((guix-warning-port
+                    (make-soft-port (vector (compose write-string string)
+                                            write-string
+                                            (lambda () (force-output printed))
+                                            #f #f)
+                                    "w")))
+      (proc (lambda ()
+              (force-output (guix-warning-port))
+              (string-concatenate-reverse text))))))
+
+(define* (call-with-failure-handling file thunk #:key location)
+  "Call THUNK and return its value, or a <failure> if it raises an exception.  FILE
+is the absolute name of the configuration: when nothing else tells where the error
+is, it is at the innermost call in FILE, else at LOCATION."
+  (define tag
+    (make-prompt-tag "configuration"))
+
+  (call-with-diagnostics
+   (lambda (diagnostics)
+     (let ((locations '()))
+       (catch #t
+         (lambda ()
+           (call-with-prompt tag thunk (const #f)))
+         (lambda args
+           (locate (arguments->failure args (diagnostics))
+                   (or (user-location locations file) location)))
+         (lambda _
+           (set! locations (stack-locations (make-stack #t 0 tag)))))))))

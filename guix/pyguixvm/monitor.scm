@@ -1,0 +1,152 @@
+;;; SPDX-License-Identifier: GPL-3.0-or-later
+
+(define-module (pyguixvm monitor)
+  #:use-module (pyguixvm process)
+  #:use-module (pyguixvm request)
+  #:use-module (ice-9 binary-ports)
+  #:use-module (rnrs bytevectors)
+  #:use-module (srfi srfi-11)
+  #:export (attend))
+
+;;; Commentary:
+;;;
+;;; One client of the evaluator.  The monitor reads its request, has a worker
+;;; evaluate it, and stays able to act whatever the configuration does: it ends the
+;;; worker when the client is gone, when time is up, and when the answer is there.
+;;;
+;;; Code:
+
+(define %request-seconds
+  ;; How long a client may take to send its request.
+  10)
+
+(define %newline (char->integer #\newline))
+
+(define (bytevector-append first second)
+  (let* ((size   (bytevector-length first))
+         (result (make-bytevector (+ size (bytevector-length second)))))
+    (bytevector-copy! first 0 result 0 size)
+    (bytevector-copy! second 0 result size (bytevector-length second))
+    result))
+
+(define (ends-line? bytes)
+  (let ((size (bytevector-length bytes)))
+    (and (positive? size)
+         (= %newline (bytevector-u8-ref bytes (- size 1))))))
+
+(define (receive-line port seconds)
+  "Return the line that arrives on PORT within SECONDS, or #f."
+  (define deadline (+ (monotonic-seconds) seconds))
+
+  (let loop ((received #vu8()))
+    (let ((left (- deadline (monotonic-seconds))))
+      (cond ((ends-line? received) (utf8->string received))
+            ((or (<= left 0) (null? (readable (list port) left))) #f)
+            (else
+             (let ((bytes (read-available port)))
+               (and (positive? (bytevector-length bytes))
+                    (loop (bytevector-append received bytes)))))))))
+
+(define (send-line client line)
+  "Send LINE to CLIENT, who may be gone."
+  (false-if-exception
+   (begin
+     (put-bytevector client (string->utf8 line))
+     (force-output client))))
+
+
+;;;
+;;; The worker.
+;;;
+
+(define (limit-memory bytes)
+  (setrlimit 'as bytes bytes))
+
+(define (work request result memory-limit prepare)
+  "Evaluate REQUEST and write the answer to the port RESULT."
+  (define self (getpid))
+
+  (limit-memory memory-limit)
+  (redirect "/dev/null" O_RDONLY 0)
+  (redirect (or (request-stderr request) "/dev/null") O_WRONLY 1 2)
+  (let ((line (answer request #:prepare prepare)))
+    (force-output (current-output-port))
+    (force-output (current-error-port))
+    ;; A configuration that forks comes here twice.
+    (when (= self (getpid))
+      (put-bytevector result (string->utf8 line))
+      (force-output result))))
+
+(define (death-line status)
+  (failure-line 'exception
+                (string-append "the configuration ended the evaluator ("
+                               (status->string status) ")")))
+
+(define (timeout-line seconds)
+  (failure-line 'timeout
+                (format #f "the evaluation took longer than ~a seconds" seconds)))
+
+(define (supervise worker result client seconds)
+  "Return the line that the process WORKER writes to the port RESULT within SECONDS,
+or one that says why there is none, or #f as soon as CLIENT is gone."
+  (define deadline (+ (monotonic-seconds) seconds))
+
+  (let loop ((received #vu8()))
+    (let* ((left  (- deadline (monotonic-seconds)))
+           ;; Wake up now and then: while a child of the worker keeps RESULT open,
+           ;; its end does not tell that the worker died.
+           (ports (readable (list client result) (max 0 (min left 1)))))
+      (cond ((ends-line? received) (utf8->string received))
+            ((and (memq client ports)
+                  (zero? (bytevector-length (read-available client))))
+             #f)
+            ((memq result ports)
+             (let ((bytes (read-available result)))
+               (if (zero? (bytevector-length bytes))
+                   (death-line (cdr (waitpid worker)))
+                   (let ((received (bytevector-append received bytes)))
+                     (if (ends-line? received)
+                         (utf8->string received)
+                         (loop received))))))
+            ((wait-for worker) => death-line)
+            ((<= left 0) (timeout-line seconds))
+            (else (loop received))))))
+
+(define (evaluate-in-worker request client memory-limit prepare)
+  "Evaluate REQUEST in a process of its own and send the answer to CLIENT."
+  (let*-values (((ends)        (pipe))
+                ((result sink) (values (car ends) (cdr ends)))
+                ((worker)      (fork (lambda ()
+                                       (close-port result)
+                                       (close-port client)
+                                       (work request sink memory-limit prepare)))))
+    (close-port sink)
+    (setvbuf result 'none)
+    (let ((line (supervise worker result client (request-time-limit request))))
+      ;; Whatever the configuration started ends with it.
+      (kill-group worker)
+      (when line
+        (send-line client line)))))
+
+
+;;;
+;;; The client.
+;;;
+
+(define* (attend client #:key memory-limit prepare stop)
+  "Serve CLIENT, a connected socket, with workers of at most MEMORY-LIMIT bytes that
+call PREPARE with their connection to the store.  STOP is called when the client
+wants the evaluator to end."
+  (setvbuf client 'none)
+  (let ((request (and=> (receive-line client %request-seconds) parse-request)))
+    (case (and request (request-command request))
+      ((evaluate)
+       (evaluate-in-worker request client memory-limit prepare))
+      ((ping)
+       (send-line client (json-line `(("pong" . (("pid" . ,(getppid))))))))
+      ((stop)
+       (stop)
+       (send-line client (json-line '(("stopped" . #t)))))
+      (else
+       (send-line client (failure-line 'exception "malformed request"))))
+    (close-port client)))

@@ -1,0 +1,63 @@
+;;; SPDX-License-Identifier: GPL-3.0-or-later
+
+(define-module (pyguixvm refusal)
+  #:use-module (guix diagnostics)
+  #:use-module (srfi srfi-34)
+  #:use-module (srfi srfi-35)
+  #:export (&invalid-declaration
+            invalid-declaration?
+            refuse
+            source-location
+            syntax-place))
+
+;;; Commentary:
+;;;
+;;; How a declaration that makes no sense is refused: with a sentence, a place
+;;; in the user's file and, where we know one, a way out.  The conditions are
+;;; Guix's own, so that 'guix repl' and friends print them well too;
+;;; '&invalid-declaration' merely tells our rules from Guix's.
+;;;
+;;; Code:
+
+(define-condition-type &invalid-declaration &error
+  invalid-declaration?)
+
+(define* (refuse location message #:key hint)
+  "Raise an error that says MESSAGE about LOCATION, a <location> or #f.  HINT is
+plain text that says what to do, or #f."
+  (raise (apply make-compound-condition
+                (condition (&invalid-declaration))
+                (condition (&message (message message)))
+                (append (if location
+                            (list (condition
+                                   (&error-location (location location))))
+                            '())
+                        (if hint
+                            (list (condition (&fix-hint (hint hint))))
+                            '())))))
+
+(define (absolute-file-name* file)
+  "Return the absolute name of FILE, which Guile may have recorded relatively to
+the load path."
+  (if (string-prefix? "/" file)
+      file
+      (or (search-path %load-path file)
+          (string-append (getcwd) "/" file))))
+
+(define (source-location file line column)
+  "Return the <location> of LINE and COLUMN, both counted from 0, of FILE."
+  (location (absolute-file-name* file) (+ 1 line) column))
+
+(define (syntax-place . candidates)
+  "Return the file, line, and column, as a list, of the first among the syntax
+objects CANDIDATES that has them, or #f."
+  (let loop ((candidates candidates))
+    (if (null? candidates)
+        #f
+        (let* ((source (or (syntax-source (car candidates)) '()))
+               (file   (assq-ref source 'filename))
+               (line   (assq-ref source 'line))
+               (column (assq-ref source 'column)))
+          (if (and file line column)
+              (list file line column)
+              (loop (cdr candidates)))))))

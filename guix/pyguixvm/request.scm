@@ -1,0 +1,94 @@
+;;; SPDX-License-Identifier: GPL-3.0-or-later
+
+(define-module (pyguixvm request)
+  #:use-module (pyguixvm evaluation)
+  #:use-module (pyguixvm failure)
+  #:use-module (ice-9 match)
+  #:use-module (json)
+  #:export (parse-request
+            request-command
+            request-stderr
+            request-time-limit
+
+            failure-line
+            json-line
+            answer))
+
+;;; Commentary:
+;;;
+;;; Requests to the evaluator and their answers, each one line of JSON.
+;;;
+;;; Code:
+
+(define (json-line json)
+  "Return JSON as one line."
+  (string-append (scm->json-string json) "\n"))
+
+(define (failure-line kind message)
+  "Return the answer that reports a failure of KIND that lies in no file."
+  (json-line (failure->json (make-failure kind message #f #f))))
+
+(define (parse-request line)
+  "Return the request that LINE, a string, spells, or #f."
+  (match (catch #t (lambda () (json-string->scm line)) (const #f))
+    ((and ((_ . _) ...) request) request)
+    (_ #f)))
+
+(define* (request-ref request key #:optional default)
+  (match (assoc-ref request key)
+    ((or #f 'null) default)
+    (value value)))
+
+(define (request-command request)
+  "Return the command of REQUEST: 'evaluate, 'ping, 'stop, or #f."
+  (match (request-ref request "command")
+    ("evaluate" 'evaluate)
+    ("ping" 'ping)
+    ("stop" 'stop)
+    (_ #f)))
+
+(define (request-stderr request)
+  "Return the name of the FIFO for what the configuration prints, or #f."
+  (request-ref request "stderr"))
+
+(define (request-time-limit request)
+  "Return how many seconds REQUEST may take."
+  (request-ref request "time-limit" 600))
+
+(define (adopt-environment request)
+  "Give this process the environment and the directory of the client."
+  (match (request-ref request "environment")
+    (((names . values) ...)
+     (environ (map (lambda (name value)
+                     (string-append name "=" value))
+                   names values)))
+    (_ #t))
+  (false-if-exception (setlocale LC_ALL ""))
+  (and=> (request-ref request "directory") chdir))
+
+(define (want->symbol want)
+  (match want
+    ("metadata" 'metadata)
+    ("systems" 'systems)
+    ("images" 'images)
+    (_ #f)))
+
+(define* (answer request #:key (prepare (const #t)))
+  "Return the answer to REQUEST, to evaluate a configuration, as a line.  This
+process takes the client's environment and directory, so it should not do anything
+else later.  PREPARE is called with each new connection to the store."
+  (let ((config (request-ref request "config"))
+        (want   (want->symbol (request-ref request "want" "metadata"))))
+    (cond ((not (equal? %schema (request-ref request "schema")))
+           (failure-line 'exception
+                         (format #f "this evaluator speaks schema ~a" %schema)))
+          ((not (and (string? config) want))
+           (failure-line 'exception "malformed request"))
+          (else
+           (adopt-environment request)
+           (json-line
+            (evaluate config
+                      #:want want
+                      #:names (and=> (request-ref request "machines")
+                                     vector->list)
+                      #:prepare prepare))))))

@@ -1,0 +1,173 @@
+;;; SPDX-License-Identifier: GPL-3.0-or-later
+
+(define-module (pyguixvm server)
+  #:use-module (pyguixvm monitor)
+  #:use-module (pyguixvm process)
+  #:use-module (pyguixvm warm-up)
+  #:use-module (guix store)
+  #:use-module (ice-9 match)
+  #:use-module (srfi srfi-1)
+  #:use-module (srfi srfi-9)
+  #:export (serve))
+
+;;; Commentary:
+;;;
+;;; The evaluator that stays.  It has Guix loaded and its caches filled, and does
+;;; nothing but accept clients and fork a monitor for each: no configuration is
+;;; ever loaded in it, so it stays clean.
+;;;
+;;; It has no signal handlers: Guile would run a thread for them, and threads do
+;;; not survive a fork.
+;;;
+;;; Code:
+
+(define-record-type <monitor>
+  (make-monitor pid port)
+  monitor?
+  (pid  monitor-pid)
+  (port monitor-port))      ;readable when the monitor wants to stop us, or ended
+
+
+;;;
+;;; The socket.
+;;;
+
+(define (inode file)
+  "Return what identifies FILE as long as it exists, or #f."
+  (and=> (false-if-exception (lstat file))
+         (lambda (status)
+           (cons (stat:dev status) (stat:ino status)))))
+
+(define (listen-at file)
+  "Return a socket that listens at FILE, which only this user can connect to."
+  ;; Renaming replaces what an evaluator that crashed has left.
+  (let ((socket    (socket AF_UNIX SOCK_STREAM 0))
+        (temporary (string-append file "." (number->string (getpid))))
+        (mask      (umask #o177)))
+    (bind socket AF_UNIX temporary)
+    (umask mask)
+    (listen socket 64)
+    (rename-file temporary file)
+    socket))
+
+(define (remove-socket file identity)
+  "Remove FILE if it is still the one known by IDENTITY."
+  (when (equal? identity (inode file))
+    (false-if-exception (delete-file file))))
+
+
+;;;
+;;; Clients.
+;;;
+
+(define (start-monitor server client memory-limit warm)
+  "Return a new <monitor> that serves CLIENT; WARM is a connection to the store, or
+#f, whose caches its worker inherits."
+  (match (pipe)
+    ((input . output)
+     (let ((pid (fork
+                 (lambda ()
+                   (close-port server)
+                   (close-port input)
+                   (attend client
+                           #:memory-limit memory-limit
+                           #:prepare (if warm (adopt-caches warm) (const #t))
+                           #:stop (lambda ()
+                                    (display "stop" output)
+                                    (force-output output)))))))
+       (close-port output)
+       (make-monitor pid input)))))
+
+(define (accept-client server)
+  "Return the socket of the next client, or #f when it is another user's."
+  (match (accept server)
+    ((client . _)
+     (if (eqv? (getuid) (peer-uid client))
+         client
+         (begin
+           (close-port client)
+           #f)))))
+
+(define (stop-requested? monitor)
+  "Does MONITOR, whose port is readable, want us to stop?"
+  (char? (peek-char (monitor-port monitor))))
+
+(define (dismiss monitor)
+  (close-port (monitor-port monitor))
+  (waitpid (monitor-pid monitor)))
+
+
+;;;
+;;; The evaluator.
+;;;
+
+(define (try-warm-up)
+  "Return a warm connection to the store, or #f, for instance without a daemon."
+  (catch #t
+    warm-up
+    (lambda (key . args)
+      (false-if-exception (print-exception (current-error-port) #f key args))
+      #f)))
+
+(define* (serve file #:key (idle-seconds 1800) (memory-limit (* 4 (expt 1024 3)))
+                (ready (const #t)))
+  "Accept clients at the socket FILE until one wants us to stop or none came for
+IDLE-SECONDS.  Each worker may use MEMORY-LIMIT bytes.  READY is called when clients
+can connect."
+  (let* ((server   (listen-at file))
+         (identity (inode file)))
+    (define (wait-seconds warm served since)
+      ;; Warm up once the first client is served, who would otherwise compete with
+      ;; us for the processor, or when none comes.
+      (if warm
+          (max 0 (- (+ since idle-seconds) (monotonic-seconds)))
+          (if (zero? served) 1 0)))
+
+    (define (loop monitors warm served since)
+      (let* ((connection (and (store-connection? warm)
+                              (store-connection-socket warm)))
+             (ports      (readable (append (list server)
+                                           (if connection (list connection) '())
+                                           (map monitor-port monitors))
+                                   (if (null? monitors)
+                                       (wait-seconds warm served since)
+                                       idle-seconds)))
+             (ended (filter (lambda (monitor)
+                              (memq (monitor-port monitor) ports))
+                            monitors))
+             (stop? (any stop-requested? ended)))
+        (for-each dismiss ended)
+        (let ((monitors (lset-difference eq? monitors ended))
+              (since    (if (null? ended) since (monotonic-seconds))))
+          (cond (stop? 'stopped)
+                ((and connection (memq connection ports))
+                 ;; The daemon is gone, and with it the protection of what the
+                 ;; caches name.
+                 (close-connection warm)
+                 (loop monitors #f served since))
+                ((memq server ports)
+                 (match (accept-client server)
+                   (#f
+                    (loop monitors warm served since))
+                   (client
+                    (let ((monitor (start-monitor server client memory-limit
+                                                  (and (store-connection? warm)
+                                                       warm))))
+                      (close-port client)
+                      (loop (cons monitor monitors)
+                            ;; Try again what failed.
+                            (and (store-connection? warm) warm)
+                            (+ 1 served) since)))))
+                ((pair? (append monitors ended))
+                 (loop monitors warm served since))
+                ((not warm)
+                 (loop monitors (or (try-warm-up) 'failed)
+                       served (monotonic-seconds)))
+                ((>= (monotonic-seconds) (+ since idle-seconds)) 'idle)
+                (else
+                 (loop monitors warm served since))))))
+
+    (ready)
+    (loop '() #f 0 (monotonic-seconds))
+    (remove-socket file identity)
+    (close-port server)))

@@ -1,0 +1,96 @@
+;;; SPDX-License-Identifier: GPL-3.0-or-later
+
+(define-module (pyguixvm warm-up)
+  #:use-module (pyguixvm configuration)
+  #:use-module (pyguixvm derivations)
+  #:use-module (pyguixvm records)
+  #:use-module (guix grafts)
+  #:use-module (guix store)
+  #:use-module (ice-9 control)
+  #:use-module (srfi srfi-1)
+  #:use-module (srfi srfi-26)
+  #:use-module (system base compile)
+  #:export (warm-up
+            adopt-caches))
+
+;;; Commentary:
+;;;
+;;; Most of the time that it takes to compute the derivation of a system goes into
+;;; those of packages which all systems share.  An evaluator computes a sample once
+;;; and lets its workers inherit what it learned.
+;;;
+;;; The connection on which it did so stays open: as long as it is, the daemon
+;;; keeps the derivations from the garbage collector.
+;;;
+;;; Code:
+
+(define %sample
+  ;; Compiled as a configuration would be, which also loads the compiler.
+  '(begin
+     (use-modules (gnu))
+     (use-service-modules networking ssh virtualization)
+     (operating-system
+       (host-name "sample")
+       (timezone "Etc/UTC")
+       (bootloader (bootloader-configuration
+                     (bootloader grub-bootloader)
+                     (targets '("/dev/vda"))))
+       (file-systems (cons (file-system
+                             (mount-point "/")
+                             (device (file-system-label "Guix_image"))
+                             (type "ext4"))
+                           %base-file-systems))
+       (services (cons* (service dhcpcd-service-type)
+                        (service openssh-service-type)
+                        (service qemu-guest-agent-service-type)
+                        %base-services)))))
+
+(define (sample-machine)
+  (operating-system->machine
+   (save-module-excursion
+    (lambda ()
+      (let ((module (make-configuration-module)))
+        (set-current-module module)
+        (compile %sample #:env module))))))
+
+(define (call-without-building store thunk)
+  "Call THUNK, but leave it as soon as it would have the daemon build something."
+  (let/ec escape
+    (with-build-handler (lambda _ (escape #f))
+      (thunk))))
+
+(define (warm-up)
+  "Return an open connection to the store whose caches know a usual system."
+  (let ((store   (open-guix-connection))
+        (machine (sample-machine)))
+    (define (lower)
+      (run-with-guix store (machine-system-derivation machine))
+      (run-with-guix store (machine-image-derivation machine)))
+
+    (parameterize ((%graft? #f))
+      (lower))
+    ;; What grafts need may have to be built, which is for the user to ask.
+    (when (grafts-wanted?)
+      (parameterize ((%graft? #t))
+        (call-without-building store lower)))
+    store))
+
+(define (adopt-caches origin)
+  "Return a procedure that gives a connection the caches of ORIGIN, an open
+connection that must not be used at the same time."
+  ;; These fields are private to (guix store), hence looked up by name.  Without
+  ;; them, in another version of Guix, an evaluation is right but slow.
+  (define type
+    (struct-vtable origin))
+
+  (define (copy-table field store)
+    (let ((table (record-accessor type field)))
+      (hash-for-each (cut hash-set! (table store) <> <>)
+                     (table origin))))
+
+  (lambda (store)
+    (when (lset<= eq? '(ats-cache atts-cache caches) (record-type-fields type))
+      ((record-modifier type 'caches)
+       store (vector-copy ((record-accessor type 'caches) origin)))
+      (copy-table 'ats-cache store)
+      (copy-table 'atts-cache store))))
