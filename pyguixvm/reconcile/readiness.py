@@ -188,6 +188,8 @@ class _Watch:
 
     def _observable(self, form: ReadyForm) -> bool:
         """Whether FORM would have been seen if it were so."""
+        if not self._machine.domain.networking and isinstance(form, AddressReady | TcpPortReady):
+            return False
         match form:
             case AddressReady():
                 return self._evidence.sees_addresses()

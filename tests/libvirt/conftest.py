@@ -27,6 +27,7 @@ from pyguixvm.model.deployment import (
 )
 from pyguixvm.model.generation import Generation, Metadata
 from pyguixvm.xml.domain import DomainDefinition, domain_xml
+from pyguixvm.xml.text import element, parse, render
 
 MIB = 1024**2
 PREFIX = f"test{os.getpid()}"
@@ -145,6 +146,39 @@ def defined(connection, pool, tmp_path):
             connection.handle.lookupByName(name).undefineFlags(
                 libvirt.VIR_DOMAIN_UNDEFINE_NVRAM | libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
             )
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """A directory with kernel and initrd of a guest that boots within seconds."""
+    directory = Path("/var/lib/libvirt/boot") / PREFIX
+    directory.mkdir(mode=0o755)
+    subprocess.run([Path(__file__).parent / "tiny" / "make", directory], check=True)
+    yield directory
+    shutil.rmtree(directory)
+
+
+@pytest.fixture
+def tiny_machine(defined, a_machine, tiny):
+    """Define a machine with a guest that DOES some things, and return its declaration."""
+
+    def define(does, **fields):
+        def boot_kernel(xml):
+            domain = parse(xml)
+            os_element = domain.find("os")
+            for tag, text in (
+                ("kernel", str(tiny / "vmlinuz")),
+                ("initrd", str(tiny / "initrd")),
+                ("cmdline", f"console=ttyS0 quiet panic=0 does={does}"),
+            ):
+                os_element.append(element(tag, text))
+            return render(domain)
+
+        machine = a_machine(**fields)
+        defined(machine, change=boot_kernel)
+        return machine
+
+    return define
 
 
 @pytest.fixture

@@ -225,7 +225,7 @@ def on_top_of(item):
         ({"store_item": True, "models": ()}, False),
     ],
 )
-def test_a_backing_file_keeps_owner_and_mode(  # noqa: PLR0917 -- fixtures
+def test_a_backing_file_keeps_owner_and_mode(
     connection, defined, a_machine, store_item, backing, unchanged
 ):
     name = defined(

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A guest that really boots: console, addresses, agent, readiness, power."""
+
+import time
+
+import pytest
+
+from pyguixvm.errors import RequestRefusedError
+from pyguixvm.hypervisor import domains, guest, power
+from pyguixvm.model.deployment import (
+    AddressReady,
+    ConsoleReady,
+    GuestAgentReady,
+    Networking,
+    TcpPortReady,
+)
+from pyguixvm.reconcile.readiness import wait_ready
+
+
+def boot_and_wait(connection, machine, seconds=90):
+    with guest.boot(connection, machine) as evidence:
+        return wait_ready(machine, evidence, deadline=time.monotonic() + seconds)
+
+
+def wait_for(evidence, text, times=1):
+    deadline = time.monotonic() + 90
+    while sum(text in line for line in evidence.console_lines()) < times:
+        assert time.monotonic() < deadline, evidence.console_lines()
+        time.sleep(0.2)
+
+
+def test_a_guest_that_shows_all_that_was_declared_is_ready(connection, tiny_machine):
+    machine = tiny_machine(
+        "agent,button,dhcp,tcp",
+        ready=(AddressReady(), TcpPortReady(2222), ConsoleReady("^tiny guest"), GuestAgentReady()),
+    )
+    found = boot_and_wait(connection, machine)
+    assert found.outcome == "ready", found
+    (address,) = found.addresses
+    assert guest.addresses(connection, machine.name) == (address,)
+    for part in (f"address {address}", "port 2222", "'tiny guest is up'", "agent answers"):
+        assert part in found.detail
+
+    # The lease of the first run is still there; it is no evidence for the second.
+    domains.destroy(connection, machine.name)
+    with guest.boot(connection, machine) as evidence:
+        assert evidence.addresses() == ()
+        wait_for(evidence, "bound to")
+        assert evidence.addresses() == (address,)
+
+
+def test_the_console_is_complete_from_the_first_line(connection, tiny_machine):
+    machine = tiny_machine("dhcp", ready=(ConsoleReady("tiny prompt: $"),))
+    found = boot_and_wait(connection, machine)
+    assert found.outcome == "ready", found
+    # Without colours, and with the prompt that no newline ends.
+    assert "tiny guest is up" in found.console
+    assert found.console[-1] == "tiny prompt: "
+
+
+@pytest.mark.parametrize(("does", "says"), [("halt", "stopped"), ("panic", "Kernel panic")])
+def test_a_guest_that_ends_is_not_ready_at_once(connection, tiny_machine, does, says):
+    machine = tiny_machine(does, ready=(ConsoleReady("never"),))
+    begun = time.monotonic()
+    found = boot_and_wait(connection, machine, seconds=300)
+    assert time.monotonic() - begun < 290
+    assert found.outcome == "not-ready"
+    assert says in found.detail
+    assert found.console
+
+
+def test_what_is_missing_at_the_deadline_is_said(connection, tiny_machine):
+    machine = tiny_machine("nothing", ready=(ConsoleReady("tiny guest"), GuestAgentReady()))
+    with guest.boot(connection, machine) as evidence:
+        wait_for(evidence, "tiny prompt")
+        found = wait_ready(machine, evidence, deadline=time.monotonic())
+    assert found.outcome == "not-ready"
+    assert "still missing: an answer of the guest agent" in found.detail
+    assert "'tiny guest is up'" in found.detail
+
+
+def test_without_any_way_to_see_an_address_it_is_unverified(connection, tiny_machine):
+    name = "isolated"
+    network = connection.handle.networkCreateXML(
+        f"<network><name>{name}</name><bridge name='virbr9'/></network>"
+    )
+    try:
+        networking = (Networking(network=name, mac_address="52:54:00:99:99:99"),)
+        machine = tiny_machine("nothing", networking=networking)
+        found = boot_and_wait(connection, machine, seconds=1)
+    finally:
+        domains.destroy(connection, machine.name)
+        network.destroy()
+    assert found.outcome == "unverified"
+    assert "cannot observe an address" in found.detail
+
+
+def test_the_agent_shuts_down_and_reboots(connection, tiny_machine):
+    machine = tiny_machine("agent", ready=(GuestAgentReady(),))
+    with guest.boot(connection, machine) as evidence:
+        assert wait_ready(machine, evidence, deadline=time.monotonic() + 90).outcome == "ready"
+        assert power.reboot(connection, machine.name, timeout=60) == "agent"
+        wait_for(evidence, "tiny guest is up", times=2)
+        while not evidence.agent_answers():
+            time.sleep(0.2)
+        assert power.shutdown(connection, machine.name, timeout=60) == "agent"
+        assert evidence.state() == "shut off"
+    assert power.shutdown(connection, machine.name, timeout=60) == "already"
+
+
+def test_the_power_button_shuts_down_and_reboots(connection, tiny_machine):
+    machine = tiny_machine("button")
+    with guest.boot(connection, machine) as evidence:
+        wait_for(evidence, "tiny prompt")
+        assert power.reboot(connection, machine.name, timeout=60) == "acpi"
+        wait_for(evidence, "tiny prompt", times=2)
+    assert power.shutdown(connection, machine.name, timeout=60) == "acpi"
+
+
+def test_a_guest_that_is_deaf_goes_on_and_the_ways_out_are_said(connection, tiny_machine):
+    machine = tiny_machine("nothing")
+    with guest.boot(connection, machine) as evidence:
+        wait_for(evidence, "tiny prompt")
+        for verb in (power.shutdown, power.reboot):
+            with pytest.raises(RequestRefusedError, match="agent is not connected") as refusal:
+                verb(connection, machine.name, timeout=1)
+            assert f"pyguixvm destroy {machine.name}" in refusal.value.hint
+        assert evidence.state() == "running"
+    connection.handle.lookupByName(machine.name).suspend()
+    with pytest.raises(RequestRefusedError, match="is paused"):
+        power.shutdown(connection, machine.name, timeout=1)
