@@ -1,32 +1,44 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The ``guix`` command: where it is, and what tells one from another."""
+"""The guix command, and where our Scheme modules are."""
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from pyguixvm.errors import BuildError
+import pyguixvm
+from pyguixvm.process import MissingProgramError
+
+_HINT = (
+    "Install GNU Guix, or put the one you have in PATH,"
+    " for instance: . ~/.config/guix/current/etc/profile"
+)
 
 
 def find_guix(environment: Mapping[str, str]) -> Path:
-    """Return the ``guix`` that PATH in ENVIRONMENT leads to.
+    """Return the file name of the guix in the PATH of ENVIRONMENT.
 
-    Raises BuildError if there is none.
+    Raises MissingProgramError.
     """
-    path = environment.get("PATH", "")
-    found = shutil.which("guix", path=path)
+    found = shutil.which("guix", path=environment.get("PATH", os.defpath))
     if found is None:
-        raise BuildError(
-            f"there is no 'guix' in PATH ({path})",
-            hint="Install GNU Guix, or add the directory of its command to PATH.",
-        )
-    return Path(found)
+        raise MissingProgramError("the command 'guix' is not in PATH", hint=_HINT)
+    return Path(found).absolute()
 
 
-def identity(file: Path) -> tuple[str, int, int]:
-    """Return what changes when FILE, or what it is a link to, is replaced or rewritten."""
-    real = file.resolve()
-    status = real.stat()
-    return str(real), status.st_mtime_ns, status.st_size
+def identity(file: Path) -> str:
+    """Return a text that changes when another program, or another FILE, is behind that name."""
+    status = file.stat()
+    return f"{file} {file.resolve()} {status.st_mtime_ns} {status.st_size}"
+
+
+def scheme_directory() -> Path:
+    """Return the directory to put on Guile's load path for the modules ``(pyguixvm …)``.
+
+    That is ``guix/`` of a checkout, or what was installed with the package.
+    """
+    package = Path(pyguixvm.__file__).resolve().parent
+    installed = package / "scheme"
+    return installed if installed.is_dir() else package.parent / "guix"

@@ -1,142 +1,230 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The client of the Scheme evaluator: a configuration goes in, a Deployment comes out."""
+"""Asking the Scheme evaluator what a configuration declares.
+
+One request on each connection, one line of JSON in each direction; the other
+side is ``guix/pyguixvm/request.scm``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import json
+import os
+import select
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, NoReturn, TypeAlias
 
 import msgspec
 
+from pyguixvm import process
 from pyguixvm.errors import BuildError, EvaluationError
-from pyguixvm.guix import server
-from pyguixvm.guix.scheme import scheme_directory
+from pyguixvm.guix import endpoint
+from pyguixvm.guix.endpoint import Setting
 from pyguixvm.model.deployment import SCHEMA, Deployment, Location
-from pyguixvm.process import run
 
+# What the derivations are computed of: nothing, the operating systems, or the images too.
 Want: TypeAlias = Literal["metadata", "systems", "images"]
+Forward: TypeAlias = Callable[[bytes], None]
 
-TIME_LIMIT = 600
+# "off" has each evaluation done by a process of its own, which ends with it.
+EVALUATOR_VARIABLE = "PYGUIXVM_EVALUATOR"
 
-
-class Request(msgspec.Struct, frozen=True, rename="kebab"):
-    """One evaluation; ENVIRONMENT and DIRECTORY are part of a configuration's input."""
-
-    config: str
-    want: Want
-    machines: tuple[str, ...] | None
-    directory: str
-    environment: Mapping[str, str]
-    schema: int = SCHEMA
-    command: str = "evaluate"
-    stderr: str | None = None
-    time_limit: int = TIME_LIMIT
+# Seconds that the evaluator has, beyond the time limit, to say that it was exceeded.
+_GRACE = 15.0
+_CHUNK = 65536
 
 
-class _Failure(msgspec.Struct, frozen=True, rename="kebab"):
+class _Failure(msgspec.Struct, forbid_unknown_fields=True):
     kind: str
     message: str
     hint: str | None = None
     location: Location | None = None
 
 
-class _Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
+class _Answer(msgspec.Struct, forbid_unknown_fields=True):
     deployment: Deployment | None = None
     error: _Failure | None = None
 
 
-@dataclass(frozen=True)
-class Evaluator:
-    """Evaluates configurations with the Guix at GUIX and the modules of LOAD_PATH."""
+class _LostError(Exception):
+    """The evaluator closed the connection without a word: it was about to end."""
 
-    guix: Path
-    load_path: tuple[Path, ...]
-    environment: Mapping[str, str]
+
+class Evaluator:
+    """The evaluator for one Guix, load path and environment."""
+
+    def __init__(
+        self,
+        guix: Path,
+        load_path: Sequence[Path],
+        environment: Mapping[str, str],
+        *,
+        time_limit: float = 600.0,
+        connect: Callable[[Setting, Path], socket.socket] = endpoint.connect,
+    ) -> None:
+        """Remember what to evaluate with; TIME_LIMIT is in seconds.
+
+        Nothing is started: CONNECT does that when it is called.
+        """
+        absolute = tuple(directory.absolute() for directory in load_path)
+        self._setting = Setting(guix, absolute, dict(environment))
+        self._time_limit = time_limit
+        self._connect = connect
 
     def evaluate(
         self,
         config: Path,
         *,
         want: Want,
-        machines: Sequence[str] | None,
-        forward: Callable[[bytes], None],
+        machines: Sequence[str] | None = None,
+        forward: Forward,
     ) -> Deployment:
-        """Return what CONFIG declares, of MACHINES only unless that is None.
+        """Return what the file CONFIG declares, of MACHINES only if any are given.
 
-        WANT says how far to go: "metadata" lowers nothing, "systems" builds
-        nothing, "images" gives the derivations to build.  FORWARD gets what
-        the configuration writes to standard output and error.  Raises
-        EvaluationError, and BuildError if Guix's daemon cannot be reached.
+        FORWARD gets what the configuration and Guix write to standard error,
+        while they do.  Raises EvaluationError, and BuildError if the daemon
+        cannot be reached.
         """
-        request = Request(
-            config=str(config),
-            want=want,
-            machines=None if machines is None else tuple(machines),
-            directory=str(Path.cwd()),
-            environment=self.environment,
-        )
-        if self.environment.get("PYGUIXVM_EVALUATOR") == "off":
-            return decode(self._once(request, forward))
-        address = server.Address.of(self.guix, self.load_path, self.environment)
-        return decode(server.ask(address, self.command, request, self.environment, forward))
-
-    @property
-    def command(self) -> tuple[str, ...]:
-        """The command that runs the evaluator's script, without the script's own arguments."""
-        scheme = scheme_directory()
-        directories = [scheme, *self.load_path]
-        return (
-            str(self.guix),
-            "repl",
-            *(word for directory in directories for word in ("-L", str(directory))),
-            "--",
-            str(scheme / "pyguixvm/server.scm"),
-        )
-
-    def _once(self, request: Request, forward: Callable[[bytes], None]) -> bytes:
-        completed = run(
-            [*self.command, "--once"],
-            stdin=msgspec.json.encode(request) + b"\n",
-            environment=self.environment,
-            on_error_line=lambda line: forward(f"{line}\n".encode()),
-            timeout=TIME_LIMIT + 30,
-            check=False,
-        )
-        if not completed.stdout.strip():
+        request = {
+            "schema": SCHEMA,
+            "command": "evaluate",
+            "config": str(config.absolute()),
+            "want": want,
+            "machines": None if machines is None else list(machines),
+            "directory": str(Path.cwd()),
+            "environment": dict(self._setting.environment),
+            "stderr": None,
+            "time-limit": round(self._time_limit),
+        }
+        if self._setting.environment.get(EVALUATOR_VARIABLE) == "off":
+            return decode(self._ask_new_one(request, forward))
+        directory = endpoint.runtime_directory(self._setting.environment)
+        try:
+            return decode(self._ask(request, directory, forward))
+        except _LostError:
+            # An evaluator that has waited long enough may end just when we come.
+            pass
+        try:
+            return decode(self._ask(request, directory, forward))
+        except _LostError:
             raise EvaluationError(
-                f"the evaluator ended without an answer (exit status {completed.status})",
-                hint="What it said is above.",
+                "the evaluator ended without an answer",
+                hint=f"Its log is in {directory}.  {EVALUATOR_VARIABLE}=off does without it.",
+            ) from None
+
+    def _ask_new_one(self, request: Mapping[str, object], forward: Forward) -> bytes:
+        try:
+            done = process.run(
+                self._setting.command("--once"),
+                stdin=_line(request),
+                environment=self._setting.environment,
+                timeout=self._time_limit + _GRACE,
+                on_error_line=lambda line: forward(f"{line}\n".encode()),
             )
-        return completed.stdout
+        except (process.CommandFailedError, process.CommandTimeoutError) as error:
+            raise EvaluationError(f"the evaluation failed: {error.message}") from error
+        return done.stdout
+
+    def _ask(self, request: dict[str, object], directory: Path, forward: Forward) -> bytes:
+        with (
+            _fifo(directory) as (name, messages),
+            self._connect(self._setting, directory) as connection,
+        ):
+            # Closing the connection, as any exception does, ends the evaluation.
+            try:
+                connection.sendall(_line({**request, "stderr": name}))
+            except ConnectionError:
+                raise _LostError from None
+            answer = _receive(connection, messages, forward, self._time_limit + _GRACE)
+            _forward_available(messages, forward)
+        return answer
+
+
+def _line(request: Mapping[str, object]) -> bytes:
+    # Not msgspec: the environment may hold what is no UTF-8, which json escapes.
+    return json.dumps(request).encode() + b"\n"
+
+
+@contextmanager
+def _fifo(directory: Path) -> Iterator[tuple[str, int]]:
+    """Yield the name of a new FIFO in DIRECTORY, and a descriptor to read it by."""
+    own = tempfile.mkdtemp(prefix="stderr-", dir=directory)
+    try:
+        name = str(Path(own) / "fifo")
+        os.mkfifo(name, 0o600)
+        # Also open for writing: a FIFO without writers would be readable all the time.
+        descriptor = os.open(name, os.O_RDWR | os.O_NONBLOCK)
+        try:
+            yield name, descriptor
+        finally:
+            os.close(descriptor)
+    finally:
+        shutil.rmtree(own, ignore_errors=True)
+
+
+def _receive(connection: socket.socket, messages: int, forward: Forward, seconds: float) -> bytes:
+    """Return the line that arrives on CONNECTION within SECONDS; forward MESSAGES meanwhile."""
+    limit = time.monotonic() + seconds
+    received = bytearray()
+    while not received.endswith(b"\n"):
+        remaining = limit - time.monotonic()
+        ends = [connection.fileno(), messages]
+        readable, _, _ = select.select(ends, [], [], max(remaining, 0))
+        if not readable:
+            raise EvaluationError(f"the evaluation did not end within {seconds:g} s")
+        if messages in readable:
+            _forward_available(messages, forward)
+        if connection.fileno() in readable:
+            data = _receive_some(connection)
+            if not data:
+                raise _LostError
+            received += data
+    return bytes(received)
+
+
+def _receive_some(connection: socket.socket) -> bytes:
+    try:
+        return connection.recv(_CHUNK)
+    except ConnectionResetError:
+        return b""
+
+
+def _forward_available(messages: int, forward: Forward) -> None:
+    with suppress(BlockingIOError):
+        while data := os.read(messages, _CHUNK):
+            forward(data)
 
 
 def decode(line: bytes) -> Deployment:
-    """Return the deployment in LINE, the evaluator's answer.
+    """Return the deployment that the answer LINE holds.
 
-    Raises EvaluationError where the answer is an error, or is not understood.
+    Raises EvaluationError with the failure that it holds instead.
     """
     try:
         answer = msgspec.json.decode(line, type=_Answer)
-    except msgspec.MsgspecError as error:
+    except msgspec.DecodeError as error:
         raise EvaluationError(
             f"the evaluator's answer is not understood: {error}",
-            hint="Its Scheme modules and this pyguixvm are of different versions; "
-            "install both from one checkout.",
+            hint="Are pyguixvm's Python and Scheme parts of the same version?",
         ) from error
     if answer.error is not None:
-        raise _failed(answer.error)
+        _raise(answer.error)
     if answer.deployment is None or answer.deployment.schema != SCHEMA:
-        raise EvaluationError("the evaluator answered with neither a deployment nor an error")
+        raise EvaluationError(
+            "the evaluator's answer is of another version",
+            hint="Are pyguixvm's Python and Scheme parts of the same version?",
+        )
     return answer.deployment
 
 
-def _failed(failure: _Failure) -> EvaluationError | BuildError:
-    if "failed to connect to" in failure.message:
-        return BuildError(failure.message, hint=failure.hint or "Is guix-daemon running?")
-    return EvaluationError(
-        failure.message,
-        hint=failure.hint,
-        location=str(failure.location) if failure.location else None,
-    )
+def _raise(failure: _Failure) -> NoReturn:
+    # Guix's own words (guix/store.scm, &store-connection-error).
+    if "failed to connect to" in failure.message and failure.kind != "validation":
+        raise BuildError(failure.message, hint=failure.hint or "Is guix-daemon running?")
+    location = None if failure.location is None else str(failure.location)
+    raise EvaluationError(failure.message, hint=failure.hint, location=location)

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where the evaluator that stays can be reached, and starting it.
+
+Each evaluator has a socket named by a digest of all that it was started with:
+another Guix, load path, environment or version of ours has another socket, so
+that an evaluator is never stale.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import socket
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from pyguixvm.errors import EvaluationError, RequestRefusedError
+from pyguixvm.guix.command import identity, scheme_directory
+from pyguixvm.model.deployment import SCHEMA
+from pyguixvm.process import CommandFailedError, CommandTimeoutError, detach
+
+_SCRIPT = "evaluator-main.scm"
+
+# Read by Guix and Guile when their modules load, so that a running process has them for good.
+_PREFIXES = ("GUIX_", "GUILE_", "LC_")
+_VARIABLES = frozenset({"HOME", "LANG", "LANGUAGE", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"})
+
+# unix(7): 108 bytes with the final zero; the evaluator adds its process id while it starts.
+_LONGEST_ADDRESS = 107 - len(".4194304")
+
+# Seconds that Guix may take to load, with nothing in the disk cache.
+_START_DEADLINE = 180.0
+_IDLE_SECONDS = 1800
+
+
+class Setting(msgspec.Struct, frozen=True):
+    """All that identifies an evaluator."""
+
+    guix: Path
+    load_path: tuple[Path, ...]
+    environment: Mapping[str, str]
+
+    def command(self, *arguments: str) -> list[str]:
+        """Return the command that runs the evaluator's script with ARGUMENTS."""
+        scheme = scheme_directory()
+        directories = [f"--load-path={directory}" for directory in (scheme, *self.load_path)]
+        script = scheme / "pyguixvm" / _SCRIPT
+        return [str(self.guix), "repl", *directories, "--", str(script), *arguments]
+
+    def digest(self) -> str:
+        """Return what changes with anything that an evaluator keeps."""
+        ours = scheme_directory() / "pyguixvm"
+        relevant = {
+            name: value
+            for name, value in self.environment.items()
+            if name in _VARIABLES or name.startswith(_PREFIXES)
+        }
+        facts = [
+            str(SCHEMA),
+            identity(self.guix),
+            *map(str, self.load_path),
+            *map(identity, sorted([*ours.rglob("*.scm"), *ours.parent.glob("*.scm")])),
+            *(f"{name}={value}" for name, value in sorted(relevant.items())),
+        ]
+        return hashlib.sha256("\0".join(facts).encode(errors="surrogateescape")).hexdigest()[:24]
+
+
+def runtime_directory(environment: Mapping[str, str]) -> Path:
+    """Return a directory for sockets that is ours alone, made if missing.
+
+    Raises RequestRefusedError if somebody else could write to it.
+    """
+    given = environment.get("XDG_RUNTIME_DIR")
+    if given:
+        directory = Path(given) / "pyguixvm"
+        name_size = len(os.fsencode(directory / f"{'0' * 24}.socket"))
+        if Path(given).is_dir() and name_size <= _LONGEST_ADDRESS:
+            return _private(directory)
+    return _private(Path("/tmp") / f"pyguixvm-{os.getuid()}")  # noqa: S108 -- verified
+
+
+def _private(directory: Path) -> Path:
+    directory.mkdir(mode=0o700, exist_ok=True)
+    status = directory.lstat()
+    if (
+        not stat.S_ISDIR(status.st_mode)
+        or status.st_uid != os.getuid()
+        or stat.S_IMODE(status.st_mode) & 0o077
+    ):
+        raise RequestRefusedError(
+            f"{directory} is not a directory that only you can use",
+            hint="Remove it, or set XDG_RUNTIME_DIR to a directory of yours.",
+        )
+    return directory
+
+
+def connect(setting: Setting, directory: Path) -> socket.socket:
+    """Return a connection to the evaluator for SETTING, which is started if none runs.
+
+    Raises EvaluationError if it does not start.
+    """
+    address = directory / f"{setting.digest()}.socket"
+    connection = _try_connect(address)
+    if connection is not None:
+        return connection
+    with (directory / f"{address.stem}.lock").open("w") as lock:
+        # Of several commands at once, the first one starts it for all.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        connection = _try_connect(address)
+        if connection is None:
+            _start(setting, address)
+            connection = _try_connect(address)
+    if connection is None:
+        raise EvaluationError(
+            f"the evaluator started but cannot be reached at {address}",
+            hint=f"Its log is {address.with_suffix('.log')}.",
+        )
+    return connection
+
+
+def _try_connect(address: Path) -> socket.socket | None:
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.connect(str(address))
+    except (FileNotFoundError, ConnectionError):
+        # None ever ran, or one that crashed left its socket behind; the next replaces it.
+        connection.close()
+        return None
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _start(setting: Setting, address: Path) -> None:
+    log = address.with_suffix(".log")
+    log.write_bytes(b"")
+    options = ["--log", str(log), "--idle", str(_IDLE_SECONDS)]
+    try:
+        detach(
+            setting.command(str(address), *options),
+            environment=setting.environment,
+            log=log,
+            deadline=_START_DEADLINE,
+        )
+    except (CommandFailedError, CommandTimeoutError) as error:
+        raise EvaluationError(
+            f"the evaluator does not start: {error.message}",
+            hint="Does 'guix repl' work?  PYGUIXVM_EVALUATOR=off does without it.",
+        ) from error
