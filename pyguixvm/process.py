@@ -126,7 +126,7 @@ def run(
     is ended before the exception goes on.
     """
     # Importing sh takes a tenth of a second: only those who run a command pay.
-    import sh  # noqa: PLC0415
+    import sh
 
     program = which(argv[0])
     stderr: list[bytes] = []
@@ -169,30 +169,44 @@ def run(
 
 def _wait(command: Any, argv: Sequence[str], timeout: float | None) -> int:
     """Wait for sh's COMMAND, end its group if that is cut short, return its status."""
-    import sh  # noqa: PLC0415
+    import threading
 
+    import sh
+
+    # Not wait(timeout): that polls ten times a second, and returns without the last output.
+    late = threading.Event()
+
+    def end_late() -> None:
+        late.set()
+        _end_group(command)
+
+    timer = None if timeout is None else threading.Timer(timeout, end_late)
     try:
-        command.wait(timeout=timeout)
+        if timer is not None:
+            timer.start()
+        command.wait()
     except sh.ErrorReturnCode:
         pass
-    except sh.TimeoutException:
-        _end_group(command)
-        raise CommandTimeoutError(argv, timeout or 0) from None
     except BaseException:
         _end_group(command)
         raise
+    finally:
+        if timer is not None:
+            timer.cancel()
+            timer.join()
+    if late.is_set():
+        raise CommandTimeoutError(argv, timeout or 0)
     return int(command.process.exit_code)
 
 
 def _end_group(command: Any) -> None:
     """End the process group of sh's COMMAND: politely first, then for certain."""
-    import sh  # noqa: PLC0415
-
-    for number, grace in ((signal.SIGTERM, _GRACE), (signal.SIGKILL, _GRACE)):
+    for number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError):
             os.killpg(command.pid, number)
-        with suppress(sh.ErrorReturnCode, sh.TimeoutException):
-            command.wait(timeout=grace)
+        limit = time.monotonic() + _GRACE
+        while command.process.is_alive()[0] and time.monotonic() < limit:
+            time.sleep(_POLL)
         if not command.process.is_alive()[0]:
             return
 
@@ -208,8 +222,8 @@ def serving(
     CommandFailedError if it ends by itself too early, CommandTimeoutError if
     it does not get ready.
     """
-    import subprocess  # noqa: PLC0415 -- sh cannot wait for a server's start
-    import tempfile  # noqa: PLC0415
+    import subprocess
+    import tempfile
 
     with tempfile.TemporaryFile() as stderr:
         daemon = subprocess.Popen(
@@ -255,7 +269,7 @@ def _await(
 
 def _end(daemon: subprocess.Popen[bytes]) -> None:
     """End DAEMON and wait until it is gone."""
-    import subprocess  # noqa: PLC0415
+    import subprocess
 
     daemon.terminate()
     try:
@@ -274,8 +288,8 @@ def detach(
     the file LOG.  Raises CommandFailedError or CommandTimeoutError, after
     DEADLINE seconds, and leaves no process then.
     """
-    import select  # noqa: PLC0415
-    import subprocess  # noqa: PLC0415
+    import select
+    import subprocess
 
     with log.open("ab") as stderr:
         server = subprocess.Popen(

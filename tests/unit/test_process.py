@@ -125,6 +125,12 @@ def test_a_timeout_ends_the_whole_group(tmp_path: Path) -> None:
     assert not alive(int(pids.read_text()))
 
 
+def test_a_timeout_that_is_not_reached_changes_nothing() -> None:
+    for _ in range(20):
+        completed = run(["sh", "-c", "echo one; echo two >&2"], timeout=60)
+        assert (completed.stdout, completed.stderr) == (b"one\n", b"two\n")
+
+
 def test_an_interrupt_ends_the_whole_group_and_goes_on(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
 
