@@ -136,9 +136,10 @@ and its system derivation, or #f where they were not computed."
 (define (lower store machine want)
   "Return the image and system derivations of MACHINE, as far as WANT asks for
 them."
-  (list (and (eq? want 'images)
+  (list (and (memq want '(derivations images))
              (run-with-guix store (machine-image-derivation machine)))
-        (run-with-guix store (machine-system-derivation machine))))
+        (and (memq want '(systems images))
+             (run-with-guix store (machine-system-derivation machine)))))
 
 (define (machines->json file machines want prepare)
   "Return the JSON of each of MACHINES, or a failure."
@@ -169,8 +170,8 @@ them."
 (define* (evaluate config #:key (want 'metadata) names (prepare (const #t)))
   "Return as JSON what the file CONFIG declares, or the error in it.  WANT is one of
 'metadata, which computes no derivation; 'systems, which adds those of the
-operating systems, and builds nothing; and 'images, which adds those of the disk
-images.  NAMES restricts the result to the machines with one of them, unless it
+operating systems, and builds nothing; 'derivations, which adds those of the disk
+images; and 'images, which adds both.  NAMES restricts the result to the machines with one of them, unless it
 is #f.  PREPARE is called with a connection to the store before it is used."
   (define (deployment->json file)
     (let* ((machines (select-machines

@@ -20,8 +20,14 @@
   (set! %load-path
         (cons %directory (delete %directory %load-path))))
 
-(use-modules (pyguixvm process)
-             (pyguixvm request)
+;; The answer to a single request needs no garbage collected, nor does what is
+;; loaded for it.
+(use-modules (pyguixvm process))
+
+(when (member "--once" (program-arguments))
+  (spare-collections))
+
+(use-modules (pyguixvm request)
              (pyguixvm server)
              (gnu packages)
              (ice-9 getopt-long)

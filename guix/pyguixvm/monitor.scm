@@ -67,6 +67,7 @@
   (define self (getpid))
 
   (limit-memory memory-limit)
+  (spare-collections)
   (redirect "/dev/null" O_RDONLY 0)
   (redirect (or (request-stderr request) "/dev/null") O_WRONLY 1 2)
   (let ((line (answer request #:prepare prepare)))

@@ -13,7 +13,8 @@
             peer-uid
             read-available
             readable
-            monotonic-seconds))
+            monotonic-seconds
+            spare-collections))
 
 ;;; Commentary:
 ;;;
@@ -117,3 +118,13 @@ parent's."
 (define (monotonic-seconds)
   "Return the seconds since this process began."
   (/ (get-internal-real-time) internal-time-units-per-second 1.))
+
+(define (spare-collections)
+  "Give this process, which will not live long, so much memory that it need not look
+for garbage.  With all of Guix loaded, a collection takes as long as a good part of
+an evaluation.  Pages that stay unused cost nothing."
+  ;; A Guile without libgc has no such function, and less need for it.
+  (false-if-exception
+   ((pointer->procedure int (dynamic-func "GC_expand_hp" (dynamic-link))
+                        (list size_t))
+    (* 512 (expt 1024 2)))))

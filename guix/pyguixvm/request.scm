@@ -70,6 +70,7 @@
   (match want
     ("metadata" 'metadata)
     ("systems" 'systems)
+    ("derivations" 'derivations)
     ("images" 'images)
     (_ #f)))
 
