@@ -17,8 +17,11 @@
   (define %directory
     (dirname (dirname (canonicalize-path (car (program-arguments))))))
 
+  ;; Last, since Guix looks up its own modules again and again, and asks every
+  ;; directory before.
   (set! %load-path
-        (cons %directory (delete %directory %load-path))))
+        (append (delete %directory %load-path) (list %directory)))
+  (set! %load-compiled-path (delete %directory %load-compiled-path)))
 
 ;; The answer to a single request needs no garbage collected, nor does what is
 ;; loaded for it.

@@ -122,7 +122,6 @@ or one that says why there is none, or #f as soon as CLIENT is gone."
                                        (close-port client)
                                        (work request sink memory-limit prepare)))))
     (close-port sink)
-    (setvbuf result 'none)
     (let ((line (supervise worker result client (request-time-limit request))))
       ;; Whatever the configuration started ends with it.
       (kill-group worker)
@@ -138,7 +137,7 @@ or one that says why there is none, or #f as soon as CLIENT is gone."
   "Serve CLIENT, a connected socket, with workers of at most MEMORY-LIMIT bytes that
 call PREPARE with their connection to the store.  STOP is called when the client
 wants the evaluator to end."
-  (setvbuf client 'none)
+  (setvbuf client 'block)                         ;sockets are not by themselves
   (let ((request (and=> (receive-line client %request-seconds) parse-request)))
     (case (and request (request-command request))
       ((evaluate)

@@ -51,7 +51,7 @@
     (lambda ()
       (let ((module (make-configuration-module)))
         (set-current-module module)
-        (compile %sample #:env module))))))
+        (compile %sample #:env module #:optimization-level 1))))))
 
 (define (call-without-building store thunk)
   "Call THUNK, but leave it as soon as it would have the daemon build something."
