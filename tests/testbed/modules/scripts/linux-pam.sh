@@ -24,3 +24,9 @@ patchelf --force-rpath --set-rpath $out/lib/security:$out/lib:$runtime/lib \
          $out/lib/libpam.so.0
 patchelf --force-rpath --set-rpath $out/lib:$runtime/lib $out/lib/security/*.so
 program /usr/sbin/unix_chkpwd $out/sbin/unix_chkpwd
+
+# pam_unix runs its helper by an absolute name.
+gcc -O2 -shared -fPIC -o $out/lib/libpam-execve.so -x c $pam_execve_c
+echo execve testbed_execve > symbols
+patchelf --rename-dynamic-symbols symbols --add-needed libpam-execve.so \
+         $out/lib/security/pam_unix.so

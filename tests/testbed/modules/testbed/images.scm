@@ -37,8 +37,6 @@ builds run."
       `(grub-efi ,(grub "x86_64-efi" "grub-efi-amd64-bin"))))
   (replace-packages! '(gnu packages genimage)
     `(genimage ,(build-tools "genimage" "genimage")))
-  (replace-packages! '(gnu packages virtualization)
-    `(qemu-minimal ,(build-tools "qemu-utils" "qemu-img")))
   (replace-packages! '(gnu packages mtools)
     `(mtools ,(build-tools "mtools" "mcopy" "mmd" "mformat" "mtools")))
   (replace-packages! '(gnu packages linux)

@@ -24,7 +24,10 @@
 
 (define %linux-pam
   (runtime-recipe (script-file "linux-pam.sh")
-                  #:debian '("libpam0g" "libpam-modules"
+                  #:inputs `(("pam_execve_c"
+                              . ,(local-file
+                                  (testbed-file "c/pam-execve.c"))))
+                  #:debian '("gcc" "libpam0g" "libpam-modules"
                              "libpam-modules-bin")))
 
 (define %shadow
@@ -53,6 +56,11 @@ programs $debian
                   #:inputs `(,%coreutils ("grep" . ,grep) ("sed" . ,sed))
                   #:debian '("dhcpcd-base")))
 
+(define %qemu
+  ;; The guest agent for images, 'qemu-img' for their builds.
+  (runtime-recipe "programs qemu-guest-agent\ndebian_tool qemu-img\n"
+                  #:debian '("qemu-guest-agent" "qemu-utils")))
+
 (define %netlink
   (recipe (string-append (script-file "stand-in.sh") "\
 chmod -R u+w $out/share
@@ -79,6 +87,8 @@ sed -i \"s|@ip@|$iproute/bin/ip|\" $out/share/guile/site/3.0/ip/command.scm
     `(mingetty ,(programs-of "mingetty"))
     `(acpid ,(programs-of "acpid"))
     `(dhcpcd ,%dhcpcd))
+  (replace-packages! '(gnu packages virtualization)
+    `(qemu-minimal qemu ,%qemu))
   (replace-packages! '(gnu packages ssh)
     `(openssh openssh-sans-x ,%openssh))
   (replace-packages! '(gnu packages guile-xyz)
