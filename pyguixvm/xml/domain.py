@@ -166,6 +166,9 @@ def _devices(definition: DomainDefinition) -> etree._Element:
             {"type": "unix"},
             element("target", {"type": "virtio", "name": "org.qemu.guest_agent.0"}),
         ),
+        # Nobody looks at it, but without a VGA BIOS, GRUB's graphical terminal, which is
+        # what Guix configures unless told otherwise, never gets to the kernel.
+        element("video", {}, element("model", {"type": "vga"})),
         element("memballoon", {"model": "virtio"}, element("stats", {"period": "5"})),
         element(
             "rng", {"model": "virtio"}, element("backend", {"model": "random"}, "/dev/urandom")
