@@ -22,8 +22,10 @@ from pyguixvm.hypervisor.volumes import Volume
 from pyguixvm.model import names
 from pyguixvm.xml.volume import VolumeDefinition
 
-# Sends of 4 MiB were 2.5 to 4 times as fast as those of 256 KiB.
+# What is read at once and, if all of it is zero, left out.
 CHUNK = 4 * 1024**2
+# Larger messages were half as fast over a local socket (libvirt 9.0), smaller ones no faster.
+_SEND = 1024**2
 # Another stream takes some 10 ms: a smaller hole is sent faster than it is left out.
 _SMALLEST_HOLE = 4 * 1024**2
 _ZEROS = bytes(CHUNK)
@@ -153,9 +155,9 @@ class _Writer:
             self._stream = self._connection.handle.newStream(0)
             # A length of 0 leaves the end open (virStorageVolUpload).
             self._volume.upload(self._stream, offset, 0, 0)
-        sent = self._stream.send(data)
+        sent = 0
         while sent < len(data):
-            sent += self._stream.send(data[sent:])
+            sent += self._stream.send(data[sent : sent + _SEND])
         self._position = offset + len(data)
 
     def _finish(self) -> None:

@@ -1,12 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A guest that really boots: console, addresses, agent, readiness, power."""
 
+import os
+import pty
+import select
+import termios
+import threading
 import time
 
 import pytest
 
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.hypervisor import domains, guest, power
+from pyguixvm.hypervisor.terminal import attach
 from pyguixvm.model.deployment import (
     AddressReady,
     ConsoleReady,
@@ -93,6 +99,60 @@ def test_without_any_way_to_see_an_address_it_is_unverified(connection, tiny_mac
         network.destroy()
     assert found.outcome == "unverified"
     assert "cannot observe an address" in found.detail
+
+
+@pytest.fixture
+def terminal():
+    """A person's end of a terminal, and the program's."""
+    ends = pty.openpty()
+    yield ends
+    for end in ends:
+        os.close(end)
+
+
+def read_until(descriptor, text):
+    seen, deadline = b"", time.monotonic() + 90
+    while text not in seen:
+        assert time.monotonic() < deadline, seen
+        if select.select([descriptor], [], [], 1)[0]:
+            seen += os.read(descriptor, 4096)
+    return seen
+
+
+def say_until_heard(descriptor, word):
+    """Type WORD until the guest answers: what comes before the terminal is raw gets lost."""
+    seen, deadline = b"", time.monotonic() + 90
+    while b"you said " + word not in seen:
+        assert time.monotonic() < deadline, seen
+        os.write(descriptor, word + b"\r")
+        while select.select([descriptor], [], [], 1)[0]:
+            seen += os.read(descriptor, 4096)
+
+
+def test_a_terminal_is_joined_with_the_console_until_the_escape(connection, tiny_machine, terminal):
+    person, program = terminal
+    before = termios.tcgetattr(program)
+    name = tiny_machine("echo").name
+    domains.start(connection, name)
+    session = threading.Thread(target=attach, args=(connection, name, program, program))
+    session.start()
+    read_until(person, b"tiny prompt: ")
+    os.write(person, b"hello\r")
+    read_until(person, b"you said hello")
+    os.write(person, b"\x1d")
+    session.join(timeout=30)
+    assert not session.is_alive()
+    assert termios.tcgetattr(program) == before
+    assert domains.state(connection, name) == "running"
+
+    ended = threading.Thread(target=attach, args=(connection, name, program, program))
+    ended.start()
+    say_until_heard(person, b"again")
+    domains.destroy(connection, name)
+    ended.join(timeout=30)
+    assert not ended.is_alive()
+    with pytest.raises(RequestRefusedError, match="is not running"):
+        attach(connection, name, program, program)
 
 
 def test_the_agent_shuts_down_and_reboots(connection, tiny_machine):
