@@ -28,18 +28,18 @@
 ;;;
 ;;; Code:
 
-(define (written value)
-  "Return VALUE as the user would have written it."
-  (cond ((symbol? value) (symbol->string value))
-        (else (let ((str (object->string value)))
-                (if (> (string-length str) 80)
-                    (string-append (string-take str 77) "...")
-                    str)))))
+(define (bare value)
+  "Return the bare word VALUE, or what else VALUE is, as it was written."
+  (if (symbol? value)
+      (symbol->string value)
+      (describe value)))
 
-(define* (refuse-value value field location allowed #:key hint)
-  "Refuse VALUE for FIELD at LOCATION since ALLOWED, a noun phrase, is expected."
+(define* (refuse-value value field location allowed
+                       #:key hint (describe describe))
+  "Refuse VALUE for FIELD at LOCATION since ALLOWED, a noun phrase, is expected.
+HINT says what to do, DESCRIBE what VALUE is."
   (refuse location
-          (format #f "~a: ~a is not ~a" field (written value) allowed)
+          (format #f "~a: ~a is not ~a" field (describe value) allowed)
           #:hint hint))
 
 (define (check-anything value field location)
@@ -83,9 +83,11 @@
                      (else #f))))
     (cond ((not bytes)
            (refuse-value value field location %size-allowed
+                         #:describe bare
                          #:hint "The units are K, M, G, T and P, powers of 1024."))
           ((not (positive? bytes))
-           (refuse-value value field location "a size greater than 0"))
+           (refuse-value value field location "a size greater than 0"
+                         #:describe bare))
           (else bytes))))
 
 (define (megabytes-hint value)
@@ -100,6 +102,7 @@
         bytes
         (refuse-value value field location
                       "a multiple of 512 bytes, the size of a sector"
+                      #:describe bare
                       #:hint (megabytes-hint value)))))
 
 (define %minimum-memory (* 64 (expt 1024 2)))
@@ -110,9 +113,11 @@
     (cond ((< bytes %minimum-memory)
            (refuse-value value field location
                          (format #f "at least ~a" (size->string %minimum-memory))
+                         #:describe bare
                          #:hint (megabytes-hint value)))
           ((not (zero? (modulo bytes 1024)))
-           (refuse-value value field location "a multiple of 1024 bytes"))
+           (refuse-value value field location "a multiple of 1024 bytes"
+                         #:describe bare))
           (else bytes))))
 
 
@@ -149,21 +154,21 @@
 and '-', not starting with '.' or '-'")))
 
 (define (check-mac-address value field location)
-  (let* ((str     (cond ((symbol? value) (symbol->string value))
-                        ((string? value) value)
-                        (else "")))
-         (address (string->mac-address str)))
+  (define (refuse-address allowed)
+    (refuse-value value field location allowed #:describe bare))
+
+  (let ((address (string->mac-address (cond ((symbol? value)
+                                             (symbol->string value))
+                                            ((string? value) value)
+                                            (else "")))))
     (cond ((not address)
-           (refuse-value value field location
-                         "a MAC address of six hexadecimal pairs, such as \
+           (refuse-address "a MAC address of six hexadecimal pairs, such as \
 52:54:00:12:34:56"))
           ((odd? (string->number (string-take address 2) 16))
-           (refuse-value value field location
-                         "the address of one interface: its first pair is odd, \
-which makes it a multicast address"))
+           (refuse-address "the address of one interface: its first pair is \
+odd, which makes it a multicast address"))
           ((string=? address "00:00:00:00:00:00")
-           (refuse-value value field location
-                         "an address: it consists of zeros"))
+           (refuse-address "an address: it consists of zeros"))
           (else address))))
 
 

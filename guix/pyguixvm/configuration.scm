@@ -51,19 +51,22 @@
        (load-in-vicinity (dirname file) file)))))
 
 (define (last-expression-location file)
-  "Return the <location> of the last expression of FILE, or #f when it is an atom."
+  "Return the <location> of the last expression of FILE, or #f when it has none."
   (call-with-input-file file
     (lambda (port)
       (let loop ((last #f))
-        (match (read port)
+        (match (read-syntax port)
           ((? eof-object?)
-           (and (pair? last)
-                (source-properties->location (source-properties last))))
+           (and=> (and last (syntax-place last))
+                  (lambda (place)
+                    (apply source-location place))))
           (expression
            (loop expression)))))))
 
 (define (load-configuration file)
   "Return the validated <deployment> that FILE, a canonical file name, declares."
-  (let ((object (load-file file)))
-    (validate-deployment
-     (object->deployment object (last-expression-location file)))))
+  (let ((object   (load-file file))
+        (location (last-expression-location file)))
+    (unless location
+      (refuse (source-location file 0 0) "the file is empty"))
+    (validate-deployment (object->deployment object location))))

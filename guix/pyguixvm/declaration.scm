@@ -52,6 +52,15 @@
   "Return the names of the fields of the declaration NAME."
   (car (hashq-ref %fields name '(()))))
 
+(define (declarations-with field)
+  "Return the names of the declarations that have FIELD."
+  (hash-fold (lambda (name fields names)
+               (if (memq field (append (car fields) (cdr fields)))
+                   (cons name names)
+                   names))
+             '()
+             %fields))
+
 (define (clause-names name)
   "Return all names that can start a clause of the declaration NAME."
   (match (hashq-ref %fields name '(()))
@@ -80,14 +89,18 @@ when the variable is unbound."
 
 (define (refuse-field name field allowed location)
   "Refuse FIELD in a declaration of NAME, whose fields are ALLOWED."
-  (let ((closest (string-closest (symbol->string field)
-                                 (map symbol->string allowed)
-                                 #:threshold 3)))
-    (refuse location
-            (format #f "~a: unknown field '~a'; the fields are ~a"
-                    name field (field-list allowed))
-            #:hint (and closest
-                        (format #f "Did you mean '~a'?" closest)))))
+  (refuse location
+          (format #f "~a: unknown field '~a'; the fields are ~a"
+                  name field (field-list allowed))
+          #:hint (match (declarations-with field)
+                   (()
+                    (and=> (string-closest (symbol->string field)
+                                           (map symbol->string allowed)
+                                           #:threshold 3)
+                           (lambda (closest)
+                             (format #f "Did you mean '~a'?" closest))))
+                   ((other . _)
+                    (format #f "'~a' is a field of ~a." field other)))))
 
 (define (refuse-later form what)
   "Refuse FORM, a use of WHAT, since there is nothing behind it yet."
@@ -99,8 +112,8 @@ when the variable is unbound."
   (if (predicate original)
       original
       (refuse location
-              (format #f "~a: ~a cannot be inherited from: it is no ~a"
-                      name original name))))
+              (format #f "~a: ~a cannot be inherited from"
+                      name (describe original)))))
 
 (define (place-of places field)
   "Return the <location> of FIELD according to PLACES, as stored in a declaration,
@@ -167,27 +180,31 @@ which start with one of NAMES, rather than one expression?"
            #,value)))
     (_ value)))
 
-(define (expand-clause name form specs later)
-  "Return the field and the syntax of its value for FORM, a clause in a declaration
-of NAME.  SPECS lists (FIELD CHECK STYLE); LATER lists the fields to come."
+(define (expand-clause name form whole specs later)
+  "Return the field, the syntax of its value, and that of its <location> for FORM, a
+clause in the declaration of NAME at the place WHOLE.  SPECS lists (FIELD CHECK
+STYLE); LATER lists the fields to come."
+  (define place
+    (or (syntax-place form) whole))
+
   (define fields
     (map (compose car syntax->datum) specs))
 
-  (define (invalid clause)
-    (refuse (place->location (syntax-place clause form))
+  (define (invalid)
+    (refuse (place->location place)
             (format #f "~a: '~s' is no field; expected (FIELD VALUE)"
-                    name (syntax->datum clause))
+                    name (syntax->datum form))
             #:hint (format #f "The fields are ~a." (field-list fields))))
 
-  (define (checked field check style value)
-    #`(#,check #,(expand-value form style value) '#,field
-               #,(place->syntax (syntax-place value form))))
+  (define (checked field check value place)
+    (let ((location (place->syntax place)))
+      (list field #`(#,check #,value '#,field #,location) location)))
 
   (syntax-case form ()
     ((field value ...)
      (identifier? #'field)
      (let ((symbol   (syntax->datum #'field))
-           (location (place->location (syntax-place form #'field))))
+           (location (place->location place)))
        (when (memq symbol later)
          (refuse location
                  (format #f "~a: field '~a' is not supported yet" name symbol)))
@@ -201,19 +218,21 @@ of NAME.  SPECS lists (FIELD CHECK STYLE); LATER lists the fields to come."
             ((_ check (nested macro))
              (clauses? #'(value ...)
                        (clause-names (syntax->datum #'macro)))
-             (list #'field
-                   (checked #'field #'check #f
-                            (datum->syntax form
-                                           #`(macro value ...)
-                                           #:source (syntax-source form)))))
+             ;; Its own form in the file is this clause.
+             (checked #'field #'check
+                      #`(macro #:place #,(datum->syntax #'macro place)
+                               value ...)
+                      place))
             ((_ check style)
              (= 1 (length #'(value ...)))
-             (list #'field
-                   (checked #'field #'check #'style (car #'(value ...)))))
+             (let ((value (car #'(value ...))))
+               (checked #'field #'check
+                        (expand-value form #'style value)
+                        (or (syntax-place value) place))))
             (_
-             (invalid form)))))))
+             (invalid)))))))
     (_
-     (invalid form))))
+     (invalid))))
 
 (define (check-duplicates name clauses)
   "Refuse a field that occurs twice among CLAUSES, the syntax of a declaration of
@@ -231,39 +250,46 @@ NAME."
         '()
         clauses))
 
+(define (inherit? clause)
+  (syntax-case clause ()
+    ((head _)
+     (eq? 'inherit (syntax->datum #'head)))
+    (_ #f)))
+
+(define (expand-clauses macro place clauses constructor predicate specs later)
+  "Return the expansion of CLAUSES, the syntax of a declaration by MACRO at PLACE, to
+a use of CONSTRUCTOR."
+  (define name
+    (syntax->datum macro))
+
+  (check-duplicates name clauses)
+  (let-values (((inherited own) (partition inherit? clauses)))
+    (with-syntax ((constructor constructor)
+                  (((field value location) ...)
+                   (map (lambda (clause)
+                          (expand-clause name clause place specs later))
+                        own))
+                  (whole (place->syntax place)))
+      (define fields
+        #'((field value) ...
+           (places (list (cons 'field location) ... (cons #f whole)))))
+
+      (syntax-case inherited ()
+        (()
+         #`(constructor #,@fields))
+        (((_ original))
+         #`(let ((parent (check-original #,predicate '#,macro whole original)))
+             (constructor (inherit parent) #,@fields)))))))
+
 (define (expand-declaration form constructor predicate specs later)
   "Return the expansion of FORM, a declaration, to a use of CONSTRUCTOR."
-  (define (inherit? clause)
-    (syntax-case clause ()
-      ((head _)
-       (eq? 'inherit (syntax->datum #'head)))
-      (_ #f)))
-
   (syntax-case form ()
+    ((macro #:place place clause ...)
+     (expand-clauses #'macro (syntax->datum #'place) #'(clause ...)
+                     constructor predicate specs later))
     ((macro clause ...)
-     (let*-values (((name)  (syntax->datum #'macro))
-                   ((place) (syntax-place form #'macro))
-                   ((inherited own) (partition inherit? #'(clause ...)))
-                   ((fields) (map (lambda (clause)
-                                    (expand-clause name clause specs later))
-                                  own)))
-       (check-duplicates name #'(clause ...))
-       (with-syntax ((constructor constructor)
-                     (((field value) ...) fields)
-                     ((place ...) (map (lambda (clause)
-                                         (place->syntax
-                                          (syntax-place clause form)))
-                                       own))
-                     (whole (place->syntax place)))
-         (define fields
-           #'((field value) ...
-              (places (list (cons 'field place) ... (cons #f whole)))))
-         (syntax-case inherited ()
-           (()
-            #`(constructor #,@fields))
-           (((_ original))
-            #`(let ((parent (check-original #,predicate 'macro whole original)))
-                (constructor (inherit parent) #,@fields)))))))
+     (expand-clauses #'macro (syntax-place form #'macro) #'(clause ...)
+                     constructor predicate specs later))
     (_
      (refuse (place->location (syntax-place form))
              (format #f "~s: invalid syntax" (syntax->datum form))))))

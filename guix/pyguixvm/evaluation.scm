@@ -7,6 +7,7 @@
   #:use-module (pyguixvm failure)
   #:use-module (pyguixvm readiness)
   #:use-module (pyguixvm records)
+  #:use-module (pyguixvm refusal)
   #:use-module (pyguixvm validation)
   #:use-module (gnu system)
   #:use-module (guix derivations)
@@ -43,7 +44,7 @@
 
 (define (location->json location)
   (and location
-       (object ("file"   (location-file location))
+       (object ("file"   (absolute-source-file (location-file location)))
                ("line"   (location-line location))
                ("column" (location-column location)))))
 

@@ -180,7 +180,7 @@ condition, or #f if they know nothing of it."
                                   (string->number (match:substring m 2))
                                   (string->number (match:substring m 3))))))
     (if (or (string-suffix? "end of file" text)
-            (string-contains text "unexpected end of input"))
+            (string-suffix? "searching for: )" text))
         (make-failure 'syntax "missing closing parenthesis" #f location)
         (make-failure 'syntax text #f location))))
 
@@ -213,6 +213,11 @@ by the configuration itself."
      (quit-failure diagnostics))
     (((or 'srfi-34 '%exception) object)
      (condition-failure object))
+    (('misc-error _ "no code for module ~S" (name) _ ...)
+     (make-failure 'exception
+                   (format #f "no code for module ~s" name)
+                   "Option -L DIRECTORY adds to the directories that are searched."
+                   #f))
     ((key arguments ...)
      (make-failure 'exception (exception-text key arguments) #f #f))))
 

@@ -251,7 +251,8 @@
 
 (define-record-type* <deployment> %deployment make-deployment
   deployment?
-  (machines       deployment-machines)            ;list of <virtual-machine>
+  (machines       deployment-machines             ;list of <virtual-machine>
+                  (default '()))
   (places         deployment-places               ;field -> <location>
                   (innate) (default '())))
 

@@ -6,6 +6,8 @@
   #:use-module (srfi srfi-35)
   #:export (&invalid-declaration
             invalid-declaration?
+            absolute-source-file
+            describe
             refuse
             source-location
             syntax-place))
@@ -36,7 +38,19 @@ plain text that says what to do, or #f."
                             (list (condition (&fix-hint (hint hint))))
                             '())))))
 
-(define (absolute-file-name* file)
+(define (describe value)
+  "Return VALUE as its user would have written it, or the name of its type
+for a record."
+  (let ((str (object->string value)))
+    (cond ((symbol? value)
+           (string-append "'" str))
+          ((record? value)
+           (object->string (record-type-name (record-type-descriptor value))))
+          ((> (string-length str) 60)
+           (string-append (string-take str 57) "..."))
+          (else str))))
+
+(define (absolute-source-file file)
   "Return the absolute name of FILE, which Guile may have recorded relatively to
 the load path."
   (if (string-prefix? "/" file)
@@ -46,7 +60,7 @@ the load path."
 
 (define (source-location file line column)
   "Return the <location> of LINE and COLUMN, both counted from 0, of FILE."
-  (location (absolute-file-name* file) (+ 1 line) column))
+  (location (absolute-source-file file) (+ 1 line) column))
 
 (define (syntax-place . candidates)
   "Return the file, line, and column, as a list, of the first among the syntax

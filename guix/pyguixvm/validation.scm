@@ -31,16 +31,6 @@
 ;;; What the file's last expression may be.
 ;;;
 
-(define (describe object)
-  "Return a phrase for OBJECT, which is not what it should be."
-  (cond ((unspecified? object) "no value, as a definition has none")
-        ((procedure? object) "a procedure")
-        (else
-         (let ((str (object->string object)))
-           (if (> (string-length str) 80)
-               (string-append (string-take str 77) "...")
-               str)))))
-
 (define (object->machine object location)
   "Return OBJECT as a <virtual-machine>; a bare operating-system gets the defaults."
   (cond ((virtual-machine? object) object)
@@ -64,7 +54,9 @@ a <deployment>."
      (machines->deployment (map (cut object->machine <> location) object)))
     (_
      (refuse location
-             (string-append "the last expression gives " (describe object))
+             (if (unspecified? object)
+                 "the last expression gives nothing"
+                 (string-append "the last expression gives " (describe object)))
              #:hint "End the file with a virtual-machine, a list of them, \
 a deployment, or an operating-system."))))
 
@@ -133,7 +125,7 @@ exists already"))))))
   ;; declaration says: (gnu system image).
   (let ((root (root-file-system os)))
     (when (and root (string=? "btrfs" (file-system-type root)))
-      (refuse (or (file-system-location root)
+      (refuse (or (source-properties->location (file-system-location root))
                   (virtual-machine-place machine 'operating-system))
               "file-systems: a btrfs root is not supported yet"
               #:hint "Declare \"/\" with the type \"ext4\"."))))
@@ -205,7 +197,7 @@ before.  DESCRIBE makes a sentence of that VALUE."
          ((_ . earlier)
           (refuse location
                   (string-append (describe value)
-                                 (if earlier
+                                 (if (and earlier (not (equal? earlier location)))
                                      (string-append ", first at "
                                                     (location->string earlier))
                                      "")))))))))

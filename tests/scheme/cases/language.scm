@@ -1,0 +1,222 @@
+;;; SPDX-License-Identifier: GPL-3.0-or-later
+
+;; What can be written, and what it means.
+
+(use-modules (tests configuration)
+             (ice-9 match)
+             (srfi srfi-64))
+
+(define GiB (expt 1024 3))
+
+(define (domain clauses)
+  (ref (evaluate-machine
+        (string-append "(operating-system %os) (libvirt-domain " clauses ")"))
+       "domain"))
+
+(test-begin "language")
+
+(test-group "the defaults"
+  (define machine (evaluate-machine "(operating-system %os)"))
+
+  (for-each (match-lambda
+              ((keys ... value)
+               (test-equal (object->string keys)
+                 value (apply ref machine keys))))
+            `(("name" "host")
+              ("ready-timeout" 120)
+              ("hypervisor" null)
+              ("ready" 0 "kind" "address")
+              ("domain" "cpu" 1)
+              ("domain" "maximum-cpu" 1)
+              ("domain" "memory" ,GiB)
+              ("domain" "maximum-memory" ,GiB)
+              ("domain" "storage" ,(* 10 GiB))
+              ("domain" "networking" 0 "network" "default")
+              ("domain" "kernel-arguments" #())
+              ("domain" "autostart" #t)
+              ("domain" "pool" "default")
+              ("domain" "firmware" "bios")
+              ("domain" "virtualization" "auto")
+              ("domain" "title" null)
+              ("domain" "description" null)
+              ("image" "kind" "system")
+              ("image" "host-name" "host")
+              ("image" "image-type" "mbr-hybrid-raw")
+              ("image" "root-file-system" "ext4")
+              ("image" "derivation" null)
+              ("image" "output" null)
+              ("image" "system" null))))
+
+(test-group "the owner's notation"
+  (define machine
+    (evaluate-machine "(operating-system %os) \
+(libvirt-domain (cpu 2) (memory 2G) (storage 10G) \
+(networking (mac-address 52:54:00:ab:cd:ef)))"))
+
+  (test-equal "cpu" 2 (ref machine "domain" "cpu"))
+  (test-equal "memory" (* 2 GiB) (ref machine "domain" "memory"))
+  (test-equal "storage" (* 10 GiB) (ref machine "domain" "storage"))
+  (test-equal "network" "default"
+    (ref machine "domain" "networking" 0 "network"))
+  (test-equal "address" "52:54:00:ab:cd:ef"
+    (ref machine "domain" "networking" 0 "mac-address")))
+
+(test-group "sizes"
+  (for-each (match-lambda
+              ((text bytes)
+               (test-equal text
+                 bytes (ref (domain (format #f "(memory ~a)" text)) "memory"))))
+            `(("2G" ,(* 2 GiB))
+              ("\"2G\"" ,(* 2 GiB))
+              ("\"1.5GiB\"" ,(* 3/2 GiB))
+              ("1.5G" ,(* 3/2 GiB))
+              ("512M" ,(/ GiB 2))
+              ("1073741824" ,GiB)
+              ("(* 2 (expt 1024 3))" ,(* 2 GiB))
+              ("(if #t \"3G\" 0)" ,(* 3 GiB)))))
+
+(test-group "addresses"
+  (for-each (match-lambda
+              ((text address)
+               (test-equal text
+                 address
+                 (ref (domain (format #f "(networking (mac-address ~a))" text))
+                      "networking" 0 "mac-address"))))
+            '(("52:54:00:12:34:56" "52:54:00:12:34:56")
+              ("10:20:30:40:50:60" "10:20:30:40:50:60")
+              ("aa:bb:cc:dd:ee:f0" "aa:bb:cc:dd:ee:f0")
+              ("52:54:00:AB:CD:EF" "52:54:00:ab:cd:ef")
+              ("\"52:54:00:ab:cd:ef\"" "52:54:00:ab:cd:ef")
+              ("(string-append \"52:54:00\" \":ab:cd:ef\")"
+               "52:54:00:ab:cd:ef"))))
+
+(test-group "a bound variable wins over a bare word"
+  (define (memory text)
+    (ref (evaluate-text text) "deployment" "machines" 0 "domain" "memory"))
+
+  (test-equal "defined at the top"
+    (* 3 GiB)
+    (memory "(define 2G \"3G\")
+(virtual-machine (operating-system %os) (libvirt-domain (memory 2G)))"))
+  (test-equal "defined below"
+    (* 3 GiB)
+    (memory "(define (vm)
+  (virtual-machine (operating-system %os) (libvirt-domain (memory 2G))))
+(define 2G \"3G\")
+(vm)"))
+  (test-equal "local"
+    (* 4 GiB)
+    (memory "(let ((2G \"4G\"))
+  (virtual-machine (operating-system %os) (libvirt-domain (memory 2G))))"))
+  (test-equal "ordinary"
+    (* 5 GiB)
+    (memory "(define size \"5G\")
+(virtual-machine (operating-system %os) (libvirt-domain (memory size)))")))
+
+(test-group "networking"
+  (define (networks clauses)
+    (map (lambda (interface)
+           (ref interface "network"))
+         (vector->list (ref (domain clauses) "networking"))))
+
+  (test-equal "clauses" '("lan") (networks "(networking (network \"lan\"))"))
+  (test-equal "no clauses" '("default") (networks "(networking)"))
+  (test-equal "a record" '("lan")
+    (networks "(networking (networking (network \"lan\")))"))
+  (test-equal "a list" '("lan" "default")
+    (networks "(networking (list (networking (network \"lan\")) (networking)))"))
+  (test-equal "an empty list" '() (networks "(networking '())"))
+  (test-assert "each interface has an address of its own"
+    (match (ref (domain "(networking (list (networking) (networking)))")
+                "networking")
+      (#(one other)
+       (not (equal? (ref one "mac-address") (ref other "mac-address")))))))
+
+(test-group "forms of a domain"
+  (define (cpu text)
+    (ref (evaluate-text text) "deployment" "machines" 0 "domain" "cpu"))
+
+  (test-equal "a record" 2
+    (cpu "(virtual-machine (operating-system %os)
+  (libvirt-domain (libvirt-domain (cpu 2))))"))
+  (test-equal "a variable" 2
+    (cpu "(define domain (libvirt-domain (cpu 2)))
+(virtual-machine (operating-system %os) (libvirt-domain domain))"))
+  (test-equal "a procedure" 2
+    (cpu "(define (domain n) (libvirt-domain (cpu n)))
+(virtual-machine (operating-system %os) (libvirt-domain (domain 2)))"))
+  (test-equal "a local procedure" 2
+    (cpu "(let ((domain (lambda (n) (libvirt-domain (cpu n)))))
+  (virtual-machine (operating-system %os) (libvirt-domain (domain 2))))"))
+  (test-equal "no clauses" 1
+    (cpu "(virtual-machine (operating-system %os) (libvirt-domain))")))
+
+(test-group "the sugar of Guix's records"
+  (define (machine text)
+    (ref (evaluate-text text) "deployment" "machines" 0))
+
+  (define inherited
+    (machine "(define base
+  (virtual-machine (operating-system %os)
+    (libvirt-domain (cpu 2) (memory 2G) (title \"base\"))))
+(virtual-machine
+  (name \"derived\")
+  (inherit base)
+  (libvirt-domain (inherit (virtual-machine-libvirt-domain base)) (cpu 4)))"))
+
+  (test-equal "inherit: given anew" 4 (ref inherited "domain" "cpu"))
+  (test-equal "inherit: kept" "base" (ref inherited "domain" "title"))
+  (test-equal "a maximum follows what it is the maximum of"
+    4 (ref inherited "domain" "maximum-cpu"))
+  (test-equal "the location is not inherited"
+    5 (ref inherited "location" "line"))
+  (test-equal "a field may refer to one before"
+    8 (ref (machine "(virtual-machine (operating-system %os)
+  (libvirt-domain (cpu 4) (maximum-cpu (* 2 cpu))))")
+           "domain" "maximum-cpu")))
+
+(test-group "signs of readiness"
+  (define machine
+    (evaluate-machine "(operating-system %os) (ready-timeout 30)
+(ready (list (address) (tcp-port 22) (console \"login:\") (guest-agent)))"))
+
+  (test-equal "address" '(("kind" . "address")) (ref machine "ready" 0))
+  (test-equal "port" 22 (ref machine "ready" 1 "port"))
+  (test-equal "console" "login:" (ref machine "ready" 2 "pattern"))
+  (test-equal "agent" '(("kind" . "guest-agent")) (ref machine "ready" 3))
+  (test-equal "time" 30 (ref machine "ready-timeout"))
+  (test-equal "forms are procedures too"
+    443 (ref (evaluate-machine "(operating-system %os)
+(ready (map tcp-port '(80 443)))") "ready" 1 "port")))
+
+(test-group "the last expression"
+  (define (names text)
+    (map (lambda (machine)
+           (ref machine "name"))
+         (vector->list (ref (evaluate-text text) "deployment" "machines"))))
+
+  (test-equal "an operating-system" '("host") (names "%os"))
+  (test-equal "a machine" '("host")
+    (names "(virtual-machine (operating-system %os))"))
+  (test-equal "a list" '("a" "b")
+    (names "(define (vm n) (virtual-machine (name n) (operating-system %os)))
+(list (vm \"a\") (vm \"b\"))"))
+  (test-equal "a deployment" '("a")
+    (names "(deployment
+  (machines (list (virtual-machine (name \"a\") (operating-system %os)))))"))
+  (test-equal "only the machines that are asked for" '("b")
+    (map (lambda (machine)
+           (ref machine "name"))
+         (vector->list
+          (ref (evaluate-text
+                "(define (vm n) (virtual-machine (name n) (operating-system %os)))
+(list (vm \"a\") (vm \"b\"))"
+                #:names '("b"))
+               "deployment" "machines")))))
+
+(test-group "firmware"
+  (test-equal "uefi" "efi-raw"
+    (ref (evaluate-machine "(operating-system %efi-os)
+(libvirt-domain (firmware 'uefi))") "image" "image-type")))
+
+(test-end "language")

@@ -1,0 +1,187 @@
+;;; SPDX-License-Identifier: GPL-3.0-or-later
+
+;; What is refused, where, and in which words.  Each case is a text, which starts
+;; at line 2 of its file, a place, and words of the message.
+
+(use-modules (tests configuration)
+             (ice-9 match)
+             (srfi srfi-1)
+             (srfi srfi-64))
+
+(define* (test-refusals kind cases #:key (wrap identity) (column 0))
+  "Test that each of CASES, wrapped by WRAP at COLUMN of line 2, is refused as KIND."
+  (for-each
+   (match-lambda
+     ((text place words ...)
+      (match (error-of (evaluate-text (wrap text)))
+        ((actual-kind actual-place message)
+         (test-equal text
+           (list kind
+                 (match place
+                   ((line . offset)
+                    (format #f "~a:~a" line
+                            (if (= line 2) (+ column offset) offset)))
+                   (offset
+                    (format #f "2:~a" (+ column offset))))
+                 #t)
+           (list actual-kind actual-place
+                 (every (lambda (word)
+                          (or (->bool (string-contains message word))
+                              message))
+                        words)))))))
+   cases))
+
+(define %machine "(virtual-machine (operating-system %os) ")
+(define %domain (string-append %machine "(libvirt-domain "))
+
+(test-begin "refusals")
+
+(test-group "machines"
+  (test-refusals
+   "validation"
+   '(("(name \"../x\")" 6 "\"../x\"" "at most 64 letters")
+     ("(name \"\")" 6 "\"\"")
+     ("(name \".hidden\")" 6 ".hidden")
+     ("(name \"-x\")" 6 "-x")
+     ("(name \"a b\")" 6 "a b")
+     ("(name 'web)" 6 "'web")
+     ("(ready (tcp-port 22))" 7 "<tcp-port-ready> is not a list")
+     ("(ready (list 5))" 7 "5 is not a sign of readiness" "(tcp-port PORT)")
+     ("(ready (list (tcp-port 0)))" 13 "0 is not a port number from 1 to 65535")
+     ("(ready (list (tcp-port 65536)))" 13 "65536")
+     ("(ready (list (tcp-port)))" 13 "expected (tcp-port port)")
+     ("(ready (list (console \"\")))" 13 "\"\" is not a non-empty string")
+     ("(ready (list (console 5)))" 13 "5 is not a non-empty string")
+     ("(ready-timeout 0)" 15 "0 is not an integer of at least 1")
+     ("(hypervisor \"\")" 12 "\"\" is not a non-empty string")
+     ("(image (local-image \"/x\"))" 7 "both 'operating-system' and 'image'")
+     ("(image \"x.qcow2\")" 7 "\"x.qcow2\"" "(local-image FILE)")
+     ("(operating-system %os)" 0 "'operating-system' is given twice")
+     ("(libvirt-domain 5)" 16 "5 is not a libvirt-domain")
+     ("(libvirt-domain %os)" 16 "<operating-system> is not a libvirt-domain")
+     ("(nonsense 1)" 0 "unknown field 'nonsense'" "name, operating-system, image")
+     ("(name)" 0 "'(name)' is no field" "(FIELD VALUE)")
+     ("(name \"a\" \"b\")" 0 "'(name \"a\" \"b\")' is no field")
+     ("(persist '(\"/etc\"))" 0 "'persist' is not supported yet")
+     ("(protect? #t)" 0 "'protect?' is not supported yet"))
+   #:wrap (lambda (clause) (string-append %machine clause ")"))
+   #:column (string-length %machine))
+
+  (test-refusals
+   "validation"
+   '(("(virtual-machine)" 0 "neither 'operating-system' nor 'image'")
+     ("(virtual-machine (operating-system 42))" 35 "42 is not an operating-system")
+     ("(virtual-machine (inherit %os))" 0 "<operating-system> cannot be inherited")
+     ("(virtual-machine (operating-system %efi-os))" 0 "'bios cannot start")
+     ("(virtual-machine (operating-system %btrfs-os))" (39 . 24) "btrfs")
+     ("(virtual-machine (name \"x\") (image (remote-image)))" 35
+      "remote-image is not supported yet"))))
+
+(test-group "domains"
+  (test-refusals
+   "validation"
+   '(("(cpu 0)" 5 "0 is not an integer of at least 1")
+     ("(cpu -1)" 5 "-1")
+     ("(cpu 1.5)" 5 "1.5")
+     ("(cpu \"2\")" 5 "\"2\"")
+     ("(cpu\n 0)" (3 . 1) "0 is not")
+     ("(cpu 4) (maximum-cpu 2)" 21 "2 is less than" "4")
+     ("(memory 0)" 8 "0 is not a size greater than 0")
+     ("(memory 0G)" 8 "0G is not a size greater than 0")
+     ("(memory 512)" 8 "512 is not at least 64M")
+     ("(memory 63M)" 8 "63M is not at least 64M")
+     ("(memory 67108865)" 8 "67108865 is not a multiple of 1024 bytes")
+     ("(memory 2GB)" 8 "2GB is not a size, such as 2G")
+     ("(memory 2e5G)" 8 "2e5G is not a size")
+     ("(memory -2G)" 8 "-2G is not a size")
+     ("(memory 1e9)" 8 "1.0e9 is not a size")
+     ("(memory \"much\")" 8 "\"much\" is not a size")
+     ("(memory #f)" 8 "#f is not a size")
+     ("(memory 4G) (maximum-memory 2G)" 28 "2G is less than" "4G")
+     ("(storage 0)" 9 "0 is not a size greater than 0")
+     ("(storage 1000)" 9 "1000 is not a multiple of 512 bytes")
+     ("(kernel-arguments \"quiet\")" 18 "\"quiet\" is not a list")
+     ("(kernel-arguments '(quiet))" 18 "'quiet is not a non-empty string")
+     ("(autostart? 'yes)" 12 "'yes is not #t or #f")
+     ("(pool \"\")" 6 "\"\" is not a name")
+     ("(pool \"a/b\")" 6 "\"a/b\" is not a name")
+     ("(pool 'default)" 6 "'default is not a name")
+     ("(firmware 'efi)" 10 "'efi is not one of 'bios, 'uefi")
+     ("(firmware \"uefi\")" 10 "\"uefi\" is not one of")
+     ("(firmware 'uefi)" 10 "'uefi needs a bootloader for EFI")
+     ("(virtualization 'xen)" 16 "'xen is not one of 'auto, 'kvm, 'qemu")
+     ("(title 5)" 7 "5 is not a non-empty string")
+     ("(title \"a\\nb\")" 7 "is not a single line")
+     ("(description 'x)" 13 "'x is not a non-empty string")
+     ("(networking 5)" 12 "5 is not a 'networking' record or a list of them")
+     ("(networking (list 5))" 12 "5 is not a 'networking' record")
+     ("(cpus 2)" 0 "unknown field 'cpus'" "the fields are cpu, maximum-cpu")
+     ("(cpus 2) (memory 1G)" 0 "unknown field 'cpus'")
+     ("(disks '())" 0 "'disks' is not supported yet")
+     ("(mount-points (btrfsarray))" 0 "'mount-points' is not supported yet"))
+   #:wrap (lambda (clauses) (string-append %domain clauses "))"))
+   #:column (string-length %domain)))
+
+(test-group "interfaces"
+  (let ((networking (string-append %domain "(networking ")))
+    (test-refusals
+     "validation"
+     '(("(mac-address 52:54:00:12:34)" 13 "52:54:00:12:34 is not" "six hexadecimal")
+       ("(mac-address 52:54:00:12:34:5g)" 13 "52:54:00:12:34:5g is not")
+       ("(mac-address \"52:54\")" 13 "\"52:54\" is not")
+       ("(mac-address 5)" 13 "5 is not a MAC address")
+       ("(mac-address 53:54:00:12:34:56)" 13 "53:54:00:12:34:56" "multicast")
+       ("(mac-address ff:ff:ff:ff:ff:ff)" 13 "multicast")
+       ("(mac-address 00:00:00:00:00:00)" 13 "zeros")
+       ("(network \"\")" 9 "\"\" is not a name")
+       ("(network 'lan)" 9 "'lan is not a name")
+       ("(macaddress 52:54:00:12:34:56)" 0 "unknown field 'macaddress'"
+        "network, mac-address")
+       ("(address \"10.0.0.1\")" 0 "'address' is not supported yet"))
+     #:wrap (lambda (clause) (string-append networking clause ")))"))
+     #:column (string-length networking))))
+
+(test-group "several machines"
+  (test-refusals
+   "validation"
+   '(("(define (vm n) (virtual-machine (name n) (operating-system %os)))
+(list (vm \"a\") (vm \"b\") (vm \"a\"))" 38 "'a' is the name of two machines")
+     ("(list (virtual-machine (operating-system %os))
+      (virtual-machine (operating-system %os)))" (3 . 6) "'host'" "first at" ":2:6")
+     ("(virtual-machine (operating-system %os) (libvirt-domain (networking (list
+ (networking (mac-address 52:54:00:00:00:01))
+ (networking (mac-address 52:54:00:00:00:01))))))" (4 . 26)
+ "52:54:00:00:00:01" "two interfaces" ":3:26")
+     ("(define (vm n address)
+  (virtual-machine (name n) (operating-system %os)
+    (libvirt-domain (networking (mac-address address)))))
+(list (vm \"a\" \"52:54:00:00:00:01\") (vm \"b\" \"52:54:00:00:00:01\"))"
+      (4 . 45) "52:54:00:00:00:01")))
+
+  (test-assert "interfaces at two hypervisors may have one address"
+    (ref (evaluate-text "(define (vm n)
+  (virtual-machine (name n) (operating-system %os)
+    (hypervisor (string-append \"qemu+ssh://\" n \"/system\"))
+    (libvirt-domain (networking (mac-address 52:54:00:00:00:01)))))
+(list (vm \"a\") (vm \"b\"))") "deployment"))
+
+  (test-equal "a machine that is not declared"
+    '("validation" #f
+      "there is no machine 'x'; the configuration declares a, b")
+    (error-of (evaluate-text
+               "(define (vm n) (virtual-machine (name n) (operating-system %os)))
+(list (vm \"a\") (vm \"b\"))" #:names '("a" "x")))))
+
+(test-group "the last expression"
+  (test-refusals
+   "validation"
+   '(("'()" 0 "empty list")
+     ("42" 0 "gives 42")
+     ("(define x 1)" 0 "gives nothing")
+     ("(list 1 2)" 0 "1 is no virtual-machine")
+     ("(deployment)" 0 "the list is empty")
+     ("(deployment (machines '()))" 22 "the list is empty")
+     ("(deployment (machines (list 1)))" 22 "1 is not a virtual-machine")
+     ("(deployment (machine '()))" 12 "unknown field 'machine'"))))
+
+(test-end "refusals")

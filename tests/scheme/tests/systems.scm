@@ -1,0 +1,43 @@
+;;; SPDX-License-Identifier: GPL-3.0-or-later
+
+(define-module (tests systems)
+  #:use-module (gnu)
+  #:export (%os
+            %efi-os
+            %btrfs-os))
+
+;;; Commentary:
+;;;
+;;; Operating systems for the tests to declare machines with.
+;;;
+;;; Code:
+
+(define %os
+  (operating-system
+    (host-name "host")
+    (timezone "Etc/UTC")
+    (bootloader (bootloader-configuration
+                  (bootloader grub-bootloader)
+                  (targets '("/dev/vda"))))
+    (kernel-arguments '("quiet"))
+    (file-systems (cons (file-system
+                          (mount-point "/")
+                          (device (file-system-label "Guix_image"))
+                          (type "ext4"))
+                        %base-file-systems))))
+
+(define %efi-os
+  (operating-system
+    (inherit %os)
+    (bootloader (bootloader-configuration
+                  (bootloader grub-efi-bootloader)
+                  (targets '("/boot/efi"))))))
+
+(define %btrfs-os
+  (operating-system
+    (inherit %os)
+    (file-systems (cons (file-system
+                          (mount-point "/")
+                          (device (file-system-label "Guix_image"))
+                          (type "btrfs"))
+                        %base-file-systems))))
