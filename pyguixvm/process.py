@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import msgspec
@@ -143,22 +144,29 @@ def run(
             return True
         return None
 
-    command = sh.Command(str(program))(
-        *argv[1:],
-        _in=b"" if stdin is None else stdin,
-        _cwd=None if directory is None else str(directory),
-        _env=None if environment is None else dict(environment),
-        _err=take_line,
-        _out_bufsize=_CHUNK,
-        _decode_errors="surrogateescape",
-        _encoding="utf-8",
-        _tty_out=False,
-        _new_group=True,
-        _bg=True,
-        _bg_exc=False,
-        _return_cmd=True,
-    )
-    status = _wait(command, argv, timeout)
+    command = None
+    try:
+        with _interrupts_deferred():
+            command = sh.Command(str(program))(
+                *argv[1:],
+                _in=b"" if stdin is None else stdin,
+                _cwd=None if directory is None else str(directory),
+                _env=None if environment is None else dict(environment),
+                _err=take_line,
+                _out_bufsize=_CHUNK,
+                _decode_errors="surrogateescape",
+                _encoding="utf-8",
+                _tty_out=False,
+                _new_group=True,
+                _bg=True,
+                _bg_exc=False,
+                _return_cmd=True,
+            )
+        status = _wait(command, argv, timeout)
+    except BaseException:
+        if command is not None:
+            _end_group(command)
+        raise
     if escaped:
         raise escaped[0]
     completed = Completed(tuple(argv), status, command.process.stdout, b"".join(stderr))
@@ -168,7 +176,7 @@ def run(
 
 
 def _wait(command: Any, argv: Sequence[str], timeout: float | None) -> int:
-    """Wait for sh's COMMAND, end its group if that is cut short, return its status."""
+    """Wait for sh's COMMAND, end its group after TIMEOUT seconds, return its status."""
     import threading
 
     import sh
@@ -187,9 +195,6 @@ def _wait(command: Any, argv: Sequence[str], timeout: float | None) -> int:
         command.wait()
     except sh.ErrorReturnCode:
         pass
-    except BaseException:
-        _end_group(command)
-        raise
     finally:
         if timer is not None:
             timer.cancel()
@@ -197,6 +202,36 @@ def _wait(command: Any, argv: Sequence[str], timeout: float | None) -> int:
     if late.is_set():
         raise CommandTimeoutError(argv, timeout or 0)
     return int(command.process.exit_code)
+
+
+@contextmanager
+def _interrupts_deferred() -> Iterator[None]:
+    """Let signals wait until the body is done.
+
+    A program that has started, but whose number is not known yet, could not be ended.
+    """
+    import threading
+
+    if threading.current_thread() is not threading.main_thread():
+        # Python runs handlers in the main thread only.
+        yield
+        return
+    arrived: list[tuple[int, FrameType | None]] = []
+    handlers = {
+        number: handler
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        if callable(handler := signal.getsignal(number))
+    }
+    # The program gets the default handlers, as after any exec.
+    for number in handlers:
+        signal.signal(number, lambda *arguments: arrived.append(arguments))
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    for arrival, frame in arrived:
+        handlers[signal.Signals(arrival)](arrival, frame)
 
 
 def _end_group(command: Any) -> None:
@@ -226,18 +261,21 @@ def serving(
     import tempfile
 
     with tempfile.TemporaryFile() as stderr:
-        daemon = subprocess.Popen(
-            [*_tied_to_us(), str(which(argv[0])), *argv[1:]],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=stderr,
-            start_new_session=True,
-        )
+        daemon = None
         try:
+            with _interrupts_deferred():
+                daemon = subprocess.Popen(
+                    [*_tied_to_us(), str(which(argv[0])), *argv[1:]],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=stderr,
+                    start_new_session=True,
+                )
             _await(daemon, argv, stderr, ready, deadline)
             yield daemon.pid
         finally:
-            _end(daemon)
+            if daemon is not None:
+                _end(daemon)
 
 
 def _tied_to_us() -> list[str]:

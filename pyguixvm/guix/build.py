@@ -70,7 +70,7 @@ def realize(
 
     # All at once, so that Guix can build side by side, unless registering builds the only one.
     if missing and [derivation for derivation, _ in unrooted[:1]] != missing:
-        guix_build(*missing)
+        guix_build("--keep-going", *missing)
     for derivation, root in unrooted:
         root.parent.mkdir(parents=True, exist_ok=True)
         if root.is_symlink():

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pyguixvm
-from pyguixvm.process import MissingProgramError
+from pyguixvm.errors import BuildError
 
 _HINT = (
     "Install GNU Guix, or put the one you have in PATH,"
@@ -20,11 +20,11 @@ _HINT = (
 def find_guix(environment: Mapping[str, str]) -> Path:
     """Return the file name of the guix in the PATH of ENVIRONMENT.
 
-    Raises MissingProgramError.
+    Raises BuildError.
     """
     found = shutil.which("guix", path=environment.get("PATH", os.defpath))
     if found is None:
-        raise MissingProgramError("the command 'guix' is not in PATH", hint=_HINT)
+        raise BuildError("the command 'guix' is not in PATH", hint=_HINT)
     return Path(found).absolute()
 
 

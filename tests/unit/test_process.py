@@ -151,6 +151,23 @@ def test_an_interrupt_ends_the_whole_group_and_goes_on(tmp_path: Path) -> None:
     assert not alive(int(pids.read_text()))
 
 
+@pytest.mark.parametrize("delay", [0.0, 0.002, 0.005, 0.01, 0.02])
+def test_an_interrupt_at_any_moment_leaves_no_process(tmp_path: Path, delay: float) -> None:
+    pids = tmp_path / "pids"
+    timer = threading.Timer(delay, os.kill, [os.getpid(), signal.SIGINT])
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012 -- it may come at once
+        timer.start()
+        run(["sh", "-c", f"echo $$ > {pids}; exec sleep 60"])
+    timer.join()
+    # Either it was never started, or it is gone.
+    assert not any(
+        str(tmp_path).encode() in file.read_bytes()
+        for file in Path("/proc").glob("[0-9]*/cmdline")
+        if file.exists()
+    )
+    assert not (pids.exists() and pids.read_text() and alive(int(pids.read_text())))
+
+
 def test_a_daemon_serves_during_the_body_and_is_gone_afterwards(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     argv = ["sh", "-c", f"touch {mark}; exec sleep 60"]

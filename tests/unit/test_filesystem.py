@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Recognising real file systems from their first bytes, and what growing them moves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from images import MIB
+
+from pyguixvm.image.filesystem import HEAD_SIZE, GroupDescriptors, identify
+from pyguixvm.image.metadata import free_blocks
+from pyguixvm.process import run
+
+UUID = "0b0e3c4e-1fd6-4b6f-9f0e-6b1b3d6f2a11"
+
+
+def made(directory: Path, *argv: str, size: int = 128 * MIB) -> bytes:
+    file = directory / "fs"
+    with file.open("wb") as image:
+        image.truncate(size)
+    run([*argv, str(file)])
+    return file.read_bytes()[:HEAD_SIZE]
+
+
+@pytest.mark.parametrize("block_size", [1024, 2048, 4096])
+@pytest.mark.parametrize("features", ["64bit", "^64bit", "64bit,metadata_csum"])
+def test_ext4_is_recognised(tmp_path: Path, block_size: int, features: str) -> None:
+    options = ["-q", "-t", "ext4", "-b", str(block_size), "-O", features]
+    found = identify(made(tmp_path, "mke2fs", *options, "-L", "Guix_image", "-U", UUID))
+    assert found is not None
+    assert (found.type, found.label, str(found.uuid)) == ("ext4", "Guix_image", UUID)
+    assert (found.block_size, found.size) == (block_size, 128 * MIB)
+
+
+def test_btrfs_is_recognised(tmp_path: Path) -> None:
+    found = identify(made(tmp_path, "mkfs.btrfs", "-q", "-L", "root", "-U", UUID))
+    assert found is not None
+    assert (found.type, found.label, str(found.uuid)) == ("btrfs", "root", UUID)
+    assert (found.block_size, found.size) == (4096, 128 * MIB)
+
+
+@given(st.binary(max_size=200), st.integers(0, HEAD_SIZE))
+def test_anything_else_is_nothing(content: bytes, at: int) -> None:
+    head = (bytes(at) + content)[:HEAD_SIZE]
+    assert identify(head) is None
+    assert identify(b"") is None
+
+
+@pytest.mark.parametrize(
+    ("options", "size", "fits"),
+    [
+        ([], 300 * MIB, True),
+        (["-O", "^resize_inode"], 200 * MIB, True),
+        (["-O", "^resize_inode"], 3000 * MIB, False),
+        ([], 60 * 1024 * MIB, True),
+        ([], 70 * 1024 * MIB, False),
+        (["-O", "^resize_inode,meta_bg"], 300 * MIB, False),
+    ],
+)
+def test_it_is_known_whether_growing_moves_data(
+    tmp_path: Path, options: Sequence[str], size: int, *, fits: bool
+) -> None:
+    head = made(tmp_path, "mke2fs", "-q", "-t", "ext4", "-b", "1024", "-O", "^64bit", *options)
+    found = identify(head)
+    assert found is not None
+    assert found.groups is not None
+    assert found.groups.room_for(size // 1024) is fits
+
+
+def test_a_list_of_groups_grows_by_whole_blocks() -> None:
+    groups = GroupDescriptors(
+        blocks=8193, first_block=1, blocks_per_group=8192, per_block=32, reserved=1, movable=True
+    )
+    assert [groups.needed(1 + 8192 * count) for count in (1, 32, 33, 64, 65)] == [1, 1, 2, 2, 3]
+    assert groups.room_for(1 + 8192 * 64)
+    assert not groups.room_for(2 + 8192 * 64)
+
+
+def test_free_blocks_are_read_from_each_group_and_from_nowhere_else() -> None:
+    dump = """\
+Free blocks:              9
+Group 0: (Blocks 1-8192)
+  2 free blocks, 3 free inodes
+  Free blocks: 7-8, 11
+  Free inodes: 1-3
+Group 1: (Blocks 8193-16384)
+  Free blocks: 
+  Free inodes: 12
+Group 2: (Blocks 16385-24576)
+  Free blocks: 16390-16395
+"""  # noqa: W291
+    assert free_blocks(dump) == ((7, 9), (11, 12), (16390, 16396))

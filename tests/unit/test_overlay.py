@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Overlays, by the real qemu-img, and their content by the real qemu-nbd."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from images import MIB
+
+from pyguixvm.errors import RequestRefusedError
+from pyguixvm.image import nbd, overlay
+from pyguixvm.image.overlay import DamagedImageError, ImageError
+from pyguixvm.process import run
+
+
+def raw(directory: Path, size: int = MIB) -> Path:
+    file = directory / "base, with a comma.raw"
+    file.write_bytes(b"x" * size)
+    return file
+
+
+def test_an_overlay_stands_on_its_base(tmp_path: Path) -> None:
+    base = raw(tmp_path)
+    over = tmp_path / "over"
+    overlay.create(base, "raw", over, 5 * MIB)
+    info = overlay.inspect(over)
+    assert (info.format, info.virtual_size, info.backing) == ("qcow2", 5 * MIB, base)
+    assert info.actual_size < MIB
+    overlay.check(over)
+
+
+def test_a_raw_file_stands_on_nothing(tmp_path: Path) -> None:
+    info = overlay.inspect(raw(tmp_path))
+    assert (info.format, info.virtual_size, info.backing) == ("raw", MIB, None)
+
+
+def test_the_backing_file_can_be_one_that_is_not_here(tmp_path: Path) -> None:
+    over = tmp_path / "over"
+    overlay.create(raw(tmp_path), "raw", over, MIB)
+    overlay.rebase_unsafe(over, Path("/elsewhere/base.raw"), "raw")
+    assert overlay.inspect(over).backing == Path("/elsewhere/base.raw")
+
+
+def test_what_is_written_is_read_from_the_overlay_and_the_rest_from_the_base(
+    tmp_path: Path,
+) -> None:
+    base, over = raw(tmp_path), tmp_path / "over"
+    overlay.create(base, "raw", over, 2 * MIB)
+    with nbd.exported(over) as export:
+        export.write(1000, b"hello")
+        assert export.read(998, 9) == b"xxhelloxx"
+        assert export.read(MIB - 2, 4) == b"xx\0\0"
+        with pytest.raises(ImageError, match="could not be read"):
+            export.read(2 * MIB, 512)
+    overlay.check(over)
+    whole = tmp_path / "whole"
+    overlay.convert_to_raw(over, "qcow2", whole)
+    assert whole.read_bytes() == b"x" * 1000 + b"hello" + b"x" * (MIB - 1005) + bytes(MIB)
+    assert base.read_bytes() == b"x" * MIB
+
+
+def test_no_server_is_left_when_the_body_fails(tmp_path: Path) -> None:
+    over = tmp_path / "over"
+    overlay.create(raw(tmp_path), "raw", over, MIB)
+    with pytest.raises(KeyboardInterrupt), nbd.exported(over):
+        raise KeyboardInterrupt
+    # It would hold a lock on the image.
+    run(["qemu-io", "-f", "qcow2", "-c", "write 0 512", str(over)])
+
+
+def test_a_damaged_overlay_is_noticed(tmp_path: Path) -> None:
+    over = tmp_path / "over"
+    overlay.create(raw(tmp_path), "raw", over, MIB)
+    run(["qemu-io", "-f", "qcow2", "-c", "write 0 65536", str(over)])
+    with over.open("r+b") as file:
+        # The first entry of the first refcount block, at the third cluster in a new image.
+        file.seek(2 * 65536)
+        file.write(bytes(16))
+    with pytest.raises(DamagedImageError, match="corrupted"):
+        overlay.check(over)
+
+
+def test_an_image_that_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="there is no image"):
+        overlay.inspect(tmp_path / "none")
+
+
+def test_an_image_in_use_is_said_to_be(tmp_path: Path) -> None:
+    over = tmp_path / "over"
+    overlay.create(raw(tmp_path), "raw", over, MIB)
+    with nbd.exported(over), pytest.raises(RequestRefusedError, match="in use"):
+        overlay.rebase_unsafe(over, Path("/x"), "raw")

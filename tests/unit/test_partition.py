@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Partition tables: what sfdisk says, and growing the last partition."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from images import MIB
+
+from pyguixvm.errors import RequestRefusedError
+from pyguixvm.image.partition import Partition, PartitionTable, grow_last, parse, read
+from pyguixvm.process import run
+
+
+def dump(label: str, *partitions: tuple[str, int, int, str], **more: object) -> bytes:
+    entries = [
+        {"node": node, "start": start, "size": size, "type": type_, "bootable": True}
+        for node, start, size, type_ in partitions
+    ]
+    table = {"label": label, "device": "disk1", "unit": "sectors", "partitions": entries, **more}
+    return json.dumps({"partitiontable": table}).encode()
+
+
+def test_sectors_become_bytes_and_nodes_numbers() -> None:
+    table = parse(dump("dos", ("disk1p1", 2048, 100, "ef"), ("disk1p2", 4096, 8, "83")))
+    assert table == PartitionTable(
+        label="dos",
+        sector_size=512,
+        partitions=(
+            Partition(number=1, offset=MIB, size=51200, type="ef"),
+            Partition(number=2, offset=2 * MIB, size=4096, type="83"),
+        ),
+    )
+
+
+def test_larger_sectors_count() -> None:
+    table = parse(dump("gpt", ("disk11", 256, 2, "X"), sectorsize=4096))
+    assert (table.last.number, table.last.offset, table.last.end) == (1, MIB, MIB + 8192)
+
+
+def test_the_last_partition_is_the_one_that_stands_last() -> None:
+    table = parse(dump("dos", ("disk1p1", 9000, 1, "83"), ("disk1p2", 2048, 1, "83")))
+    assert table.last.number == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (dump("sun", ("disk1p1", 1, 1, "83")), "type 'sun'"),
+        (dump("dos"), "no partitions"),
+        (dump("dos", ("disk1p1", 1, 9, "5"), ("disk1p5", 2, 1, "83")), "logical"),
+    ],
+)
+def test_what_cannot_grow_is_refused(text: bytes, words: str) -> None:
+    with pytest.raises(RequestRefusedError, match=words):
+        parse(text)
+
+
+@pytest.mark.parametrize("label", ["dos", "gpt"])
+@pytest.mark.parametrize("size", [40 * MIB + 512, 41 * MIB, 3000 * MIB])
+def test_the_last_partition_takes_all_the_room(tmp_path: Path, label: str, size: int) -> None:
+    image = tmp_path / "image"
+    with image.open("wb") as file:
+        file.truncate(40 * MIB)
+    table = f"label: {label}\n2048,4096\n6144,\n"
+    run(["sfdisk", "-q", str(image)], stdin=table.encode())
+    first, last = read(image).partitions
+    with image.open("r+b") as file:
+        file.truncate(size)
+    grown = grow_last(image)
+    # A GPT has a copy of itself at the end.
+    end = size - (33 * 512 if label == "gpt" else 0)
+    # Less than 1 MiB of room may be left, since sfdisk aligns what it writes.
+    assert end - MIB < grown.end <= end
+    assert grown.size >= last.size
+    assert (grown.number, grown.offset, grown.type) == (2, last.offset, last.type)
+    assert read(image).partitions == (first, grown)
+    assert "No errors detected" in run(["sfdisk", "--verify", str(image)]).text
