@@ -63,7 +63,7 @@ Event: TypeAlias = PhaseStarted | PhaseProgress | PhaseFinished | BuildOutput | 
 Emit: TypeAlias = Callable[[Event], None]
 
 
-def ignore(event: Event) -> None:  # noqa: ARG001 -- the shape of an Emit
+def ignore(event: Event) -> None:
     """Drop the event: for callers that want no progress."""
 
 
@@ -86,6 +86,4 @@ def phase(
     result = PhaseResult()
     emit(PhaseStarted(phase=name, machine=machine, detail=detail))
     yield result
-    emit(
-        PhaseFinished(phase=name, machine=machine, seconds=clock() - begun, detail=result.detail)
-    )
+    emit(PhaseFinished(phase=name, machine=machine, seconds=clock() - begun, detail=result.detail))

@@ -100,7 +100,9 @@ def _guix_build(
             emit(BuildOutput(line=line))
 
     try:
-        run([str(guix), "build", *arguments], environment=environment, on_error_line=take)
+        # What builders print goes to their logs, whose end is shown if one fails.
+        command = [str(guix), "build", "--verbosity=1", *arguments]
+        run(command, environment=environment, on_error_line=take)
     except CommandFailedError as error:
         raise failure(lines, error) from error
 

@@ -73,7 +73,7 @@ def test_one_image_is_built_and_rooted_by_one_command(tmp_path: Path) -> None:
     roots = place.roots("a")
     (root,) = roots[str(place.store / "a.drv")]
     assert place.realize(place.outputs("a"), roots)
-    assert place.calls == [f"build --root={root} a.drv"]
+    assert place.calls == [f"build --verbosity=1 --root={root} a.drv"]
     assert root.readlink() == place.store / "a"
     assert place.events == [BuildOutput(line="building --cores=1...")]
 
@@ -81,7 +81,7 @@ def test_one_image_is_built_and_rooted_by_one_command(tmp_path: Path) -> None:
 def test_several_are_built_together_and_rooted_after_that(tmp_path: Path) -> None:
     place = Place(tmp_path)
     assert place.realize(place.outputs("a", "b"), place.roots("a", "b"))
-    assert place.calls[0] == "build --keep-going a.drv b.drv"
+    assert place.calls[0] == "build --verbosity=1 --keep-going a.drv b.drv"
     assert [call.split()[-1] for call in place.calls[1:]] == ["a.drv", "b.drv"]
 
 
@@ -109,7 +109,7 @@ def test_what_somebody_else_is_building_is_waited_for(tmp_path: Path) -> None:
     (place.store / "a").touch()
     (place.store / "a.lock").touch()
     assert place.realize(place.outputs("a"), {})
-    assert place.calls == ["build --keep-going a.drv"]
+    assert place.calls == ["build --verbosity=1 --keep-going a.drv"]
 
 
 @pytest.mark.parametrize(

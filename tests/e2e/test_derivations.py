@@ -1,0 +1,393 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The evaluator computes the very derivations that ``guix system image`` computes.
+
+Run in the test bed: ``tests/testbed/enter .venv/bin/pytest tests/e2e/test_derivations.py``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.guix
+
+ROOT = Path(__file__).parents[2]
+GUIX_DIRECTORY = ROOT / "guix"
+EXAMPLES = GUIX_DIRECTORY / "examples"
+SCRIPT = GUIX_DIRECTORY / "pyguixvm" / "evaluator-main.scm"
+# Without grafts, computing a derivation builds nothing.
+ENVIRONMENT = {**os.environ, "GUIX_BUILD_OPTIONS": "--no-grafts"}
+
+SYSTEM = """\
+(use-modules (gnu))
+(use-service-modules networking ssh)
+(operating-system
+  (host-name "{name}")
+  (timezone "Etc/UTC")
+  (bootloader (bootloader-configuration
+                (bootloader {bootloader})
+                (targets '("{target}"))))
+  (kernel-arguments '({arguments}))
+  (file-systems (cons (file-system
+                        (mount-point "/")
+                        (device (file-system-label "Guix_image"))
+                        (type "ext4"))
+                      %base-file-systems))
+  (services {services}))
+"""
+
+
+def system(
+    name: str = "plain",
+    *,
+    bootloader: str = "grub-bootloader",
+    target: str = "/dev/vda",
+    arguments: str = '"console=ttyS0"',
+    services: str = "(cons (service dhcpcd-service-type) %base-services)",
+) -> str:
+    return SYSTEM.format(
+        name=name, bootloader=bootloader, target=target, arguments=arguments, services=services
+    )
+
+
+def machine(config: Path, clauses: str) -> str:
+    """A machine that runs the operating-system which the file CONFIG declares."""
+    return f'(virtual-machine (operating-system (load "{config}")) {clauses})\n'
+
+
+# Name: what guix builds, what is declared beside it, the image type.
+CASES = {
+    "base services": (system(), None, "mbr-hybrid-raw"),
+    "an edited system": (
+        system(
+            "edited",
+            services='(cons* (service dhcpcd-service-type) '
+            "(service openssh-service-type) "
+            '(extra-special-file "/etc/note" (plain-file "note" "edited")) %base-services)',
+        ),
+        None,
+        "mbr-hybrid-raw",
+    ),
+    "a declared machine": (system(), "(libvirt-domain (cpu 2) (memory 2G))", "mbr-hybrid-raw"),
+    # Here the altered operating-system is what has to be the same.
+    "kernel arguments": (
+        system(arguments='"console=ttyS0" "quiet" "panic=5"'),
+        """(libvirt-domain (kernel-arguments '("quiet" "panic=5")))""",
+        "mbr-hybrid-raw",
+    ),
+    "uefi": (
+        system("uefi", bootloader="grub-efi-bootloader", target="/boot/efi"),
+        "(libvirt-domain (firmware 'uefi))",
+        "efi-raw",
+    ),
+}
+
+
+def expected(config: Path, image_type: str) -> str:
+    done = subprocess.run(
+        ["guix", "system", "image", f"--image-type={image_type}", "-d", str(config)],
+        check=True, capture_output=True, text=True, env=ENVIRONMENT,
+    )  # fmt: skip
+    return done.stdout.strip()
+
+
+def request(config: Path, **changes: object) -> dict[str, object]:
+    return {
+        "schema": 1,
+        "command": "evaluate",
+        "config": str(config),
+        "want": "images",
+        "machines": None,
+        "directory": str(config.parent),
+        "environment": ENVIRONMENT,
+        "stderr": None,
+        "time-limit": 300,
+        **changes,
+    }
+
+
+def only_image(answer: dict[str, Any]) -> dict[str, str]:
+    assert "deployment" in answer, answer
+    (declared,) = answer["deployment"]["machines"]
+    image: dict[str, str] = declared["image"]
+    return image
+
+
+def evaluate_once(message: dict[str, object]) -> dict[str, Any]:
+    done = subprocess.run(
+        ["guix", "repl", "-L", str(GUIX_DIRECTORY), "--", str(SCRIPT), "--once"],
+        input=json.dumps(message) + "\n",
+        check=True, capture_output=True, text=True, env=ENVIRONMENT,
+    )  # fmt: skip
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+class Evaluator:
+    """A running evaluator that listens at PATH."""
+
+    def __init__(self, path: Path, *options: str) -> None:
+        self.path = path
+        self.process = subprocess.Popen(
+            ["guix", "repl", "-L", str(GUIX_DIRECTORY), "--", str(SCRIPT), str(path),
+             "--log", f"{path}.log", *options],
+            stdout=subprocess.PIPE, text=True, env=ENVIRONMENT,
+        )  # fmt: skip
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == "ready\n"
+
+    def connect(self) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(str(self.path))
+        return connection
+
+    def ask(self, message: dict[str, object]) -> dict[str, Any]:
+        with self.connect() as connection:
+            connection.sendall(json.dumps(message).encode() + b"\n")
+            with connection.makefile(encoding="utf-8") as file:
+                answer: dict[str, Any] = json.loads(file.readline())
+                return answer
+
+    def stop(self) -> None:
+        self.ask({"command": "stop"})
+        self.process.wait(60)
+
+
+@pytest.fixture(scope="module")
+def evaluator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evaluator]:
+    memory = str(2 * 1024**3)  # so that it is used up soon
+    running = Evaluator(tmp_path_factory.mktemp("evaluator") / "socket", "--memory", memory)
+    yield running
+    running.stop()
+    assert not running.path.exists()
+
+
+def write_case(directory: Path, name: str) -> tuple[Path, Path, str]:
+    """Write what guix and what pyguixvm evaluates; return both, and the image type."""
+    text, clauses, image_type = CASES[name]
+    reference = directory / "reference.scm"
+    reference.write_text(text)
+    if clauses is None:
+        return reference, reference, image_type
+    bare = directory / "os.scm"
+    bare.write_text(text.replace(' "quiet" "panic=5"', ""))
+    declared = directory / "machine.scm"
+    declared.write_text(machine(bare, clauses))
+    return reference, declared, image_type
+
+
+def test_a_new_process_computes_what_guix_computes(tmp_path: Path) -> None:
+    reference, declared, image_type = write_case(tmp_path, "a declared machine")
+    image = only_image(evaluate_once(request(declared)))
+    assert image["derivation"] == expected(reference, image_type)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_evaluator_computes_what_guix_computes(
+    evaluator: Evaluator, tmp_path: Path, name: str
+) -> None:
+    reference, declared, image_type = write_case(tmp_path, name)
+    wanted = expected(reference, image_type)
+    # A first answer may come from cold caches, a second from those that a sample
+    # filled; a third shows that a worker leaves nothing behind.
+    answers = [only_image(evaluator.ask(request(declared))) for _ in range(3)]
+    assert [image["derivation"] for image in answers] == [wanted] * 3
+    assert {image["image-type"] for image in answers} == {image_type}
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.scm")))
+def test_the_examples_evaluate(evaluator: Evaluator, tmp_path: Path, name: str) -> None:
+    config = tmp_path / name
+    config.write_text((EXAMPLES / name).read_text())
+    # Beside local-image.scm there has to be an image.
+    (tmp_path / "disk.qcow2").write_bytes(b"QFI\xfb" + bytes(508))
+    answer = evaluator.ask(request(config))
+    assert "deployment" in answer, answer
+    for declared in answer["deployment"]["machines"]:
+        image = declared["image"]
+        assert image["kind"] == "local-image" or image["derivation"].endswith("-disk-image.drv")
+
+
+def test_the_system_is_what_guix_system_build_computes(
+    evaluator: Evaluator, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.scm"
+    config.write_text(system())
+    done = subprocess.run(
+        ["guix", "system", "build", "-d", str(config)],
+        check=True, capture_output=True, text=True, env=ENVIRONMENT,
+    )  # fmt: skip
+    image = only_image(evaluator.ask(request(config, want="systems")))
+    assert image["system"] == done.stdout.strip()
+    assert image["derivation"] is None
+
+
+def test_the_environment_and_the_directory_are_the_clients(
+    evaluator: Evaluator, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.scm"
+    (tmp_path / "name").write_text("from-a-file")
+    config.write_text(
+        system().replace(
+            '"plain"',
+            """(string-append (getenv "PREFIX") "-" (or (getenv "LEFT") "none") "-"
+              (call-with-input-file "name" (@ (ice-9 rdelim) read-line)))""",
+        )
+    )
+    for prefix, left in (("a", {}), ("b", {"LEFT": "right"}), ("c", {})):
+        environment = {"PATH": os.environ["PATH"], "PREFIX": prefix, **left}
+        image = only_image(
+            evaluator.ask(request(config, want="metadata", environment=environment))
+        )
+        assert image["host-name"] == f"{prefix}-{left.get('LEFT', 'none')}-from-a-file"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("(exit 7)", "called 'exit'"),
+        ("(primitive-exit 7)", "exit status 7"),
+        ("(primitive-_exit 0)", "exit status 0"),
+        ("(kill (getpid) SIGKILL)", "signal 9"),
+        ("(let loop ((l '())) (loop (cons (make-vector 100000 l) l)))", "out of memory"),
+        ("(let loop () (+ 1 (loop)))", "stack overflow"),
+    ],
+)
+def test_a_configuration_harms_only_its_own_evaluation(
+    evaluator: Evaluator, tmp_path: Path, text: str, message: str
+) -> None:
+    config = tmp_path / "config.scm"
+    config.write_text(text)
+    answer = evaluator.ask(request(config))
+    assert message in answer["error"]["message"]
+    config.write_text(system())
+    assert only_image(evaluator.ask(request(config, want="metadata")))["host-name"] == "plain"
+
+
+def test_a_configuration_that_forks_gives_one_answer(evaluator: Evaluator, tmp_path: Path) -> None:
+    config = tmp_path / "config.scm"
+    # The child goes on to evaluate the rest, as its parent does.
+    config.write_text(f"(primitive-fork)\n{system()}")
+    answer = evaluator.ask(request(config, want="metadata"))
+    assert only_image(answer)["host-name"] == "plain"
+
+
+def test_the_time_limit_ends_an_evaluation_and_its_children(
+    evaluator: Evaluator, tmp_path: Path
+) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    config = tmp_path / "config.scm"
+    # The FIFO has a writer as long as one of the two processes lives.
+    config.write_text(
+        f'(define port (open-output-file "{fifo}"))\n(primitive-fork)\n(let loop () (loop))\n'
+    )
+    answers: list[dict[str, Any]] = []
+    thread = threading.Thread(
+        target=lambda: answers.append(evaluator.ask(request(config, **{"time-limit": 3})))
+    )
+    thread.start()
+    assert fifo.read_text() == ""
+    thread.join(60)
+    assert answers[0]["error"]["kind"] == "timeout"
+
+
+def test_a_client_that_leaves_ends_its_evaluation(evaluator: Evaluator, tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    config = tmp_path / "config.scm"
+    # The FIFO has a writer as long as the evaluation lives.
+    config.write_text(
+        f'(define port (open-output-file "{fifo}"))\n(let loop () (sleep 1000) (loop))\n'
+    )
+    with evaluator.connect() as connection:
+        connection.sendall(json.dumps(request(config)).encode() + b"\n")
+        reader = fifo.open()
+    with reader:
+        assert reader.read() == ""
+
+
+def test_requests_are_answered_side_by_side(evaluator: Evaluator, tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    waiting = tmp_path / "waiting.scm"
+    waiting.write_text(f'(call-with-input-file "{fifo}" read)\n{system("waited")}')
+    quick = tmp_path / "quick.scm"
+    quick.write_text(system("quick"))
+    answers: list[dict[str, Any]] = []
+    thread = threading.Thread(
+        target=lambda: answers.append(evaluator.ask(request(waiting, want="metadata")))
+    )
+    thread.start()
+    assert only_image(evaluator.ask(request(quick)))["host-name"] == "quick"
+    assert not answers
+    fifo.write_text("go")
+    thread.join(60)
+    assert only_image(answers[0])["host-name"] == "waited"
+
+
+def test_what_the_configuration_prints_goes_to_the_client(
+    evaluator: Evaluator, tmp_path: Path
+) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    config = tmp_path / "config.scm"
+    config.write_text(
+        "(use-modules (guix diagnostics) (guix i18n))\n"
+        '(display "displayed\\n")\n(warning (G_ "a warning~%"))\n'
+        f'(system* "sh" "-c" "echo from a child")\n{system()}'
+    )
+    answers: list[dict[str, Any]] = []
+    thread = threading.Thread(
+        target=lambda: answers.append(
+            evaluator.ask(request(config, want="metadata", stderr=str(fifo)))
+        )
+    )
+    thread.start()
+    printed = fifo.read_text()
+    thread.join(60)
+    assert only_image(answers[0])["host-name"] == "plain"
+    for words in ("displayed", "warning: a warning", "from a child"):
+        assert words in printed
+
+
+def test_standard_output_of_a_single_evaluation_holds_the_answer_alone(tmp_path: Path) -> None:
+    config = tmp_path / "config.scm"
+    config.write_text(f'(display "noise")\n(system* "echo" "more")\n{system()}')
+    assert only_image(evaluate_once(request(config, want="metadata")))["host-name"] == "plain"
+
+
+@pytest.mark.parametrize(
+    "line", ["", "nonsense", "[]", "{}", '{"schema": 2, "command": "evaluate", "config": "/x"}']
+)
+def test_a_malformed_request_is_refused(evaluator: Evaluator, line: str) -> None:
+    with evaluator.connect() as connection:
+        connection.sendall(line.encode() + b"\n")
+        with connection.makefile() as file:
+            assert json.loads(file.readline())["error"]["kind"] == "exception"
+
+
+def test_the_socket_is_for_its_user_only(evaluator: Evaluator) -> None:
+    assert evaluator.path.stat().st_mode & 0o777 == 0o600
+
+
+def test_an_evaluator_that_nobody_asks_ends(tmp_path: Path) -> None:
+    idle = Evaluator(tmp_path / "socket", "--idle", "2")
+    assert idle.process.wait(60) == 0
+    assert not idle.path.exists()
+
+
+def test_an_evaluator_leaves_the_socket_of_its_successor_alone(tmp_path: Path) -> None:
+    first = Evaluator(tmp_path / "socket", "--idle", "2")
+    second = Evaluator(tmp_path / "socket")
+    first.process.wait(60)
+    assert second.ask({"command": "ping"})["pong"]["pid"] > 0
+    second.stop()
