@@ -69,7 +69,7 @@ CASES = {
     "an edited system": (
         system(
             "edited",
-            services='(cons* (service dhcpcd-service-type) '
+            services="(cons* (service dhcpcd-service-type) "
             "(service openssh-service-type) "
             '(extra-special-file "/etc/note" (plain-file "note" "edited")) %base-services)',
         ),
@@ -244,9 +244,7 @@ def test_the_environment_and_the_directory_are_the_clients(
     )
     for prefix, left in (("a", {}), ("b", {"LEFT": "right"}), ("c", {})):
         environment = {"PATH": os.environ["PATH"], "PREFIX": prefix, **left}
-        image = only_image(
-            evaluator.ask(request(config, want="metadata", environment=environment))
-        )
+        image = only_image(evaluator.ask(request(config, want="metadata", environment=environment)))
         assert image["host-name"] == f"{prefix}-{left.get('LEFT', 'none')}-from-a-file"
 
 

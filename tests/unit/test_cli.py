@@ -68,7 +68,7 @@ def test_no_guix_is_said(
     Path("config.scm").write_text("(virtual-machine)")
     monkeypatch.setenv("PATH", str(tmp_path))
     assert main(["check"]) == 4
-    assert "'guix' is not in PATH" in capsys.readouterr().err
+    assert "there is no 'guix' in PATH" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("place", [["--json", "check"], ["check", "--json"]])
