@@ -213,6 +213,11 @@ by the configuration itself."
      (quit-failure diagnostics))
     (((or 'srfi-34 '%exception) object)
      (condition-failure object))
+    (('out-of-memory _ ...)
+     (make-failure 'exception "the evaluation ran out of memory" #f #f))
+    (('stack-overflow _ ...)
+     (make-failure 'exception "stack overflow"
+                   "Does a procedure call itself without end?" #f))
     (('misc-error _ "no code for module ~S" (name) _ ...)
      (make-failure 'exception
                    (format #f "no code for module ~s" name)
