@@ -3,6 +3,7 @@
 ;;; (testbed programs) -- programs that people, scripts and builds run.
 
 (define-module (testbed programs)
+  #:use-module ((gnu packages linux) #:select (util-linux))
   #:use-module (testbed replacement)
   #:use-module (testbed runtime)
   #:use-module (testbed wrapper)
@@ -69,8 +70,9 @@ cp /usr/share/consolefonts/Uni2-Fixed16.psf.gz \
 
 (define (replace-system-packages!)
   (replace-packages! '(gnu packages linux)
-    `(util-linux util-linux+udev
-                 ,(programs-of "util-linux" "mount" "fdisk" "bsdutils"))
+    `(util-linux ,(programs-of "util-linux" "mount" "fdisk" "bsdutils"))
+    `(util-linux+udev ,(recipe "ln -s $util_linux $out\n"
+                               #:inputs `(("util_linux" . ,util-linux))))
     `(kmod ,(programs-of "kmod"))
     `(procps ,(programs-of "procps"))
     `(psmisc ,(programs-of "psmisc"))

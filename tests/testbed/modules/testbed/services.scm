@@ -31,10 +31,13 @@
                              "libpam-modules-bin")))
 
 (define %shadow
-  ;; Debian has 'login', 'su' and the others in several packages.
+  ;; What Debian has in several packages.
   (runtime-recipe "\
 with_pam
-programs $debian
+programs login passwd uidmap
+for name in su nologin; do
+    [ -e $out/bin/$name ] || program $(command -v $name)
+done
 " #:inputs (list %pam)
                   #:debian '("login" "passwd" "util-linux" "uidmap")))
 
