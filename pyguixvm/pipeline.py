@@ -16,6 +16,7 @@ from pyguixvm.guix.command import find_guix
 from pyguixvm.guix.evaluator import Evaluator, Want
 from pyguixvm.model.deployment import Deployment, LocalImage, SystemImage, VirtualMachine
 from pyguixvm.reconcile.plan import DefineDomain, Plan, RealizeImage
+from pyguixvm.reconcile.readiness import check_patterns
 
 if TYPE_CHECKING:
     # libvirt is loaded only by the runs that get as far as a hypervisor.
@@ -68,6 +69,8 @@ def evaluate(
             machines=tuple(machines) or None,
             forward=session.forward,
         )
+        for machine in deployment.machines:
+            check_patterns(machine)
         result.detail = f"{config}, {_count(deployment.machines)}"
     return deployment
 

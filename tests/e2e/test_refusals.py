@@ -46,6 +46,11 @@ def config(directory: Path, text: str, extra: str = "") -> Path:
         ),
         ("(virtual-machine (operating-system os) (disks '()))", ":18:", "disks"),
         ("42", "", "42"),
+        (
+            '(virtual-machine (operating-system os) (ready (list (console "["))))',
+            ":18:",
+            "is no regular expression",
+        ),
     ],
 )
 def test_a_wrong_configuration(tmp_path: Path, text: str, place: str, words: str) -> None:
