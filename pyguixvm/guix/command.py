@@ -24,7 +24,7 @@ def find_guix(environment: Mapping[str, str]) -> Path:
     """
     found = shutil.which("guix", path=environment.get("PATH", os.defpath))
     if found is None:
-        raise BuildError("there is no 'guix' in PATH", hint=_HINT)
+        raise BuildError("the command 'guix' is not in PATH", hint=_HINT)
     return Path(found).absolute()
 
 

@@ -5,10 +5,10 @@ The result is always a qcow2 overlay that stands on the image and holds only
 what growing changed, some megabytes.  There are three ways to it, none of
 which needs root:
 
+fuse
+    on the overlay itself, shown as a raw file by QEMU, if it was built with that;
 metadata
     on a copy of the file system's metadata; for ext4 in a raw image;
-fuse
-    on the overlay itself, shown as a raw file by QEMU;
 copy
     on a sparse copy of the whole image, or on a reflink where the file system
     of the work directory can; takes space and time for each gigabyte.
@@ -94,9 +94,10 @@ def _choose(base: Path, base_format: str, size: int, environment: Mapping[str, s
         raise UsageError(
             f"{METHOD_VARIABLE} is '{forced}'", hint=f"It may be {', '.join(_METHODS)}."
         )
-    if metadata.suits(base, base_format, size):
-        return "metadata"
-    return "fuse" if fuse.available() else "copy"
+    # The fastest first.
+    if fuse.available():
+        return "fuse"
+    return "metadata" if metadata.suits(base, base_format, size) else "copy"
 
 
 def _whole_megabytes(size: int) -> str:
@@ -118,9 +119,17 @@ def _on_metadata(
     base: Path, _base_format: str, overlay_file: Path, size: int, directory: Path
 ) -> None:
     last = partition.read(base).last
-    table, grown = scratch.grow_table(base, size, directory)
-    root = metadata.grow(base, last, grown.size, directory)
-    _transplant([root, table], overlay_file)
+    with tempfile.TemporaryDirectory(prefix="pyguixvm-", dir=_memory(directory)) as name:
+        work = Path(name)
+        table, grown = scratch.grow_table(base, size, work)
+        root = metadata.grow(base, last, grown.size, work)
+        _transplant([root, table], overlay_file)
+
+
+def _memory(otherwise: Path) -> Path:
+    """Return a directory in memory, where the tools' flushing to disk costs nothing."""
+    shared = Path("/dev/shm")  # noqa: S108 -- the directory made there is private
+    return shared if os.access(shared, os.W_OK | os.X_OK) else otherwise
 
 
 def _on_fuse(

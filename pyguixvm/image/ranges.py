@@ -70,6 +70,10 @@ def data(file: BinaryIO) -> tuple[Range, ...]:
     return tuple(found)
 
 
+# What copy_file_range(2) says between two file systems, or where one cannot do it.
+_CANNOT_COPY = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
+
+
 def copy(source: BinaryIO, target: BinaryIO, where: Iterable[Range], to: int = 0) -> None:
     """Copy the ranges WHERE of SOURCE to the same places of TARGET, moved by TO bytes.
 
@@ -78,10 +82,20 @@ def copy(source: BinaryIO, target: BinaryIO, where: Iterable[Range], to: int = 0
     for start, end in where:
         at = start
         while at < end:
-            count = os.copy_file_range(source.fileno(), target.fileno(), end - at, at, at + to)
+            count = _copy_some(source.fileno(), target.fileno(), (at, end), to)
             if count == 0:
                 break
             at += count
+
+
+def _copy_some(source: int, target: int, where: Range, to: int) -> int:
+    start, end = where
+    try:
+        return os.copy_file_range(source, target, end - start, start, start + to)
+    except OSError as error:
+        if error.errno not in _CANNOT_COPY:
+            raise
+    return os.pwrite(target, os.pread(source, min(end - start, _CHUNK), start), start + to)
 
 
 def copy_sparse(source: Path, target: Path) -> None:

@@ -361,7 +361,7 @@ def test_an_evaluator_that_does_not_start_shows_its_log(tmp_path: Path) -> None:
 
 
 def test_a_guix_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match="no 'guix' in PATH") as caught:
+    with pytest.raises(BuildError, match="'guix' is not in PATH") as caught:
         find_guix({"PATH": str(tmp_path)})
     assert "Install GNU Guix" in (caught.value.hint or "")
 

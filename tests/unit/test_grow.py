@@ -10,7 +10,7 @@ from images import MIB, check_file_system, digest, files, last_partition, make_i
 
 from pyguixvm.errors import RequestRefusedError, UsageError
 from pyguixvm.events import Event, Notice, ignore
-from pyguixvm.image import filesystem, fuse, metadata, overlay
+from pyguixvm.image import filesystem, fuse, overlay
 from pyguixvm.image.grow import METHOD_VARIABLE, grow
 from pyguixvm.process import CommandFailedError, run
 
@@ -78,26 +78,30 @@ def test_a_qcow2_image_grows_too(tmp_path: Path, method: str) -> None:
     assert files(raw, last_partition(raw)) == files(tmp_path / "image", last_partition(raw))
 
 
-def test_the_metadata_are_enough_where_no_data_has_to_move(tmp_path: Path) -> None:
-    base = make_image(tmp_path)
+@pytest.mark.parametrize(("has_fuse", "method"), [(True, "fuse"), (False, "metadata")])
+def test_without_fuse_the_metadata_are_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, has_fuse: bool, method: str
+) -> None:
+    monkeypatch.setattr(fuse, "available", lambda: has_fuse)
     events: list[Event] = []
+    base = make_image(tmp_path)
     grown = grow(base, "raw", tmp_path / "o", 90 * MIB, emit=events.append, environment={})
-    assert grown.method == "metadata"
+    assert grown.method == method
     assert events == []
 
 
-def test_where_data_has_to_move_it_is_not_left_behind(tmp_path: Path) -> None:
+def test_without_fuse_data_that_has_to_move_is_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fuse, "available", lambda: False)
     base = make_image(tmp_path, options=["-O", "^resize_inode,^64bit", "-b", "1024"])
-    size = 3000 * MIB
-    assert not metadata.suits(base, "raw", size)
-    events: list[Event] = []
     result = tmp_path / "o.qcow2"
-    grown = grow(base, "raw", result, size, emit=events.append, environment={})
-    assert grown.method in {"fuse", "copy"}
-    assert [event for event in events if isinstance(event, Notice)] == [
-        event for event in events if grown.method == "copy"
-    ]
+    events: list[Event] = []
+    grown = grow(base, "raw", result, 1000 * MIB, emit=events.append, environment={})
+    assert grown.method == "copy"
+    assert [type(event) for event in events] == [Notice]
     raw = raw_of(result)
+    check_file_system(raw, last_partition(raw))
     assert files(raw, last_partition(raw)) == files(base, last_partition(base))
 
 

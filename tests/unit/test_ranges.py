@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import tempfile
 from itertools import pairwise
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -77,3 +80,19 @@ def test_a_sparse_file_stays_sparse(tmp_path: Path) -> None:
     with target.open("rb") as file:
         assert ranges.read(file, (2**29, 2**29 + 4)) == b"data"
         assert ranges.read(file, (2**30 - 1, 2**30 + 2)) == bytes(3)
+
+
+@pytest.mark.parametrize("number", [errno.EXDEV, errno.EINVAL])
+def test_files_on_two_file_systems_are_copied_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(*_arguments: int) -> int:
+        raise OSError(number, "refused")
+
+    monkeypatch.setattr(os, "copy_file_range", refuse)
+    source, target = tmp_path / "source", tmp_path / "target"
+    content = bytes(range(256)) * 16384
+    source.write_bytes(content)
+    with source.open("rb") as old, target.open("wb") as new:
+        ranges.copy(old, new, [(100, 3 * 2**20)], -100)
+    assert target.read_bytes() == content[100 : 3 * 2**20]
