@@ -88,7 +88,7 @@ def build_command(options: Options, arguments: tuple[str, ...], derivation: bool
     output = Output(options)
     here = session(options, output)
     config, machines = split_config(arguments)
-    deployment = pipeline.evaluate(here, config, machines, want="images")
+    deployment = pipeline.evaluate(here, config, machines, want="derivations")
     if derivation:
         built = [
             (machine.name, machine.image.derivation or "")
@@ -159,7 +159,7 @@ def xml_command(options: Options, arguments: tuple[str, ...]) -> int:
     output = Output(options)
     here = session(options, output)
     config, machines = split_config(arguments)
-    deployment = pipeline.evaluate(here, config, machines, want="images")
+    deployment = pipeline.evaluate(here, config, machines, want="derivations")
     documents = pipeline.domain_documents(here, deployment.machines)
     if output.json:
         output.document({"machines": [{"name": n, "xml": xml} for n, xml in documents]})

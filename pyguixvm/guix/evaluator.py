@@ -27,8 +27,8 @@ from pyguixvm.guix import endpoint
 from pyguixvm.guix.endpoint import Setting
 from pyguixvm.model.deployment import SCHEMA, Deployment, Location
 
-# What the derivations are computed of: nothing, the operating systems, or the images too.
-Want: TypeAlias = Literal["metadata", "systems", "images"]
+# What the derivations are computed of: nothing, the operating systems, the images, or both.
+Want: TypeAlias = Literal["metadata", "systems", "derivations", "images"]
 Forward: TypeAlias = Callable[[bytes], None]
 
 # "off" has each evaluation done by a process of its own, which ends with it.
