@@ -55,7 +55,8 @@ cp /usr/share/consolefonts/Uni2-Fixed16.psf.gz \
     `(grep ,(programs-of "grep"))
     `(sed ,(programs-of "sed"))
     `(tar ,(programs-of "tar"))
-    `(which ,(programs-of "debianutils"))
+    `(which ,(runtime-recipe "program /usr/bin/which.debianutils $out/bin/which\n"
+                             #:debian '("debianutils")))
     `(diffutils ,(programs-of "diffutils"))
     `(patch ,(programs-of "patch"))
     `(tzdata tzdata-for-tests ,%tzdata))
@@ -66,7 +67,8 @@ cp /usr/share/consolefonts/Uni2-Fixed16.psf.gz \
     `(xz ,(programs-of "xz-utils"))
     `(zstd ,(programs-of "zstd")))
   (replace-packages! '(gnu packages gawk)
-    `(gawk ,(programs-of "gawk"))))
+    `(gawk ,(runtime-recipe "programs gawk; ln -s gawk $out/bin/awk\n"
+                            #:debian '("gawk")))))
 
 (define (replace-system-packages!)
   (replace-packages! '(gnu packages linux)
@@ -86,6 +88,9 @@ cp /usr/share/consolefonts/Uni2-Fixed16.psf.gz \
     `(lvm2 alsa-utils crda ,nothing)
     `(libcap ,(programs-of "libcap2-bin"))
     `(wireless-tools ,nothing))
+  (replace-packages! '(gnu packages file-systems)
+    ;; 'resize-file-system-service-type' names it whatever the file system.
+    `(bcachefs-tools ,nothing))
   (replace-packages! '(gnu packages disk)
     `(dosfstools ,(programs-of "dosfstools"))
     `(parted ,(programs-of "parted")))

@@ -4,7 +4,9 @@
 
 (define-module (testbed services)
   #:use-module ((gnu packages base) #:select (coreutils grep sed))
-  #:use-module ((gnu packages linux) #:select (iproute linux-pam))
+  #:use-module ((gnu packages gawk) #:select (gawk))
+  #:use-module ((gnu packages linux)
+                #:select (eudev iproute linux-pam util-linux))
   #:use-module (guix gexp)
   #:use-module (testbed programs)
   #:use-module (testbed replacement)
@@ -64,6 +66,16 @@ done
   (runtime-recipe "programs qemu-guest-agent\ndebian_tool qemu-img\n"
                   #:debian '("qemu-guest-agent" "qemu-utils")))
 
+(define %cloud-utils
+  (runtime-recipe (script-file "cloud-utils.sh")
+                  #:inputs `(,%coreutils
+                             ("grep" . ,grep)
+                             ("sed" . ,sed)
+                             ("gawk" . ,gawk)
+                             ("util_linux" . ,util-linux)
+                             ("eudev" . ,eudev))
+                  #:debian '("cloud-guest-utils")))
+
 (define %netlink
   (recipe (string-append (script-file "stand-in.sh") "\
 chmod -R u+w $out/share
@@ -82,13 +94,14 @@ sed -i \"s|@ip@|$iproute/bin/ip|\" $out/share/guile/site/3.0/ip/command.scm
   (replace-packages! '(gnu packages linux)
     `(eudev ,%eudev)
     `(linux-pam ,%linux-pam)
+    `(acpid ,(programs-of "acpid"))
     `(fuse-2 ,(recipe "mkdir -p $out/bin; : > $out/bin/fusermount\n"))
     `(fuse ,(recipe "mkdir -p $out/bin; : > $out/bin/fusermount3\n")))
   (replace-packages! '(gnu packages admin)
     `(shadow ,%shadow)
     `(sudo ,%sudo)
+    `(cloud-utils ,%cloud-utils)
     `(mingetty ,(programs-of "mingetty"))
-    `(acpid ,(programs-of "acpid"))
     `(dhcpcd ,%dhcpcd))
   (replace-packages! '(gnu packages virtualization)
     `(qemu-minimal qemu ,%qemu))

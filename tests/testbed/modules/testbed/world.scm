@@ -3,6 +3,7 @@
 ;;; (testbed world) -- Guix's packages as this test bed has them.
 
 (define-module (testbed world)
+  #:use-module (testbed absent)
   #:use-module (testbed images)
   #:use-module (testbed kernel)
   #:use-module (testbed programs)
@@ -21,4 +22,5 @@ once, before anything computes a derivation: Guix remembers those."
   (replace-service-packages!)
   (replace-canonical-packages!)
   (replace-artwork!)
+  (refuse-other-packages!)
   (load-root-file-system-modules!))
