@@ -23,6 +23,13 @@
         (append (delete %directory %load-path) (list %directory)))
   (set! %load-compiled-path (delete %directory %load-compiled-path)))
 
+(use-modules (pyguixvm compilation))
+
+(define %compiled
+  (compiled-directory %directory))
+
+(set! %load-compiled-path (append %load-compiled-path (list %compiled)))
+
 ;; The answer to a single request needs no garbage collected, nor does what is
 ;; loaded for it.
 (use-modules (pyguixvm process))
@@ -82,6 +89,9 @@ may appear: what the configuration prints goes to standard error."
            (serve socket
                   #:idle-seconds (number 'idle 1800)
                   #:memory-limit (number 'memory (* 4 (expt 1024 3)))
+                  #:at-leisure (lambda ()
+                                 (unless (compiled? %directory %compiled)
+                                   (compile-modules %directory %compiled)))
                   #:ready (lambda ()
                             (detach (option-ref options 'log "/dev/null")))))
           (_

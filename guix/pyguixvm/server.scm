@@ -60,23 +60,29 @@
 ;;; Clients.
 ;;;
 
-(define (start-monitor server client memory-limit warm)
-  "Return a new <monitor> that serves CLIENT; WARM is a connection to the store, or
-#f, whose caches its worker inherits."
+(define (start-monitor server proc)
+  "Return a new <monitor>: a process without SERVER, our socket, that calls PROC with
+a procedure by which it can stop us."
   (match (pipe)
     ((input . output)
      (let ((pid (fork
                  (lambda ()
                    (close-port server)
                    (close-port input)
-                   (attend client
-                           #:memory-limit memory-limit
-                           #:prepare (if warm (adopt-caches warm) (const #t))
-                           #:stop (lambda ()
-                                    (display "stop" output)
-                                    (force-output output)))))))
+                   (proc (lambda ()
+                           (display "stop" output)
+                           (force-output output)))))))
        (close-port output)
        (make-monitor pid input)))))
+
+(define (serve-client client memory-limit warm)
+  "Return a procedure that serves CLIENT; WARM is a connection to the store, or #f,
+whose caches its worker inherits."
+  (lambda (stop)
+    (attend client
+            #:memory-limit memory-limit
+            #:prepare (if warm (adopt-caches warm) (const #t))
+            #:stop stop)))
 
 (define (accept-client server)
   "Return the socket of the next client, or #f when it is another user's."
@@ -109,65 +115,78 @@
       (false-if-exception (print-exception (current-error-port) #f key args))
       #f)))
 
+(define (warm-connection warm)
+  "Return the connection to the store in WARM, or #f when the attempt to warm up has
+failed or is yet to be made."
+  (and (store-connection? warm) warm))
+
 (define* (serve file #:key (idle-seconds 1800) (memory-limit (* 4 (expt 1024 3)))
-                (ready (const #t)))
+                (ready (const #t)) (at-leisure (const #t)))
   "Accept clients at the socket FILE until one wants us to stop or none came for
 IDLE-SECONDS.  Each worker may use MEMORY-LIMIT bytes.  READY is called when clients
-can connect."
+can connect.  AT-LEISURE is called in a process of its own when there is nothing else
+to do."
   (let* ((server   (listen-at file))
          (identity (inode file)))
-    (define (wait-seconds warm served since)
+    (define (seconds-to-wait monitors warm served? since)
       ;; Warm up once the first client is served, who would otherwise compete with
       ;; us for the processor, or when none comes.
-      (if warm
-          (max 0 (- (+ since idle-seconds) (monotonic-seconds)))
-          (if (zero? served) 1 0)))
+      (cond ((pair? monitors) idle-seconds)
+            ((not warm) (if served? 0 1))
+            (else (max 0 (- (+ since idle-seconds) (monotonic-seconds))))))
 
-    (define (loop monitors warm served since)
-      (let* ((connection (and (store-connection? warm)
-                              (store-connection-socket warm)))
-             (ports      (readable (append (list server)
-                                           (if connection (list connection) '())
-                                           (map monitor-port monitors))
-                                   (if (null? monitors)
-                                       (wait-seconds warm served since)
-                                       idle-seconds)))
-             (ended (filter (lambda (monitor)
-                              (memq (monitor-port monitor) ports))
-                            monitors))
-             (stop? (any stop-requested? ended)))
+    (define (accept-one monitors warm)
+      (match (accept-client server)
+        (#f monitors)
+        (client
+         (let ((monitor (start-monitor server
+                                       (serve-client client memory-limit
+                                                     (warm-connection warm)))))
+           (close-port client)
+           (cons monitor monitors)))))
+
+    (define (spend-leisure monitors)
+      (cons (start-monitor server
+                           (lambda (stop)
+                             (nice 10)
+                             (at-leisure)))
+            monitors))
+
+    ;; WARM is #f, an open connection to the store, or 'failed.  SINCE is when the
+    ;; last client left.
+    (define (loop monitors warm served? since)
+      (let* ((connection (and=> (warm-connection warm) store-connection-socket))
+             (ports      (readable `(,server
+                                     ,@(if connection (list connection) '())
+                                     ,@(map monitor-port monitors))
+                                   (seconds-to-wait monitors warm served? since)))
+             (ended      (filter (lambda (monitor)
+                                   (memq (monitor-port monitor) ports))
+                                 monitors))
+             (stop?      (any stop-requested? ended))
+             (monitors   (lset-difference eq? monitors ended))
+             (since      (if (null? ended) since (monotonic-seconds))))
         (for-each dismiss ended)
-        (let ((monitors (lset-difference eq? monitors ended))
-              (since    (if (null? ended) since (monotonic-seconds))))
-          (cond (stop? 'stopped)
-                ((and connection (memq connection ports))
-                 ;; The daemon is gone, and with it the protection of what the
-                 ;; caches name.
-                 (close-connection warm)
-                 (loop monitors #f served since))
-                ((memq server ports)
-                 (match (accept-client server)
-                   (#f
-                    (loop monitors warm served since))
-                   (client
-                    (let ((monitor (start-monitor server client memory-limit
-                                                  (and (store-connection? warm)
-                                                       warm))))
-                      (close-port client)
-                      (loop (cons monitor monitors)
-                            ;; Try again what failed.
-                            (and (store-connection? warm) warm)
-                            (+ 1 served) since)))))
-                ((pair? (append monitors ended))
-                 (loop monitors warm served since))
-                ((not warm)
-                 (loop monitors (or (try-warm-up) 'failed)
-                       served (monotonic-seconds)))
-                ((>= (monotonic-seconds) (+ since idle-seconds)) 'idle)
-                (else
-                 (loop monitors warm served since))))))
+        (cond (stop? 'stopped)
+              ((and connection (memq connection ports))
+               ;; The daemon is gone, and with it the protection of what the
+               ;; caches name.
+               (close-connection warm)
+               (loop monitors #f served? since))
+              ((memq server ports)
+               ;; To warm up may succeed now if it failed before.
+               (loop (accept-one monitors warm) (warm-connection warm) #t since))
+              ((or (pair? monitors) (pair? ended))
+               (loop monitors warm served? since))
+              ((not warm)
+               (let ((warm (or (try-warm-up) 'failed)))
+                 (loop (spend-leisure monitors) warm served?
+                       (monotonic-seconds))))
+              ((>= (monotonic-seconds) (+ since idle-seconds)) 'idle)
+              (else
+               (loop monitors warm served? since)))))
 
     (ready)
-    (loop '() #f 0 (monotonic-seconds))
+    (loop '() #f #f (monotonic-seconds))
     (remove-socket file identity)
     (close-port server)))
