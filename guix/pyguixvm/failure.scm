@@ -4,6 +4,10 @@
   #:use-module (pyguixvm refusal)
   #:use-module (guix diagnostics)
   #:use-module (guix i18n)
+  #:use-module ((guix store)
+                #:select (store-connection-error?
+                          store-connection-error-file
+                          store-connection-error-code))
   #:use-module (guix ui)
   #:use-module (ice-9 match)
   #:use-module (ice-9 regex)
@@ -154,6 +158,10 @@ condition, or #f if they know nothing of it."
                       (formatted-message-arguments object))))
         ((message-condition? object)
          (make (gettext (condition-message object) %gettext-domain)))
+        ((store-connection-error? object)
+         (make (format #f (G_ "failed to connect to `~a': ~a")
+                       (store-connection-error-file object)
+                       (strerror (store-connection-error-code object)))))
         ((guix-failure object))
         (else
          (make-failure 'exception
