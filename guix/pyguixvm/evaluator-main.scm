@@ -40,6 +40,7 @@
 (use-modules (pyguixvm request)
              (pyguixvm server)
              (gnu packages)
+             (guix diagnostics)
              (ice-9 getopt-long)
              (ice-9 match)
              (ice-9 rdelim))
@@ -82,6 +83,8 @@ may appear: what the configuration prints goes to standard error."
     ;; Our modules are no packages: without this, 'specification->package' would
     ;; load each of them, the examples included.
     (%package-module-path (delete %directory (%package-module-path)))
+    ;; Guix's messages are not about 'guix repl'.
+    (program-name #f)
     (if (option-ref options 'once #f)
         (answer-once)
         (match (option-ref options '() '())

@@ -96,14 +96,14 @@ operating-system."
   (catch #t thunk (const default)))
 
 (define %diagnostic-rx
-  (make-regexp "^(([^:\n]+):([0-9]+):([0-9]+): )?(guix [^:]*: )?error: "))
+  (make-regexp "^(([^:\n]+):([0-9]+):([0-9]+): )?(guix [^:]*: )?error: "
+               regexp/extended regexp/newline))
 
 (define (parse-diagnostic text kind)
   "Return the last error that TEXT, printed by Guix, reports as a failure of KIND,
 or #f."
   (define (last-match)
-    (fold-matches %diagnostic-rx text #f (lambda (m previous) m)
-                  regexp/newline))
+    (fold-matches %diagnostic-rx text #f (lambda (m previous) m)))
 
   (define (group m n)
     (string->number (match:substring m n)))

@@ -49,6 +49,12 @@ file-systems)")
 (raise (condition (&error-location (location (location \"/f.scm\" 1 2)))
                   (&message (message \"no way\"))))"
      "guix" "1:2" "no way")
+   ;; Guix prints it and exits.
+   '("(use-modules (guix diagnostics) (guix i18n))\n(leave (G_ \"not ~a~%\") 5)"
+     "guix" #f "not 5")
+   '("(use-modules (guix diagnostics) (guix i18n))
+(leave (location \"/f.scm\" 1 2) (G_ \"not ~a~%\") 5)"
+     "guix" "1:2" "not 5")
    '("(operating-system (inherit %os) (services '()))"
      "guix" "2:0" "service 'file-system-/dev/pts' requires 'udev', which is not \
 provided by any service"))
