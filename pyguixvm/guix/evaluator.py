@@ -97,7 +97,7 @@ class Evaluator:
             "want": want,
             "machines": None if machines is None else list(machines),
             "directory": str(Path.cwd()),
-            "environment": dict(self._setting.environment),
+            "environment": _readable(self._setting.environment),
             "stderr": None,
             "time-limit": round(self._time_limit),
         }
@@ -145,8 +145,17 @@ class Evaluator:
         return answer
 
 
+def _readable(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return ENVIRONMENT without the variables that are no UTF-8: Guile has no strings for them."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if not any("\udc80" <= character <= "\udcff" for character in name + value)
+    }
+
+
 def _line(request: Mapping[str, object]) -> bytes:
-    # Not msgspec: the environment may hold what is no UTF-8, which json escapes.
+    # Not msgspec: file names may hold what is no UTF-8, which json escapes.
     return json.dumps(request).encode() + b"\n"
 
 
