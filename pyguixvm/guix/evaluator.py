@@ -34,6 +34,10 @@ Forward: TypeAlias = Callable[[bytes], None]
 # "off" has each evaluation done by a process of its own, which ends with it.
 EVALUATOR_VARIABLE = "PYGUIXVM_EVALUATOR"
 
+# A single evaluation ends before garbage matters; with memory for all that Guix loads, Guile
+# does not look for it.  The configuration sees the request's environment, not this.
+_SINGLE = {"GC_INITIAL_HEAP_SIZE": "512M"}
+
 # Seconds that the evaluator has, beyond the time limit, to say that it was exceeded.
 _GRACE = 15.0
 _CHUNK = 65536
@@ -122,7 +126,7 @@ class Evaluator:
             done = process.run(
                 self._setting.command("--once"),
                 stdin=_line(request),
-                environment=self._setting.environment,
+                environment={**self._setting.environment, **_SINGLE},
                 timeout=self._time_limit + _GRACE,
                 on_error_line=lambda line: forward(f"{line}\n".encode()),
             )
