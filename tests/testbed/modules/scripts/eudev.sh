@@ -41,6 +41,9 @@ do
     file=/usr/lib/udev/rules.d/$rule.rules
     [ ! -e $file ] || cp $file $out/lib/udev/rules.d/
 done
+# Guix has not all groups that systemd knows.
+sed -i -e 's/GROUP="render"/GROUP="video"/' -e 's/GROUP="clock"/GROUP="root"/' \
+    $out/lib/udev/rules.d/50-udev-default.rules
 # The names that eudev gives to network interfaces: enp1s0 rather than eth0.
 cat > $out/lib/udev/rules.d/80-net-name-slot.rules <<'EOT'
 ACTION!="add", GOTO="end"

@@ -13,9 +13,9 @@ base=${runtime:-$out}
 # libraries FILE...: copy the shared libraries that the FILEs need, and that
 # the runtime has not, to $out/lib.
 libraries () {
-    local library name file
+    local library name
     mkdir -p $out/lib
-    for library in $(for file; do ldd $file 2>/dev/null; done |
+    for library in $(ldd "$@" 2>/dev/null |
                          sed -n -e 's|.*=> \(/[^ ]*\) .*|\1|p' \
                              -e 's|^[[:space:]]*\(/[^ ]*\) (.*|\1|p' | sort -u)
     do
@@ -31,8 +31,8 @@ libraries () {
 # of the store.  An RPATH, unlike a RUNPATH, also holds for the libraries that
 # libraries load.
 relocate () {
-    patchelf --force-rpath --set-rpath $out/lib${runtime:+:$runtime/lib} "$@"
-    patchelf --set-interpreter $base/lib/ld-linux-x86-64.so.2 "$@"
+    patchelf --set-interpreter $base/lib/ld-linux-x86-64.so.2 \
+             --force-rpath --set-rpath $out/lib${runtime:+:$runtime/lib} "$@"
 }
 
 is_elf () {
@@ -69,21 +69,27 @@ programs () {
     for file in $(dpkg -L "$@" | grep -E '/s?bin/[^/]+$' | sort -u); do
         name=${file##*/}
         target=$(readlink $file || :)
+        case "$elves " in */$name\ *) continue ;; esac
         if [ -e $out/bin/$name ]; then
             :
         elif [ -n "$target" ] && [ "$target" = "${target##*/}" ]; then
             ln -s $target $out/bin/$name
         elif is_elf $file; then
-            # All at once, below: one by one takes several times as long.
-            cp -L $file $out/bin/$name
-            chmod 755 $out/bin/$name
-            elves="$elves $out/bin/$name"
-            libraries $file
+            elves="$elves $file"
         else
             program $file
         fi
     done
-    [ -z "$elves" ] || relocate $elves
+    # All at once: one by one takes several times as long.
+    if [ -n "$elves" ]; then
+        cp -L $elves $out/bin/
+        libraries $elves
+        for file in $elves; do
+            chmod 755 $out/bin/${file##*/}
+            echo $out/bin/${file##*/}
+        done > copies
+        relocate $(cat copies)
+    fi
     [ -e $out/sbin ] || ln -s bin $out/sbin
 }
 
