@@ -5,7 +5,6 @@
   #:use-module (gnu image)
   #:use-module (gnu system)
   #:use-module (gnu system image)
-  #:use-module (guix build-system)
   #:use-module (guix derivations)
   #:use-module (guix gexp)
   #:use-module (guix grafts)

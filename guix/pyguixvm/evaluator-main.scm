@@ -83,6 +83,7 @@ may appear: what the configuration prints goes to standard error."
     ;; Our modules are no packages: without this, 'specification->package' would
     ;; load each of them, the examples included.
     (%package-module-path (delete %directory (%package-module-path)))
+    (stay-single-threaded)
     ;; Guix's messages are not about 'guix repl'.
     (program-name #f)
     (if (option-ref options 'once #f)

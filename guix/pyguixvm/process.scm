@@ -14,7 +14,8 @@
             read-available
             readable
             monotonic-seconds
-            spare-collections))
+            spare-collections
+            stay-single-threaded))
 
 ;;; Commentary:
 ;;;
@@ -128,3 +129,13 @@ an evaluation.  Pages that stay unused cost nothing."
    ((pointer->procedure int (dynamic-func "GC_expand_hp" (dynamic-link))
                         (list size_t))
     (* 512 (expt 1024 2)))))
+
+(define (stay-single-threaded)
+  "Have Guile start no thread for finalizers: neither a fork nor a new environment
+goes well with threads.  We close what we open ourselves."
+  (false-if-exception
+   ((pointer->procedure int
+                        (dynamic-func "scm_set_automatic_finalization_enabled"
+                                      (dynamic-link))
+                        (list int))
+    0)))
