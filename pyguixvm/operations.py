@@ -11,7 +11,7 @@ import msgspec
 from pyguixvm.errors import NotReadyError, RequestRefusedError
 from pyguixvm.events import Emit, phase
 from pyguixvm.guix.build import remove_root, root_path
-from pyguixvm.hypervisor import domains, guest, networks, power, volumes
+from pyguixvm.hypervisor import domains, guest, networks, power, terminal, volumes
 from pyguixvm.hypervisor.connection import Connection, connect
 from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.generation import Metadata
@@ -109,6 +109,13 @@ def _start(connection: Connection, name: str, metadata: Metadata, emit: Emit) ->
                 hint=f"It was left running. Power it off with: pyguixvm destroy {name}",
             )
     return Done(name, f"started: {readiness.detail}", readiness.addresses)
+
+
+def console(session: Session, name: str, stdin: int, stdout: int) -> None:
+    """Join the file descriptors STDIN and STDOUT with the console of machine NAME."""
+    with connect(session.uri) as connection:
+        _metadata(connection, [name])
+        terminal.attach(connection, name, stdin, stdout)
 
 
 def shutdown(session: Session, names: Sequence[str], timeout: float) -> tuple[Done, ...]:

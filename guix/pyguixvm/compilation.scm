@@ -33,12 +33,14 @@
     (list file (stat:mtime status) (stat:size status))))
 
 (define (source-files directory)
-  "Return the names of our modules, relative to DIRECTORY, which they are in."
+  "Return the names of the evaluator's modules, relative to DIRECTORY, which they are
+in.  The script and our package are none of them."
   (cons "pyguixvm.scm"
         (map (cut string-append "pyguixvm/" <>)
-             (delete "evaluator-main.scm"
-                     (scandir (string-append directory "/pyguixvm")
-                              (cut string-suffix? ".scm" <>))))))
+             (lset-difference string=?
+                              (scandir (string-append directory "/pyguixvm")
+                                       (cut string-suffix? ".scm" <>))
+                              '("evaluator-main.scm" "package.scm")))))
 
 (define (guix-identity)
   "Return what tells this Guix from another one."

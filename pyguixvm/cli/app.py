@@ -27,6 +27,7 @@ _COMMANDS = {
     "xml": ("declaration", "Print the domain XML that deploy would define."),
     "list": ("machines", "List the machines that pyguixvm deployed."),
     "start": ("machines", "Start machines and wait until they are ready."),
+    "console": ("machines", "Join this terminal with a guest's serial console."),
     "shutdown": ("machines", "Ask guests to shut down, and wait until they have."),
     "reboot": ("machines", "Ask guests to reboot."),
     "destroy": ("machines", "Power machines off at once, keeping all they have."),
@@ -35,7 +36,7 @@ _COMMANDS = {
 }
 
 _NOT_YET = frozenset({
-    "watch", "status", "graph", "console", "ssh", "repl", "generations", "rollback", "gc",
+    "watch", "status", "graph", "ssh", "repl", "generations", "rollback", "gc",
     "test", "publish", "exporter",
 })  # fmt: skip
 

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The verbs on machines that exist: list, start, shutdown, reboot, destroy, autostart, undefine."""
+"""The verbs on machines that exist: list, start, console, shutdown and others."""
 
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 
 import click
 
@@ -11,10 +12,24 @@ from pyguixvm import operations
 from pyguixvm.cli.declaration import session
 from pyguixvm.cli.options import Options, common_options
 from pyguixvm.cli.output import Output
-from pyguixvm.errors import UsageError
+from pyguixvm.errors import PyguixvmError, UsageError
 from pyguixvm.model.sizes import format_size
 
-machine_arguments = click.argument("machines", nargs=-1, required=True, metavar="MACHINE...")
+
+def _complete_machine(
+    context: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[str]:
+    """Return our machines with names that begin with INCOMPLETE; none if none can be asked for."""
+    options = context.ensure_object(Options)
+    with suppress(PyguixvmError):
+        listed = operations.listed(session(options, Output(options)), everything=False)
+        return [machine.name for machine in listed if machine.name.startswith(incomplete)]
+    return []
+
+
+machine_arguments = click.argument(
+    "machines", nargs=-1, required=True, metavar="MACHINE...", shell_complete=_complete_machine
+)
 deadline_option = click.option(
     "--timeout", type=click.FloatRange(min=1), default=120.0, show_default=True,
     metavar="SECONDS", help="How long to wait.",
@@ -62,6 +77,18 @@ def start_command(options: Options, machines: tuple[str, ...]) -> int:
     """Start machines and wait until they are ready."""
     output = Output(options)
     return _report(output, operations.start(session(options, output), machines))
+
+
+@click.command("console")
+@click.argument("machine", shell_complete=_complete_machine)
+@common_options
+@click.pass_obj
+def console_command(options: Options, machine: str) -> int:
+    """Join this terminal with a guest's serial console; ^] leaves it."""
+    output = Output(options)
+    output.note(f"The console of {machine}. Leave it with ^] (Control and right bracket).")
+    operations.console(session(options, output), machine, sys.stdin.fileno(), sys.stdout.fileno())
+    return 0
 
 
 @click.command("shutdown")

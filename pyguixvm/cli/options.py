@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -78,4 +79,13 @@ def split_config(arguments: tuple[str, ...]) -> tuple[Path, tuple[str, ...]]:
     return Path("config.scm"), arguments
 
 
-config_arguments = click.argument("arguments", nargs=-1, metavar="[CONFIG] [MACHINE]...")
+def _complete_config(
+    _context: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Have the shell complete file names: a machine's name would take an evaluation."""
+    return [CompletionItem(incomplete, type="file")]
+
+
+config_arguments = click.argument(
+    "arguments", nargs=-1, metavar="[CONFIG] [MACHINE]...", shell_complete=_complete_config
+)

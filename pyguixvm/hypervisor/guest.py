@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,11 +19,10 @@ from pyguixvm.hypervisor.failure import explained
 from pyguixvm.hypervisor.observe import domain_state
 from pyguixvm.model.deployment import VirtualMachine
 from pyguixvm.model.observation import State
-from pyguixvm.xml.inspection import gives_leases, has_agent
+from pyguixvm.xml.inspection import gives_leases, has_agent, network_interfaces
 
 _CONNECT_SECONDS = 1.0
 _AGENT_SECONDS = 2
-_LEASE = libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE
 _AGENT = libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT
 _ARP = libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_ARP
 _DISCARD_PORT = 9
@@ -64,7 +64,9 @@ class GuestEvidence:
         """Return the guest's addresses at the declared interfaces, IPv4 first."""
         found = [
             address
-            for (mac, address), expiry in _leases(self._connection, self._machine).items()
+            for (mac, address), expiry in _leases(
+                self._connection, _networks(self._machine)
+            ).items()
             if mac in self._macs and expiry > self._old_leases.get((mac, address), -1)
         ]
         domain = self._domain()
@@ -131,7 +133,7 @@ class GuestEvidence:
 @contextmanager
 def boot(connection: Connection, machine: VirtualMachine) -> Iterator[GuestEvidence]:
     """Start MACHINE's domain, and watch its guest from its first instruction on."""
-    leases = _leases(connection, machine)
+    leases = _leases(connection, _networks(machine))
     domains.start_paused(connection, machine.name)
     with console.record(connection, machine.name) as text:
         # libvirt matches ARP entries with an active domain's interfaces only.
@@ -150,20 +152,42 @@ def watch(connection: Connection, machine: VirtualMachine) -> Iterator[GuestEvid
 def addresses(connection: Connection, name: str) -> tuple[str, ...]:
     """Return what is known of the addresses of the active domain NAME, the best source first."""
     domain = domains.our_domain(connection, name)
-    found = _interface_addresses(domain, _LEASE)
+    found = _current_leases(connection, domain)
     with suppress(libvirt.libvirtError):
         if _agent_connected(domain):
             found += _interface_addresses(domain, _AGENT)
     return _useful(found or _interface_addresses(domain, _ARP))
 
 
-def _leases(connection: Connection, machine: VirtualMachine) -> dict[_Lease, int]:
-    """Return the expiry times (seconds since the epoch) of the networks' leases.
+def _networks(machine: VirtualMachine) -> frozenset[str]:
+    return frozenset(interface.network for interface in machine.domain.networking)
+
+
+def _current_leases(connection: Connection, domain: libvirt.virDomain) -> list[str]:
+    """Return the newest address of each kind that DOMAIN's interfaces were leased.
+
+    A network remembers the leases of a MAC address until they expire, those of
+    an earlier machine with that address among them.
+    """
+    interfaces = network_interfaces(domain.XMLDesc(0))
+    macs = {interface.mac_address for interface in interfaces}
+    newest: dict[tuple[str, bool], tuple[float, str]] = {}
+    found = _leases(connection, frozenset(interface.network for interface in interfaces))
+    for (mac, address), expiry in found.items():
+        if mac in macs:
+            kind = (mac, ":" in address)
+            candidate = (expiry or math.inf, address)
+            newest[kind] = max(newest.get(kind, candidate), candidate)
+    return [address for _, address in newest.values()]
+
+
+def _leases(connection: Connection, networks: frozenset[str]) -> dict[_Lease, int]:
+    """Return the expiry times (seconds since the epoch) of the leases of NETWORKS.
 
     A renewed lease expires later.  One that never expires has time 0.
     """
     found: dict[_Lease, int] = {}
-    for name in {i.network for i in machine.domain.networking}:
+    for name in networks:
         with suppress(libvirt.libvirtError):  # a bridge has no leases
             for lease in connection.handle.networkLookupByName(name).DHCPLeases():
                 found[(lease["mac"] or "").lower(), lease["ipaddr"]] = lease["expirytime"]

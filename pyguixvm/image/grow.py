@@ -107,8 +107,8 @@ def _whole_megabytes(size: int) -> str:
 def _warn(have: int, emit: Emit, machine: str | None) -> None:
     emit(
         Notice(
-            message=f"the image is grown on a whole copy of it ({format_size(have)}), since QEMU"
-            " here has no FUSE export",
+            message=f"the image is grown on a whole copy of it ({format_size(have)}), which takes"
+            " time and space; QEMU with FUSE exports (Debian's) does without",
             machine=machine,
             warning=True,
         )

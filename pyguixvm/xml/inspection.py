@@ -6,6 +6,7 @@ from __future__ import annotations
 import msgspec
 from lxml import etree
 
+from pyguixvm.model.deployment import Networking
 from pyguixvm.xml.text import parse
 
 _UNITS = {"b": 1, "bytes": 1, "KiB": 1024, "k": 1024, "MiB": 1024**2, "GiB": 1024**3}
@@ -45,6 +46,17 @@ def inspect_domain(xml: str) -> InspectedDomain:
 
 def _bytes(element: etree._Element) -> int:
     return int(element.text or 0) * _UNITS[element.get("unit", "KiB")]
+
+
+def network_interfaces(xml: str) -> tuple[Networking, ...]:
+    """Return the interfaces of the domain of XML that libvirt's networks connect."""
+    return tuple(
+        Networking(network=source.get("network", ""), mac_address=mac.get("address", "").lower())
+        for interface in parse(xml).findall("devices/interface")
+        if (source := interface.find("source")) is not None
+        and source.get("network")
+        and (mac := interface.find("mac")) is not None
+    )
 
 
 def has_agent(xml: str) -> bool:
