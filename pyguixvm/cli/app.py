@@ -6,7 +6,6 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 
 import click
@@ -115,8 +114,6 @@ def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911 -- one
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:  # noqa: BLE001 -- the one place where a defect of ours ends
-        if options.debug:
-            traceback.print_exc()
         return _report(
             PyguixvmError(
                 f"this is a defect of pyguixvm: {type(error).__name__}: {error}",
@@ -137,6 +134,8 @@ def _report(error: PyguixvmError, options: Options) -> int:
     from pyguixvm.cli.output import Output  # not needed by most runs
 
     if options.debug:
+        import traceback  # slow to load
+
         traceback.print_exc()
     Output(options).error(error)
     return error.status

@@ -4,6 +4,11 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import select
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,6 +57,29 @@ def test_the_guest_sees_what_was_declared(deployed: Ran) -> None:
     assert 4.2 * GIB < root["total-bytes"] < 5 * GIB
     assert len(agent("guest-get-vcpus")) == 2  # type: ignore[arg-type]
     assert agent("guest-get-host-name") == {"host-name": "agent"}
+
+
+def test_its_console_can_be_joined_and_left(deployed: Ran) -> None:
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        ["pyguixvm", "console", "agent"], stdin=theirs, stdout=theirs, stderr=theirs
+    ) as joined:
+        os.close(theirs)
+        assert "Leave it with ^]" in read_until(ours, "bracket).")
+        os.write(ours, b"\n")
+        assert "agent login:" in read_until(ours, "login:")
+        os.write(ours, b"\x1d")
+        assert joined.wait(timeout=20) == 0
+    os.close(ours)
+
+
+def read_until(terminal: int, text: str, seconds: float = 60) -> str:
+    """Return what appears on TERMINAL up to TEXT, or within SECONDS."""
+    seen = ""
+    limit = time.monotonic() + seconds
+    while text not in seen and select.select([terminal], [], [], limit - time.monotonic())[0]:
+        seen += os.read(terminal, 4096).decode(errors="replace")
+    return seen
 
 
 def test_deploying_again_changes_nothing(deployed: Ran) -> None:
