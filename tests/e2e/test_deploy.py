@@ -61,23 +61,35 @@ def test_the_guest_sees_what_was_declared(deployed: Ran) -> None:
 
 def test_its_console_can_be_joined_and_left(deployed: Ran) -> None:
     ours, theirs = pty.openpty()
-    with subprocess.Popen(
+    joined = subprocess.Popen(
         ["pyguixvm", "console", "agent"], stdin=theirs, stdout=theirs, stderr=theirs
-    ) as joined:
-        os.close(theirs)
-        assert "Leave it with ^]" in read_until(ours, "bracket).")
-        os.write(ours, b"\n")
-        assert "agent login:" in read_until(ours, "login:")
+    )
+    os.close(theirs)
+    try:
+        assert "Leave it with ^]" in read_until(ours, "bracket).", seconds=30)
+        # What is typed before the terminal is in raw mode is lost.
+        for _ in range(30):
+            os.write(ours, b"\r")
+            if "agent login:" in read_until(ours, "login:", seconds=2):
+                break
+        else:
+            pytest.fail("the guest does not ask for a login")
         os.write(ours, b"\x1d")
         assert joined.wait(timeout=20) == 0
-    os.close(ours)
+    finally:
+        joined.kill()
+        joined.wait()
+        os.close(ours)
 
 
-def read_until(terminal: int, text: str, seconds: float = 60) -> str:
+def read_until(terminal: int, text: str, *, seconds: float) -> str:
     """Return what appears on TERMINAL up to TEXT, or within SECONDS."""
     seen = ""
     limit = time.monotonic() + seconds
-    while text not in seen and select.select([terminal], [], [], limit - time.monotonic())[0]:
+    while text not in seen:
+        left = max(0, limit - time.monotonic())
+        if not select.select([terminal], [], [], left)[0]:
+            break
         seen += os.read(terminal, 4096).decode(errors="replace")
     return seen
 
