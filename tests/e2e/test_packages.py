@@ -6,11 +6,10 @@ Run in the test bed: ``tests/testbed/enter .venv/bin/pytest tests/e2e/test_packa
 
 from __future__ import annotations
 
-import os
-import subprocess
 from pathlib import Path
 
 import pytest
+from conftest import command
 
 pytestmark = pytest.mark.guix
 
@@ -25,24 +24,14 @@ SYSTEMS = [
 ]
 
 
-def guix(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["guix", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, **environment},
-        timeout=300,
-    )
-
-
 def derivation(config: str, image_type: str, **environment: str) -> str:
-    done = guix(
-        "system", "image", "-d", "--no-grafts", "-t", image_type,
+    done = command(
+        "guix", "system", "image", "-d", "--no-grafts", "-t", image_type,
         TESTS / "configs" / config, **environment,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("/gnu/store/")
-    return done.stdout.strip()
+    assert done.status == 0, done.err
+    assert done.out.startswith("/gnu/store/")
+    return done.out.strip()
 
 
 @pytest.mark.parametrize(("config", "image_type"), SYSTEMS)
@@ -57,13 +46,13 @@ def test_a_stock_guix_takes_the_same_configuration(config: str, image_type: str)
 
 
 def test_guix_still_has_every_package_that_is_replaced() -> None:
-    done = guix("repl", "--", TESTS / "report.scm")
-    assert done.returncode == 0, done.stderr
-    assert "(gnu packages base) coreutils" in done.stdout
-    assert done.stdout.rstrip().endswith("(missing))"), done.stdout
+    done = command("guix", "repl", "--", TESTS / "report.scm")
+    assert done.status == 0, done.err
+    assert "(gnu packages base) coreutils" in done.out
+    assert done.out.rstrip().endswith("(missing))"), done.out
 
 
 def test_a_package_that_nobody_wrapped_is_refused_by_name() -> None:
-    done = guix("build", "emacs-minimal")
-    assert done.returncode != 0
-    assert "the test bed does not have this package" in done.stdout + done.stderr
+    done = command("guix", "build", "emacs-minimal")
+    assert done.status != 0
+    assert "the test bed does not have this package" in done.out + done.err
