@@ -17,17 +17,17 @@ import msgspec
 
 from pyguixvm import process
 from pyguixvm.errors import RequestRefusedError
+from pyguixvm.image import btrfs
 from pyguixvm.image.partition import Partition
 
 PACKAGE_HINT = "Install e2fsprogs."
 
 _EXT4_SUPERBLOCK = _EXT4_SUPERBLOCK_SIZE = 1024
-_BTRFS_SUPERBLOCK = 65536
+_BTRFS_SUPERBLOCK = btrfs.SUPERBLOCKS[0]
 # As much of a partition as identifying it takes.
-HEAD_SIZE = _BTRFS_SUPERBLOCK + 4096
+HEAD_SIZE = _BTRFS_SUPERBLOCK + btrfs.SUPERBLOCK_SIZE
 
 _EXT4_MAGIC = 0xEF53
-_BTRFS_MAGIC = b"_BHRfS_M"
 _BTRFS_LABEL_SIZE = 256
 
 # Feature bits (ext4.h).
@@ -115,7 +115,7 @@ def _ext4(block: bytes) -> FileSystem | None:
 
 
 def _btrfs(block: bytes) -> FileSystem | None:
-    if len(block) < 0x12B + _BTRFS_LABEL_SIZE or block[0x40:0x48] != _BTRFS_MAGIC:
+    if len(block) < 0x12B + _BTRFS_LABEL_SIZE or block[0x40:0x48] != btrfs.MAGIC:
         return None
     return FileSystem(
         type="btrfs",
@@ -163,27 +163,27 @@ def _head(path: Path, offset: int, size: int) -> FileSystem | None:
 def _growable(found: FileSystem | None, number: int) -> FileSystem:
     if found is None:
         raise RequestRefusedError(
-            f"partition {number} of the image, the last one, holds no ext4",
+            f"partition {number} of the image, the last one, holds neither ext4 nor btrfs",
             hint="Declare as much storage as the image has, and grow what it holds in the guest.",
-        )
-    if found.type == "btrfs":
-        raise RequestRefusedError(
-            f"partition {number} of the image holds btrfs,"
-            " which cannot be grown before its first start yet",
-            hint="Declare as much storage as the image has, and grow it in the guest:"
-            " btrfs filesystem resize max /",
         )
     return found
 
 
 def grow(path: Path) -> None:
-    """Let the ext4 at PATH fill that file, which is its partition alone.
+    """Let the file system at PATH fill that file, which is its partition alone.
 
-    It must not be the whole image, even though the tools can be given an
-    offset: resize2fs cuts a regular file off at the file system's size, the
-    offset not counted.  Raises RequestRefusedError if the file system is
-    damaged, and CommandFailedError.
+    Raises RequestRefusedError if the file system is damaged or cannot be
+    grown, and CommandFailedError.
     """
+    if read_file(path).type == "btrfs":
+        btrfs.grow(path)
+    else:
+        _grow_ext4(path)
+
+
+def _grow_ext4(path: Path) -> None:
+    # PATH must not be the whole image, even though the tools can be given an offset:
+    # resize2fs cuts a regular file off at the file system's size, the offset not counted.
     # The tools take what follows a "?" for options, so that only a bare name is safe.
     e2fsck = process.which("e2fsck", PACKAGE_HINT)
     checked = process.run([str(e2fsck), "-fp", path.name], directory=path.parent, check=False)

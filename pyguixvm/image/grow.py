@@ -8,7 +8,7 @@ which needs root:
 fuse
     on the overlay itself, shown as a raw file by QEMU, if it was built with that;
 metadata
-    on a copy of the file system's metadata; for ext4 in a raw image;
+    on a copy of the file system's metadata; in a raw image;
 copy
     on a sparse copy of the whole image, or on a reflink where the file system
     of the work directory can; takes space and time for each gigabyte.

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Growing an ext4 image on a scratch file that holds its metadata alone.
+"""Growing a file system on a scratch file that holds its metadata alone.
 
 Growing a file system in place changes some megabytes of metadata and no
-data.  So the metadata is copied to a sparse file as large as the grown image
-(e2image(8)), partition and file system are grown there, and what changed is
-the content of the overlay.  No data is copied, and it takes neither FUSE nor
-root.
+data.  So the metadata of an ext4 is copied to a sparse file as large as the
+grown partition (e2image(8)), the file system is grown there, and what changed
+is the content of the overlay.  Of a btrfs, the changed blocks are all that
+the file holds.  No data is copied, and it takes neither FUSE nor root.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import re
 from pathlib import Path
 
 from pyguixvm import process
-from pyguixvm.image import filesystem, partition, ranges
+from pyguixvm.image import btrfs, filesystem, partition, ranges
 from pyguixvm.image.filesystem import FileSystem
 from pyguixvm.image.partition import Partition
 from pyguixvm.image.ranges import Range
@@ -30,6 +30,8 @@ def suits(base: Path, base_format: str, size: int) -> bool:
     if base_format != "raw":
         return False
     found = filesystem.read(base, partition.read(base).last)
+    if found.type == "btrfs":
+        return True
     # Counting the whole image errs on the safe side.
     return found.groups is not None and found.groups.room_for(size // found.block_size)
 
@@ -39,8 +41,29 @@ def grow(base: Path, last: Partition, size: int, directory: Path) -> Piece:
 
     Raises RequestRefusedError and CommandFailedError.
     """
-    before, after = directory / "before", directory / "after"
     found = filesystem.read(base, last)
+    if found.type == "btrfs":
+        return _grow_btrfs(base, last, size, directory)
+    return _grow_ext4(base, last, size, directory, found)
+
+
+def _grow_btrfs(base: Path, last: Partition, size: int, directory: Path) -> Piece:
+    with base.open("rb") as image:
+
+        def read(where: Range) -> bytes:
+            start, end = where
+            return ranges.read(image, (last.offset + start, last.offset + end))
+
+        writes = btrfs.plan(read, size)
+    after = directory / "after"
+    with after.open("wb") as file:
+        for write in writes:
+            os.pwrite(file.fileno(), write.content, write.offset)
+    return Piece(after, last.offset, ranges.union(write.where for write in writes))
+
+
+def _grow_ext4(base: Path, last: Partition, size: int, directory: Path, found: FileSystem) -> Piece:
+    before, after = directory / "before", directory / "after"
     e2image = process.which("e2image", filesystem.PACKAGE_HINT)
     process.run([str(e2image), "-r", "-o", str(last.offset), str(base), str(after)])
     os.truncate(after, size)

@@ -7,6 +7,8 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from pyguixvm.image import ranges
+from pyguixvm.image.filesystem import read_file
 from pyguixvm.image.partition import Partition, read
 from pyguixvm.process import run
 
@@ -25,23 +27,47 @@ def make_image(
 
     With JUNK, the free blocks of the root hold what was there before, as on a disk in use.
     """
+    root = directory / "root"
+    root.write_bytes(b"\xaa" * root_size if junk else b"")
+    with root.open("r+b") as file:
+        file.truncate(root_size)
+    keep = ["-E", "nodiscard,lazy_itable_init=0"] if junk else []
+    mke2fs = ["mke2fs", "-q", "-t", "ext4", "-L", "Guix_image", *keep, *options]
+    run([*mke2fs, "-d", str(_contents(directory)), str(root)])
+    return _around(root, label)
+
+
+def make_btrfs_image(directory: Path, *, label: str = "gpt", options: Sequence[str] = ()) -> Path:
+    """Make a raw image as Guix lays them out: an ESP, then a btrfs root with a few files."""
+    return _around(make_btrfs(directory, options=options), label)
+
+
+def make_btrfs(directory: Path, *, options: Sequence[str] = ()) -> Path:
+    """Make a btrfs with a few files as Guix makes one (make-btrfs-image), and return it."""
+    root = directory / "root"
+    root.touch()
+    mkfs = ["mkfs.btrfs", "-q", "-L", "Guix_image", "--shrink", *options]
+    run([*mkfs, "-r", str(_contents(directory)), str(root)])
+    return root
+
+
+def _contents(directory: Path) -> Path:
     contents = directory / "contents"
     for number in range(200):
         file = contents / f"gnu/store/item-{number % 10}/file-{number}"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(hashlib.sha256(str(number).encode()).digest() * (number * 4 + 1))
-    root = directory / "root"
-    root.write_bytes(b"\xaa" * root_size if junk else b"")
-    with root.open("r+b") as file_:
-        file_.truncate(root_size)
-    keep = ["-E", "nodiscard,lazy_itable_init=0"] if junk else []
-    mke2fs = ["mke2fs", "-q", "-t", "ext4", "-L", "Guix_image", *keep, *options]
-    run([*mke2fs, "-d", str(contents), str(root)])
-    image = directory / "image"
+    return contents
+
+
+def _around(root: Path, label: str) -> Path:
+    """Make a raw image whose second and last partition holds ROOT."""
+    root_size = root.stat().st_size
+    image = root.with_name("image")
     with image.open("wb") as file_:
         file_.truncate(3 * MIB + root_size + (MIB if label == "gpt" else 0))
-        file_.seek(3 * MIB)
-        file_.write(root.read_bytes())
+        with root.open("rb") as source:
+            ranges.copy(source, file_, ranges.data(source), 3 * MIB)
         file_.seek(MIB)
         file_.write(b"esp" * 100)
     types = ("U", "L")
@@ -60,22 +86,35 @@ def last_partition(raw: Path) -> Partition:
 
 
 def check_file_system(raw: Path, where: Partition) -> None:
-    """Raise unless the ext4 at WHERE in RAW has no error; on a copy of the partition alone."""
-    alone = raw.with_name("alone")
-    with raw.open("rb") as source, alone.open("wb") as target:
-        source.seek(where.offset)
-        target.write(source.read(where.size))
-    run(["e2fsck", "-fn", str(alone)])
+    """Raise unless the file system at WHERE in RAW has no error."""
+    alone = _partition(raw, where)
+    if read_file(alone).type == "btrfs":
+        run(["btrfs", "check", "--readonly", "--check-data-csum", str(alone)])
+    else:
+        run(["e2fsck", "-fn", str(alone)])
 
 
 def files(raw: Path, where: Partition) -> dict[str, bytes]:
-    """Return the content of every file of the ext4 at WHERE in RAW, by name."""
+    """Return the content of every file of the file system at WHERE in RAW, by name."""
+    alone = _partition(raw, where)
     target = raw.with_name(f"{raw.name}.files")
     target.mkdir()
-    place = f"{raw.name}?offset={where.offset}"
-    run(["debugfs", "-R", f"rdump / {target}", place], directory=raw.parent)
+    if read_file(alone).type == "btrfs":
+        run(["btrfs", "restore", str(alone), str(target)])
+    else:
+        run(["debugfs", "-R", f"rdump / {target}", alone.name], directory=alone.parent)
     return {
         str(file.relative_to(target)): file.read_bytes()
         for file in sorted(target.rglob("*"))
         if file.is_file()
     }
+
+
+def _partition(raw: Path, where: Partition) -> Path:
+    """Return a file that is the partition WHERE of RAW alone."""
+    alone = raw.with_name("alone")
+    with raw.open("rb") as source, alone.open("wb") as target:
+        content = ranges.intersection(ranges.data(source), [(where.offset, where.end)])
+        ranges.copy(source, target, content, -where.offset)
+        target.truncate(where.size)
+    return alone
