@@ -1,8 +1,9 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
 (define-module (pyguixvm derivations)
+  #:use-module (pyguixvm disk-image)
   #:use-module (pyguixvm records)
-  #:use-module (gnu image)
+  #:use-module ((gnu image) #:hide (image-type-name))
   #:use-module (gnu system)
   #:use-module (gnu system image)
   #:use-module (guix derivations)
@@ -16,6 +17,7 @@
   #:use-module (guix store)
   #:use-module (guix ui)
   #:use-module (guix utils)
+  #:use-module (ice-9 match)
   #:export (call-with-guix
             grafts-wanted?
             open-guix-connection
@@ -23,6 +25,7 @@
 
             effective-operating-system
             image-type-name
+            machine-root-file-system
             machine-image-derivation
             machine-system-derivation))
 
@@ -102,7 +105,7 @@
 (define (effective-operating-system machine)
   "Return the operating-system of MACHINE with the kernel arguments that its domain
 adds, or #f if MACHINE has none."
-  (let ((os        (virtual-machine-operating-system machine))
+  (let ((os        (machine-operating-system machine))
         (arguments (libvirt-domain-kernel-arguments
                     (virtual-machine-libvirt-domain machine))))
     (if (or (not os) (null? arguments))
@@ -113,17 +116,30 @@ adds, or #f if MACHINE has none."
            (append (operating-system-user-kernel-arguments os) arguments))))))
 
 (define (image-type-name machine)
-  "Return the name of the image type for MACHINE's firmware."
-  (case (libvirt-domain-firmware (virtual-machine-libvirt-domain machine))
-    ((uefi) 'efi-raw)
-    (else 'mbr-hybrid-raw)))
+  "Return the name of the image type for MACHINE's firmware, or #f for a MACHINE with
+an <image> of its own."
+  (and (not (machine-guix-image machine))
+       (case (libvirt-domain-firmware (virtual-machine-libvirt-domain machine))
+         ((uefi) 'efi-raw)
+         (else 'mbr-hybrid-raw))))
+
+(define (base-image machine)
+  "Return the <image> of MACHINE, as declared or of the image type."
+  (let ((os (effective-operating-system machine)))
+    (match (machine-guix-image machine)
+      (#f       (os->image os #:type (lookup-image-type-by-name
+                                      (image-type-name machine))))
+      (declared (image (inherit declared) (operating-system os))))))
+
+(define (machine-root-file-system machine)
+  "Return the type of the root file system in the image of MACHINE.  What its
+operating-system declares says nothing about that: Guix replaces it."
+  (partition-file-system (image-root-partition (base-image machine))))
 
 (define (machine-disk-image machine)
   "Return the <image> of MACHINE, as 'process-action' makes it."
   (image
-   (inherit (os->image (effective-operating-system machine)
-                       #:type (lookup-image-type-by-name
-                               (image-type-name machine))))
+   (inherit (base-image machine))
    (size 'guess)
    (volatile-root? #f)
    (shared-network? #f)))

@@ -3,14 +3,18 @@
 (define-module (pyguixvm disk-image)
   #:use-module (pyguixvm records)
   #:use-module (pyguixvm refusal)
+  #:use-module (gnu image)
   #:use-module (ice-9 binary-ports)
   #:use-module (rnrs bytevectors)
+  #:use-module ((srfi srfi-1) #:select (find))
   #:export (disk-image-format
-            examine-local-image))
+            examine-local-image
+            image-root-partition))
 
 ;;; Commentary:
 ;;;
-;;; What can be said about a disk image that exists already by looking at it.
+;;; What can be said about a disk image: about one that exists already by looking
+;;; at it, about another from Guix's record.
 ;;;
 ;;; Code:
 
@@ -61,3 +65,10 @@ a raw disk that can start" file)
         (refuse location
                 (format #f "local-image: '~a': ~a" file
                         (strerror (system-error-errno args))))))))
+
+(define (image-root-partition image)
+  "Return the root <partition> of IMAGE, an <image>, or #f."
+  ;; As 'find-root-partition' in (gnu system image), which is private.
+  (find (lambda (partition)
+          (memq 'boot (partition-flags partition)))
+        (image-partitions image)))

@@ -110,8 +110,8 @@ and its system derivation, or #f where they were not computed."
                ("host-name"        (operating-system-host-name os))
                ("label"            (operating-system-label os))
                ("kernel"           (kernel-name (operating-system-kernel os)))
-               ("image-type"       (symbol->string (image-type-name machine)))
-               ("root-file-system" "ext4")
+               ("image-type"       (and=> (image-type-name machine) symbol->string))
+               ("root-file-system" (machine-root-file-system machine))
                ("derivation"       (and=> image derivation-file-name))
                ("output"           (and=> image derivation->output-path))
                ("system"           (and=> system derivation-file-name)))))))
@@ -120,8 +120,8 @@ and its system derivation, or #f where they were not computed."
   (object ("name"          (virtual-machine-name machine))
           ("location"      (location->json (virtual-machine-location machine)))
           ("image"         (match (virtual-machine-image machine)
-                             (#f    (system-image->json machine derivations))
-                             (image (local-image->json image))))
+                             ((? local-image? image) (local-image->json image))
+                             (_ (system-image->json machine derivations))))
           ("domain"        (domain->json machine))
           ("ready"         (list->vector
                             (map readiness->json
@@ -154,13 +154,13 @@ them."
     (map (lambda (machine)
            (describe machine
                      (lambda ()
-                       (if (virtual-machine-operating-system machine)
+                       (if (machine-operating-system machine)
                            (derivations machine)
                            '(#f #f)))))
          machines))
 
   (if (or (eq? want 'metadata)
-          (not (any virtual-machine-operating-system machines)))
+          (not (any machine-operating-system machines)))
       (describe-all (const '(#f #f)))
       (call-with-guix
        (lambda (store)

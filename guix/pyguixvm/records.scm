@@ -4,6 +4,7 @@
   #:use-module (pyguixvm checks)
   #:use-module (pyguixvm declaration)
   #:use-module (pyguixvm readiness)
+  #:use-module ((gnu image) #:select (image? image-operating-system))
   #:use-module (gnu system)
   #:use-module ((guix diagnostics) #:select (location-file))
   #:use-module (guix records)
@@ -48,6 +49,8 @@
             virtual-machine-ready-timeout
             virtual-machine-hypervisor
             virtual-machine-place
+            machine-operating-system
+            machine-guix-image
             operating-system->machine
 
             deployment
@@ -200,12 +203,11 @@
   (name           virtual-machine-name            ;string | #f
                   (thunked)
                   (default
-                    (and=> (virtual-machine-operating-system
-                            this-virtual-machine)
+                    (and=> (machine-operating-system this-virtual-machine)
                            operating-system-host-name)))
   (operating-system virtual-machine-operating-system ;<operating-system> | #f
                   (default #f))
-  (image          virtual-machine-image           ;<local-image> | #f
+  (image          virtual-machine-image           ;<local-image> | <image> | #f
                   (default #f))
   (libvirt-domain virtual-machine-libvirt-domain  ;<libvirt-domain>
                   (default (%libvirt-domain)))
@@ -231,8 +233,13 @@
 (define check-operating-system
   (check-instance operating-system? "an operating-system"))
 
+(define (image-or-local-image? object)
+  (or (local-image? object)
+      (image? object)))
+
 (define check-image
-  (check-instance local-image? "an image that exists: (local-image FILE)"))
+  (check-instance image-or-local-image? "an image: one that exists, (local-image \
+FILE), or one of Guix's 'image' records"))
 
 (define check-libvirt-domain
   (check-instance libvirt-domain? "a libvirt-domain"))
@@ -244,6 +251,17 @@
 (define (virtual-machine-place machine field)
   "Return the <location> of FIELD, or else of MACHINE, or #f."
   (place-of (virtual-machine-places machine) field))
+
+(define (machine-guix-image machine)
+  "Return the <image> that was declared for MACHINE, or #f: then Guix makes one of its
+operating-system, if it has that."
+  (let ((declared (virtual-machine-image machine)))
+    (and (image? declared) declared)))
+
+(define (machine-operating-system machine)
+  "Return the operating-system of MACHINE, its own or its image's, or #f."
+  (or (virtual-machine-operating-system machine)
+      (and=> (machine-guix-image machine) image-operating-system)))
 
 (define (operating-system->machine os)
   "Return a machine that runs OS, and whatever else is the default."

@@ -7,6 +7,7 @@
   #:use-module (pyguixvm records)
   #:use-module (pyguixvm refusal)
   #:use-module (gnu bootloader)
+  #:use-module (gnu image)
   #:use-module (gnu system)
   #:use-module (gnu system file-systems)
   #:use-module (guix diagnostics)
@@ -87,12 +88,46 @@ not declared but derived from one."
 given"
                    #:hint "Add (operating-system …) or (image (local-image \
 \"FILE\"))."))
+          ((image? image)
+           (validate-guix-image machine image))
           (image
            (examine-local-image image)
            (unless (null? (libvirt-domain-kernel-arguments domain))
              (refuse (libvirt-domain-place domain 'kernel-arguments)
                      "kernel-arguments: they cannot be added to an image that \
 exists already"))))))
+
+(define (validate-guix-image machine image)
+  "Refuse MACHINE if IMAGE, its <image>, is none that it could start from or grow."
+  (define root (image-root-partition image))
+
+  (define (refuse-image message hint)
+    (refuse (virtual-machine-place machine 'image) message #:hint hint))
+
+  (unless (operating-system? (image-operating-system image))
+    (refuse-image "image: it has no operating-system"
+                  "Add (operating-system …) to the 'image'."))
+  (unless (eq? 'disk-image (image-format image))
+    (refuse-image (format #f "image: its format is '~a', not 'disk-image'"
+                          (image-format image))
+                  "Inherit from mbr-hybrid-disk-image or efi-disk-image."))
+  (unless root
+    (refuse-image "image: none of its partitions is the root"
+                  "Add (flags '(boot)) to the one that is."))
+  (unless (eq? root (last (image-partitions image)))
+    (refuse-image "image: its root is not the last of its partitions, and could not grow"
+                  "List it last."))
+  (let ((type (partition-file-system root)))
+    (unless (member type '("ext4" "btrfs"))
+      (refuse-image (format #f "image: a root of type '~a' is not supported yet" type)
+                    "It may be \"ext4\" or \"btrfs\"."))
+    (when (and (string=? "btrfs" type)
+               (not (eq? 'uefi (libvirt-domain-firmware
+                                (virtual-machine-libvirt-domain machine)))))
+      ;; 'install-grub-disk-image' in (gnu bootloader grub).
+      (refuse-image "image: Guix makes no image that starts from btrfs with the \
+firmware 'bios"
+                    "Add (firmware 'uefi) to the libvirt-domain."))))
 
 (define (validate-name machine)
   (let ((name (virtual-machine-name machine)))
@@ -127,8 +162,10 @@ exists already"))))))
     (when (and root (string=? "btrfs" (file-system-type root)))
       (refuse (or (source-properties->location (file-system-location root))
                   (virtual-machine-place machine 'operating-system))
-              "file-systems: a btrfs root is not supported yet"
-              #:hint "Declare \"/\" with the type \"ext4\"."))))
+              "file-systems: of an operating-system, Guix makes an image with an \
+ext4 root, not btrfs"
+              #:hint "Declare \"/\" with the type \"ext4\", or give the machine \
+an 'image' whose root partition is btrfs instead of the operating-system."))))
 
 (define (efi-bootloader? os)
   (string-prefix? "grub-efi"
@@ -160,10 +197,10 @@ operating-system.")))
   (validate-contents machine)
   (validate-name machine)
   (validate-maxima machine)
-  (let ((os (virtual-machine-operating-system machine)))
-    (when os
-      (validate-root machine os)
-      (validate-firmware machine os))))
+  (and=> (virtual-machine-operating-system machine)
+         (cut validate-root machine <>))
+  (and=> (machine-operating-system machine)
+         (cut validate-firmware machine <>)))
 
 
 ;;;

@@ -33,8 +33,10 @@ class Location(_Declared, frozen=True):
 
 
 class SystemImage(_Declared, frozen=True, tag_field="kind", tag="system"):
-    """A Guix System image made from an ``operating-system``.
+    """A Guix System image made from an ``operating-system``, or declared as an ``image``.
 
+    IMAGE_TYPE is Guix's name for how it is made of the operating system, None
+    for an ``image``.  ROOT_FILE_SYSTEM is what its root partition holds.
     DERIVATION is the image's ``.drv`` and OUTPUT what it builds; SYSTEM is
     the ungrafted derivation of the operating system itself.  They are None
     where the evaluation was not asked for them.
@@ -43,7 +45,7 @@ class SystemImage(_Declared, frozen=True, tag_field="kind", tag="system"):
     host_name: str
     label: str
     kernel: str
-    image_type: Literal["mbr-hybrid-raw", "efi-raw"]
+    image_type: Literal["mbr-hybrid-raw", "efi-raw"] | None
     root_file_system: Literal["ext4", "btrfs"] = "ext4"
     derivation: str | None = None
     output: str | None = None

@@ -203,6 +203,38 @@ def test_the_evaluator_computes_what_guix_computes(
     assert {image["image-type"] for image in answers} == {image_type}
 
 
+IMAGE = """\
+(use-modules (gnu) (gnu image) (gnu system image))
+(image
+  (inherit efi-disk-image)
+  (partitions (list esp-partition/grub
+                    (partition (inherit root-partition)
+                               (file-system "btrfs")
+                               (file-system-options '()))))
+  (operating-system (load "{system}")))
+"""
+
+
+def test_an_image_is_what_guix_makes_of_it(evaluator: Evaluator, tmp_path: Path) -> None:
+    def write(name: str, arguments: str) -> Path:
+        os_file, image_file = tmp_path / f"{name}-os.scm", tmp_path / f"{name}.scm"
+        bootloader = "grub-efi-bootloader"
+        os_file.write_text(system(bootloader=bootloader, target="/boot/efi", arguments=arguments))
+        image_file.write_text(IMAGE.format(system=os_file))
+        return image_file
+
+    bare, reference = write("bare", '"console=ttyS0"'), write("more", '"console=ttyS0" "quiet"')
+    declared = tmp_path / "machine.scm"
+    declared.write_text(
+        f'(virtual-machine (image (load "{bare}"))'
+        """ (libvirt-domain (firmware 'uefi) (kernel-arguments '("quiet"))))"""
+    )
+    image = only_image(evaluator.ask(request(declared)))
+    # Guix takes no notice of an image type where there is an image.
+    assert image["derivation"] == expected(reference, "efi-raw")
+    assert (image["image-type"], image["root-file-system"]) == (None, "btrfs")
+
+
 @pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.scm")))
 def test_the_examples_evaluate(evaluator: Evaluator, tmp_path: Path, name: str) -> None:
     config = tmp_path / name

@@ -219,4 +219,15 @@
     (ref (evaluate-machine "(operating-system %efi-os)
 (libvirt-domain (firmware 'uefi))") "image" "image-type")))
 
+(test-group "images"
+  (define machine
+    (evaluate-machine "(image (make-image \"btrfs\"))
+(libvirt-domain (firmware 'uefi))"))
+
+  (test-equal "the name is the host's" "host" (ref machine "name"))
+  (test-equal "kind" "system" (ref machine "image" "kind"))
+  (test-equal "no image type" 'null (ref machine "image" "image-type"))
+  (test-equal "the root is what the image has" "btrfs"
+    (ref machine "image" "root-file-system")))
+
 (test-end "language")

@@ -73,7 +73,22 @@
      ("(virtual-machine (operating-system 42))" 35 "42 is not an operating-system")
      ("(virtual-machine (inherit %os))" 0 "<operating-system> cannot be inherited")
      ("(virtual-machine (operating-system %efi-os))" 0 "'bios cannot start")
-     ("(virtual-machine (operating-system %btrfs-os))" (39 . 24) "btrfs")
+     ("(virtual-machine (operating-system %btrfs-os))" (42 . 24) "ext4 root, not btrfs")
+     ("(virtual-machine (image 5))" 24 "5 is not an image")
+     ("(virtual-machine (operating-system %os) (image (make-image \"ext4\")))" 47
+      "both 'operating-system' and 'image'")
+     ("(virtual-machine (image (make-image \"ext4\")))" 0 "'bios cannot start")
+     ("(virtual-machine (image (make-image \"btrfs\" #:os %os)))" 24
+      "starts from btrfs with the firmware 'bios")
+     ("(virtual-machine (image (make-image \"f2fs\")))" 24 "type 'f2fs'")
+     ("(virtual-machine (image (make-image \"ext4\" #:os #f)))" 24
+      "it has no operating-system")
+     ("(virtual-machine (image (make-image \"ext4\" #:format 'compressed-qcow2)))"
+      24 "its format is 'compressed-qcow2'")
+     ("(virtual-machine (image (make-image \"ext4\" #:partitions (lambda (esp root) \
+(list esp)))))" 24 "none of its partitions is the root")
+     ("(virtual-machine (image (make-image \"ext4\" #:partitions (lambda (esp root) \
+(list root esp)))))" 24 "not the last of its partitions")
      ("(virtual-machine (name \"x\") (image (remote-image)))" 35
       "remote-image is not supported yet"))))
 

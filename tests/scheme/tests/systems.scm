@@ -2,9 +2,12 @@
 
 (define-module (tests systems)
   #:use-module (gnu)
+  #:use-module (gnu image)
+  #:use-module (gnu system image)
   #:export (%os
             %efi-os
-            %btrfs-os))
+            %btrfs-os
+            make-image))
 
 ;;; Commentary:
 ;;;
@@ -41,3 +44,17 @@
                           (device (file-system-label "Guix_image"))
                           (type "btrfs"))
                         %base-file-systems))))
+
+(define* (make-image type #:key (os %efi-os) (base efi-disk-image)
+                     (format (image-format base))
+                     (partitions (lambda (esp root) (list esp root))))
+  "Return BASE with OS in it, and a root partition of TYPE where PARTITIONS puts it."
+  (image
+    (inherit base)
+    (format format)
+    (operating-system os)
+    (partitions (partitions esp-partition/grub
+                            (partition
+                              (inherit root-partition)
+                              (file-system type)
+                              (file-system-options '()))))))
