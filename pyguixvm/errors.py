@@ -90,3 +90,9 @@ class NotReadyError(PyguixvmError):
         """Keep the console's end beside the message."""
         super().__init__(message, hint=hint)
         self.console = console
+
+
+class RolledBackError(NotReadyError):
+    """The new generation was not ready in time; the former one runs again."""
+
+    status = 6

@@ -15,8 +15,9 @@ from typing import Literal, TypeAlias
 import msgspec
 
 Phase: TypeAlias = Literal[
-    "evaluate", "observe", "build", "grow", "transfer", "define", "start", "ready", "stop", "remove"
-]
+    "evaluate", "observe", "build", "grow", "transfer", "define", "update",
+    "start", "ready", "stop", "remove",
+]  # fmt: skip
 
 
 class PhaseStarted(msgspec.Struct, frozen=True, tag="phase-started", rename="kebab"):

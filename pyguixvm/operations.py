@@ -71,8 +71,8 @@ def _listed(connection: Connection, domain: ObservedDomain) -> Listed:
     return Listed(
         name=domain.name,
         state=domain.state,
-        cpu=domain.cpu,
-        memory=domain.memory,
+        cpu=(domain.live or domain.defined).cpu,
+        memory=(domain.live or domain.defined).memory,
         autostart=domain.autostart,
         generation=current.number if current else None,
         label=current.label if current else domain.unreadable,
@@ -86,7 +86,7 @@ def start(session: Session, names: Sequence[str]) -> tuple[Done, ...]:
     Raises NotReadyError for the first that is not in time.
     """
     with connect(session.uri) as connection:
-        metadata = _metadata(connection, names)
+        metadata = machines_metadata(connection, names)
         return tuple(_start(connection, name, metadata[name], session.emit) for name in names)
 
 
@@ -114,7 +114,7 @@ def _start(connection: Connection, name: str, metadata: Metadata, emit: Emit) ->
 def console(session: Session, name: str, stdin: int, stdout: int) -> None:
     """Join the file descriptors STDIN and STDOUT with the console of machine NAME."""
     with connect(session.uri) as connection:
-        _metadata(connection, [name])
+        machines_metadata(connection, [name])
         terminal.attach(connection, name, stdin, stdout)
 
 
@@ -167,7 +167,7 @@ def autostart(session: Session, names: Sequence[str], *, on: bool) -> tuple[Done
 def removals(session: Session, names: Sequence[str], *, keep_volumes: bool) -> tuple[Removal, ...]:
     """Return what undefining the machines NAMES would take away; nothing is done."""
     with connect(session.uri) as connection:
-        metadata = _metadata(connection, names)
+        metadata = machines_metadata(connection, names)
         return tuple(
             Removal(
                 machine=name,
@@ -205,7 +205,7 @@ def undefine(session: Session, agreed: Sequence[Removal]) -> tuple[Done, ...]:
     return tuple(done)
 
 
-def _metadata(connection: Connection, names: Sequence[str]) -> dict[str, Metadata]:
+def machines_metadata(connection: Connection, names: Sequence[str]) -> dict[str, Metadata]:
     """Return the metadata of the domains NAMES, having made sure that all exist and are ours."""
     missing = [name for name in names if not domains.exists(connection, name)]
     if missing:
@@ -222,5 +222,5 @@ def _each(
 ) -> tuple[Done, ...]:
     """Do ONE to each of the machines NAMES, all of which are known to be ours."""
     with connect(session.uri) as connection:
-        _metadata(connection, names)
+        machines_metadata(connection, names)
         return tuple(Done(name, one(connection, name)) for name in names)

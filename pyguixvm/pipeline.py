@@ -9,19 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pyguixvm.errors import UsageError
+from pyguixvm.errors import RequestRefusedError, UsageError
 from pyguixvm.events import Emit, phase
 from pyguixvm.guix.build import realize, root_path
 from pyguixvm.guix.command import find_guix
 from pyguixvm.guix.evaluator import Evaluator, Want
 from pyguixvm.model.deployment import Deployment, LocalImage, SystemImage, VirtualMachine
-from pyguixvm.reconcile.plan import DefineDomain, Plan, RealizeImage
+from pyguixvm.reconcile.plan import DefineDomain, Plan, Policy, RealizeImage
 from pyguixvm.reconcile.readiness import check_patterns
 
 if TYPE_CHECKING:
     # libvirt is loaded only by the runs that get as far as a hypervisor.
     from pyguixvm.hypervisor.connection import Connection
+    from pyguixvm.model.observation import Observation
     from pyguixvm.reconcile.apply import Outcome
+    from pyguixvm.reconcile.status import MachineStatus
 
 
 @dataclass(frozen=True)
@@ -114,12 +116,27 @@ def _realize(
         result.detail = " ".join(outputs.values()) if built else "nothing to build"
 
 
+@dataclass(frozen=True)
+class Planned:
+    """The PLAN for a hypervisor, after OBSERVATION; AGAIN observes it anew and plans the same."""
+
+    connection: Connection
+    plan: Plan
+    observation: Observation
+    again: Callable[[], Plan]
+
+
 @contextmanager
 def observed(
-    session: Session, machines: Sequence[VirtualMachine]
-) -> Iterator[tuple[tuple[Connection, Plan], ...]]:
+    session: Session,
+    machines: Sequence[VirtualMachine],
+    *,
+    policy: Policy = Policy(),  # noqa: B008 -- frozen
+    config: str | None = None,
+) -> Iterator[tuple[Planned, ...]]:
     """Connect to the hypervisors of MACHINES; yield each with the plan for its machines.
 
+    CONFIG is the file that declares MACHINES, if these are all of them.
     Raises HypervisorError.
     """
     from pyguixvm.hypervisor.connection import connect
@@ -136,30 +153,62 @@ def observed(
                 connection = connections.enter_context(connect(uri))
                 observation = observe(connection)
                 result.detail = connection.uri
-            planned.append((connection, plan(theirs, observation)))
+
+            def again(
+                connection: Connection = connection, theirs: Sequence[VirtualMachine] = theirs
+            ) -> Plan:
+                return plan(theirs, observe(connection), policy=policy, config=config)
+
+            planned.append(
+                Planned(
+                    connection,
+                    plan(theirs, observation, policy=policy, config=config),
+                    observation,
+                    again,
+                )
+            )
         yield tuple(planned)
 
 
-def deploy(session: Session, planned: Sequence[tuple[Connection, Plan]]) -> tuple[Outcome, ...]:
+def deploy(session: Session, planned: Sequence[Planned]) -> tuple[Outcome, ...]:
     """Carry out the plans of PLANNED; return what became of each machine.
 
-    Raises BuildError, and then nothing was touched.
+    Whoever wants to change one of these machines meanwhile waits.  Raises
+    BuildError, and then nothing was touched.
     """
-    from pyguixvm.reconcile.apply import Workshop, apply
+    from pyguixvm.hypervisor.lock import held
+    from pyguixvm.reconcile.apply import apply
+    from pyguixvm.reconcile.workshop import Workshop
 
+    _realize_plans(session, [each.plan for each in planned])
+    outcomes: list[Outcome] = []
+    for each in planned:
+        workshop = Workshop(each.connection, session.emit, session.environment)
+        busy = [machine.machine for machine in each.plan.machines if machine.actions]
+        with ExitStack() as locks:
+            for machine in sorted(busy, key=lambda machine: machine.name):
+                locks.enter_context(
+                    held(each.connection, machine.domain.pool, machine.name, session.emit)
+                )
+            plan = each.plan
+            if busy:
+                # Somebody else may have changed what we saw before we held the locks.
+                plan = each.again()
+                _realize_plans(session, [plan])
+            outcomes += apply(plan, workshop)
+    return tuple(outcomes)
+
+
+def _realize_plans(session: Session, plans: Sequence[Plan]) -> None:
+    """Build the images of PLANS, and protect them from Guix's garbage collector."""
     derivations: dict[str, str] = {}
     roots: dict[str, list[Path]] = {}
-    for _, plan in planned:
+    for plan in plans:
         for machine, image, number in _images(plan):
             derivations[image.derivation] = image.output
             root = root_path(session.state_directory, plan.uri, machine, number)
             roots.setdefault(image.derivation, []).append(root)
     _realize(session, derivations, roots)
-    outcomes: list[Outcome] = []
-    for connection, plan in planned:
-        workshop = Workshop(connection, session.emit, session.environment)
-        outcomes += apply(plan, workshop)
-    return tuple(outcomes)
 
 
 def _images(plan: Plan) -> Iterator[tuple[str, RealizeImage, int]]:
@@ -170,6 +219,48 @@ def _images(plan: Plan) -> Iterator[tuple[str, RealizeImage, int]]:
         yield from zip([machine.machine.name] * len(images), images, numbers, strict=False)
 
 
+def statuses(
+    session: Session, machines: Sequence[VirtualMachine], config: str | None
+) -> tuple[MachineStatus, ...]:
+    """Return how MACHINES compare with what is there.
+
+    CONFIG is the file that declares them, if these are all of its machines:
+    then those that it declared once are reported, too.
+    """
+    from pyguixvm.reconcile.status import statuses as compare
+
+    with observed(session, machines, config=config) as planned:
+        return tuple(
+            status
+            for each in planned
+            for status in compare(
+                [machine.machine for machine in each.plan.machines],
+                each.observation,
+                each.plan.undeclared,
+            )
+        )
+
+
+def applied_statuses(session: Session, names: Sequence[str]) -> tuple[MachineStatus, ...]:
+    """Return how our machines, those NAMES if any, compare with what was applied.
+
+    Raises RequestRefusedError if there is no machine of one of NAMES.
+    """
+    from pyguixvm.hypervisor.connection import connect
+    from pyguixvm.hypervisor.observe import observe
+    from pyguixvm.reconcile.status import applied_statuses as compare
+
+    with connect(session.uri) as connection:
+        found = compare(observe(connection), names)
+        missing = set(names) - {status.name for status in found}
+        if missing:
+            raise RequestRefusedError(
+                f"there is no machine '{min(missing)}' on {connection.uri}",
+                hint="'pyguixvm list' shows those there are.",
+            )
+        return found
+
+
 def domain_documents(
     session: Session, machines: Sequence[VirtualMachine]
 ) -> tuple[tuple[str, str], ...]:
@@ -177,21 +268,17 @@ def domain_documents(
 
     File names in pools that do not exist yet are those that would be made.
     """
-    from pyguixvm.reconcile.apply import definition
+    from pyguixvm.reconcile.define import definition
     from pyguixvm.reconcile.planner import new_root_action
     from pyguixvm.reconcile.root import planned_root
     from pyguixvm.xml.domain import domain_xml
 
     documents = []
     with observed(session, machines) as planned:
-        for connection, plan in planned:
-            for machine_plan in plan.machines:
+        for each in planned:
+            for machine_plan in each.plan.machines:
                 machine = machine_plan.machine
-                root = planned_root(connection, machine, new_root_action(machine))
-                documents.append(
-                    (
-                        machine.name,
-                        domain_xml(definition(machine, root, connection, session.environment)),
-                    )
-                )
+                root = planned_root(each.connection, machine, new_root_action(machine))
+                wanted = definition(machine, root, each.connection, session.environment)
+                documents.append((machine.name, domain_xml(wanted)))
     return tuple(documents)

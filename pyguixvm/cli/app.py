@@ -24,6 +24,10 @@ _COMMANDS = {
     "build": ("declaration", "Build the images of the declared machines."),
     "deploy": ("declaration", "Make the hypervisor match the configuration."),
     "xml": ("declaration", "Print the domain XML that deploy would define."),
+    "status": ("status", "Tell whether machines are deployed as declared."),
+    "generations": ("history", "List the generations of machines."),
+    "rollback": ("history", "Return a machine to an earlier generation."),
+    "gc": ("history", "Remove what no machine needs any more."),
     "list": ("machines", "List the machines that pyguixvm deployed."),
     "start": ("machines", "Start machines and wait until they are ready."),
     "console": ("machines", "Join this terminal with a guest's serial console."),
@@ -35,8 +39,7 @@ _COMMANDS = {
 }
 
 _NOT_YET = frozenset({
-    "watch", "status", "graph", "ssh", "repl", "generations", "rollback", "gc",
-    "test", "publish", "exporter",
+    "watch", "graph", "ssh", "repl", "test", "publish", "exporter",
 })  # fmt: skip
 
 

@@ -3,16 +3,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 from pyguixvm import pipeline
-from pyguixvm.cli.options import Options, common_options, config_arguments, split_config
+from pyguixvm.cli.options import (
+    Options,
+    common_options,
+    config_arguments,
+    policy_options,
+    split_config,
+)
 from pyguixvm.cli.output import Output, error_document
 from pyguixvm.cli.show import declared_line, plan_lines
 from pyguixvm.model.deployment import SystemImage
+from pyguixvm.reconcile.plan import Policy
 
 if TYPE_CHECKING:
     from pyguixvm.reconcile.apply import Outcome
@@ -58,22 +67,27 @@ def check_command(options: Options, arguments: tuple[str, ...]) -> int:
 @click.command("plan")
 @config_arguments
 @click.option("--exit-code", is_flag=True, help="Exit with 8 if there is anything to do.")
+@policy_options
 @common_options
 @click.pass_obj
-def plan_command(options: Options, arguments: tuple[str, ...], exit_code: bool) -> int:
+def plan_command(
+    options: Options, arguments: tuple[str, ...], exit_code: bool, restart: bool, force: bool
+) -> int:
     """Show what deploy would do, without doing it."""
     output = Output(options)
     here = session(options, output)
     config, machines = split_config(arguments)
     deployment = pipeline.evaluate(here, config, machines, want="images")
-    with pipeline.observed(here, deployment.machines) as planned:
-        plans = [plan for _, plan in planned]
+    whole = None if machines else deployment.config
+    policy = Policy(restart=restart, force=force)
+    with pipeline.observed(here, deployment.machines, policy=policy, config=whole) as planned:
+        plans = [each.plan for each in planned]
     if output.json:
         output.document({"plans": plans})
     else:
         for plan in plans:
             for line in plan_lines(plan):
-                output.line(line)
+                output.diff(line)
     empty = all(plan.empty for plan in plans)
     return DIFFERENCES_FOUND if exit_code and not empty else 0
 
@@ -108,16 +122,43 @@ def build_command(options: Options, arguments: tuple[str, ...], derivation: bool
 
 @click.command("deploy")
 @config_arguments
+@policy_options
+@click.option(
+    "--prune", is_flag=True, help="Remove machines that CONFIG does not declare any more."
+)
+@click.option("--yes", "-y", is_flag=True, help="Do not ask before --prune removes.")
 @common_options
 @click.pass_obj
-def deploy_command(options: Options, arguments: tuple[str, ...]) -> int:
-    """Make the hypervisor match CONFIG: build, define, start, and wait until ready."""
+def deploy_command(  # noqa: PLR0917 -- one for each option
+    options: Options,
+    arguments: tuple[str, ...],
+    restart: bool,
+    force: bool,
+    prune: bool,
+    yes: bool,
+) -> int:
+    """Make the hypervisor match CONFIG with the smallest safe change.
+
+    A new machine is built, defined and started; a running one is changed live
+    where that is possible, else restarted.  A new operating system is built while
+    the old one runs; if it does not get ready, the old one comes back.
+    """
     output = Output(options)
     here = session(options, output)
     config, machines = split_config(arguments)
     deployment = pipeline.evaluate(here, config, machines, want="images")
-    with pipeline.observed(here, deployment.machines) as planned:
+    whole = None if machines else deployment.config
+    policy = Policy(restart=restart, force=force)
+    with pipeline.observed(here, deployment.machines, policy=policy, config=whole) as planned:
         outcomes = pipeline.deploy(here, planned)
+        undeclared = [(each.plan.uri, name) for each in planned for name in each.plan.undeclared]
+    status = report_outcomes(output, outcomes)
+    _prune(options, output, undeclared, prune=prune, yes=yes)
+    return status
+
+
+def report_outcomes(output: Output, outcomes: Sequence[Outcome]) -> int:
+    """Print OUTCOMES; return the exit status that stands for all of them."""
     if output.json:
         output.document({"machines": [_outcome_document(outcome) for outcome in outcomes]})
     else:
@@ -128,6 +169,29 @@ def deploy_command(options: Options, arguments: tuple[str, ...]) -> int:
                 output.line(_outcome_line(outcome))
     statuses = {outcome.status for outcome in outcomes}
     return next((status for status in _GRAVITY if status in statuses), 0)
+
+
+def _prune(
+    options: Options, output: Output, undeclared: list[tuple[str, str]], *, prune: bool, yes: bool
+) -> None:
+    """Remove the machines that are UNDECLARED, or say that they are there."""
+    if not undeclared:
+        return
+    if not prune:
+        names = ", ".join(name for _, name in undeclared)
+        output.note(f"no longer declared: {names}; 'pyguixvm deploy --prune' removes them")
+        return
+    from pyguixvm import operations
+    from pyguixvm.cli.confirmation import confirm_removals
+
+    for uri in dict.fromkeys(uri for uri, _ in undeclared):
+        here = dataclasses.replace(session(options, output), uri=uri)
+        theirs = [name for at, name in undeclared if at == uri]
+        removals = operations.removals(here, theirs, keep_volumes=False)
+        if not yes:
+            confirm_removals("deploy --prune", removals)
+        for done in operations.undefine(here, removals):
+            output.note(f"{done.machine}: {done.detail}")
 
 
 def _outcome_line(outcome: Outcome) -> str:

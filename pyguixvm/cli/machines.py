@@ -9,14 +9,15 @@ from contextlib import suppress
 import click
 
 from pyguixvm import operations
+from pyguixvm.cli.confirmation import confirm_removals
 from pyguixvm.cli.declaration import session
 from pyguixvm.cli.options import Options, common_options
 from pyguixvm.cli.output import Output
-from pyguixvm.errors import PyguixvmError, UsageError
+from pyguixvm.errors import PyguixvmError
 from pyguixvm.model.sizes import format_size
 
 
-def _complete_machine(
+def complete_machine(
     context: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[str]:
     """Return our machines with names that begin with INCOMPLETE; none if none can be asked for."""
@@ -28,7 +29,7 @@ def _complete_machine(
 
 
 machine_arguments = click.argument(
-    "machines", nargs=-1, required=True, metavar="MACHINE...", shell_complete=_complete_machine
+    "machines", nargs=-1, required=True, metavar="MACHINE...", shell_complete=complete_machine
 )
 deadline_option = click.option(
     "--timeout", type=click.FloatRange(min=1), default=120.0, show_default=True,
@@ -80,7 +81,7 @@ def start_command(options: Options, machines: tuple[str, ...]) -> int:
 
 
 @click.command("console")
-@click.argument("machine", shell_complete=_complete_machine)
+@click.argument("machine", shell_complete=complete_machine)
 @common_options
 @click.pass_obj
 def console_command(options: Options, machine: str) -> int:
@@ -151,21 +152,8 @@ def undefine_command(
     here = session(options, output)
     removals = operations.removals(here, machines, keep_volumes=keep_volumes)
     if not yes:
-        _confirm(removals)
+        confirm_removals("undefine", removals)
     return _report(output, operations.undefine(here, removals))
-
-
-def _confirm(removals: tuple[operations.Removal, ...]) -> None:
-    for removal in removals:
-        volumes = ", ".join(volume for _, volume in removal.volumes) or "no volume"
-        power = "powers it off, " if removal.running else ""
-        click.echo(f"{removal.machine}: {power}removes its definition and {volumes}", err=True)
-    if not sys.stdin.isatty():
-        raise UsageError(
-            "undefine asks before it removes anything, and there is no terminal to answer on",
-            hint="Give --yes if you are sure.",
-        )
-    click.confirm("Remove for good?", abort=True, err=True)
 
 
 def _report(output: Output, done: tuple[operations.Done, ...]) -> int:

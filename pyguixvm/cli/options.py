@@ -68,17 +68,35 @@ def common_options(command: F) -> F:
     return command
 
 
+def policy_options(command: F) -> F:
+    """Give COMMAND the options that say what may be done to a running guest."""
+    for decorate in (
+        click.option("--restart/--no-restart", default=True,
+                     help="Whether guests may be restarted; what needs it stays pending "
+                     "otherwise.  [default: restart]"),
+        click.option("--force", is_flag=True,
+                     help="Power off a guest that does not shut down in time."),
+    ):  # fmt: skip
+        command = decorate(command)
+    return command
+
+
 def split_config(arguments: tuple[str, ...]) -> tuple[Path, tuple[str, ...]]:
     """Return the configuration and the machines that ARGUMENTS name.
 
     The first argument is the configuration if it looks like a file: if it
     exists, has a directory part, or ends in ``.scm``.
     """
-    if arguments and (
-        "/" in arguments[0] or arguments[0].endswith(".scm") or Path(arguments[0]).is_file()
-    ):
+    if names_config(arguments):
         return Path(arguments[0]), arguments[1:]
     return Path("config.scm"), arguments
+
+
+def names_config(arguments: tuple[str, ...]) -> bool:
+    """Whether the first of ARGUMENTS is a configuration, see `split_config`."""
+    return bool(arguments) and (
+        "/" in arguments[0] or arguments[0].endswith(".scm") or Path(arguments[0]).is_file()
+    )
 
 
 def _complete_config(

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from pyguixvm.events import Event
 
 
+# Green, yellow, magenta, red: what is made, changed, replaced, removed or refused.
+_COLOURS = {"+": "32", "~": "33", "!": "35", "-": "31", "x": "31"}
+
+
 class Output:
     """Prints for one command, as its OPTIONS want it."""
 
@@ -52,6 +56,12 @@ class Output:
         """Print a line of the result."""
         self.settle()
         sys.stdout.write(f"{text}\n")
+
+    def diff(self, text: str) -> None:
+        """Print a line of the result, coloured by what its first character says it does."""
+        self.settle()
+        code = _COLOURS.get(text[:1]) if sys.stdout.isatty() else None
+        sys.stdout.write(f"\x1b[{code}m{text}\x1b[0m\n" if code else f"{text}\n")
 
     def note(self, text: str) -> None:
         """Print a line for the person who watches, unless --quiet."""

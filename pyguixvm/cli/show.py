@@ -11,12 +11,19 @@ from pyguixvm.model.sizes import format_size
 from pyguixvm.reconcile.differences import Difference, Value
 from pyguixvm.reconcile.plan import (
     Action,
+    AttachInterface,
+    AwaitReady,
     CreateRoot,
     DefineDomain,
+    DetachInterface,
     MachinePlan,
     Plan,
     RealizeImage,
+    SetMemory,
+    SetVcpus,
     StartDomain,
+    StopDomain,
+    UpdateInterface,
 )
 
 _SIZES = frozenset({"domain.memory", "domain.maximum-memory", "domain.storage", "image.size"})
@@ -42,27 +49,41 @@ def plan_lines(plan: Plan) -> Iterator[str]:
     """Yield the lines that show PLAN to a person."""
     for machine in plan.machines:
         yield from _machine_lines(machine, plan.uri)
+    for name in plan.undeclared:
+        yield f"- {name}: no longer declared on {plan.uri}; 'deploy --prune' removes it"
 
 
 def _machine_lines(plan: MachinePlan, uri: str) -> Iterator[str]:
     name = plan.machine.name
     if plan.refusal is not None:
         yield f"x {name}: refused: {plan.refusal}"
-    elif not plan.actions:
+    elif not plan.actions and not plan.differences:
         yield f"  {name}: nothing to do"
     else:
-        yield f"{_SIGNS[plan.effect]} {name}: {plan.effect} on {uri}"
+        yield f"{_SIGNS[plan.effect]} {name}: {plan.effect} on {uri}{_downtime(plan)}"
     for difference in plan.differences:
-        yield f"    {_difference(difference)}"
+        yield f"    {difference_line(difference)}"
+    for device in plan.foreign:
+        yield f"    {device}: not ours, left as it is"
     for action in plan.actions:
         yield f"    {_action(action)}"
     if plan.hint is not None:
         yield f"    {plan.hint}"
 
 
-def _difference(difference: Difference) -> str:
+def _downtime(plan: MachinePlan) -> str:
+    if not any(isinstance(action, StopDomain) for action in plan.actions):
+        return ""
+    if plan.downtime is None:
+        return ", away for a shutdown and a boot"
+    return f", away for about {plan.downtime:.0f} s as the last time"
+
+
+def difference_line(difference: Difference) -> str:
+    """Return DIFFERENCE in one line."""
     old, new = (_value(difference.path, value) for value in (difference.old, difference.new))
-    return f"{difference.path}: {old} -> {new}"
+    effect = "pending until restart" if difference.pending else difference.effect
+    return f"{difference.path}: {old} -> {new} ({effect})"
 
 
 def _value(path: str, value: Value) -> str:
@@ -82,7 +103,7 @@ def _value(path: str, value: Value) -> str:
             return str(value)
 
 
-def _action(action: Action) -> str:
+def _action(action: Action) -> str:  # noqa: PLR0911 -- one for each kind
     match action:
         case RealizeImage(output=output):
             return f"build {output}"
@@ -90,7 +111,22 @@ def _action(action: Action) -> str:
             return f"create volume {volume} of {format_size(size)} in pool {pool}"
         case DefineDomain(autostart=autostart):
             return f"define the domain, autostart {'on' if autostart else 'off'}"
+        case StopDomain(timeout=timeout, force=force):
+            otherwise = ", then power it off" if force else ""
+            return f"shut it down within {timeout} s{otherwise}"
         case StartDomain(timeout=timeout):
             return f"start it and wait at most {timeout} s until it is ready"
+        case AwaitReady(timeout=timeout):
+            return f"wait at most {timeout} s until it is ready"
+        case SetMemory(memory=memory):
+            return f"give its guest {format_size(memory)} memory now"
+        case SetVcpus(cpu=cpu):
+            return f"give its guest {cpu} vCPUs now"
+        case AttachInterface(mac_address=mac):
+            return f"plug interface {mac} in now"
+        case UpdateInterface(mac_address=mac):
+            return f"connect interface {mac} as declared now"
+        case DetachInterface(mac_address=mac):
+            return f"unplug interface {mac} now"
         case _:
             assert_never(action)

@@ -115,6 +115,17 @@ def write_metadata(connection: Connection, name: str, metadata: Metadata) -> Non
         )
 
 
+def find_definition(connection: Connection, name: str) -> tuple[str, Metadata] | None:
+    """Return the XML that domain NAME of ours starts from and what it remembers, or None.
+
+    None means that there is no such domain; raises `RequestRefusedError` if it is not ours.
+    """
+    if not exists(connection, name):
+        return None
+    xml = inactive_xml(connection, name)
+    return xml, _ours(name, xml)
+
+
 def read_metadata(connection: Connection, name: str) -> Metadata:
     """Return what domain NAME remembers; raises `RequestRefusedError` if it is not ours."""
     return _ours(name, inactive_xml(connection, name))
@@ -130,7 +141,7 @@ def inactive_xml(connection: Connection, name: str) -> str:
 
 def disks(connection: Connection, name: str) -> tuple[str, ...]:
     """Return the file names of the disks of domain NAME, their backing files left out."""
-    return inspect_domain(inactive_xml(connection, name)).disks
+    return inspect_domain(inactive_xml(connection, name)).hardware.disks
 
 
 def state(connection: Connection, name: str) -> State:

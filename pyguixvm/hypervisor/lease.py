@@ -8,6 +8,7 @@ The marker's capacity is a random number: it tells whose marker it is.
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -49,7 +50,12 @@ def incomplete_until_done(connection: Connection, pool: str, name: str) -> Itera
     volumes.delete_marker(connection, pool, name)
 
 
-def take_over(connection: Connection, pool: str, name: str, sleep: Callable[[float], None]) -> None:
+def take_over(
+    connection: Connection,
+    pool: str,
+    name: str,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
     """Delete what a broken off upload left of volume NAME.
 
     Raises `HypervisorError` if it still goes on: if something is written

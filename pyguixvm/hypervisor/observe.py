@@ -10,7 +10,7 @@ from pyguixvm.hypervisor.failure import explained, is_code
 from pyguixvm.model.names import is_marker, is_ours, marker
 from pyguixvm.model.observation import Observation, ObservedDomain, State
 from pyguixvm.xml.inspection import inspect_domain
-from pyguixvm.xml.metadata import UnreadableMetadataError, read_metadata
+from pyguixvm.xml.metadata import NAMESPACE, UnreadableMetadataError, read_metadata
 
 # virDomainState.  SHUTDOWN means "being shut down": the guest still runs.
 _STATES: dict[int, State] = {
@@ -45,12 +45,21 @@ def observe(connection: Connection) -> Observation:
             try:
                 state = states.get(uuid) or domain_state(domain)
                 xml = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+                # What only others care about is not worth a request.
+                ours = NAMESPACE in xml and state != "shut off"
+                live = domain.XMLDesc(0) if ours else None
             except libvirt.libvirtError as error:
                 if is_code(error, libvirt.VIR_ERR_NO_DOMAIN):
                     continue
                 raise
             observed.append(
-                _observed(xml, state, autostart=uuid in autostarted, persistent=uuid in persistent)
+                _observed(
+                    xml,
+                    live,
+                    state,
+                    autostart=uuid in autostarted,
+                    persistent=uuid in persistent,
+                )
             )
     return Observation(
         uri=connection.uri,
@@ -79,7 +88,9 @@ def _uuids(domains: list[libvirt.virDomain]) -> frozenset[str]:
     return frozenset(domain.UUIDString() for domain in domains)
 
 
-def _observed(xml: str, state: State, *, autostart: bool, persistent: bool) -> ObservedDomain:
+def _observed(
+    xml: str, live: str | None, state: State, *, autostart: bool, persistent: bool
+) -> ObservedDomain:
     found = inspect_domain(xml)
     metadata, unreadable = None, None
     try:
@@ -92,8 +103,8 @@ def _observed(xml: str, state: State, *, autostart: bool, persistent: bool) -> O
         state=state,
         autostart=autostart,
         persistent=persistent,
-        memory=found.memory,
-        cpu=found.cpu,
+        defined=found.hardware,
+        live=None if live is None else inspect_domain(live).hardware,
         metadata=metadata,
         unreadable=unreadable,
     )

@@ -133,3 +133,10 @@ def _described(pool: libvirt.virStoragePool) -> Pool:
 def _spelled(size: int) -> str:
     """SIZE for people, and exactly."""
     return f"{size / 1024**3:.1f} GiB ({size} bytes)"
+
+
+def active(connection: Connection) -> tuple[str, ...]:
+    """Return the names of the pools that are active."""
+    with explained("list the pools"):
+        flags = libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE
+        return tuple(sorted(pool.name() for pool in connection.handle.listAllStoragePools(flags)))

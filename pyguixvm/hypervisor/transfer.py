@@ -7,7 +7,7 @@ import errno
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -31,7 +31,8 @@ _SMALLEST_HOLE = 4 * 1024**2
 _ZEROS = bytes(CHUNK)
 
 
-def upload_volume(  # noqa: PLR0917 -- where from, where to, and who is told
+@contextmanager
+def incomplete_volume(  # noqa: PLR0917 -- where from, where to, and who is told
     connection: Connection,
     pool: str,
     name: str,
@@ -41,10 +42,11 @@ def upload_volume(  # noqa: PLR0917 -- where from, where to, and who is told
     *,
     mode: int = 0o600,
     sleep: Callable[[float], None] = time.sleep,
-) -> Volume:
+) -> Iterator[Volume]:
     """Make volume NAME in POOL from the bytes of the file PATH, whatever its format.
 
-    What a broken off upload left is made anew.  Raises
+    It counts as whole only when the body is done, and is deleted if that
+    fails.  What a broken off upload left is made anew.  Raises
     `RequestRefusedError` if a whole volume of that name exists, and
     `HypervisorError` without enough space or if somebody else uploads it.
     """
@@ -64,7 +66,25 @@ def upload_volume(  # noqa: PLR0917 -- where from, where to, and who is told
             with explained(f"upload {path} to volume '{name}'"):
                 _send(connection, made, source, _Progress(emit, total, machine))
                 _verify(connection, made, size)
-    return volumes.lookup(connection, pool, name) or made
+            yield volumes.lookup(connection, pool, name) or made
+
+
+def upload_volume(  # noqa: PLR0917 -- where from, where to, and who is told
+    connection: Connection,
+    pool: str,
+    name: str,
+    path: str | Path,
+    emit: Emit,
+    machine: str | None = None,
+    *,
+    mode: int = 0o600,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Volume:
+    """Make volume NAME as `incomplete_volume` does, and have it count as whole at once."""
+    with incomplete_volume(
+        connection, pool, name, path, emit, machine, mode=mode, sleep=sleep
+    ) as volume:
+        return volume
 
 
 def upload_base(

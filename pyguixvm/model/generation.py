@@ -8,13 +8,14 @@ import msgspec
 from pyguixvm.model.deployment import VirtualMachine
 
 
-class Generation(msgspec.Struct, frozen=True, rename="kebab"):
+class Generation(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
     """One state of a machine that can be returned to.
 
     DATE is UTC in ISO 8601; VOLUME names the root volume in POOL, and IMAGE
     is what it was made from: a store item, or a local image's file name.
     BASE names the base volume, or is None where the store item itself is
-    the backing file.
+    the backing file.  DOWNTIME is how long (seconds) the machine was away when
+    it switched to this generation.  FAILED: it was not ready in time.
     """
 
     number: int
@@ -25,18 +26,48 @@ class Generation(msgspec.Struct, frozen=True, rename="kebab"):
     image: str
     declaration: VirtualMachine
     base: str | None = None
+    kernel: str | None = None
+    downtime: float | None = None
+    failed: bool = False
 
 
-class Metadata(msgspec.Struct, frozen=True, rename="kebab"):
-    """The content of our ``<metadata>`` element of one domain."""
+class Metadata(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
+    """The content of our ``<metadata>`` element of one domain.
+
+    FALLBACK is the generation to return to, as long as the CURRENT one has
+    not been seen ready.  CONFIG is the file that declared the machine.
+    """
 
     current: int
     generations: tuple[Generation, ...]
+    fallback: int | None = None
+    config: str | None = None
 
     @property
     def generation(self) -> Generation:
         """The current generation; raises LookupError if it is not among them."""
+        return self.find(self.current)
+
+    @property
+    def previous(self) -> Generation | None:
+        """The generation before the current one, if it is still there and was ready."""
+        earlier = [g for g in self.generations if g.number < self.current and not g.failed]
+        return max(earlier, key=lambda generation: generation.number, default=None)
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The numbers of all generations."""
+        return tuple(generation.number for generation in self.generations)
+
+    def find(self, number: int) -> Generation:
+        """Return generation NUMBER; raises LookupError if there is none."""
         for generation in self.generations:
-            if generation.number == self.current:
+            if generation.number == number:
                 return generation
-        raise LookupError(f"generation {self.current}")
+        raise LookupError(f"generation {number}")
+
+    def having(self, generation: Generation) -> Metadata:
+        """Return this with GENERATION, which takes the place of the one with its number."""
+        others = (g for g in self.generations if g.number != generation.number)
+        ordered = sorted([*others, generation], key=lambda each: each.number)
+        return msgspec.structs.replace(self, generations=tuple(ordered))

@@ -19,6 +19,9 @@ _STORE_ITEM = re.compile(r"/gnu/store/(?P<hash>[0-9a-df-np-sv-z]{32})-[^/]+(?P<i
 _GENERATION = re.compile(re.escape(PREFIX) + r"(?P<machine>.+)\.g(?P<number>[1-9][0-9]*)\.qcow2")
 
 
+_BASE = re.compile(re.escape(PREFIX) + r"[0-9a-z]{32}\.img")
+
+
 def generation_volume(machine: str, number: int) -> str:
     """Return the name of the root volume of generation NUMBER of MACHINE."""
     return f"{PREFIX}{machine}.g{number}.qcow2"
@@ -41,6 +44,16 @@ def base_volume(image: str, *, size: int | None = None, modified: int | None = N
         return f"{PREFIX}{found['hash']}.img"
     identity = "\0".join((image, str(size), str(modified)))
     return f"{PREFIX}{hashlib.sha256(identity.encode()).hexdigest()[:32]}.img"
+
+
+def lock_volume(machine: str) -> str:
+    """Return the name of the volume that stands for the right to change MACHINE."""
+    return f"{PREFIX}{machine}.lock"
+
+
+def is_base(volume: str) -> bool:
+    """Whether VOLUME is named as a base volume is."""
+    return _BASE.fullmatch(volume) is not None
 
 
 def marker(volume: str) -> str:

@@ -12,11 +12,40 @@ from pyguixvm.model.generation import Metadata
 State: TypeAlias = Literal["running", "paused", "shut off", "crashed", "suspended"]
 
 
+class ObservedInterface(msgspec.Struct, frozen=True, rename="kebab"):
+    """An interface; NETWORK is None if no libvirt network connects it.
+
+    LINK is whether its cable is plugged in.
+    """
+
+    mac_address: str
+    network: str | None
+    link: bool = True
+
+
+class Hardware(msgspec.Struct, frozen=True, rename="kebab"):
+    """What a domain's XML says of that which is declared; sizes are bytes.
+
+    DISKS are the file names of its disks, backing files left out.
+    """
+
+    cpu: int
+    maximum_cpu: int
+    memory: int
+    maximum_memory: int
+    domain_type: str
+    interfaces: tuple[ObservedInterface, ...] = ()
+    disks: tuple[str, ...] = ()
+    title: str | None = None
+    description: str | None = None
+
+
 class ObservedDomain(msgspec.Struct, frozen=True, rename="kebab"):
     """A domain; METADATA is None for one that is not ours.
 
     UNREADABLE says why our metadata cannot be read (a newer pyguixvm wrote
     it, or it is damaged): such a domain is ours and METADATA is None.
+    DEFINED is what it starts with, LIVE what it runs with, None while it does not.
     """
 
     name: str
@@ -24,8 +53,8 @@ class ObservedDomain(msgspec.Struct, frozen=True, rename="kebab"):
     state: State
     autostart: bool
     persistent: bool
-    memory: int
-    cpu: int
+    defined: Hardware
+    live: Hardware | None = None
     metadata: Metadata | None = None
     unreadable: str | None = None
 

@@ -3,43 +3,34 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Literal, assert_never
+from functools import partial
+from typing import Literal
 
-from pyguixvm.errors import NotReadyError, PyguixvmError, RequestRefusedError
-from pyguixvm.events import Emit, Notice, phase
-from pyguixvm.hypervisor import domains, guest, networks
-from pyguixvm.hypervisor.connection import Connection, capabilities
-from pyguixvm.model.deployment import LocalImage, VirtualMachine
-from pyguixvm.model.generation import Generation, Metadata
+import msgspec
+
+from pyguixvm.errors import NotReadyError, PyguixvmError, RequestRefusedError, RolledBackError
+from pyguixvm.events import phase
+from pyguixvm.hypervisor import domains, guest, networks, power
+from pyguixvm.model.deployment import VirtualMachine
+from pyguixvm.reconcile.change import change
+from pyguixvm.reconcile.define import define
+from pyguixvm.reconcile.differences import Effect
 from pyguixvm.reconcile.plan import (
+    AwaitReady,
     CreateRoot,
     DefineDomain,
     MachinePlan,
     Plan,
     RealizeImage,
     StartDomain,
+    StopDomain,
 )
-from pyguixvm.reconcile.readiness import Evidence, wait_ready
-from pyguixvm.reconcile.root import Root, create_root, discard_root
-from pyguixvm.xml.capabilities import choose_domain_type
-from pyguixvm.xml.domain import DomainDefinition, domain_xml
-
-
-@dataclass(frozen=True)
-class Workshop:
-    """What carrying out a plan needs; the effects that are not libvirt's are arguments."""
-
-    connection: Connection
-    emit: Emit
-    environment: Mapping[str, str]
-    now: Callable[[], datetime] = lambda: datetime.now(UTC)
-    clock: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], None] = time.sleep
+from pyguixvm.reconcile.readiness import Evidence, Readiness, wait_ready
+from pyguixvm.reconcile.root import Root, created_root
+from pyguixvm.reconcile.workshop import Workshop
 
 
 @dataclass(frozen=True)
@@ -47,7 +38,7 @@ class Outcome:
     """How it went with one machine."""
 
     machine: str
-    outcome: Literal["unchanged", "deployed", "started", "failed"]
+    outcome: Literal["unchanged", "deployed", "updated", "restarted", "started", "failed"]
     detail: str = ""
     addresses: tuple[str, ...] = ()
     error: PyguixvmError | None = None
@@ -60,11 +51,16 @@ class Outcome:
 
 @dataclass(frozen=True)
 class _Booting:
-    """A guest that runs but has not been seen ready; DEADLINE is on the workshop's clock."""
+    """A guest that runs but has not been seen ready.
+
+    DEADLINE and STOPPED, when the guest before it was stopped, are on the
+    workshop's clock.
+    """
 
     plan: MachinePlan
     evidence: Evidence
     deadline: float
+    stopped: float | None
 
 
 def apply(plan: Plan, workshop: Workshop) -> tuple[Outcome, ...]:
@@ -74,153 +70,226 @@ def apply(plan: Plan, workshop: Workshop) -> tuple[Outcome, ...]:
     side by side.  What fails for one machine does not stop the others.
     """
     outcomes: dict[str, Outcome] = {}
-    with ExitStack() as consoles:
+    with ExitStack() as watched:
         booting: list[_Booting] = []
         for machine_plan in plan.machines:
             name = machine_plan.machine.name
             try:
-                guest_booting = _carry_out(machine_plan, workshop, consoles)
+                result = _carry_out(machine_plan, plan.config, workshop, watched)
             except PyguixvmError as error:
                 outcomes[name] = Outcome(name, "failed", error=error)
                 continue
-            if guest_booting is None:
-                outcomes[name] = Outcome(name, "unchanged")
+            if isinstance(result, _Booting):
+                booting.append(result)
             else:
-                booting.append(guest_booting)
+                outcomes[name] = result
         for guest_booting in booting:
-            outcomes[guest_booting.plan.machine.name] = _await(guest_booting, workshop)
+            name = guest_booting.plan.machine.name
+            outcomes[name] = _await(guest_booting, workshop)
     return tuple(outcomes[machine_plan.machine.name] for machine_plan in plan.machines)
 
 
-def _carry_out(plan: MachinePlan, workshop: Workshop, consoles: ExitStack) -> _Booting | None:
-    """Do the actions of PLAN; return the guest that boots, or None if there was nothing to do.
+def _carry_out(
+    plan: MachinePlan, config: str | None, workshop: Workshop, watched: ExitStack
+) -> _Booting | Outcome:
+    """Do the actions of PLAN; return the guest that boots, or how it went.
 
-    The console that watches the guest is closed with CONSOLES.
+    What watches the guest is closed with WATCHED.
     """
+    name = plan.machine.name
     if plan.refusal is not None:
         raise RequestRefusedError(plan.refusal, hint=plan.hint, location=str(plan.machine.location))
-    booting = None
+    booting: _Booting | None = None
+    root: Root | None = None
+    stopped: float | None = None
     with ExitStack() as undo:
-        root: Root | None = None
         for action in plan.actions:
             match action:
                 case RealizeImage():
                     pass  # all images were built in one go, before anything was touched
                 case CreateRoot():
-                    root = create_root(workshop.connection, plan.machine, action, workshop.emit)
-                    undo.callback(discard_root, workshop.connection, root)
+                    root = undo.enter_context(
+                        created_root(workshop.connection, plan.machine, action, workshop.emit)
+                    )
+                case StopDomain():
+                    stopped = workshop.clock()
+                    _stop(name, action, workshop)
+                    undo.push(partial(_start_again, name, workshop))
                 case DefineDomain():
-                    if root is None:
-                        raise ValueError("a domain is defined after its root volume is made")
-                    _define(plan.machine, action, root, workshop)
-                    # From here on the metadata vouches for the volume.
-                    undo.pop_all()
+                    define(plan, action, root, config, workshop)
+                    # The metadata vouches for the volume now, which is whole from here on.
+                    undo.close()
                 case StartDomain():
-                    booting = _start(plan, action, workshop, consoles)
+                    try:
+                        evidence = _start(plan.machine, workshop, watched)
+                    except PyguixvmError as error:
+                        return _failed_to_start(plan, error, workshop)
+                    deadline = workshop.clock() + action.timeout
+                    booting = _Booting(plan, evidence, deadline, stopped)
+                case AwaitReady():
+                    evidence = watched.enter_context(guest.watch(workshop.connection, plan.machine))
+                    deadline = workshop.clock() + action.timeout
+                    booting = _Booting(plan, evidence, deadline, None)
                 case _:
-                    assert_never(action)
-    return booting
+                    change(plan.machine.name, action, workshop)
+    if booting is not None:
+        return booting
+    if plan.pending:
+        return Outcome(name, "updated", detail="pending until its restart: " + _pending(plan))
+    return Outcome(name, "updated" if plan.actions else "unchanged")
 
 
-def _define(machine: VirtualMachine, action: DefineDomain, root: Root, workshop: Workshop) -> None:
-    connection = workshop.connection
-    with phase(workshop.emit, "define", machine.name):
-        for interface in machine.domain.networking:
-            networks.ensure_network(connection, interface.network)
-        metadata = Metadata(
-            current=action.generation,
-            generations=(
-                Generation(
-                    number=action.generation,
-                    date=workshop.now().isoformat(timespec="seconds"),
-                    label=_label(machine),
-                    pool=root.pool,
-                    volume=root.volume,
-                    image=_image(machine),
-                    declaration=machine,
-                    base=root.base,
-                ),
-            ),
-        )
-        domains.define(
-            connection,
-            domain_xml(definition(machine, root, connection, workshop.environment, metadata)),
-        )
-        domains.set_autostart(connection, machine.name, action.autostart)
+def _pending(plan: MachinePlan) -> str:
+    return ", ".join(d.path for d in plan.differences if d.effect == "restart")
 
 
-def definition(
-    machine: VirtualMachine,
-    root: Root,
-    connection: Connection,
-    environment: Mapping[str, str],
-    metadata: Metadata | None = None,
-) -> DomainDefinition:
-    """Return the definition of MACHINE's domain on the hypervisor of CONNECTION.
-
-    Raises RequestRefusedError if the hypervisor does not offer the declared
-    virtualization.
-    """
-    host = capabilities(connection)
-    return DomainDefinition(
-        machine=machine,
-        root=root.path,
-        backing=(root.backing,),
-        domain_type=choose_domain_type(
-            machine, host.domain_types, environment.get("PYGUIXVM_VIRT_TYPE")
-        ),
-        metadata=metadata,
-        architecture=host.architecture,
-        security_models=host.security_models,
-    )
-
-
-def _label(machine: VirtualMachine) -> str:
-    return machine.image.path if isinstance(machine.image, LocalImage) else machine.image.label
-
-
-def _image(machine: VirtualMachine) -> str:
-    if isinstance(machine.image, LocalImage):
-        return machine.image.path
-    return machine.image.output or ""
-
-
-def _start(
-    plan: MachinePlan, action: StartDomain, workshop: Workshop, consoles: ExitStack
-) -> _Booting:
-    machine = plan.machine
-    with phase(workshop.emit, "start", machine.name):
-        for interface in machine.domain.networking:
-            networks.ensure_network(workshop.connection, interface.network)
-        evidence = consoles.enter_context(guest.boot(workshop.connection, machine))
-    return _Booting(plan, evidence, workshop.clock() + action.timeout)
-
-
-def _await(booting: _Booting, workshop: Workshop) -> Outcome:
-    machine = booting.plan.machine
-    try:
-        with phase(workshop.emit, "ready", machine.name) as result:
-            readiness = wait_ready(
-                machine,
-                booting.evidence,
-                deadline=booting.deadline,
+def _stop(name: str, action: StopDomain, workshop: Workshop) -> None:
+    with phase(workshop.emit, "stop", name) as result:
+        try:
+            result.detail = power.shutdown(
+                workshop.connection,
+                name,
+                timeout=action.timeout,
                 clock=workshop.clock,
                 sleep=workshop.sleep,
             )
-            if readiness.outcome == "not-ready":
-                raise NotReadyError(
-                    f"'{machine.name}' was deployed but is not ready: {readiness.detail}",
-                    console=readiness.console,
-                    hint=f"It was left running. Power it off with: pyguixvm destroy {machine.name}",
-                )
-            result.detail = readiness.detail
+        except RequestRefusedError as error:
+            if not action.force:
+                raise RequestRefusedError(
+                    error.message,
+                    hint=f"{error.hint}. 'pyguixvm deploy --force' powers it off instead.",
+                ) from error
+            domains.destroy(workshop.connection, name)
+            result.detail = "powered off"
+
+
+def _start_again(name: str, workshop: Workshop, kind: object, *_: object) -> None:
+    """Let the old definition run again if an exception of KIND came before the new one."""
+    if kind is not None:
+        with suppress(PyguixvmError):
+            domains.start(workshop.connection, name)
+
+
+def _start(machine: VirtualMachine, workshop: Workshop, watched: ExitStack) -> Evidence:
+    with phase(workshop.emit, "start", machine.name):
+        for interface in machine.domain.networking:
+            networks.ensure_network(workshop.connection, interface.network)
+        return watched.enter_context(guest.boot(workshop.connection, machine))
+
+
+def _await(booting: _Booting, workshop: Workshop) -> Outcome:
+    plan, machine = booting.plan, booting.plan.machine
+    try:
+        readiness = _wait(machine, booting.evidence, booting.deadline, workshop)
+        if readiness.outcome == "not-ready":
+            message = f"'{machine.name}' was deployed but is not ready: {readiness.detail}"
+            if plan.fallback is not None:
+                return _rolled_back(plan, message, readiness.console, workshop)
+            raise NotReadyError(
+                message,
+                console=readiness.console,
+                hint=f"It was left running. Power it off with: pyguixvm destroy {machine.name}",
+            )
+        downtime = None if booting.stopped is None else workshop.clock() - booting.stopped
+        _remember_ready(machine.name, downtime, workshop)
     except PyguixvmError as error:
         return Outcome(machine.name, "failed", error=error)
     if readiness.outcome == "unverified":
-        workshop.emit(Notice(f"not verified: {readiness.detail}", machine.name, warning=True))
+        workshop.warn(machine.name, f"not verified: {readiness.detail}")
+    away = "" if downtime is None else f", away for {downtime:.1f} s"
     return Outcome(
         machine.name,
-        "deployed" if booting.plan.effect == "create" else "started",
-        detail=readiness.detail,
+        _WORDS.get(plan.effect, "started"),
+        detail=readiness.detail + away,
         addresses=readiness.addresses,
     )
+
+
+_WORDS: Mapping[Effect, Literal["deployed", "updated", "restarted", "started"]] = {
+    "create": "deployed",
+    "replace": "updated",
+    "restart": "restarted",
+}
+
+
+def _wait(
+    machine: VirtualMachine, evidence: Evidence, deadline: float, workshop: Workshop
+) -> Readiness:
+    with phase(workshop.emit, "ready", machine.name) as result:
+        readiness = wait_ready(
+            machine, evidence, deadline=deadline, clock=workshop.clock, sleep=workshop.sleep
+        )
+        result.detail = readiness.detail
+    return readiness
+
+
+def _remember_ready(name: str, downtime: float | None, workshop: Workshop) -> None:
+    """Note that the current generation was seen ready, and how long the machine was away."""
+    metadata = domains.read_metadata(workshop.connection, name)
+    current = metadata.generation
+    if metadata.fallback is None and downtime is None and not current.failed:
+        return
+    seen = msgspec.structs.replace(
+        current,
+        failed=False,
+        downtime=current.downtime if downtime is None else round(downtime, 1),
+    )
+    metadata = msgspec.structs.replace(metadata.having(seen), fallback=None)
+    domains.write_metadata(workshop.connection, name, metadata)
+
+
+def _failed_to_start(plan: MachinePlan, error: PyguixvmError, workshop: Workshop) -> Outcome:
+    """Return how it went with a machine whose new definition libvirt does not start."""
+    if plan.fallback is None:
+        raise error
+    return _rolled_back(plan, error.message, (), workshop)
+
+
+def _rolled_back(
+    plan: MachinePlan, message: str, console: tuple[str, ...], workshop: Workshop
+) -> Outcome:
+    """Let the generation to fall back to run again: all of it happens on the hypervisor."""
+    name, number = plan.machine.name, plan.fallback
+    if number is None:
+        raise ValueError("there is nothing to roll back to")
+    workshop.warn(name, f"{message}; back to generation {number}")
+    error: PyguixvmError
+    try:
+        _return_to(name, number, workshop)
+        error = RolledBackError(
+            f"{message}; rolled back to generation {number}, which runs again",
+            console=console,
+            hint="Mend the declaration and deploy again.",
+        )
+    except PyguixvmError as failure:
+        error = NotReadyError(
+            f"{message}; the way back to generation {number} failed: {failure.message}",
+            console=console,
+            hint=f"Look at its console with: pyguixvm console {name}. "
+            f"Try again with: pyguixvm rollback {name} {number}",
+        )
+    return Outcome(name, "failed", error=error)
+
+
+def _return_to(name: str, number: int, workshop: Workshop) -> None:
+    """Power NAME off and start generation NUMBER; raises PyguixvmError if it is not ready."""
+    connection = workshop.connection
+    domains.destroy(connection, name)
+    metadata = domains.read_metadata(connection, name)
+    if metadata.current != number:
+        failed = msgspec.structs.replace(metadata.generation, failed=True)
+        domains.write_metadata(connection, name, metadata.having(failed))
+    machine = metadata.find(number).declaration
+    way_back = MachinePlan(machine=machine, effect="restart")
+    define(
+        way_back,
+        DefineDomain(generation=number, autostart=machine.domain.autostart),
+        None,
+        None,
+        workshop,
+    )
+    with ExitStack() as watched:
+        evidence = _start(machine, workshop, watched)
+        readiness = _wait(machine, evidence, workshop.clock() + machine.ready_timeout, workshop)
+        if readiness.outcome == "not-ready":
+            raise NotReadyError(readiness.detail, console=readiness.console)

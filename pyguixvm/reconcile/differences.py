@@ -1,57 +1,240 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How a declaration differs from what was applied; pure."""
+"""How a machine differs from its declaration, and what it takes to mend each; pure.
+
+The image and what it is made with are compared with what was applied, as the
+domain's metadata remembers it; resources with what libvirt says, since anyone can
+change them there.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TypeAlias
+from pathlib import PurePosixPath
+from typing import Literal, TypeAlias
 
 import msgspec
 
-from pyguixvm.model.deployment import VirtualMachine
+from pyguixvm.model.deployment import Networking, VirtualMachine
+from pyguixvm.model.generation import Generation
+from pyguixvm.model.observation import Hardware, ObservedDomain, ObservedInterface
 
 Value: TypeAlias = bool | int | str | list["Value"] | dict[str, "Value"] | None
+Effect: TypeAlias = Literal["none", "live", "restart", "replace", "create", "delete"]
 
-# Where something was declared is no property of the machine, and the path of the
-# hypervisor is how we came to compare the two in the first place.
-_IGNORED = frozenset({"location", "hypervisor"})
-
-# What readiness means concerns the waiting, not the machine: it applies from now on.
-_NOT_OF_THE_MACHINE = frozenset({"ready", "ready-timeout"})
+# What a root volume, once made, cannot follow.
+_OF_THE_ROOT = frozenset({"image", "storage", "kernel-arguments", "pool", "firmware"})
+# Libvirt's own unit of memory.
+_KIB = 1024
 
 
 class Difference(msgspec.Struct, frozen=True, rename="kebab"):
-    """PATH (``domain.memory``) was applied as OLD and is declared as NEW."""
+    """PATH (``domain.memory``) is OLD and declared as NEW; to mend it has EFFECT.
+
+    PENDING: it is defined as declared already, but takes effect with the next start.
+    """
 
     path: str
     old: Value
     new: Value
+    effect: Effect
+    pending: bool = False
 
 
-def differences(applied: VirtualMachine, declared: VirtualMachine) -> tuple[Difference, ...]:
-    """Return what changes from APPLIED to DECLARED, in the order of the fields.
+def differences(machine: VirtualMachine, domain: ObservedDomain) -> tuple[Difference, ...]:
+    """Return how DOMAIN, one of ours, differs from MACHINE."""
+    if domain.metadata is None:
+        raise ValueError(f"'{domain.name}' is not ours")
+    applied = domain.metadata.generation
+    return (
+        *_of_the_root(applied.declaration, machine),
+        *_of_the_definition(machine, domain),
+        *_of_resources(machine, applied, domain.defined, domain.live),
+        *_of_readiness(applied.declaration, machine),
+    )
 
-    An image of another kind is one difference, not one for each of its fields.
-    """
-    old = _comparable(applied)
-    new = _comparable(declared)
-    return tuple(_walk("", old, new))
+
+def foreign_devices(machine: VirtualMachine, domain: ObservedDomain) -> tuple[str, ...]:
+    """Return, in words, the interfaces and disks that somebody else gave to DOMAIN."""
+    known = {i.mac_address for i in machine.domain.networking}
+    volumes = set[str]()
+    if domain.metadata is not None:
+        applied = domain.metadata.generation
+        known |= {i.mac_address for i in applied.declaration.domain.networking}
+        volumes = {generation.volume for generation in domain.metadata.generations}
+    hardware = domain.live or domain.defined
+    return (
+        *(
+            f"interface {interface.mac_address}"
+            for interface in hardware.interfaces
+            if interface.mac_address not in known
+        ),
+        *(f"disk {disk}" for disk in hardware.disks if PurePosixPath(disk).name not in volumes),
+    )
 
 
-def _comparable(machine: VirtualMachine) -> dict[str, Value]:
-    fields: dict[str, Value] = msgspec.to_builtins(machine)
-    return {
-        key: value
-        for key, value in fields.items()
-        if key not in _IGNORED and key not in _NOT_OF_THE_MACHINE
-    }
+def defined_memory(size: int) -> int:
+    """Return SIZE bytes as libvirt keeps it: rounded up to whole KiB."""
+    return -(-size // _KIB) * _KIB
+
+
+def _of_the_root(applied: VirtualMachine, declared: VirtualMachine) -> Iterator[Difference]:
+    old, new = ({"image": _fields(m.image)} | _domain_fields(m) for m in (applied, declared))
+    for key in old:
+        prefix = "" if key == "image" else "domain."
+        yield from _walk(prefix + key, old[key], new[key])
+
+
+def _domain_fields(machine: VirtualMachine) -> dict[str, Value]:
+    fields = _fields(machine.domain)
+    assert isinstance(fields, dict)  # noqa: S101 -- for mypy: a struct becomes a dict
+    return {key: value for key, value in fields.items() if key in _OF_THE_ROOT}
+
+
+def _fields(struct: msgspec.Struct) -> Value:
+    builtins: Value = msgspec.to_builtins(struct)
+    return builtins
 
 
 def _walk(path: str, old: Value, new: Value) -> Iterator[Difference]:
+    """Yield what changes from OLD to NEW; an image of another kind is one difference."""
     if old == new:
         return
     if isinstance(old, dict) and isinstance(new, dict) and old.get("kind") == new.get("kind"):
         for key in [*old, *(key for key in new if key not in old)]:
-            yield from _walk(f"{path}.{key}" if path else key, old.get(key), new.get(key))
+            yield from _walk(f"{path}.{key}", old.get(key), new.get(key))
     else:
-        yield Difference(path=path, old=old, new=new)
+        yield Difference(path=path, old=old, new=new, effect="replace")
+
+
+def _of_readiness(applied: VirtualMachine, declared: VirtualMachine) -> Iterator[Difference]:
+    """Yield what concerns the next waiting: it is remembered, nothing else happens."""
+    for path, old, new in (
+        ("ready", _forms(applied), _forms(declared)),
+        ("ready-timeout", applied.ready_timeout, declared.ready_timeout),
+    ):
+        if old != new:
+            yield Difference(path=path, old=old, new=new, effect="live")
+
+
+def _forms(machine: VirtualMachine) -> Value:
+    return [_fields(form) for form in machine.ready]
+
+
+def _of_the_definition(machine: VirtualMachine, domain: ObservedDomain) -> Iterator[Difference]:
+    """Yield what no running guest notices."""
+    declared, defined = machine.domain, domain.defined
+    for path, old, new in (
+        ("domain.autostart", domain.autostart, declared.autostart),
+        ("domain.title", defined.title, declared.title),
+        ("domain.description", defined.description, declared.description),
+    ):
+        if old != new:
+            yield Difference(path=path, old=old, new=new, effect="live")
+
+
+def _of_resources(
+    machine: VirtualMachine, applied: Generation, defined: Hardware, live: Hardware | None
+) -> Iterator[Difference]:
+    declared = machine.domain
+    memory = defined_memory(declared.memory)
+    maximum_memory = defined_memory(declared.maximum_memory)
+    # A guest that runs with a higher limit than declared need not notice.
+    if declared.virtualization != "auto":
+        yield from _compare(
+            "domain.virtualization",
+            declared.virtualization,
+            defined.domain_type,
+            live.domain_type if live else None,
+        )
+    yield from _compare(
+        "domain.maximum-cpu",
+        declared.maximum_cpu,
+        defined.maximum_cpu,
+        min(live.maximum_cpu, declared.maximum_cpu) if live else None,
+    )
+    yield from _compare(
+        "domain.cpu",
+        declared.cpu,
+        defined.cpu,
+        live.cpu if live else None,
+        "live" if live is not None and _plugs(live, declared.cpu) else "restart",
+    )
+    yield from _compare(
+        "domain.maximum-memory",
+        maximum_memory,
+        defined.maximum_memory,
+        min(live.maximum_memory, maximum_memory) if live else None,
+    )
+    yield from _compare(
+        "domain.memory",
+        memory,
+        defined.memory,
+        live.memory if live else None,
+        "live" if live is not None and memory <= live.maximum_memory else "restart",
+    )
+    yield from _of_interfaces(machine, applied, defined, live)
+    yield from _compare(
+        "root",
+        applied.volume,
+        _attached(defined, applied.volume) or "detached",
+        (_attached(live, applied.volume) or "detached") if live else None,
+    )
+
+
+def _compare(
+    path: str, wanted: Value, defined: Value, live: Value, effect: Effect = "restart"
+) -> Iterator[Difference]:
+    """Yield the difference of WANTED and what is DEFINED or LIVE, None if it does not run.
+
+    Without a running guest, or if it has what is wanted, defining is enough.
+    """
+    if live is not None and live != wanted:
+        pending = effect == "restart" and defined == wanted
+        yield Difference(path=path, old=live, new=wanted, effect=effect, pending=pending)
+    elif defined != wanted:
+        yield Difference(path=path, old=defined, new=wanted, effect="live")
+
+
+def _plugs(live: Hardware, cpu: int) -> bool:
+    """Whether the running guest can be given CPU vCPUs.
+
+    To take one away needs the guest's help, and libvirt does not learn of its refusal.
+    """
+    return live.cpu <= cpu <= live.maximum_cpu
+
+
+def _of_interfaces(
+    machine: VirtualMachine, applied: Generation, defined: Hardware, live: Hardware | None
+) -> Iterator[Difference]:
+    declared = {i.mac_address: i for i in machine.domain.networking}
+    ours = [i.mac_address for i in applied.declaration.domain.networking]
+    for mac in [*declared, *(mac for mac in ours if mac not in declared)]:
+        yield from _compare(
+            f"domain.networking.{mac}",
+            _wanted(declared.get(mac)),
+            _connection(_find(defined, mac)),
+            _connection(_find(live, mac)) if live else None,
+            "live",
+        )
+
+
+_ABSENT = "absent"
+
+
+def _wanted(networking: Networking | None) -> str:
+    return _ABSENT if networking is None else networking.network
+
+
+def _connection(interface: ObservedInterface | None) -> str:
+    if interface is None:
+        return _ABSENT
+    network = interface.network or "no network"
+    return network if interface.link else f"{network}, link down"
+
+
+def _find(hardware: Hardware, mac: str) -> ObservedInterface | None:
+    return next((i for i in hardware.interfaces if i.mac_address == mac), None)
+
+
+def _attached(hardware: Hardware, volume: str) -> str | None:
+    return next((volume for disk in hardware.disks if PurePosixPath(disk).name == volume), None)

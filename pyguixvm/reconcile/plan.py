@@ -3,14 +3,19 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 
 from pyguixvm.model.deployment import VirtualMachine
-from pyguixvm.reconcile.differences import Difference
+from pyguixvm.reconcile.differences import Difference, Effect
 
-Effect: TypeAlias = Literal["none", "live", "restart", "replace", "create", "delete"]
+
+class Policy(msgspec.Struct, frozen=True):
+    """What the user allows: to RESTART guests, and to power off (FORCE) those that do not stop."""
+
+    restart: bool = True
+    force: bool = False
 
 
 class _Action(msgspec.Struct, frozen=True, tag_field="action", rename="kebab"):
@@ -33,11 +38,48 @@ class CreateRoot(_Action, frozen=True, tag="create-root"):
     size: int
 
 
+class StopDomain(_Action, frozen=True, tag="stop-domain"):
+    """Have the guest shut down; FORCE: power it off if it does not within TIMEOUT seconds."""
+
+    timeout: int
+    force: bool
+
+
 class DefineDomain(_Action, frozen=True, tag="define-domain"):
-    """Define the domain, with autostart as declared."""
+    """Define the domain, or define it anew in place, with GENERATION as its current one."""
 
     generation: int
     autostart: bool
+
+
+class SetMemory(_Action, frozen=True, tag="set-memory"):
+    """Have the running guest's balloon leave it MEMORY bytes."""
+
+    memory: int
+
+
+class SetVcpus(_Action, frozen=True, tag="set-vcpus"):
+    """Plug vCPUs into the running guest, or out of it, until it has CPU of them."""
+
+    cpu: int
+
+
+class AttachInterface(_Action, frozen=True, tag="attach-interface"):
+    """Plug the interface that is defined with MAC_ADDRESS into the running guest."""
+
+    mac_address: str
+
+
+class UpdateInterface(_Action, frozen=True, tag="update-interface"):
+    """Connect the running guest's interface with MAC_ADDRESS as it is defined."""
+
+    mac_address: str
+
+
+class DetachInterface(_Action, frozen=True, tag="detach-interface"):
+    """Unplug the interface with MAC_ADDRESS from the running guest."""
+
+    mac_address: str
 
 
 class StartDomain(_Action, frozen=True, tag="start-domain"):
@@ -46,14 +88,26 @@ class StartDomain(_Action, frozen=True, tag="start-domain"):
     timeout: int
 
 
-Action: TypeAlias = RealizeImage | CreateRoot | DefineDomain | StartDomain
+class AwaitReady(_Action, frozen=True, tag="await-ready"):
+    """Wait at most TIMEOUT seconds until the guest, which runs, is ready."""
+
+    timeout: int
+
+
+LiveAction: TypeAlias = SetMemory | SetVcpus | AttachInterface | UpdateInterface | DetachInterface
+Action: TypeAlias = (
+    RealizeImage | CreateRoot | StopDomain | DefineDomain | LiveAction | StartDomain | AwaitReady
+)
 
 
 class MachinePlan(msgspec.Struct, frozen=True, rename="kebab"):
     """What happens to one machine.
 
     A REFUSAL says why nothing may be done to it although it differs; then there
-    are no actions.
+    are no actions.  FALLBACK is the generation that comes back if the guest does
+    not get ready.  DOWNTIME is how long (seconds) it was away the last time, None
+    where that is not known or nothing stops.  FOREIGN names devices that are not
+    ours and stay.
     """
 
     machine: VirtualMachine
@@ -62,15 +116,31 @@ class MachinePlan(msgspec.Struct, frozen=True, rename="kebab"):
     differences: tuple[Difference, ...] = ()
     refusal: str | None = None
     hint: str | None = None
+    fallback: int | None = None
+    downtime: float | None = None
+    foreign: tuple[str, ...] = ()
+
+    @property
+    def pending(self) -> bool:
+        """Whether a difference stays until the next start."""
+        restarts = any(isinstance(action, StartDomain) for action in self.actions)
+        return not restarts and any(d.effect == "restart" for d in self.differences)
 
 
 class Plan(msgspec.Struct, frozen=True, rename="kebab"):
-    """What happens to the machines of the hypervisor at URI, in this order."""
+    """What happens to the machines of the hypervisor at URI, in this order.
+
+    UNDECLARED are machines there that CONFIG declared once and does no longer.
+    """
 
     uri: str
     machines: tuple[MachinePlan, ...]
+    config: str | None = None
+    undeclared: tuple[str, ...] = ()
 
     @property
     def empty(self) -> bool:
-        """Whether there is nothing to do, and nothing that was refused."""
-        return not any(machine.actions or machine.refusal for machine in self.machines)
+        """Whether there is nothing to do, and nothing that was refused or stays to be done."""
+        return not any(
+            machine.actions or machine.refusal or machine.differences for machine in self.machines
+        )

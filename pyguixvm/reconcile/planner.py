@@ -1,38 +1,88 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From a declaration and an observation to a plan; pure."""
+"""From a declaration and an observation to a plan: the smallest safe change; pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from pyguixvm.model.deployment import LocalImage, SystemImage, VirtualMachine
+from pyguixvm.model.generation import Generation, Metadata
 from pyguixvm.model.names import generation_of, generation_volume
 from pyguixvm.model.observation import Observation, ObservedDomain
-from pyguixvm.reconcile.differences import differences
+from pyguixvm.reconcile.differences import (
+    Difference,
+    Effect,
+    defined_memory,
+    differences,
+    foreign_devices,
+)
 from pyguixvm.reconcile.plan import (
     Action,
+    AttachInterface,
+    AwaitReady,
     CreateRoot,
     DefineDomain,
+    DetachInterface,
+    LiveAction,
     MachinePlan,
     Plan,
+    Policy,
     RealizeImage,
+    SetMemory,
+    SetVcpus,
     StartDomain,
+    StopDomain,
+    UpdateInterface,
 )
 
+# How long (seconds) a guest may take to shut down.
+STOP_SECONDS = 120
 
-def plan(machines: Iterable[VirtualMachine], observation: Observation) -> Plan:
-    """Return what makes the hypervisor of OBSERVATION match MACHINES."""
+_OFF = ("shut off", "crashed")
+_ORDER: tuple[Effect, ...] = ("none", "live", "restart", "replace")
+_ALLOW_ALL = Policy()
+
+
+def plan(
+    machines: Iterable[VirtualMachine],
+    observation: Observation,
+    *,
+    policy: Policy = _ALLOW_ALL,
+    config: str | None = None,
+) -> Plan:
+    """Return what makes the hypervisor of OBSERVATION match MACHINES, as POLICY allows.
+
+    CONFIG is the file that declares MACHINES, if these are all of its machines.
+    """
+    machines = tuple(machines)
     return Plan(
         uri=observation.uri,
         machines=tuple(
-            _plan_machine(machine, observation.domains.get(machine.name), observation.volumes)
+            _plan_machine(
+                machine, observation.domains.get(machine.name), observation.volumes, policy
+            )
             for machine in machines
         ),
+        config=config,
+        undeclared=tuple(_undeclared(machines, observation, config)) if config else (),
     )
 
 
+def _undeclared(
+    machines: Iterable[VirtualMachine], observation: Observation, config: str
+) -> Iterator[str]:
+    """Yield the machines that CONFIG declared; those of other files are none of its business."""
+    declared = {machine.name for machine in machines}
+    for name, domain in sorted(observation.domains.items()):
+        if domain.metadata and domain.metadata.config == config and name not in declared:
+            yield name
+
+
 def _plan_machine(
-    machine: VirtualMachine, domain: ObservedDomain | None, volumes: Iterable[str]
+    machine: VirtualMachine,
+    domain: ObservedDomain | None,
+    volumes: Iterable[str],
+    policy: Policy,
 ) -> MachinePlan:
     if domain is None:
         return _create(machine, _next_number(machine.name, volumes))
@@ -45,28 +95,23 @@ def _plan_machine(
             refusal=f"a domain named '{machine.name}' exists that pyguixvm did not make",
             hint="Nothing was done to it. Declare another name, or remove that domain yourself.",
         )
-    changed = differences(domain.metadata.generation.declaration, machine)
-    if changed:
-        return MachinePlan(
-            machine=machine,
-            effect="replace",
-            differences=changed,
-            refusal=f"'{machine.name}' is deployed and its declaration has changed, "
-            "which cannot be applied in place yet",
-            hint=f"To replace the machine and everything on its disk: "
-            f"pyguixvm undefine {machine.name} && pyguixvm deploy",
-        )
-    if domain.state in ("shut off", "crashed"):
-        return MachinePlan(
-            machine=machine, effect="live", actions=(StartDomain(timeout=machine.ready_timeout),)
-        )
-    return MachinePlan(machine=machine, effect="none")
+    changed = differences(machine, domain)
+    effect = _strongest(changed)
+    if effect == "replace":
+        number = _next_number(machine.name, volumes, domain.metadata.numbers)
+        return _replace(machine, domain, domain.metadata, number, changed, policy)
+    return _update(machine, domain, domain.metadata, changed, policy)
 
 
-def _next_number(machine: str, volumes: Iterable[str]) -> int:
+def _strongest(changed: Iterable[Difference]) -> Effect:
+    return max((d.effect for d in changed), key=_ORDER.index, default="none")
+
+
+def _next_number(machine: str, volumes: Iterable[str], known: Iterable[int] = ()) -> int:
     """Return a number that no volume of MACHINE has: one that was kept is never overwritten."""
     named = (generation_of(volume) for volume in volumes)
-    return 1 + max((found[1] for found in named if found and found[0] == machine), default=0)
+    taken = (found[1] for found in named if found and found[0] == machine)
+    return 1 + max([*known, *taken], default=0)
 
 
 def new_root_action(machine: VirtualMachine, generation: int = 1) -> CreateRoot:
@@ -80,16 +125,138 @@ def new_root_action(machine: VirtualMachine, generation: int = 1) -> CreateRoot:
     )
 
 
-def _create(machine: VirtualMachine, generation: int) -> MachinePlan:
-    actions: list[Action] = []
+def _new_root(machine: VirtualMachine, generation: int) -> Iterator[Action]:
     match machine.image:
         case SystemImage(derivation=str(derivation), output=str(output)):
-            actions.append(RealizeImage(derivation=derivation, output=output))
+            yield RealizeImage(derivation=derivation, output=output)
         case SystemImage():
             raise ValueError("a plan needs an evaluation with image derivations")
-    actions += [
-        new_root_action(machine, generation),
-        DefineDomain(generation=generation, autostart=machine.domain.autostart),
-        StartDomain(timeout=machine.ready_timeout),
-    ]
-    return MachinePlan(machine=machine, effect="create", actions=tuple(actions))
+    yield new_root_action(machine, generation)
+
+
+def _create(machine: VirtualMachine, generation: int) -> MachinePlan:
+    return MachinePlan(
+        machine=machine,
+        effect="create",
+        actions=(*_new_root(machine, generation), _define(machine, generation), _start(machine)),
+    )
+
+
+def _replace(  # noqa: PLR0917 -- what there is, what is wanted, and what is allowed
+    machine: VirtualMachine,
+    domain: ObservedDomain,
+    metadata: Metadata,
+    generation: int,
+    changed: tuple[Difference, ...],
+    policy: Policy,
+) -> MachinePlan:
+    """Plan a new root volume: made while the old one still runs."""
+    running = domain.state not in _OFF
+    if running and not policy.restart:
+        return MachinePlan(
+            machine=machine,
+            effect="replace",
+            differences=changed,
+            refusal=f"'{machine.name}' needs a new root volume, and that a restart",
+            hint="Deploy without --no-restart.",
+        )
+    return MachinePlan(
+        machine=machine,
+        effect="replace",
+        actions=(
+            *_new_root(machine, generation),
+            *_stop(running, policy),
+            _define(machine, generation),
+            _start(machine),
+        ),
+        differences=changed,
+        fallback=proven(metadata),
+        downtime=last_downtime(metadata.generations) if running else None,
+        foreign=foreign_devices(machine, domain),
+    )
+
+
+def _update(
+    machine: VirtualMachine,
+    domain: ObservedDomain,
+    metadata: Metadata,
+    changed: tuple[Difference, ...],
+    policy: Policy,
+) -> MachinePlan:
+    """Plan what leaves the root volume as it is."""
+    off = domain.state in _OFF
+    restart = not off and policy.restart and any(d.effect == "restart" for d in changed)
+    actions: list[Action] = []
+    if any(not difference.pending for difference in changed):
+        actions.append(_define(machine, metadata.current))
+    if restart:
+        actions += _stop(True, policy)
+    elif not off:
+        actions += _live_actions(changed, domain)
+    if off or restart:
+        actions.append(_start(machine))
+    elif metadata.fallback is not None:
+        actions.append(AwaitReady(timeout=machine.ready_timeout))
+    effect = _strongest(changed)
+    return MachinePlan(
+        machine=machine,
+        effect="live" if effect == "none" and actions else effect,
+        actions=tuple(actions),
+        differences=changed,
+        fallback=metadata.fallback,
+        downtime=last_downtime(metadata.generations) if restart else None,
+        foreign=foreign_devices(machine, domain),
+    )
+
+
+def _define(machine: VirtualMachine, generation: int) -> DefineDomain:
+    return DefineDomain(generation=generation, autostart=machine.domain.autostart)
+
+
+def _stop(running: bool, policy: Policy) -> tuple[StopDomain, ...]:
+    return (StopDomain(timeout=STOP_SECONDS, force=policy.force),) if running else ()
+
+
+def _start(machine: VirtualMachine) -> StartDomain:
+    return StartDomain(timeout=machine.ready_timeout)
+
+
+def _live_actions(changed: tuple[Difference, ...], domain: ObservedDomain) -> Iterator[LiveAction]:
+    """Yield what brings the running guest to what is defined."""
+    live = domain.live
+    if live is None:
+        return
+    present = {i.mac_address for i in live.interfaces}
+    for difference in changed:
+        if difference.effect != "live":
+            continue
+        match difference.path.split("."):
+            case ["domain", "memory"] if isinstance(difference.new, int):
+                if defined_memory(difference.new) != live.memory:
+                    yield SetMemory(memory=difference.new)
+            case ["domain", "cpu"] if isinstance(difference.new, int):
+                if difference.new != live.cpu:
+                    yield SetVcpus(cpu=difference.new)
+            case ["domain", "networking", mac]:
+                yield from _interface_action(mac, difference.new, present)
+
+
+def _interface_action(mac: str, wanted: object, present: set[str]) -> Iterator[LiveAction]:
+    if wanted == "absent":
+        if mac in present:
+            yield DetachInterface(mac_address=mac)
+    elif mac in present:
+        yield UpdateInterface(mac_address=mac)
+    else:
+        yield AttachInterface(mac_address=mac)
+
+
+def proven(metadata: Metadata) -> int:
+    """Return the newest generation known to get ready, to which a change can be taken back."""
+    return metadata.current if metadata.fallback is None else metadata.fallback
+
+
+def last_downtime(generations: Iterable[Generation]) -> float | None:
+    """Return how long (seconds) the last switch took, if there was any."""
+    known = [g.downtime for g in generations if g.downtime is not None]
+    return known[-1] if known else None

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,6 +17,7 @@ from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.image import overlay
 from pyguixvm.image.grow import grow
 from pyguixvm.model.deployment import LocalImage, VirtualMachine
+from pyguixvm.model.generation import Generation
 from pyguixvm.model.names import base_volume
 from pyguixvm.model.sizes import format_size
 from pyguixvm.reconcile.plan import CreateRoot
@@ -35,10 +38,15 @@ class Root:
     base: str | None
 
 
-def create_root(
+@contextmanager
+def created_root(
     connection: Connection, machine: VirtualMachine, action: CreateRoot, emit: Emit
-) -> Root:
-    """Make the root volume that ACTION describes.
+) -> Iterator[Root]:
+    """Make the root volume that ACTION describes; it goes again if the body fails.
+
+    It counts as whole from the end of the body on, which is to define the
+    domain whose metadata vouches for it: whatever ends us before leaves a
+    volume that is marked as incomplete.
 
     Raises RequestRefusedError if the image is larger than declared, and
     HypervisorError if the pool cannot take the volume.
@@ -56,17 +64,44 @@ def create_root(
             result.detail = f"{format_size(action.size)} by {grown.method}"
         if backing.path != action.image:
             overlay.rebase_unsafe(file, Path(backing.path), backing.format)
-        with phase(emit, "transfer", machine.name) as result:
-            volume = transfer.upload_volume(
-                connection, action.pool, action.volume, file, emit, machine.name
-            )
-            result.detail = f"{format_size(volume.allocation)} in {volume.path}"
-    return Root(action.pool, action.volume, volume.path, backing, base)
+        with ExitStack() as incomplete:
+            with phase(emit, "transfer", machine.name) as result:
+                volume = incomplete.enter_context(
+                    transfer.incomplete_volume(
+                        connection, action.pool, action.volume, file, emit, machine.name
+                    )
+                )
+                result.detail = f"{format_size(volume.allocation)} in {volume.path}"
+            yield Root(action.pool, action.volume, volume.path, backing, base)
 
 
-def discard_root(connection: Connection, root: Root) -> None:
-    """Delete the volume of ROOT, for which nothing vouches yet."""
-    volumes.delete(connection, root.pool, root.volume)
+def root_of(connection: Connection, generation: Generation) -> Root:
+    """Return the root volume of GENERATION.
+
+    Raises RequestRefusedError if it, or what backs it, is gone.
+    """
+    volume = _require(connection, generation, generation.volume)
+    if generation.base is None:
+        backing = BackingFile(path=generation.image, format="raw", store_item=True)
+    else:
+        image = generation.declaration.image
+        backing = BackingFile(
+            path=_require(connection, generation, generation.base),
+            format=image.format if isinstance(image, LocalImage) else "raw",
+            store_item=False,
+        )
+    return Root(generation.pool, generation.volume, volume, backing, generation.base)
+
+
+def _require(connection: Connection, generation: Generation, name: str) -> str:
+    found = volumes.lookup(connection, generation.pool, name)
+    if found is None:
+        raise RequestRefusedError(
+            f"volume '{name}' of generation {generation.number} is not in pool "
+            f"'{generation.pool}' any more",
+            hint="Start that pool if it is not active; a volume that was deleted is lost.",
+        )
+    return found.path
 
 
 def planned_root(connection: Connection, machine: VirtualMachine, action: CreateRoot) -> Root:

@@ -7,40 +7,61 @@ import msgspec
 from lxml import etree
 
 from pyguixvm.model.deployment import Networking
+from pyguixvm.model.observation import Hardware, ObservedInterface
 from pyguixvm.xml.text import parse
 
 _UNITS = {"b": 1, "bytes": 1, "KiB": 1024, "k": 1024, "MiB": 1024**2, "GiB": 1024**3}
 
 
 class InspectedDomain(msgspec.Struct, frozen=True):
-    """Parts of a domain's XML; MEMORY in bytes and CPU are what it boots with.
-
-    ROOT is the element itself, for `read_metadata`.
-    """
+    """Parts of a domain's XML; ROOT is the element itself, for `read_metadata`."""
 
     name: str
     uuid: str
-    memory: int
-    cpu: int
-    disks: tuple[str, ...]
+    hardware: Hardware
     root: etree._Element
 
 
 def inspect_domain(xml: str) -> InspectedDomain:
     """Read the domain XML that libvirt gave."""
     root = parse(xml)
-    memory = root.find("currentMemory")
-    if memory is None:
-        memory = root.find("memory")
-    vcpu = root.find("vcpu")
-    sources = root.findall("devices/disk/source")
     return InspectedDomain(
         name=root.findtext("name", default=""),
         uuid=root.findtext("uuid", default=""),
-        memory=0 if memory is None else _bytes(memory),
-        cpu=1 if vcpu is None else int(vcpu.get("current") or vcpu.text or 1),
-        disks=tuple(source.get("file", "") for source in sources if source.get("file")),
+        hardware=_hardware(root),
         root=root,
+    )
+
+
+def _hardware(root: etree._Element) -> Hardware:
+    maximum = root.find("memory")
+    current = root.find("currentMemory")
+    maximum_memory = 0 if maximum is None else _bytes(maximum)
+    vcpu = root.find("vcpu")
+    maximum_cpu = 1 if vcpu is None else int(vcpu.text or 1)
+    return Hardware(
+        cpu=maximum_cpu if vcpu is None else int(vcpu.get("current") or maximum_cpu),
+        maximum_cpu=maximum_cpu,
+        memory=maximum_memory if current is None else _bytes(current),
+        maximum_memory=maximum_memory,
+        domain_type=root.get("type", ""),
+        interfaces=tuple(_interface(each) for each in root.findall("devices/interface")),
+        disks=tuple(
+            file
+            for source in root.findall("devices/disk/source")
+            if (file := source.get("file") or source.get("dev"))
+        ),
+        title=root.findtext("title"),
+        description=root.findtext("description"),
+    )
+
+
+def _interface(element: etree._Element) -> ObservedInterface:
+    mac, source, link = (element.find(tag) for tag in ("mac", "source", "link"))
+    return ObservedInterface(
+        mac_address="" if mac is None else mac.get("address", "").lower(),
+        network=None if source is None else source.get("network"),
+        link=link is None or link.get("state") != "down",
     )
 
 

@@ -130,7 +130,7 @@ def test_observation_tells_ours_from_others(connection, defined, foreign, a_mach
     found = observe(connection)
     ours, other = found.domains[name], found.domains[foreign]
     assert (ours.state, ours.autostart, ours.persistent) == ("paused", True, True)
-    assert (ours.memory, ours.cpu) == (192 * MIB, 2)
+    assert (ours.defined.memory, ours.defined.cpu) == (192 * MIB, 2)
     assert ours.metadata.generation.declaration == machine
     assert (other.state, other.autostart, other.metadata) == ("shut off", False, None)
     assert (found.uri, found.local) == ("qemu:///system", True)

@@ -129,17 +129,17 @@ def test_a_refusal_shows_what_differs() -> None:
         refusal="it changed",
         hint="replace it",
         differences=(
-            Difference("domain.memory", GIB, 2 * GIB),
-            Difference("domain.title", None, "<Web>"),
-            Difference("domain.autostart", True, False),
-            Difference("domain.kernel-arguments", [], ["quiet", "nosmt"]),
+            Difference("domain.memory", GIB, 2 * GIB, "live"),
+            Difference("domain.title", None, "<Web>", "live"),
+            Difference("domain.autostart", True, False, "live"),
+            Difference("domain.kernel-arguments", [], ["quiet", "nosmt"], "restart", pending=True),
         ),
     )
     assert list(plan_lines(Plan(uri="test:///", machines=(refused,)))) == [
         "x web: refused: it changed",
-        "    domain.memory: 1G -> 2G",
-        "    domain.title: not set -> <Web>",
-        "    domain.autostart: #t -> #f",
-        "    domain.kernel-arguments: () -> (quiet nosmt)",
+        "    domain.memory: 1G -> 2G (live)",
+        "    domain.title: not set -> <Web> (live)",
+        "    domain.autostart: #t -> #f (live)",
+        "    domain.kernel-arguments: () -> (quiet nosmt) (pending until restart)",
         "    replace it",
     ]

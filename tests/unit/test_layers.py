@@ -19,13 +19,26 @@ FLOORS: list[set[str]] = [
     {"xml", "guix", "image"},
     {"hypervisor"},
     {"reconcile"},
-    {"pipeline", "operations", "monitor"},
+    {"pipeline", "operations", "history", "monitor"},
     {"cli"},
 ]
 # Operations on machines that exist take the session from the pipeline beside them.
-NEIGHBOURS = {("operations", "pipeline"), ("events", "errors")}
+NEIGHBOURS = {
+    ("operations", "pipeline"),
+    ("history", "pipeline"),
+    ("history", "operations"),
+    ("events", "errors"),
+}
 # Pure: no commands, no hypervisor, no clock.
-PURE = ["model", "xml", "reconcile/differences.py", "reconcile/planner.py", "reconcile/plan.py"]
+PURE = [
+    "model",
+    "xml",
+    "reconcile/differences.py",
+    "reconcile/planner.py",
+    "reconcile/plan.py",
+    "reconcile/status.py",
+    "reconcile/garbage.py",
+]
 IMPURE = {"sh", "libvirt", "libvirt_qemu", "subprocess", "time", "socket", "datetime"}
 # Who alone may import what.
 ONLY = {

@@ -6,16 +6,34 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from declarations import GIB, domain, machine
+from declarations import GIB, domain, machine, system
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyguixvm.model.deployment import LocalImage
+from pyguixvm.model.deployment import LocalImage, Networking, TcpPortReady
 from pyguixvm.model.generation import Generation, Metadata
 from pyguixvm.model.names import generation_volume
-from pyguixvm.model.observation import Observation, ObservedDomain
-from pyguixvm.reconcile.plan import CreateRoot, DefineDomain, Plan, RealizeImage, StartDomain
+from pyguixvm.model.observation import Hardware, Observation, ObservedDomain, ObservedInterface
+from pyguixvm.reconcile.plan import (
+    Action,
+    AttachInterface,
+    AwaitReady,
+    CreateRoot,
+    DefineDomain,
+    DetachInterface,
+    MachinePlan,
+    Plan,
+    Policy,
+    RealizeImage,
+    SetMemory,
+    SetVcpus,
+    StartDomain,
+    StopDomain,
+    UpdateInterface,
+)
 from pyguixvm.reconcile.planner import plan
+
+MAC = "52:54:00:ab:cd:ef"
 
 
 def applied(**changes: Any) -> Metadata:
@@ -31,6 +49,20 @@ def applied(**changes: Any) -> Metadata:
     return Metadata(current=1, generations=(generation,))
 
 
+def hardware(**changes: Any) -> Hardware:
+    """Return what `machine` declares, as libvirt says it."""
+    fields: dict[str, Any] = {
+        "cpu": 1,
+        "maximum_cpu": 1,
+        "memory": GIB,
+        "maximum_memory": GIB,
+        "domain_type": "qemu",
+        "interfaces": (ObservedInterface(mac_address=MAC, network="default"),),
+        "disks": ("/pool/pyguixvm-web.g1.qcow2",),
+    }
+    return Hardware(**(fields | changes))
+
+
 def observed(**changes: Any) -> ObservedDomain:
     fields: dict[str, Any] = {
         "name": "web",
@@ -38,10 +70,11 @@ def observed(**changes: Any) -> ObservedDomain:
         "state": "running",
         "autostart": True,
         "persistent": True,
-        "memory": GIB,
-        "cpu": 1,
+        "defined": hardware(),
         "metadata": applied(),
     }
+    if changes.get("state", "running") not in ("shut off", "crashed"):
+        fields["live"] = hardware()
     return ObservedDomain(**(fields | changes))
 
 
@@ -102,7 +135,6 @@ def test_a_machine_that_somebody_paused_is_left_alone(state: str) -> None:
     [
         (observed(metadata=None), "that pyguixvm did not make"),
         (observed(metadata=None, unreadable="made by a newer pyguixvm"), "newer pyguixvm"),
-        (observed(metadata=applied(domain=domain(cpu=2))), "its declaration has changed"),
     ],
 )
 def test_what_is_refused(domain_there: ObservedDomain, words: str) -> None:
@@ -124,3 +156,205 @@ def test_a_volume_that_was_kept_is_never_overwritten(numbers: set[int]) -> None:
 def test_machines_do_not_see_each_other() -> None:
     both = plan([machine(), machine("db")], hypervisor(observed()))
     assert [m.effect for m in both.machines] == ["none", "create"]
+
+
+# What a guest that runs can be given while it does.
+ROOMY = {"maximum_cpu": 4, "maximum_memory": 4 * GIB}
+DEFINE = DefineDomain(generation=1, autostart=True)
+STOP = StopDomain(timeout=120, force=False)
+START = StartDomain(timeout=120)
+OTHER = "52:54:00:00:00:02"
+
+
+def update(
+    declared: dict[str, Any], there: Hardware | None = None, live: Hardware | None = None
+) -> MachinePlan:
+    """Return the plan for a machine declared so, defined as THERE, running as LIVE."""
+    defined = there or hardware(**ROOMY)
+    (web,) = planned(
+        observed(defined=defined, live=live or defined, metadata=applied(domain=domain(**ROOMY))),
+        domain=domain(**(ROOMY | declared)),
+    ).machines
+    return web
+
+
+@pytest.mark.parametrize(
+    ("declared", "effect", "actions"),
+    [
+        ({"memory": 2 * GIB}, "live", (DEFINE, SetMemory(memory=2 * GIB))),
+        ({"memory": GIB // 2}, "live", (DEFINE, SetMemory(memory=GIB // 2))),
+        ({"cpu": 3}, "live", (DEFINE, SetVcpus(cpu=3))),
+        ({"maximum_memory": 8 * GIB}, "restart", (DEFINE, STOP, START)),
+        ({"maximum_memory": 2 * GIB}, "live", (DEFINE,)),
+        ({"cpu": 8, "maximum_cpu": 8}, "restart", (DEFINE, STOP, START)),
+        ({"title": "Web"}, "live", (DEFINE,)),
+        ({"description": "x"}, "live", (DEFINE,)),
+        ({"autostart": False}, "live", (DefineDomain(generation=1, autostart=False),)),
+        ({"virtualization": "kvm"}, "restart", (DEFINE, STOP, START)),
+        ({"virtualization": "qemu"}, "none", ()),
+        (
+            {"networking": (*domain().networking, Networking(network="lan", mac_address=OTHER))},
+            "live",
+            (DEFINE, AttachInterface(mac_address=OTHER)),
+        ),
+        (
+            {"networking": (Networking(network="lan", mac_address=MAC),)},
+            "live",
+            (DEFINE, UpdateInterface(mac_address=MAC)),
+        ),
+        ({"networking": ()}, "live", (DEFINE, DetachInterface(mac_address=MAC))),
+    ],
+)
+def test_the_smallest_safe_change(
+    declared: dict[str, Any], effect: str, actions: tuple[Action, ...]
+) -> None:
+    web = update(declared)
+    assert (web.effect, web.actions) == (effect, actions)
+
+
+def test_a_vcpu_is_taken_away_by_a_restart() -> None:
+    assert update({"cpu": 2}, hardware(**(ROOMY | {"cpu": 3}))).actions == (DEFINE, STOP, START)
+
+
+@pytest.mark.parametrize(
+    ("by_hand", "actions"),
+    [
+        ({"memory": GIB // 4}, (SetMemory(memory=GIB),)),
+        ({"interfaces": ()}, (AttachInterface(mac_address=MAC),)),
+        (
+            {"interfaces": (ObservedInterface(mac_address=MAC, network="lan"),)},
+            (UpdateInterface(mac_address=MAC),),
+        ),
+        (
+            {"interfaces": (ObservedInterface(mac_address=MAC, network="default", link=False),)},
+            (UpdateInterface(mac_address=MAC),),
+        ),
+        ({"disks": ()}, (STOP, START)),
+    ],
+)
+def test_what_somebody_changed_by_hand_is_put_right(
+    by_hand: dict[str, Any], actions: tuple[Action, ...]
+) -> None:
+    live_only = update({}, hardware(**ROOMY), hardware(**(ROOMY | by_hand)))
+    assert [action for action in live_only.actions if action != DEFINE] == list(actions)
+
+
+def test_what_was_changed_by_hand_for_the_next_start_only_is_defined_again() -> None:
+    web = update({}, hardware(**(ROOMY | {"memory": GIB // 4})), hardware(**ROOMY))
+    assert (web.effect, web.actions) == ("live", (DEFINE,))
+
+
+def test_a_device_that_is_not_ours_is_told_and_left() -> None:
+    more = hardware(
+        interfaces=(
+            ObservedInterface(mac_address=MAC, network="default"),
+            ObservedInterface(mac_address=OTHER, network=None),
+        ),
+        disks=("/pool/pyguixvm-web.g1.qcow2", "/srv/theirs.qcow2"),
+    )
+    (web,) = planned(observed(defined=more, live=more)).machines
+    assert web.actions == ()
+    assert web.foreign == (f"interface {OTHER}", "disk /srv/theirs.qcow2")
+
+
+def test_without_restart_it_stays_pending() -> None:
+    pending = plan(
+        [machine(domain=domain(maximum_memory=2 * GIB))],
+        hypervisor(observed()),
+        policy=Policy(restart=False),
+    )
+    (web,) = pending.machines
+    assert web.actions == (DEFINE,)
+    assert web.pending
+    assert not pending.empty
+
+
+def test_what_is_defined_but_does_not_run_so_yet_is_pending() -> None:
+    defined = hardware(maximum_memory=2 * GIB)
+    (web,) = planned(observed(defined=defined), domain=domain(maximum_memory=2 * GIB)).machines
+    assert [(d.path, d.pending) for d in web.differences] == [("domain.maximum-memory", True)]
+    assert web.actions == (STOP, START)
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [
+        {"image": system("b" * 32)},
+        {"domain": domain(storage=20 * GIB)},
+        {"domain": domain(kernel_arguments=("quiet",))},
+        {"domain": domain(pool="fast")},
+        {"domain": domain(firmware="uefi")},
+        {"image": LocalImage(path="/x.qcow2", format="qcow2", size=1, modified=2)},
+    ],
+)
+def test_another_system_is_made_while_the_old_one_runs(declared: dict[str, Any]) -> None:
+    (web,) = planned(observed(), **declared).machines
+    assert (web.effect, web.fallback) == ("replace", 1)
+    kinds = [type(action) for action in web.actions if not isinstance(action, RealizeImage)]
+    assert kinds == [CreateRoot, StopDomain, DefineDomain, StartDomain]
+    assert DefineDomain(generation=2, autostart=True) in web.actions
+
+
+def test_another_system_needs_a_restart() -> None:
+    (web,) = plan(
+        [machine(image=system("b" * 32))], hypervisor(observed()), policy=Policy(restart=False)
+    ).machines
+    assert web.actions == ()
+    assert "--no-restart" in (web.hint or "")
+
+
+def test_force_is_handed_on() -> None:
+    (web,) = plan(
+        [machine(image=system("b" * 32))], hypervisor(observed()), policy=Policy(force=True)
+    ).machines
+    assert StopDomain(timeout=120, force=True) in web.actions
+
+
+def test_a_generation_that_was_not_seen_ready_is_waited_for() -> None:
+    unproven = Metadata(current=1, generations=applied().generations, fallback=7)
+    (web,) = planned(observed(metadata=unproven)).machines
+    assert (web.actions, web.fallback) == ((AwaitReady(timeout=120),), 7)
+    (web,) = planned(observed(metadata=unproven, state="shut off")).machines
+    assert (web.actions, web.fallback) == ((START,), 7)
+
+
+def test_a_change_is_taken_back_to_what_was_seen_ready() -> None:
+    unproven = Metadata(current=1, generations=applied().generations, fallback=7)
+    (web,) = planned(observed(metadata=unproven), image=system("b" * 32)).machines
+    assert web.fallback == 7
+
+
+def test_readiness_is_remembered_and_nothing_else_happens() -> None:
+    (web,) = planned(observed(), ready=(TcpPortReady(port=22),)).machines
+    assert (web.effect, web.actions) == ("live", (DEFINE,))
+
+
+@given(
+    st.fixed_dictionaries(
+        {
+            "cpu": st.integers(1, 4),
+            "memory": st.integers(1, 4).map(lambda n: n * GIB),
+            "title": st.none() | st.just("Web"),
+            "networking": st.sampled_from([(), domain().networking]),
+        }
+    )
+)
+def test_a_machine_as_declared_needs_nothing(fields: dict[str, Any]) -> None:
+    declared = domain(**(ROOMY | fields))
+    interfaces = tuple(
+        ObservedInterface(mac_address=i.mac_address, network=i.network) for i in declared.networking
+    )
+    same = {key: fields[key] for key in ("cpu", "memory", "title")}
+    there = hardware(**(ROOMY | same), interfaces=interfaces)
+    metadata = applied(domain=declared)
+    assert planned(observed(defined=there, live=there, metadata=metadata), domain=declared).empty
+
+
+def test_what_a_file_declared_once_is_told_and_that_of_others_not() -> None:
+    def of(config: str, name: str) -> ObservedDomain:
+        metadata = Metadata(current=1, generations=applied().generations, config=config)
+        return observed(name=name, metadata=metadata)
+
+    there = hypervisor(of("/here.scm", "web"), of("/here.scm", "old"), of("/there.scm", "alien"))
+    assert plan([machine()], there, config="/here.scm").undeclared == ("old",)
+    assert plan([machine()], there).undeclared == ()

@@ -58,16 +58,17 @@ def test_a_pools_directory_is_read_back_as_written():
 )
 def test_memory_and_cpus_are_those_that_the_domain_boots_with(xml, memory, cpu):
     domain = inspect_domain(f"<domain><name>n</name><uuid>u</uuid>{xml}</domain>")
-    assert (domain.name, domain.uuid, domain.memory, domain.cpu) == ("n", "u", memory, cpu)
+    assert (domain.name, domain.uuid) == ("n", "u")
+    assert (domain.hardware.memory, domain.hardware.cpu) == (memory, cpu)
 
 
-def test_disks_are_files_and_nothing_else():
+def test_disks_are_files_and_devices_without_what_backs_them():
     disks = """<domain><devices>
       <disk><source file='/a'/><backingStore><source file='/base'/></backingStore></disk>
       <disk type='block'><source dev='/dev/sda'/></disk>
       <disk device='cdrom'/>
     </devices></domain>"""
-    assert inspect_domain(disks).disks == ("/a",)
+    assert inspect_domain(disks).hardware.disks == ("/a", "/dev/sda")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The verbs on generations: generations, rollback, gc."""
+
+from __future__ import annotations
+
+import re
+import sys
+from datetime import timedelta
+
+import click
+
+from pyguixvm import history
+from pyguixvm.cli.declaration import report_outcomes, session
+from pyguixvm.cli.machines import complete_machine
+from pyguixvm.cli.options import Options, common_options
+from pyguixvm.cli.output import Output
+from pyguixvm.errors import UsageError
+from pyguixvm.model.sizes import format_size
+
+_AGE = re.compile(r"(?P<count>[0-9]+)(?P<unit>[mhdw])")
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+class _Age(click.ParamType[timedelta]):
+    """A time span as people write it: 30m, 12h, 7d, 2w."""
+
+    name = "age"
+
+    def convert(
+        self, value: object, parameter: click.Parameter | None, context: click.Context | None
+    ) -> timedelta:
+        if isinstance(value, timedelta):
+            return value
+        found = _AGE.fullmatch(str(value))
+        if found is None:
+            self.fail(
+                f"'{value}' is no age; write minutes, hours, days or weeks: 30m, 12h, 7d, 2w",
+                parameter,
+                context,
+            )
+        return timedelta(**{_UNITS[found["unit"]]: int(found["count"])})
+
+
+@click.command("generations")
+@click.argument("machines", nargs=-1, metavar="[MACHINE]...", shell_complete=complete_machine)
+@common_options
+@click.pass_obj
+def generations_command(options: Options, machines: tuple[str, ...]) -> int:
+    """List the generations of machines; the current one is marked with *."""
+    output = Output(options)
+    found = history.generations(session(options, output), machines)
+    if output.json:
+        output.document({"generations": found})
+        return 0
+    output.table(
+        ("MACHINE", "GENERATION", "DATE", "SIZE", "AWAY", "SYSTEM", "KERNEL", "VOLUME", "IMAGE"),
+        [
+            (
+                generation.machine,
+                f"{generation.number}{_mark(generation)}",
+                generation.date,
+                "gone" if generation.size is None else format_size(generation.size),
+                "-" if generation.downtime is None else f"{generation.downtime:.1f} s",
+                generation.label,
+                generation.kernel or "-",
+                f"{generation.pool}/{generation.volume}",
+                generation.image,
+            )
+            for generation in found
+        ],
+    )
+    return 0
+
+
+def _mark(generation: history.ListedGeneration) -> str:
+    return "*" if generation.current else " failed" if generation.failed else ""
+
+
+@click.command("rollback")
+@click.argument("machine", shell_complete=complete_machine)
+@click.argument("number", type=click.IntRange(min=1), required=False, metavar="[GENERATION]")
+@click.option("--force", is_flag=True, help="Power off a guest that does not shut down in time.")
+@common_options
+@click.pass_obj
+def rollback_command(options: Options, machine: str, number: int | None, force: bool) -> int:
+    """Return MACHINE to an earlier generation, by default the one before the current.
+
+    Its definition and its root volume are those of then.
+    """
+    output = Output(options)
+    outcome = history.roll_back(session(options, output), machine, number, force=force)
+    return report_outcomes(output, (outcome,))
+
+
+@click.command("gc")
+@click.option(
+    "--keep",
+    type=click.IntRange(min=0),
+    default=2,
+    show_default=True,
+    metavar="N",
+    help="How many generations of each machine stay.",
+)
+@click.option(
+    "--older-than",
+    type=_Age(),
+    default="0m",
+    metavar="AGE",
+    help="Remove only generations older than 30m, 12h, 7d, 2w.",
+)
+@click.option("--dry-run", "-n", is_flag=True, help="Show what would be removed.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@common_options
+@click.pass_obj
+def gc_command(
+    options: Options, keep: int, older_than: timedelta, dry_run: bool, yes: bool
+) -> int:  # fmt: skip
+    """Remove generations, volumes and base images that nothing needs any more.
+
+    The current generation of a machine and the one before it always stay.
+    """
+    output = Output(options)
+    here = session(options, output)
+    found = history.unneeded(here, keep=keep, older_than=older_than)
+    empty = not found.generations and not found.volumes
+    if not output.json:
+        for name, number in found.generations:
+            output.line(f"- {name}: generation {number}")
+        for volume in found.volumes:
+            output.line(f"- {volume.pool}/{volume.name}: {format_size(volume.allocation)}")
+        output.line("nothing to remove" if empty else f"frees {format_size(found.size)}")
+    if not (dry_run or empty):
+        if not yes:
+            _confirm()
+        found = history.collect(here, keep=keep, older_than=older_than, agreed=found)
+    if output.json:
+        output.document({"removed": not dry_run, "size": found.size, "garbage": found})
+    return 0
+
+
+def _confirm() -> None:
+    if not sys.stdin.isatty():
+        raise UsageError(
+            "gc asks before it removes anything, and there is no terminal to answer on",
+            hint="Give --yes if you are sure, or --dry-run to see what would go.",
+        )
+    click.confirm("Remove for good?", abort=True, err=True)

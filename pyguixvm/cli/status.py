@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The verb that compares: status."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import click
+
+from pyguixvm import pipeline
+from pyguixvm.cli.declaration import DIFFERENCES_FOUND, session
+from pyguixvm.cli.options import (
+    Options,
+    common_options,
+    config_arguments,
+    names_config,
+    split_config,
+)
+from pyguixvm.cli.output import Output
+from pyguixvm.cli.show import difference_line
+from pyguixvm.reconcile.status import MachineStatus
+
+_SIGNS = {"deployed": " ", "drifted": "~", "pending restart": "~", "stopped": "~"}
+
+
+@click.command("status")
+@config_arguments
+@click.option("--exit-code", is_flag=True, help="Exit with 8 unless all is deployed as declared.")
+@common_options
+@click.pass_obj
+def status_command(options: Options, arguments: tuple[str, ...], exit_code: bool) -> int:
+    """Tell whether machines are deployed, and what differs from their declaration.
+
+    With CONFIG, its machines are compared with what it declares now.  Without it,
+    every machine that pyguixvm deployed, or each MACHINE, with what was applied.
+    """
+    output = Output(options)
+    here = session(options, output)
+    if names_config(arguments):
+        config, machines = split_config(arguments)
+        deployment = pipeline.evaluate(here, config, machines, want="images")
+        found = pipeline.statuses(
+            here, deployment.machines, None if machines else deployment.config
+        )
+    else:
+        found = pipeline.applied_statuses(here, arguments)
+    if output.json:
+        output.document({"machines": found})
+    elif not found:
+        output.note("No machines. Deploy some with: pyguixvm deploy")
+    else:
+        for machine in found:
+            for line in _lines(machine):
+                output.diff(line)
+    clean = all(machine.status == "deployed" for machine in found)
+    return DIFFERENCES_FOUND if exit_code and not clean else 0
+
+
+def _lines(machine: MachineStatus) -> Iterator[str]:
+    generation = f", generation {machine.generation}" if machine.generation else ""
+    detail = f": {machine.detail}" if machine.detail else ""
+    yield f"{_SIGNS.get(machine.status, 'x')} {machine.name}: {machine.status}{generation}{detail}"
+    for difference in machine.differences:
+        yield f"    {difference_line(difference)}"
+    for device in machine.foreign:
+        yield f"    {device}: not ours"

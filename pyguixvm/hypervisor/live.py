@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Changes to a running guest: what virsh's setmem, setvcpus and *-device do with --live."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+import libvirt
+
+from pyguixvm.errors import HypervisorError
+from pyguixvm.hypervisor.connection import Connection
+from pyguixvm.hypervisor.domains import inactive_xml, our_domain
+from pyguixvm.hypervisor.failure import explained
+from pyguixvm.xml.inspection import has_agent, inspect_domain
+from pyguixvm.xml.update import interface_xml, reconnected_interface
+
+# How long (seconds) a guest may take to let go of what it is asked for.
+_PATIENCE = 20.0
+_AGENT_PATIENCE = 3.0
+_POLL_SECONDS = 0.1
+_KIB = 1024
+
+
+def set_memory(
+    connection: Connection, name: str, memory: int, sleep: Callable[[float], None] = time.sleep
+) -> bool:
+    """Have the balloon of domain NAME leave MEMORY bytes to the guest; whether it got there.
+
+    A guest without balloon driver, or one that needs its memory, does not.
+    """
+    domain = our_domain(connection, name)
+    kib = -(-memory // _KIB)
+    with explained(f"set the memory of domain '{name}'"):
+        domain.setMemoryFlags(kib, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+        return _becomes(
+            lambda: inspect_domain(domain.XMLDesc(0)).hardware.memory == kib * _KIB, sleep
+        )
+
+
+def set_vcpus(
+    connection: Connection, name: str, cpu: int, sleep: Callable[[float], None] = time.sleep
+) -> bool:
+    """Plug vCPUs into domain NAME until it has CPU; whether the guest uses them all.
+
+    Linux uses a new one only when told to: by the guest's agent, if there is one.
+    """
+    domain = our_domain(connection, name)
+    with explained(f"set the vCPUs of domain '{name}'"):
+        domain.setVcpusFlags(cpu, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+        if not has_agent(domain.XMLDesc(0)):
+            return False
+
+        def all_in_use() -> bool:
+            with suppress(libvirt.libvirtError):
+                domain.setVcpusFlags(cpu, libvirt.VIR_DOMAIN_VCPU_GUEST)
+                return bool(domain.vcpusFlags(libvirt.VIR_DOMAIN_VCPU_GUEST) == cpu)
+            return False
+
+        return _becomes(all_in_use, sleep, _AGENT_PATIENCE)
+
+
+def attach_interface(connection: Connection, name: str, mac: str) -> None:
+    """Plug the interface that is defined with address MAC into domain NAME."""
+    domain = our_domain(connection, name)
+    with explained(f"attach interface {mac} to domain '{name}'"):
+        domain.attachDeviceFlags(
+            _defined_interface(connection, name, mac), libvirt.VIR_DOMAIN_AFFECT_LIVE
+        )
+
+
+def update_interface(connection: Connection, name: str, mac: str) -> None:
+    """Connect the interface of domain NAME with address MAC as it is defined."""
+    domain = our_domain(connection, name)
+    with explained(f"update interface {mac} of domain '{name}'"):
+        defined = _defined_interface(connection, name, mac)
+        live = interface_xml(domain.XMLDesc(0), mac) or defined
+        domain.updateDeviceFlags(
+            reconnected_interface(live, defined), libvirt.VIR_DOMAIN_AFFECT_LIVE
+        )
+
+
+def detach_interface(
+    connection: Connection, name: str, mac: str, sleep: Callable[[float], None] = time.sleep
+) -> None:
+    """Unplug the interface with address MAC from domain NAME.
+
+    Raises `HypervisorError` if the guest does not let go of it.
+    """
+    domain = our_domain(connection, name)
+    with explained(f"detach interface {mac} from domain '{name}'"):
+        element = interface_xml(domain.XMLDesc(0), mac)
+        if element is None:
+            return
+        domain.detachDeviceFlags(element, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+        if not _becomes(lambda: interface_xml(domain.XMLDesc(0), mac) is None, sleep):
+            raise HypervisorError(
+                f"the guest of '{name}' does not let go of interface {mac}",
+                hint="A guest that still boots cannot: deploy again when it is up.",
+            )
+
+
+def _defined_interface(connection: Connection, name: str, mac: str) -> str:
+    element = interface_xml(inactive_xml(connection, name), mac)
+    if element is None:
+        raise HypervisorError(f"domain '{name}' is not defined with an interface {mac}")
+    return element
+
+
+def _becomes(
+    true: Callable[[], bool], sleep: Callable[[float], None], patience: float = _PATIENCE
+) -> bool:
+    for _ in range(int(patience / _POLL_SECONDS)):
+        if true():
+            return True
+        sleep(_POLL_SECONDS)
+    return False

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Changes to a guest that runs."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from pyguixvm.events import phase
+from pyguixvm.hypervisor import live
+from pyguixvm.model.sizes import format_size
+from pyguixvm.reconcile.plan import (
+    AttachInterface,
+    DetachInterface,
+    LiveAction,
+    SetMemory,
+    SetVcpus,
+    UpdateInterface,
+)
+from pyguixvm.reconcile.workshop import Workshop
+
+
+def change(name: str, action: LiveAction, workshop: Workshop) -> None:
+    """Do ACTION to the running guest of machine NAME.
+
+    A guest that does not follow is told of, and seen again by the next plan.
+    """
+    connection, sleep = workshop.connection, workshop.sleep
+    with phase(workshop.emit, "update", name) as result:
+        match action:
+            case SetMemory(memory=memory):
+                result.detail = f"memory {format_size(memory)}"
+                if not live.set_memory(connection, name, memory, sleep):
+                    workshop.warn(name, "the guest holds on to its memory (has it a balloon?)")
+            case SetVcpus(cpu=cpu):
+                result.detail = f"{cpu} vCPUs"
+                if not live.set_vcpus(connection, name, cpu, sleep):
+                    workshop.warn(
+                        name,
+                        "the guest does not use its new vCPUs yet (has it an agent?)",
+                    )
+            case AttachInterface(mac_address=mac):
+                result.detail = f"attach {mac}"
+                live.attach_interface(connection, name, mac)
+            case UpdateInterface(mac_address=mac):
+                result.detail = f"connect {mac}"
+                live.update_interface(connection, name, mac)
+            case DetachInterface(mac_address=mac):
+                result.detail = f"detach {mac}"
+                live.detach_interface(connection, name, mac, sleep)
+            case _:
+                assert_never(action)

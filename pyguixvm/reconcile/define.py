@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A machine's domain is defined, or defined anew in place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+import msgspec
+
+from pyguixvm.events import phase
+from pyguixvm.hypervisor import domains, networks
+from pyguixvm.hypervisor.connection import Connection, capabilities
+from pyguixvm.model.deployment import LocalImage, VirtualMachine
+from pyguixvm.model.generation import Generation, Metadata
+from pyguixvm.reconcile.plan import DefineDomain, MachinePlan
+from pyguixvm.reconcile.root import Root, root_of
+from pyguixvm.reconcile.workshop import Workshop
+from pyguixvm.xml.capabilities import choose_domain_type
+from pyguixvm.xml.domain import DomainDefinition, domain_xml
+from pyguixvm.xml.update import updated_xml
+
+
+def define(
+    plan: MachinePlan,
+    action: DefineDomain,
+    root: Root | None,
+    config: str | None,
+    workshop: Workshop,
+) -> None:
+    """Define the domain of PLAN with ROOT, or with the root of a generation that it has.
+
+    One request to libvirt changes the root disk and what the metadata says of
+    it.  CONFIG is the file that declares the machine, where it is known.
+    """
+    connection, machine = workshop.connection, plan.machine
+    with phase(workshop.emit, "define", machine.name):
+        for interface in machine.domain.networking:
+            networks.ensure_network(connection, interface.network)
+        found = domains.find_definition(connection, machine.name)
+        metadata = found[1] if found else Metadata(current=0, generations=())
+        if root is None:
+            generation = msgspec.structs.replace(
+                metadata.find(action.generation), declaration=machine
+            )
+            root = root_of(connection, generation)
+        else:
+            generation = _new_generation(machine, action.generation, root, workshop.now())
+        metadata = msgspec.structs.replace(
+            metadata.having(generation),
+            current=action.generation,
+            # Until it is seen ready, whatever happens to us.
+            fallback=None if plan.fallback == action.generation else plan.fallback,
+            config=config or metadata.config,
+        )
+        new = domain_xml(definition(machine, root, connection, workshop.environment, metadata))
+        domains.define(connection, _in_place(new, found, machine) if found else new)
+        domains.set_autostart(connection, machine.name, action.autostart)
+
+
+def _in_place(new: str, found: tuple[str, Metadata], machine: VirtualMachine) -> str:
+    old, metadata = found
+    macs = {interface.mac_address for interface in machine.domain.networking}
+    before = metadata.generation.declaration.domain.networking
+    return updated_xml(old, new, [i.mac_address for i in before if i.mac_address not in macs])
+
+
+def _new_generation(machine: VirtualMachine, number: int, root: Root, now: datetime) -> Generation:
+    image = machine.image
+    return Generation(
+        number=number,
+        date=now.isoformat(timespec="seconds"),
+        label=image.path if isinstance(image, LocalImage) else image.label,
+        kernel=None if isinstance(image, LocalImage) else image.kernel,
+        pool=root.pool,
+        volume=root.volume,
+        image=image.path if isinstance(image, LocalImage) else image.output or "",
+        declaration=machine,
+        base=root.base,
+    )
+
+
+def definition(
+    machine: VirtualMachine,
+    root: Root,
+    connection: Connection,
+    environment: Mapping[str, str],
+    metadata: Metadata | None = None,
+) -> DomainDefinition:
+    """Return the definition of MACHINE's domain on the hypervisor of CONNECTION.
+
+    Raises RequestRefusedError if the hypervisor does not offer the declared
+    virtualization.
+    """
+    host = capabilities(connection)
+    return DomainDefinition(
+        machine=machine,
+        root=root.path,
+        backing=(root.backing,),
+        domain_type=choose_domain_type(
+            machine, host.domain_types, environment.get("PYGUIXVM_VIRT_TYPE")
+        ),
+        metadata=metadata,
+        architecture=host.architecture,
+        security_models=host.security_models,
+    )

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which generations and volumes nobody needs any more; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from pyguixvm.model import names
+from pyguixvm.model.generation import Generation, Metadata
+
+
+class StoredVolume(msgspec.Struct, frozen=True, rename="kebab"):
+    """A volume of ours in POOL that takes ALLOCATION bytes; WHOLE: nobody is making it."""
+
+    pool: str
+    name: str
+    allocation: int
+    whole: bool
+
+
+class Garbage(msgspec.Struct, frozen=True, rename="kebab"):
+    """What can go: generations by machine and number, and volumes."""
+
+    generations: tuple[tuple[str, int], ...]
+    volumes: tuple[StoredVolume, ...]
+
+    @property
+    def size(self) -> int:
+        """The bytes that would be free."""
+        return sum(volume.allocation for volume in self.volumes)
+
+
+def garbage(
+    machines: Iterable[tuple[str, Metadata]],
+    volumes: Iterable[StoredVolume],
+    *,
+    keep: int,
+    before: str,
+) -> Garbage:
+    """Return what is not needed if the newest KEEP generations of each machine stay.
+
+    Of the others those go that were made at BEFORE (UTC in ISO 8601) or earlier.
+    The current one, the one before it and one to fall back to always stay.
+    Volumes that belong to no machine, kept when it was removed, stay, too.
+    """
+    machines = tuple(machines)
+    volumes = tuple(volumes)
+    needed: set[tuple[str, str]] = set()
+    gone: list[tuple[str, Generation]] = []
+    for name, metadata in machines:
+        unneeded = tuple(_unneeded(metadata, keep, before))
+        gone += ((name, generation) for generation in unneeded)
+        for generation in metadata.generations:
+            if generation not in unneeded:
+                needed |= {
+                    (generation.pool, generation.volume),
+                    (generation.pool, generation.base or ""),
+                }
+    candidates = {(generation.pool, generation.volume) for _, generation in gone}
+    # Where a root volume is in the making, the base it stands on is not in any metadata yet.
+    busy = {volume.pool for volume in volumes if not volume.whole}
+    return Garbage(
+        generations=tuple((name, generation.number) for name, generation in gone),
+        volumes=tuple(
+            volume
+            for volume in volumes
+            if (volume.pool, volume.name) not in needed
+            and (
+                (volume.pool, volume.name) in candidates
+                or not volume.whole
+                or (names.is_base(volume.name) and volume.pool not in busy)
+            )
+        ),
+    )
+
+
+def _unneeded(metadata: Metadata, keep: int, before: str) -> Iterator[Generation]:
+    previous = metadata.previous
+    protected = {metadata.current, metadata.fallback, previous.number if previous else None}
+    good = [g.number for g in metadata.generations if not g.failed]
+    protected |= set(sorted(good)[-keep:] if keep else ())
+    for generation in metadata.generations:
+        old = generation.date <= before
+        if generation.number not in protected and (old or generation.failed):
+            yield generation

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether what is declared is what there is; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from pyguixvm.model.deployment import VirtualMachine
+from pyguixvm.model.observation import Observation, ObservedDomain
+from pyguixvm.reconcile.differences import Difference, differences, foreign_devices
+
+Verdict: TypeAlias = Literal[
+    "deployed", "drifted", "pending restart", "stopped", "missing", "not declared", "not ours",
+]  # fmt: skip
+
+
+class MachineStatus(msgspec.Struct, frozen=True, rename="kebab"):
+    """How one machine compares with its declaration; DETAIL says what differences do not."""
+
+    name: str
+    status: Verdict
+    generation: int | None = None
+    differences: tuple[Difference, ...] = ()
+    foreign: tuple[str, ...] = ()
+    detail: str | None = None
+
+
+def statuses(
+    machines: Iterable[VirtualMachine], observation: Observation, undeclared: Iterable[str] = ()
+) -> tuple[MachineStatus, ...]:
+    """Return the status of each of MACHINES, and of those that are UNDECLARED."""
+    return (
+        *(_status(machine, observation.domains.get(machine.name)) for machine in machines),
+        *(MachineStatus(name=name, status="not declared") for name in undeclared),
+    )
+
+
+def applied_statuses(
+    observation: Observation, names: Iterable[str] = ()
+) -> tuple[MachineStatus, ...]:
+    """Return the status of our domains, of those NAMES if any, against what was applied."""
+    wanted = tuple(names)
+    return tuple(
+        _status(domain.metadata.generation.declaration, domain)
+        if domain.metadata is not None
+        else MachineStatus(name=name, status="not ours", detail=domain.unreadable)
+        for name, domain in sorted(observation.domains.items())
+        if (domain.metadata is not None or domain.unreadable) and (not wanted or name in wanted)
+    )
+
+
+def _status(machine: VirtualMachine, domain: ObservedDomain | None) -> MachineStatus:
+    if domain is None:
+        return MachineStatus(name=machine.name, status="missing")
+    if domain.metadata is None:
+        return MachineStatus(
+            name=machine.name,
+            status="not ours",
+            detail=domain.unreadable or "a domain of that name exists that pyguixvm did not make",
+        )
+    changed = differences(machine, domain)
+    return MachineStatus(
+        name=domain.name,
+        status=_verdict(changed, domain),
+        generation=domain.metadata.current,
+        differences=changed,
+        foreign=foreign_devices(machine, domain),
+        detail=None if domain.state in ("running", "shut off") else domain.state,
+    )
+
+
+def _verdict(changed: tuple[Difference, ...], domain: ObservedDomain) -> Verdict:
+    if any(not difference.pending for difference in changed):
+        return "drifted"
+    if changed:
+        return "pending restart"
+    return "deployed" if domain.state == "running" else "stopped"

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What carrying out a plan needs from outside it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from pyguixvm.events import Emit, Notice
+from pyguixvm.hypervisor.connection import Connection
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What carrying out a plan needs; the effects that are not libvirt's are arguments."""
+
+    connection: Connection
+    emit: Emit
+    environment: Mapping[str, str]
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+    def warn(self, machine: str, text: str) -> None:
+        """Tell the user what MACHINE does otherwise than asked."""
+        self.emit(Notice(text, machine, warning=True))

@@ -1,0 +1,59 @@
+;;; SPDX-License-Identifier: GPL-3.0-or-later
+;; A machine that changes.  PYGUIXVM_TEST_* say how; PYGUIXVM_TEST_BROKEN leaves
+;; out of the system what its readiness asks for.
+(use-modules (gnu))
+(use-service-modules networking virtualization)
+(use-modules (guix gexp))
+
+(define* (setting name default)
+  (or (getenv (string-append "PYGUIXVM_TEST_" name)) default))
+
+;; The agent shuts the guest down, or has it reboot, with this program and with
+;; options that the Shepherd's own do not know.
+(define shutdown
+  (program-file "shutdown"
+                #~(let ((program (if (member "-r" (command-line))
+                                     "reboot"
+                                     "shutdown")))
+                    (execl (string-append "/run/current-system/profile/sbin/"
+                                          program)
+                           program))))
+
+(define reachable
+  (list (service dhcpcd-service-type)
+        (service qemu-guest-agent-service-type)
+        (extra-special-file "/sbin/shutdown" shutdown)))
+
+(virtual-machine
+  (name "change")
+  (operating-system
+    (operating-system
+      (host-name "change")
+      (bootloader (bootloader-configuration
+                    (bootloader grub-bootloader)
+                    (targets '("/dev/vda"))
+                    (timeout 1)))
+      (file-systems (cons (file-system
+                            (mount-point "/")
+                            (device (file-system-label "Guix_image"))
+                            (type "ext4"))
+                          %base-file-systems))
+      (services (append (if (getenv "PYGUIXVM_TEST_BROKEN") '() reachable)
+                        (list (extra-special-file
+                               "/etc/edition"
+                               (plain-file "edition" (setting "EDITION" "one"))))
+                        %base-services))))
+  (libvirt-domain
+    (cpu (string->number (setting "CPU" "1")))
+    (maximum-cpu 3)
+    (memory (setting "MEMORY" "1G"))
+    (maximum-memory 2G)
+    (storage 5G)
+    (kernel-arguments '("console=ttyS0"))
+    (networking (cons (networking (mac-address "52:54:00:ab:cd:01"))
+                      (if (getenv "PYGUIXVM_TEST_SECOND")
+                          (list (networking (mac-address "52:54:00:ab:cd:02")))
+                          '())))
+    (autostart? #f))
+  (ready (list (address) (console "login:") (guest-agent)))
+  (ready-timeout (string->number (setting "TIMEOUT" "300"))))

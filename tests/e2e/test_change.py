@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A deployed machine follows its declaration, and every change can be taken back."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from conftest import CONFIGS, Ran, pyguixvm, virsh
+
+CONFIG = CONFIGS / "change.scm"
+MIB = 1024**2
+SECOND = "52:54:00:ab:cd:02"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def deployed() -> Iterator[None]:
+    """Deploy the machine that the tests change, one after the other; it goes at the end."""
+    pyguixvm("undefine", "--yes", "change")
+    first = deploy()
+    assert first.status == 0, first.err
+    yield
+    pyguixvm("undefine", "--yes", "change")
+
+
+def settings(**changes: str) -> dict[str, str]:
+    return {f"PYGUIXVM_TEST_{name.upper()}": value for name, value in changes.items()}
+
+
+def deploy(*arguments: str, **changes: str) -> Ran:
+    return pyguixvm("deploy", CONFIG, *arguments, **settings(**changes))
+
+
+def plan(**changes: str) -> dict[str, Any]:
+    planned = pyguixvm("plan", CONFIG, "--json", **settings(**changes))
+    assert planned.status == 0, planned.err
+    machine: dict[str, Any] = planned.json["plans"][0]["machines"][0]
+    return machine
+
+
+def status(**changes: str) -> tuple[int, str]:
+    found = pyguixvm("status", CONFIG, "--json", "--exit-code", **settings(**changes))
+    return found.status, found.json["machines"][0]["status"]
+
+
+def agent(execute: str, **arguments: object) -> Any:
+    request = json.dumps({"execute": execute, "arguments": arguments})
+    return json.loads(virsh("qemu-agent-command", "change", request))["return"]
+
+
+def content(file: str) -> str:
+    """Return what FILE holds in the guest."""
+    handle = agent("guest-file-open", path=file)
+    data = agent("guest-file-read", handle=handle)["buf-b64"]
+    agent("guest-file-close", handle=handle)
+    return base64.b64decode(data).decode()
+
+
+def booted() -> str:
+    """Return what tells one boot of the guest from another."""
+    return content("/proc/sys/kernel/random/boot_id")
+
+
+def guest_memory() -> int:
+    """Return the memory that the guest has (bytes), without what its kernel keeps for itself."""
+    line = content("/proc/meminfo").splitlines()[0]
+    assert line.startswith("MemTotal:")
+    return int(line.split()[1]) * 1024
+
+
+def generations() -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = pyguixvm("generations", "change", "--json").json["generations"]
+    return found
+
+
+def test_what_was_just_deployed_is_deployed() -> None:
+    assert status() == (0, "deployed")
+    assert plan()["actions"] == []
+    assert "change unchanged" in deploy().out
+
+
+def test_memory_changes_in_the_running_guest() -> None:
+    before, boot = guest_memory(), booted()
+    assert status(memory="1536M") == (8, "drifted")
+    assert deploy(memory="1536M").status == 0
+    assert guest_memory() - before > 400 * MIB
+    assert deploy(memory="512M").status == 0
+    assert before - guest_memory() > 400 * MIB
+    assert booted() == boot
+    assert status(memory="512M") == (0, "deployed")
+
+
+def test_vcpus_are_plugged_into_the_running_guest() -> None:
+    boot = booted()
+    assert deploy(cpu="3").status == 0
+    assert virsh("vcpucount", "change", "--live", "--active") == "3"
+    assert virsh("vcpucount", "change", "--config", "--active") == "3"
+    assert booted() == boot
+    assert status(cpu="3") == (0, "deployed")
+
+
+def test_an_interface_comes_and_goes_in_the_running_guest() -> None:
+    boot = booted()
+    assert deploy(cpu="3", second="yes").status == 0
+    macs = [i.get("hardware-address") for i in agent("guest-network-get-interfaces")]
+    assert SECOND in macs
+    assert status(cpu="3", second="yes") == (0, "deployed")
+    assert deploy(cpu="3").status == 0
+    macs = [i.get("hardware-address") for i in agent("guest-network-get-interfaces")]
+    assert SECOND not in macs
+    assert SECOND not in virsh("dumpxml", "--inactive", "change")
+    assert booted() == boot
+
+
+def test_what_was_changed_with_virsh_shows_and_is_put_right() -> None:
+    boot = booted()
+    virsh("setmem", "change", "700M", "--live")
+    virsh("autostart", "change")
+    virsh("desc", "change", "--title", "--config", "mine")
+    virsh("domif-setlink", "change", "52:54:00:ab:cd:01", "down")
+    differences = {d["path"]: d["effect"] for d in plan(cpu="3")["differences"]}
+    assert differences == {
+        "domain.autostart": "live",
+        "domain.title": "live",
+        "domain.memory": "live",
+        "domain.networking.52:54:00:ab:cd:01": "live",
+    }
+    assert deploy(cpu="3").status == 0
+    assert status(cpu="3") == (0, "deployed")
+    assert booted() == boot
+
+
+def test_what_needs_a_restart_can_be_left_pending() -> None:
+    boot = booted()
+    assert plan(cpu="1")["effect"] == "restart"
+    pending = deploy("--no-restart", cpu="1")
+    assert (pending.status, booted()) == (0, boot)
+    assert "pending until its restart: domain.cpu" in pending.out
+    assert status(cpu="1") == (8, "pending restart")
+    restarted = deploy(cpu="1")
+    assert restarted.out.startswith("change restarted"), restarted.err
+    assert booted() != boot
+    assert status() == (0, "deployed")
+
+
+def test_a_guest_that_reboots_is_as_deployed_as_before() -> None:
+    boot = booted()
+    assert pyguixvm("reboot", "change").status == 0
+    for _ in range(120):
+        time.sleep(1)
+        try:
+            if booted() != boot:
+                break
+        except AssertionError:
+            continue  # the agent is not back yet
+    assert status() == (0, "deployed")
+
+
+def test_another_system_is_another_generation() -> None:
+    updated = deploy(edition="two")
+    assert updated.status == 0, updated.err
+    assert updated.out.startswith("change updated")
+    assert content("/etc/edition") == "two"
+    assert [(g["number"], g["current"]) for g in generations()] == [(1, False), (2, True)]
+    assert generations()[1]["downtime"] > 0
+    assert plan(edition="three")["downtime"] == generations()[1]["downtime"]
+    assert status(edition="two") == (0, "deployed")
+
+
+def test_a_system_that_does_not_get_ready_is_taken_back() -> None:
+    broken = deploy(edition="three", broken="yes", timeout="60")
+    assert broken.status == 6
+    assert "rolled back to generation 2" in broken.err
+    assert "change login:" in broken.err
+    assert content("/etc/edition") == "two"
+    assert [(g["number"], g["failed"]) for g in generations()] == [
+        (1, False),
+        (2, False),
+        (3, True),
+    ]
+    assert status(edition="two") == (0, "deployed")
+
+
+def test_an_earlier_generation_comes_back_as_it_was() -> None:
+    back = pyguixvm("rollback", "change")
+    assert back.status == 0, back.err
+    assert content("/etc/edition") == "one"
+    assert [g["number"] for g in generations() if g["current"]] == [1]
+    assert status() == (0, "deployed")
+    assert pyguixvm("rollback", "change", "7").status == 1
+
+
+def test_gc_lets_go_of_what_no_kept_generation_needs() -> None:
+    shown = pyguixvm("gc", "--dry-run")
+    assert "change: generation 3" in shown.out
+    assert pyguixvm("gc").status == 2  # nobody there to answer
+    assert pyguixvm("gc", "--yes").status == 0
+    assert [g["number"] for g in generations()] == [1, 2]
+    volumes = virsh("vol-list", "default")
+    assert "pyguixvm-change.g2.qcow2" in volumes
+    assert "pyguixvm-change.g3.qcow2" not in volumes
+
+
+def test_a_machine_that_is_not_declared_any_more_is_removed_when_asked(tmp_path: Any) -> None:
+    config = tmp_path / "config.scm"
+    other = CONFIG.read_text().replace('(name "change")', '(name "other")')
+    config.write_text(CONFIG.read_text())
+    assert pyguixvm("deploy", config).status == 0
+    config.write_text(other)
+    assert "- change: no longer declared" in pyguixvm("plan", config).out
+    listed = {m["name"]: m["status"] for m in pyguixvm("status", config, "--json").json["machines"]}
+    assert listed == {"other": "missing", "change": "not declared"}

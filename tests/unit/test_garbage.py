@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which generations and volumes can go."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from declarations import machine
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyguixvm.model.generation import Generation, Metadata
+from pyguixvm.reconcile.garbage import Garbage, StoredVolume, garbage
+
+BASE = f"pyguixvm-{'b' * 32}.img"
+OTHER_BASE = f"pyguixvm-{'c' * 32}.img"
+NEVER = "9999"
+
+
+def generation(number: int, **changes: Any) -> Generation:
+    made = Generation(
+        number=number,
+        date=f"2026-01-{number:02}T00:00:00+00:00",
+        label="GNU",
+        pool="default",
+        volume=f"pyguixvm-web.g{number}.qcow2",
+        image="/gnu/store/x",
+        declaration=machine(),
+    )
+    return msgspec.structs.replace(made, **changes)
+
+
+def web(*generations: Generation, current: int, fallback: int | None = None) -> Metadata:
+    return Metadata(current=current, generations=generations, fallback=fallback)
+
+
+def stored(name: str, *, whole: bool = True) -> StoredVolume:
+    return StoredVolume(pool="default", name=name, allocation=10, whole=whole)
+
+
+def unneeded(
+    metadata: Metadata, *volumes: StoredVolume, keep: int = 0, before: str = NEVER
+) -> Garbage:
+    return garbage([("web", metadata)], volumes, keep=keep, before=before)
+
+
+FOUR = tuple(generation(number) for number in range(1, 5))
+
+
+@pytest.mark.parametrize(
+    ("metadata", "keep", "before", "gone"),
+    [
+        (web(*FOUR, current=4), 0, NEVER, [1, 2]),
+        (web(*FOUR, current=4), 3, NEVER, [1]),
+        (web(*FOUR, current=4), 9, NEVER, []),
+        (web(*FOUR, current=4), 0, "2026-01-01T12:00:00+00:00", [1]),
+        (web(*FOUR, current=2), 0, NEVER, [3, 4]),
+        (web(*FOUR, current=4, fallback=1), 0, NEVER, [2]),
+        (web(*FOUR[:3], generation(4, failed=True), current=3), 3, "2025", [4]),
+        (web(*FOUR[:2], generation(3, failed=True), FOUR[3], current=4), 0, NEVER, [1, 3]),
+    ],
+)
+def test_generations(metadata: Metadata, keep: int, before: str, gone: list[int]) -> None:
+    found = unneeded(metadata, keep=keep, before=before)
+    assert [number for _, number in found.generations] == gone
+
+
+@pytest.mark.parametrize(
+    ("volume", "goes"),
+    [
+        (stored("pyguixvm-web.g1.qcow2"), True),
+        (stored("pyguixvm-web.g4.qcow2"), False),
+        (stored("pyguixvm-web.g3.qcow2"), False),
+        (stored("pyguixvm-kept.g1.qcow2"), False),
+        (stored(BASE), False),
+        (stored(OTHER_BASE), True),
+        (stored("pyguixvm-web.g9.qcow2", whole=False), True),
+        (stored("pyguixvm-web.lock"), False),
+    ],
+)
+def test_volumes(volume: StoredVolume, goes: bool) -> None:
+    metadata = web(*FOUR[:3], generation(4, base=BASE), current=4)
+    assert unneeded(metadata, volume).volumes == ((volume,) if goes else ())
+
+
+def test_a_base_stays_while_a_root_volume_is_being_made() -> None:
+    making = stored("pyguixvm-web.g5.qcow2", whole=False)
+    assert unneeded(web(*FOUR, current=4), stored(OTHER_BASE), making).volumes == (making,)
+
+
+def test_a_volume_that_two_generations_share_stays_with_either() -> None:
+    shared = generation(3, volume=FOUR[0].volume)
+    found = unneeded(web(FOUR[0], FOUR[1], shared, current=3), stored(FOUR[0].volume))
+    assert found.volumes == ()
+
+
+@given(st.sets(st.integers(1, 9), min_size=1), st.integers(0, 8), st.integers(0, 9))
+def test_the_current_and_the_previous_one_always_stay(
+    numbers: set[int], which: int, keep: int
+) -> None:
+    current = sorted(numbers)[which % len(numbers)]
+    metadata = web(*(generation(n) for n in sorted(numbers)), current=current)
+    gone = {number for _, number in unneeded(metadata, keep=keep).generations}
+    assert current not in gone
+    assert max((n for n in numbers if n < current), default=0) not in gone
+    assert len(numbers - gone) >= min(keep, len(numbers))

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A definition that is changed in place: ours follows, the rest stays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from declarations import GIB, domain, machine
+from lxml import etree
+
+from pyguixvm.model.deployment import Networking
+from pyguixvm.xml.domain import DomainDefinition, domain_xml
+from pyguixvm.xml.text import parse
+from pyguixvm.xml.update import interface_xml, reconnected_interface, updated_xml
+
+MAC = "52:54:00:ab:cd:ef"
+OTHER = "52:54:00:00:00:02"
+ADDRESS = "<address type='pci' domain='0x0000' bus='0x07' slot='0x00' function='0x0'/>"
+
+
+def declared(root="/pool/pyguixvm-web.g1.qcow2", kind="qemu", **fields):
+    return domain_xml(
+        DomainDefinition(
+            machine=machine(domain=domain(**fields)), root=root, backing=(), domain_type=kind
+        )
+    )
+
+
+def as_libvirt_has_it(xml):
+    """Return XML with what libvirt, and others, have added to it."""
+    root = parse(xml)
+    etree.SubElement(root, "uuid").text = "11111111-2222-3333-4444-555555555555"
+    root.append(etree.fromstring("<metadata><x:y xmlns:x='urn:others'>theirs</x:y></metadata>"))
+    devices = root.find("devices")
+    for device in [*devices.findall("interface"), *devices.findall("disk")]:
+        device.append(etree.fromstring(ADDRESS))
+    theirs = "<disk type='file'><source file='/srv/theirs.img'/><target dev='vdz'/></disk>"
+    devices.append(etree.fromstring(theirs))
+    devices.append(etree.fromstring("<hostdev mode='subsystem' type='usb'/>"))
+    return etree.tostring(root, encoding="unicode")
+
+
+def changed(removed=(), **new):
+    return parse(updated_xml(as_libvirt_has_it(declared()), declared(**new), removed))
+
+
+@pytest.mark.parametrize(
+    ("fields", "path", "expected"),
+    [
+        ({"memory": 2 * GIB, "maximum_memory": 4 * GIB}, "memory", str(4 * GIB // 1024)),
+        ({"memory": 2 * GIB, "maximum_memory": 4 * GIB}, "currentMemory", str(2 * GIB // 1024)),
+        ({"cpu": 2, "maximum_cpu": 4}, "vcpu", "4"),
+        ({"title": "Web"}, "title", "Web"),
+        ({}, "uuid", "11111111-2222-3333-4444-555555555555"),
+        ({}, "metadata/{urn:others}y", "theirs"),
+    ],
+)
+def test_what_is_declared_follows(fields: dict[str, Any], path: str, expected: str):
+    assert changed(**fields).findtext(path) == expected
+
+
+def test_a_title_that_is_not_declared_any_more_goes():
+    old = as_libvirt_has_it(declared(title="Web"))
+    assert parse(updated_xml(old, declared())).find("title") is None
+
+
+def test_the_root_disk_changes_and_stays_where_it_is_plugged_in():
+    disks = changed(root="/pool/pyguixvm-web.g2.qcow2").findall("devices/disk")
+    sources = [disk.find("source").get("file") for disk in disks]
+    assert sources == ["/pool/pyguixvm-web.g2.qcow2", "/srv/theirs.img"]
+    assert disks[0].find("address").get("bus") == "0x07"
+
+
+def test_devices_of_others_stay():
+    assert changed().find("devices/hostdev") is not None
+
+
+def interfaces(xml):
+    return [
+        (
+            interface.find("mac").get("address"),
+            interface.find("source").get("network"),
+            interface.find("address") is not None,
+        )
+        for interface in xml.findall("devices/interface")
+    ]
+
+
+def test_interfaces_come_change_and_go_by_their_addresses():
+    lan = Networking(network="lan", mac_address=MAC)
+    new = Networking(network="default", mac_address=OTHER)
+    assert interfaces(changed(networking=(lan, new))) == [
+        (MAC, "lan", True),
+        (OTHER, "default", False),
+    ]
+    assert interfaces(changed((MAC,), networking=())) == []
+
+
+def test_an_interface_that_is_not_declared_and_never_was_stays():
+    assert interfaces(changed(networking=())) == [(MAC, "default", True)]
+
+
+def test_another_kind_of_virtualization_has_another_cpu():
+    root = changed(kind="kvm")
+    assert root.get("type") == "kvm"
+    assert root.find("cpu").get("mode") == "host-passthrough"
+
+
+def test_other_firmware_takes_its_loader_along():
+    assert changed(firmware="uefi").find("os").get("firmware") == "efi"
+    old = parse(as_libvirt_has_it(declared(firmware="uefi")))
+    etree.SubElement(old.find("os"), "loader").text = "/usr/share/OVMF/OVMF_CODE.fd"
+    xml = etree.tostring(old, encoding="unicode")
+    assert parse(updated_xml(xml, declared(firmware="uefi"))).find("os/loader") is not None
+    assert parse(updated_xml(xml, declared())).find("os/loader") is None
+
+
+def test_the_same_declaration_changes_nothing():
+    once = updated_xml(as_libvirt_has_it(declared()), declared())
+    assert updated_xml(once, declared()) == once
+
+
+def test_a_plugged_interface_changes_its_network_only():
+    live = interface_xml(as_libvirt_has_it(declared()), MAC)
+    lan = interface_xml(declared(networking=(Networking(network="lan", mac_address=MAC),)), MAC)
+    new = parse(reconnected_interface(live, lan))
+    assert new.find("source").get("network") == "lan"
+    assert new.find("address").get("bus") == "0x07"
+    assert interface_xml(declared(), OTHER) is None
