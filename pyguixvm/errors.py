@@ -69,6 +69,12 @@ class BuildError(PyguixvmError):
         self.tail = tail
 
 
+class InterruptedRequestError(PyguixvmError):
+    """The person ended the command; the hint says what is left of it."""
+
+    status = 130
+
+
 class HypervisorError(PyguixvmError):
     """Libvirt refused, cannot be reached, or a transfer failed."""
 

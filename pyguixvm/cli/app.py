@@ -12,9 +12,7 @@ import click
 
 from pyguixvm import __version__
 from pyguixvm.cli.options import Options, common_options
-from pyguixvm.errors import PyguixvmError, UsageError
-
-INTERRUPTED = 130
+from pyguixvm.errors import InterruptedRequestError, PyguixvmError, UsageError
 
 # One module for each family of verbs, imported only when one of them is called or
 # listed with its help: `pyguixvm --help` answers at once.
@@ -36,6 +34,19 @@ _COMMANDS = {
     "destroy": ("machines", "Power machines off at once, keeping all they have."),
     "autostart": ("machines", "Start machines with their host, or not."),
     "undefine": ("machines", "Remove machines and their root volumes."),
+}
+
+# What an interrupted verb leaves behind; the others change nothing on any hypervisor.
+_LEFT = {
+    "deploy": "Machines that were started keep running, and what was half made goes. "
+    "The next deploy goes on from there: what is done is left alone.",
+    "start": "Machines that were started keep running. 'pyguixvm list' shows them.",
+    "shutdown": "Guests that were asked go on shutting down. 'pyguixvm list' shows their state.",
+    "reboot": "Guests that were asked go on rebooting. 'pyguixvm list' shows their state.",
+    "destroy": "Some machines may be powered off. 'pyguixvm list' shows their state.",
+    "autostart": "Some machines may be changed. 'pyguixvm list' shows what holds.",
+    "undefine": "'pyguixvm list' shows the machines that are left. Of one that is gone, volumes "
+    "named pyguixvm-MACHINE may be left in their pools.",
 }
 
 _NOT_YET = frozenset({
@@ -67,6 +78,8 @@ class _Verbs(click.Group):
                 f"'{args[0]}' is not in this version of pyguixvm",
                 hint=f"What there is: {', '.join(_COMMANDS)}.",
             )
+        if args:
+            ctx.ensure_object(Options).verb = args[0]
         return super().resolve_command(ctx, args)
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -94,7 +107,7 @@ def verbs() -> None:
     """  # noqa: D301 -- \b is click's mark of a paragraph that is not to be wrapped
 
 
-def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911 -- one per way to end
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that ARGUMENTS (default: the process's own) name; return its exit status."""
     options = Options()
     try:
@@ -102,11 +115,10 @@ def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911 -- one
             args=None if arguments is None else list(arguments),
             prog_name="pyguixvm", standalone_mode=False, obj=options,
         )  # fmt: skip
-    except click.exceptions.Abort:
-        return INTERRUPTED
-    except KeyboardInterrupt:
-        sys.stderr.write("\npyguixvm: interrupted\n")
-        return INTERRUPTED
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        # Click, which has ended the line that holds the terminal's ^C, makes an Abort of it.
+        left = _LEFT.get(options.verb or "", "Nothing was changed on the hypervisor.")
+        return _report(InterruptedRequestError("interrupted", hint=left), options)
     except click.ClickException as error:
         return _report(_as_usage_error(error), options)
     except PyguixvmError as error:

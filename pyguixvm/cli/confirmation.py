@@ -9,21 +9,38 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pyguixvm.errors import UsageError
+from pyguixvm.errors import InterruptedRequestError, RequestRefusedError, UsageError
 
 if TYPE_CHECKING:
     from pyguixvm.operations import Removal
 
 
 def confirm_removals(command: str, removals: Iterable[Removal]) -> None:
-    """Ask whether REMOVALS are wanted; raises Abort if not, UsageError if nobody can answer."""
+    """Show REMOVALS and ask whether they are wanted, see `confirm`."""
     for removal in removals:
         volumes = ", ".join(volume for _, volume in removal.volumes) or "no volume"
         power = "powers it off, " if removal.running else ""
         click.echo(f"{removal.machine}: {power}removes its definition and {volumes}", err=True)
+    confirm(command)
+
+
+def confirm(command: str) -> None:
+    """Ask whether what COMMAND removes, which was shown, may go.
+
+    Raises UsageError if nobody can answer, RequestRefusedError if the answer
+    is no, and InterruptedRequestError if it is Control-C.
+    """
     if not sys.stdin.isatty():
         raise UsageError(
             f"{command} asks before it removes anything, and there is no terminal to answer on",
             hint="Give --yes if you are sure.",
         )
-    click.confirm("Remove for good?", abort=True, err=True)
+    try:
+        agreed = click.confirm("Remove for good?", err=True)
+    except click.Abort as error:
+        click.echo(err=True)  # the answer's line is still open
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise InterruptedRequestError("interrupted, nothing was changed") from None
+        agreed = False  # ^D, the end of all answers
+    if not agreed:
+        raise RequestRefusedError(f"{command} was not confirmed, nothing was changed")

@@ -4,17 +4,16 @@
 from __future__ import annotations
 
 import re
-import sys
 from datetime import timedelta
 
 import click
 
 from pyguixvm import history
+from pyguixvm.cli.confirmation import confirm
 from pyguixvm.cli.declaration import report_outcomes, session
 from pyguixvm.cli.machines import complete_machine
 from pyguixvm.cli.options import Options, common_options
 from pyguixvm.cli.output import Output
-from pyguixvm.errors import UsageError
 from pyguixvm.model.sizes import format_size
 
 _AGE = re.compile(r"(?P<count>[0-9]+)(?P<unit>[mhdw])")
@@ -131,17 +130,9 @@ def gc_command(
         output.line("nothing to remove" if empty else f"frees {format_size(found.size)}")
     if not (dry_run or empty):
         if not yes:
-            _confirm()
+            confirm("gc")
         found = history.collect(here, keep=keep, older_than=older_than, agreed=found)
     if output.json:
         output.document({"removed": not dry_run, "size": found.size, "garbage": found})
     return 0
 
-
-def _confirm() -> None:
-    if not sys.stdin.isatty():
-        raise UsageError(
-            "gc asks before it removes anything, and there is no terminal to answer on",
-            hint="Give --yes if you are sure, or --dry-run to see what would go.",
-        )
-    click.confirm("Remove for good?", abort=True, err=True)

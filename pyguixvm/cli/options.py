@@ -29,6 +29,8 @@ class Options:
     json: bool = False
     verbosity: int = 0
     debug: bool = False
+    # The verb's name as soon as it is known, for what is said when it is interrupted.
+    verb: str | None = None
 
 
 def _store(attribute: str) -> Callable[[click.Context, click.Parameter, Any], None]:

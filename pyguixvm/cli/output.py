@@ -7,8 +7,15 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from pyguixvm.cli.options import Options
-from pyguixvm.errors import BuildError, NotReadyError, PyguixvmError
+from pyguixvm.errors import (
+    BuildError,
+    InterruptedRequestError,
+    NotReadyError,
+    PyguixvmError,
+)
 
 if TYPE_CHECKING:
     from pyguixvm.cli.progress import Progress
@@ -38,6 +45,9 @@ class Output:
             from pyguixvm.cli.progress import progress
 
             self._progress = progress(sys.stderr, self._options.verbosity)
+            # However the command ends: a display that is left open hides the cursor.
+            if context := click.get_current_context(silent=True):
+                context.call_on_close(self.settle)
         self._progress.show(event)
 
     def forward(self, data: bytes) -> None:
@@ -116,7 +126,9 @@ def error_document(error: PyguixvmError) -> dict[str, Any]:
 def error_lines(error: PyguixvmError, style: Any = lambda text, _code: text) -> list[str]:
     """Return the lines that tell a person about ERROR; STYLE colours them."""
     where = f"{error.location}: " if error.location else ""
-    lines = [f"{where or 'pyguixvm: '}{style('error:', '1;31')} {error.message}"]
+    # Who interrupts a command knows that it is no error.
+    word = "" if isinstance(error, InterruptedRequestError) else f"{style('error:', '1;31')} "
+    lines = [f"{where or 'pyguixvm: '}{word}{error.message}"]
     if isinstance(error, BuildError):
         lines += [f"  | {line}" for line in error.tail]
         if error.log:

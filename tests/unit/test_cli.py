@@ -3,12 +3,22 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 from declarations import GIB, domain, machine
 
+from pyguixvm import operations
 from pyguixvm.cli.app import main
 from pyguixvm.cli.options import split_config
 from pyguixvm.cli.output import error_document, error_lines
@@ -143,3 +153,127 @@ def test_a_refusal_shows_what_differs() -> None:
         "    domain.kernel-arguments: () -> (quiet nosmt) (pending until restart)",
         "    replace it",
     ]
+
+
+# --- interruptions and prompts ----------------------------------------------
+
+
+@contextmanager
+def busy(directory: Path, verb: str, errors: int) -> Iterator[subprocess.Popen[str]]:
+    """Run VERB, with standard error ERRORS, until it waits for a Guix that never answers."""
+    guix = directory / "guix"
+    guix.write_text(f"#!/bin/sh\ntouch {directory}/asked\nexec sleep 600\n")
+    guix.chmod(0o755)
+    (directory / "config.scm").write_text("(virtual-machine)")
+    environment = {
+        "PATH": f"{directory}:{os.environ['PATH']}",
+        "PYGUIXVM_EVALUATOR": "off",
+        "TERM": "xterm",
+    }
+    with subprocess.Popen(
+        [sys.executable, "-m", "pyguixvm", verb],
+        cwd=directory,
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            deadline = time.monotonic() + 60
+            while not (directory / "asked").exists():
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize(
+    ("verb", "left"),
+    [
+        ("check", "Nothing was changed on the hypervisor."),
+        ("deploy", "The next deploy goes on from there"),
+    ],
+)
+def test_a_signal_to_the_real_process_is_said(verb: str, left: str, tmp_path: Path) -> None:
+    with busy(tmp_path, verb, subprocess.PIPE) as process:
+        # As a terminal does: to all that run in the foreground.
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert err.strip().splitlines()[0] == "pyguixvm: interrupted"
+    assert left in err
+    assert "Traceback" not in err
+
+
+def test_an_interrupted_command_gives_the_terminal_its_cursor_back(tmp_path: Path) -> None:
+    person, program = pty.openpty()
+    with busy(tmp_path, "check", program) as process:
+        os.close(program)
+        os.killpg(process.pid, signal.SIGINT)
+        seen = b""
+        # Linux ends a terminal that nobody has open any more with EIO.
+        with suppress(OSError):
+            while data := os.read(person, 4096):
+                seen += data
+        assert process.wait(timeout=60) == 130
+    os.close(person)
+    hidden, shown = seen.rfind(b"\x1b[?25l"), seen.rfind(b"\x1b[?25h")
+    assert 0 <= hidden < shown < seen.rfind(b"pyguixvm: interrupted")
+
+
+class Answers(io.StringIO):
+    """A terminal on which somebody types a line, or ^C."""
+
+    def __init__(self, typed: str | None) -> None:
+        super().__init__(typed or "")
+        self._interrupts = typed is None
+
+    def isatty(self) -> bool:
+        return True
+
+    def readline(self, size: int | None = -1, /) -> str:
+        if self._interrupts:
+            raise KeyboardInterrupt
+        return super().readline(-1 if size is None else size)
+
+
+@pytest.mark.parametrize(
+    ("typed", "status", "said"),
+    [
+        ("n\n", 1, "pyguixvm: error: undefine was not confirmed, nothing was changed"),
+        ("\n", 1, "pyguixvm: error: undefine was not confirmed, nothing was changed"),
+        ("", 1, "pyguixvm: error: undefine was not confirmed, nothing was changed"),
+        (None, 130, "pyguixvm: interrupted, nothing was changed"),
+    ],
+)
+def test_what_is_not_confirmed_is_not_done(
+    typed: str | None,
+    status: int,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    removal = operations.Removal("web", True, (("default", "pyguixvm-web.g1.qcow2"),), (1,))
+    monkeypatch.setattr(operations, "removals", lambda *_, **__: (removal,))
+    monkeypatch.setattr(operations, "undefine", lambda *_: pytest.fail("it was done"))
+    monkeypatch.setattr(sys, "stdin", Answers(typed))
+    assert main(["undefine", "web"]) == status
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.splitlines()[-1].endswith(said)
+
+
+def test_an_interruption_as_json(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(operations, "destroy", interrupted)
+    assert main(["--json", "destroy", "web"]) == 130
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert (error["status"], error["message"]) == (130, "interrupted")
+    assert "pyguixvm list" in error["hint"]
