@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A guest that really boots: console, addresses, agent, readiness, power."""
 
+import json
 import os
 import pty
 import select
 import termios
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +23,7 @@ from pyguixvm.model.deployment import (
     TcpPortReady,
 )
 from pyguixvm.reconcile.readiness import wait_ready
+from pyguixvm.xml.text import parse
 
 
 def boot_and_wait(connection, machine, seconds=90):
@@ -53,6 +56,38 @@ def test_a_guest_that_shows_all_that_was_declared_is_ready(connection, tiny_mach
         assert evidence.addresses() == ()
         wait_for(evidence, "bound to")
         assert evidence.addresses() == (address,)
+
+
+def test_of_the_leases_of_an_interface_only_the_newest_is_an_address(connection, tiny_machine):
+    """A network remembers, until they expire, the addresses that a MAC address had before."""
+    machine = tiny_machine("dhcp")
+    (interface,) = machine.domain.networking
+    network = connection.handle.networkLookupByName(interface.network)
+    bridge = parse(network.XMLDesc(0)).find("bridge").get("name")
+    # What dnsmasq's helper of libvirt writes, and virNetworkGetDHCPLeases reads.
+    status = Path(f"/var/lib/libvirt/dnsmasq/{bridge}.status")
+    before = status.read_text() if status.exists() else ""
+    now = int(time.time())
+
+    def lease(address, expiry, mac=interface.mac_address):
+        return {"ip-address": address, "mac-address": mac, "expiry-time": expiry}
+
+    ours = [
+        lease("192.168.122.201", now + 600),
+        lease("192.168.122.202", now + 1200),
+        lease("192.168.122.203", now + 900),
+        lease("192.168.122.204", now + 1800, mac="52:54:00:00:00:01"),
+    ]
+    domains.start_paused(connection, machine.name)
+    try:
+        status.write_text(json.dumps([*json.loads(before or "[]"), *ours]))
+        assert guest.addresses(connection, machine.name) == ("192.168.122.202",)
+        # One that never expires is newer than any.
+        ours.append(lease("192.168.122.205", 0))
+        status.write_text(json.dumps([*json.loads(before or "[]"), *ours]))
+        assert guest.addresses(connection, machine.name) == ("192.168.122.205",)
+    finally:
+        status.write_text(before)
 
 
 def test_the_console_is_complete_from_the_first_line(connection, tiny_machine):
