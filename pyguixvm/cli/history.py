@@ -135,4 +135,3 @@ def gc_command(
     if output.json:
         output.document({"removed": not dry_run, "size": found.size, "garbage": found})
     return 0
-

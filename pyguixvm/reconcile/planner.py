@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from pyguixvm.model.deployment import LocalImage, SystemImage, VirtualMachine
 from pyguixvm.model.generation import Generation, Metadata
@@ -55,11 +55,16 @@ def plan(
     CONFIG is the file that declares MACHINES, if these are all of its machines.
     """
     machines = tuple(machines)
+    owners = _owners(observation)
     return Plan(
         uri=observation.uri,
         machines=tuple(
             _plan_machine(
-                machine, observation.domains.get(machine.name), observation.volumes, policy
+                machine,
+                observation.domains.get(machine.name),
+                observation.volumes,
+                owners,
+                policy,
             )
             for machine in machines
         ),
@@ -82,10 +87,11 @@ def _plan_machine(
     machine: VirtualMachine,
     domain: ObservedDomain | None,
     volumes: Iterable[str],
+    owners: Mapping[str, ObservedDomain],
     policy: Policy,
 ) -> MachinePlan:
     if domain is None:
-        return _create(machine, _next_number(machine.name, volumes))
+        return _taken(machine, owners) or _create(machine, _next_number(machine.name, volumes))
     if domain.unreadable is not None:
         return MachinePlan(machine=machine, effect="none", refusal=domain.unreadable)
     if domain.metadata is None:
@@ -95,12 +101,46 @@ def _plan_machine(
             refusal=f"a domain named '{machine.name}' exists that pyguixvm did not make",
             hint="Nothing was done to it. Declare another name, or remove that domain yourself.",
         )
+    taken = _taken(machine, owners)
+    if taken is not None:
+        return taken
     changed = differences(machine, domain)
     effect = _strongest(changed)
     if effect == "replace":
         number = _next_number(machine.name, volumes, domain.metadata.numbers)
         return _replace(machine, domain, domain.metadata, number, changed, policy)
     return _update(machine, domain, domain.metadata, changed, policy)
+
+
+def _owners(observation: Observation) -> dict[str, ObservedDomain]:
+    """Return the domains of OBSERVATION by the MAC addresses of their interfaces."""
+    return {
+        interface.mac_address: domain
+        for domain in observation.domains.values()
+        for interface in domain.defined.interfaces
+    }
+
+
+def _taken(machine: VirtualMachine, owners: Mapping[str, ObservedDomain]) -> MachinePlan | None:
+    """Return a refusal if another domain has a MAC address of MACHINE.
+
+    Libvirt would define both; then they take each other's leases and packets.
+    """
+    for mac in (interface.mac_address.lower() for interface in machine.domain.networking):
+        owner = owners.get(mac)
+        if owner is not None and owner.name != machine.name:
+            whose = "that pyguixvm did not make" if owner.metadata is None else "of another machine"
+            if owner.unreadable is not None:
+                whose = f"of another machine ({owner.unreadable})"
+            return MachinePlan(
+                machine=machine,
+                effect="none",
+                refusal=f"the MAC address {mac} of '{machine.name}' is in use "
+                f"by domain '{owner.name}', {whose}",
+                hint="Nothing was done to either. Declare another mac-address, or none for one "
+                "that derives from the machine's name; or change or remove that domain.",
+            )
+    return None
 
 
 def _strongest(changed: Iterable[Difference]) -> Effect:

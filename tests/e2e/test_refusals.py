@@ -103,6 +103,33 @@ def test_a_domain_that_is_not_ours_is_left_alone() -> None:
         file.unlink()
 
 
+def test_a_mac_address_that_another_domain_has(tmp_path: Path) -> None:
+    mac = "52:54:00:0f:0f:0f"
+    foreign = tmp_path / "foreign.xml"
+    foreign.write_text(
+        "<domain type='qemu'><name>foreign</name><memory>65536</memory><os><type>hvm</type></os>"
+        "<devices><interface type='network'><source network='default'/>"
+        f"<mac address='{mac.upper()}'/></interface></devices></domain>"
+    )
+    text = (
+        f"(virtual-machine (operating-system os) (libvirt-domain (networking (mac-address {mac}))))"
+    )
+    file = config(tmp_path, text)
+    virsh("define", str(foreign))
+    before = virsh("dumpxml", "foreign")
+    try:
+        planned = pyguixvm("plan", file)
+        refused = pyguixvm("deploy", file)
+        assert virsh("dumpxml", "foreign") == before
+    finally:
+        virsh("undefine", "foreign")
+    assert "x small: refused: " in planned.out
+    assert refused.status == 1, refused.err
+    for part in (mac, "'small'", "domain 'foreign'", "Declare another mac-address"):
+        assert part in refused.err
+    assert "small" not in virsh("list", "--all", "--name").split()
+
+
 def test_a_storage_smaller_than_the_image(tmp_path: Path, clean: Callable[[str], None]) -> None:
     clean("small")
     text = "(virtual-machine (operating-system os) (libvirt-domain (storage 100M)))"

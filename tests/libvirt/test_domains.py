@@ -136,6 +136,21 @@ def test_observation_tells_ours_from_others(connection, defined, foreign, a_mach
     assert (found.uri, found.local) == ("qemu:///system", True)
 
 
+def test_the_mac_addresses_of_every_domain_are_observed(connection, foreign):
+    xml = domains.inactive_xml(connection, foreign).replace(
+        "</devices>",
+        "<interface type='user'><mac address='52:54:00:AB:00:01'/></interface>"
+        "<interface type='network'><source network='default'/>"
+        "<mac address='52:54:00:ab:00:02'/></interface></devices>",
+    )
+    connection.handle.defineXML(xml)
+    found = observe(connection).domains[foreign]
+    assert tuple(i.mac_address for i in found.defined.interfaces) == (
+        "52:54:00:ab:00:01",
+        "52:54:00:ab:00:02",
+    )
+
+
 def test_a_domain_of_a_newer_version_is_seen_but_not_touched(connection, defined, a_machine):
     name = defined(a_machine())
     connection.handle.lookupByName(name).setMetadata(

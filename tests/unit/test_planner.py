@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from declarations import GIB, domain, machine, system
 from hypothesis import given
@@ -144,6 +145,29 @@ def test_what_is_refused(domain_there: ObservedDomain, words: str) -> None:
     assert not refused.empty
 
 
+@pytest.mark.parametrize(
+    ("owner", "whose"),
+    [
+        (observed(name="old", metadata=None), "that pyguixvm did not make"),
+        (observed(name="old", state="shut off"), "of another machine"),
+        (observed(name="old", metadata=None, unreadable="a newer one made it"), "newer one"),
+    ],
+)
+def test_a_mac_address_in_use_is_refused(owner: ObservedDomain, whose: str) -> None:
+    both = tuple(ObservedInterface(mac_address=mac, network=None) for mac in (OTHER, MAC))
+    taken = msgspec.structs.replace(owner, defined=hardware(interfaces=both))
+    declared = domain(networking=(Networking(network="default", mac_address="52:54:00:AB:CD:EF"),))
+    (web,) = planned(taken, domain=declared).machines
+    assert web.actions == ()
+    assert "MAC address 52:54:00:ab:cd:ef of 'web' is in use by domain 'old'" in (web.refusal or "")
+    assert whose in (web.refusal or "")
+    assert "another mac-address" in (web.hint or "")
+
+
+def test_the_mac_address_of_an_existing_machine_is_its_own() -> None:
+    assert planned(observed()).empty
+
+
 @given(st.sets(st.integers(min_value=1, max_value=50)))
 def test_a_volume_that_was_kept_is_never_overwritten(numbers: set[int]) -> None:
     kept = tuple(generation_volume("web", number) for number in numbers)
@@ -154,7 +178,7 @@ def test_a_volume_that_was_kept_is_never_overwritten(numbers: set[int]) -> None:
 
 
 def test_machines_do_not_see_each_other() -> None:
-    both = plan([machine(), machine("db")], hypervisor(observed()))
+    both = plan([machine(), machine("db", domain=domain(networking=()))], hypervisor(observed()))
     assert [m.effect for m in both.machines] == ["none", "create"]
 
 
