@@ -7,11 +7,12 @@ import ipaddress
 import math
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 import libvirt
 import libvirt_qemu
 
+from pyguixvm.errors import PyguixvmError
 from pyguixvm.hypervisor import console, domains
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.console import ConsoleText
@@ -134,12 +135,32 @@ class GuestEvidence:
 def boot(connection: Connection, machine: VirtualMachine) -> Iterator[GuestEvidence]:
     """Start MACHINE's domain, and watch its guest from its first instruction on."""
     leases = _leases(connection, _networks(machine))
-    domains.start_paused(connection, machine.name)
-    with console.record(connection, machine.name) as text:
-        # libvirt matches ARP entries with an active domain's interfaces only.
-        neighbours = _neighbours(connection, machine)
-        domains.resume(connection, machine.name)
+    with ExitStack() as consoles:
+        with _never_left_paused(connection, machine.name):
+            domains.start_paused(connection, machine.name)
+            text = consoles.enter_context(console.record(connection, machine.name))
+            # libvirt matches ARP entries with an active domain's interfaces only.
+            neighbours = _neighbours(connection, machine)
+            domains.resume(connection, machine.name)
         yield GuestEvidence(connection, machine, text, leases, neighbours)
+
+
+@contextmanager
+def _never_left_paused(connection: Connection, name: str) -> Iterator[None]:
+    """Power domain NAME off again if the body fails, or is interrupted, while it is paused.
+
+    A paused domain counts as paused by a person, and would be left alone for
+    ever; one that was active before is left as it was.
+    """
+    was_active = domains.state(connection, name) not in {"shut off", "crashed"}
+    try:
+        yield
+    except BaseException:
+        if not was_active:
+            with suppress(PyguixvmError):
+                if domains.state(connection, name) == "paused":
+                    domains.destroy(connection, name)
+        raise
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pyguixvm.errors import RequestRefusedError
+from pyguixvm.errors import HypervisorError, RequestRefusedError
 from pyguixvm.hypervisor import domains, guest, power
 from pyguixvm.hypervisor.terminal import attach
 from pyguixvm.model.deployment import (
@@ -56,6 +56,33 @@ def test_a_guest_that_shows_all_that_was_declared_is_ready(connection, tiny_mach
         assert evidence.addresses() == ()
         wait_for(evidence, "bound to")
         assert evidence.addresses() == (address,)
+
+
+@pytest.mark.parametrize("step", ["start_paused", "resume"])
+def test_a_start_that_is_interrupted_leaves_no_paused_guest(
+    connection, tiny_machine, monkeypatch, step
+):
+    """A paused guest counts as paused by a person, and no later deploy would let it run."""
+    machine = tiny_machine("nothing")
+    done = domains.start_paused
+
+    def interrupted(connection, name):
+        if step == "start_paused":
+            done(connection, name)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(domains, step, interrupted)
+    with pytest.raises(KeyboardInterrupt), guest.boot(connection, machine):
+        pass
+    assert domains.state(connection, machine.name) == "shut off"
+
+
+def test_a_guest_that_somebody_paused_is_not_powered_off(connection, tiny_machine):
+    machine = tiny_machine("nothing")
+    domains.start_paused(connection, machine.name)
+    with pytest.raises(HypervisorError), guest.boot(connection, machine):
+        pass
+    assert domains.state(connection, machine.name) == "paused"
 
 
 def test_of_the_leases_of_an_interface_only_the_newest_is_an_address(connection, tiny_machine):
