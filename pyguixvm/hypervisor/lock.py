@@ -67,13 +67,14 @@ def held(
     told = False
     while not _try(connection, pool, name, me):
         holder = _holder(connection, pool, name)
-        if _has_died(connection, pool, name, holder, sleep):
-            # Unless somebody else was faster.
-            if _holder(connection, pool, name) == holder:
-                volumes.delete(connection, pool, name)
-        elif not told:
+        if not told and not _is_gone(holder):
             emit(Notice(f"waiting: it is being changed by {holder or 'somebody'}", machine))
             told = True
+        # Unless somebody else was faster to take over.
+        if (_is_gone(holder) or _is_silent(connection, pool, name, sleep)) and _holder(
+            connection, pool, name
+        ) == holder:
+            volumes.delete(connection, pool, name)
     done = threading.Event()
     beat = threading.Thread(
         target=_beat,
@@ -143,17 +144,18 @@ def _holder(connection: Connection, pool: str, name: str) -> Holder | None:
     return None
 
 
-def _has_died(
-    connection: Connection,
-    pool: str,
-    name: str,
-    holder: Holder | None,
-    sleep: Callable[[float], None],
+def _is_gone(holder: Holder | None) -> bool:
+    """Whether HOLDER is known to have died, without waiting for it to beat."""
+    return holder is not None and holder.host == socket.gethostname() and not _runs(holder.pid)
+
+
+def _is_silent(
+    connection: Connection, pool: str, name: str, sleep: Callable[[float], None]
 ) -> bool:
     """Wait until the holder shows that it lives, or was given the time to; whether it did not."""
-    if holder is not None and holder.host == socket.gethostname() and not _runs(holder.pid):
-        return True
     before = _state(connection, pool, name)
+    if not before:  # let go of meanwhile
+        return False
     for _ in range(int(_PATIENCE / _POLL_SECONDS)):
         sleep(_POLL_SECONDS)
         if _state(connection, pool, name) != before:

@@ -227,6 +227,8 @@ def _remember_ready(name: str, downtime: float | None, workshop: Workshop) -> No
     """Note that the current generation was seen ready, and how long the machine was away."""
     metadata = domains.read_metadata(workshop.connection, name)
     current = metadata.generation
+    # Left by a run that ended between the definition and this.
+    volumes.delete_marker(workshop.connection, current.pool, current.volume)
     if metadata.fallback is None and downtime is None and not current.failed:
         return
     seen = msgspec.structs.replace(

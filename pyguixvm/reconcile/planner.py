@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from pyguixvm.model.deployment import LocalImage, SystemImage, VirtualMachine
+from pyguixvm.model.deployment import ConsoleReady, LocalImage, SystemImage, VirtualMachine
 from pyguixvm.model.generation import Generation, Metadata
 from pyguixvm.model.names import generation_of, generation_volume
 from pyguixvm.model.observation import Observation, ObservedDomain
@@ -225,7 +225,12 @@ def _update(
 ) -> MachinePlan:
     """Plan what leaves the root volume as it is."""
     off = domain.state in _OFF
-    restart = not off and policy.restart and any(d.effect == "restart" for d in changed)
+    unproven = metadata.fallback is not None
+    # What a guest said on its console while nobody listened is lost.
+    unheard = unproven and any(isinstance(form, ConsoleReady) for form in machine.ready)
+    restart = (
+        not off and policy.restart and (unheard or any(d.effect == "restart" for d in changed))
+    )
     actions: list[Action] = []
     if any(not difference.pending for difference in changed):
         actions.append(_define(machine, metadata.current))
@@ -235,12 +240,12 @@ def _update(
         actions += _live_actions(changed, domain)
     if off or restart:
         actions.append(_start(machine))
-    elif metadata.fallback is not None:
+    elif unproven and not unheard:
         actions.append(AwaitReady(timeout=machine.ready_timeout))
     effect = _strongest(changed)
     return MachinePlan(
         machine=machine,
-        effect="live" if effect == "none" and actions else effect,
+        effect="restart" if restart else "live" if effect == "none" and actions else effect,
         actions=tuple(actions),
         differences=changed,
         fallback=metadata.fallback,

@@ -6,7 +6,7 @@ from __future__ import annotations
 import base64
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -205,12 +205,18 @@ def test_gc_lets_go_of_what_no_kept_generation_needs() -> None:
     assert "pyguixvm-change.g3.qcow2" not in volumes
 
 
-def test_a_machine_that_is_not_declared_any_more_is_removed_when_asked(tmp_path: Any) -> None:
-    config = tmp_path / "config.scm"
-    other = CONFIG.read_text().replace('(name "change")', '(name "other")')
-    config.write_text(CONFIG.read_text())
-    assert pyguixvm("deploy", config).status == 0
-    config.write_text(other)
-    assert "- change: no longer declared" in pyguixvm("plan", config).out
-    listed = {m["name"]: m["status"] for m in pyguixvm("status", config, "--json").json["machines"]}
-    assert listed == {"other": "missing", "change": "not declared"}
+def test_a_machine_that_is_not_declared_any_more_is_removed_when_asked(
+    clean: Callable[[str], None],
+) -> None:
+    clean("other")
+    renamed = settings(name="other", mac="52:54:00:ab:cd:03")
+    assert "- change: no longer declared" in pyguixvm("plan", CONFIG, **renamed).out
+    compared = pyguixvm("status", CONFIG, "--json", **renamed).json["machines"]
+    assert {m["name"]: m["status"] for m in compared} == {
+        "other": "missing",
+        "change": "not declared",
+    }
+    pruned = pyguixvm("deploy", CONFIG, "--prune", "--yes", **renamed)
+    assert pruned.status == 0, pruned.err
+    assert [m["name"] for m in pyguixvm("list", "--json").json["machines"]] == ["other"]
+    assert "pyguixvm-change.g" not in virsh("vol-list", "default")

@@ -11,7 +11,7 @@ from declarations import GIB, domain, machine, system
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyguixvm.model.deployment import LocalImage, Networking, TcpPortReady
+from pyguixvm.model.deployment import ConsoleReady, LocalImage, Networking, TcpPortReady
 from pyguixvm.model.generation import Generation, Metadata
 from pyguixvm.model.names import generation_volume
 from pyguixvm.model.observation import Hardware, Observation, ObservedDomain, ObservedInterface
@@ -338,6 +338,8 @@ def test_a_generation_that_was_not_seen_ready_is_waited_for() -> None:
     unproven = Metadata(current=1, generations=applied().generations, fallback=7)
     (web,) = planned(observed(metadata=unproven)).machines
     assert (web.actions, web.fallback) == ((AwaitReady(timeout=120),), 7)
+    (web,) = planned(observed(metadata=unproven), ready=(ConsoleReady(pattern="up"),)).machines
+    assert web.actions == (DEFINE, STOP, START)
     (web,) = planned(observed(metadata=unproven, state="shut off")).machines
     assert (web.actions, web.fallback) == ((START,), 7)
 

@@ -25,7 +25,7 @@
         (extra-special-file "/sbin/shutdown" shutdown)))
 
 (virtual-machine
-  (name "change")
+  (name (setting "NAME" "change"))
   (operating-system
     (operating-system
       (host-name "change")
@@ -50,7 +50,7 @@
     (maximum-memory 2G)
     (storage 5G)
     (kernel-arguments '("console=ttyS0"))
-    (networking (cons (networking (mac-address "52:54:00:ab:cd:01"))
+    (networking (cons (networking (mac-address (setting "MAC" "52:54:00:ab:cd:01")))
                       (if (getenv "PYGUIXVM_TEST_SECOND")
                           (list (networking (mac-address "52:54:00:ab:cd:02")))
                           '())))

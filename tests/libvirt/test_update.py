@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An update may end at any point: the old or the new generation is there, whole."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from pyguixvm.errors import PyguixvmError
+from pyguixvm.events import Notice, ignore
+from pyguixvm.hypervisor import domains, guest, volumes
+from pyguixvm.hypervisor.lock import held
+from pyguixvm.hypervisor.observe import observe
+from pyguixvm.model.deployment import ConsoleReady, LocalImage
+from pyguixvm.model.generation import Generation, Metadata
+from pyguixvm.model.names import is_base, is_marker, lock_volume
+from pyguixvm.reconcile.differences import differences
+from pyguixvm.reconcile.readiness import wait_ready
+
+MIB = 1024**2
+UPDATE = Path(__file__).with_name("update_once.py")
+# More than an update has events: then it is not killed.
+NEVER = 1000
+
+
+def update(machine, events=NEVER):
+    return subprocess.run(
+        [sys.executable, UPDATE, msgspec.json.encode(machine).decode(), str(events)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.fixture
+def running(connection, tiny_machine, pool, tmp_path):
+    """Yield a function that declares another edition of a machine whose first one runs."""
+    machine = tiny_machine("button", ready=(ConsoleReady("tiny prompt"),), pool=pool.name)
+    first = Generation(
+        number=1,
+        date="2026-01-01T00:00:00+00:00",
+        label="first",
+        pool=pool.name,
+        volume=f"pyguixvm-{machine.name}.g1.qcow2",
+        image="/image",
+        declaration=machine,
+    )
+    domains.write_metadata(connection, machine.name, Metadata(current=1, generations=(first,)))
+    with guest.boot(connection, machine) as evidence:
+        assert wait_ready(machine, evidence, deadline=time.monotonic() + 90).outcome == "ready"
+
+    def edition(number):
+        image = tmp_path / f"edition-{number}.raw"
+        image.touch()
+        os.truncate(image, 16 * MIB)
+        status = image.stat()
+        local = LocalImage(
+            path=str(image), format="raw", size=status.st_size, modified=int(status.st_mtime)
+        )
+        return msgspec.structs.replace(machine, image=local)
+
+    return edition
+
+
+def whole_root(connection, machine):
+    """Whether the root volume of the current generation is there, complete."""
+    current = domains.read_metadata(connection, machine.name).generation
+    return volumes.lookup(connection, current.pool, current.volume) is not None and domains.disks(
+        connection, machine.name
+    )[0].endswith(current.volume)
+
+
+def test_an_update_that_is_killed_anywhere_is_taken_up_by_the_next(connection, running, pool):
+    number, events = 2, 1
+    while True:
+        machine = running(number)
+        killed = update(machine, events)
+        if killed.returncode == 0:
+            break
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        # Whatever it was: the machine can be used.
+        assert whole_root(connection, machine)
+        if domains.state(connection, machine.name) == "shut off":
+            domains.start(connection, machine.name)
+        again = update(machine)
+        assert again.returncode == 0, again.stderr
+        observed = observe(connection).domains[machine.name]
+        assert differences(machine, observed) == ()
+        assert observed.metadata.fallback is None
+        handle = connection.handle.storagePoolLookupByName(pool.name)
+        handle.refresh()
+        left = set(handle.listVolumes())
+        assert not any(is_marker(name) for name in left)
+        assert lock_volume(machine.name) not in left
+        # Nothing is there that no generation knows.
+        known = {g.volume for g in observed.metadata.generations}
+        assert {name for name in left if not is_base(name)} == known
+        number += 1
+        events += 1
+    assert events > 10
+
+
+def test_of_two_at_once_the_second_waits_and_says_for_whom(connection, pool):
+    order, told = [], []
+
+    def second():
+        def emit(event):
+            if isinstance(event, Notice):
+                told.append(event.message)
+
+        with held(connection, pool.name, "web", emit):
+            order.append("second")
+
+    with held(connection, pool.name, "web", ignore):
+        waiter = threading.Thread(target=second)
+        waiter.start()
+        for _ in range(300):
+            if told:
+                break
+            time.sleep(0.1)
+        order.append("first")
+    waiter.join(timeout=60)
+    assert order == ["first", "second"]
+    assert f"(process {os.getpid()}) since " in told[0]
+    assert volumes.lookup(connection, pool.name, lock_volume("web")) is None
+
+
+def test_a_lock_is_let_go_of_when_the_work_fails(connection, pool):
+    with pytest.raises(PyguixvmError), held(connection, pool.name, "web", ignore):
+        raise PyguixvmError("no")
+    assert volumes.lookup(connection, pool.name, lock_volume("web")) is None
+
+
+def test_a_holder_of_this_host_that_died_is_not_waited_for(connection, pool):
+    program = (
+        "import os, signal, sys\n"
+        "from pyguixvm.events import ignore\n"
+        "from pyguixvm.hypervisor.connection import connect\n"
+        "from pyguixvm.hypervisor.lock import held\n"
+        "with connect('qemu:///system') as c, held(c, sys.argv[1], 'web', ignore):\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    subprocess.run([sys.executable, "-c", program, pool.name], check=False)
+    assert volumes.lookup(connection, pool.name, lock_volume("web")) is not None
+    told = []
+    with held(connection, pool.name, "web", told.append):
+        assert told == []
