@@ -13,7 +13,7 @@ import msgspec
 
 from pyguixvm.errors import NotReadyError, PyguixvmError, RequestRefusedError, RolledBackError
 from pyguixvm.events import phase
-from pyguixvm.hypervisor import domains, guest, networks, power
+from pyguixvm.hypervisor import domains, guest, networks, power, volumes
 from pyguixvm.model.deployment import VirtualMachine
 from pyguixvm.reconcile.change import change
 from pyguixvm.reconcile.define import define

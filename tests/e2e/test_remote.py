@@ -1,20 +1,74 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A hypervisor whose files we do not see: the image travels, once, as a base volume.
+"""A hypervisor over ssh: the image travels, once, as a base volume.
 
-A connection through a socket that is named counts as remote, for such a socket may be
-the end of a tunnel: to pyguixvm this is what qemu+ssh:// is.
+The ssh server is the test's own, on loopback in the bed's network, with keys that
+are made for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import CONFIGS, Ran, pyguixvm, virsh
+from conftest import CONFIGS, Ran, command, pyguixvm, virsh
 
 CONFIG = CONFIGS / "agent.scm"
-URI = "qemu+unix:///system?socket=/run/libvirt/libvirt-sock"
+PORT = 2222
+ADDRESS = f"root@127.0.0.1:{PORT}"
+
+
+@pytest.fixture(scope="module")
+def ssh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], str]]:
+    """Run an ssh server; yield the URI of its hypervisor for a client that knows HOST's key."""
+    directory = tmp_path_factory.mktemp("ssh")
+    for name in ("host", "user", "stranger"):
+        made = command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", directory / name)
+        assert made.status == 0, made.err
+    Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+    options = {
+        "ListenAddress": f"127.0.0.1:{PORT}",
+        "HostKey": directory / "host",
+        "AuthorizedKeysFile": directory / "user.pub",
+        "StrictModes": "no",
+        "UsePAM": "no",
+        "PidFile": "none",
+        "PermitRootLogin": "prohibit-password",
+    }
+    config = directory / "sshd_config"
+    config.write_text("".join(f"{name} {value}\n" for name, value in options.items()))
+
+    def uri(host: str) -> str:
+        """Return the URI for a client that takes the server for HOST."""
+        algorithm, key, *_ = (directory / f"{host}.pub").read_text().split()
+        known = directory / f"known_{host}"
+        known.write_text(f"[127.0.0.1]:{PORT} {algorithm} {key}\n")
+        client = directory / f"ssh_{host}"
+        client.write_text(
+            "#!/bin/sh\n"
+            f"exec ssh -F none -i {directory}/user -o IdentitiesOnly=yes -o BatchMode=yes "
+            f'-o UserKnownHostsFile={known} -o StrictHostKeyChecking=yes "$@"\n'
+        )
+        client.chmod(0o755)
+        return f"qemu+ssh://{ADDRESS}/system?command={client}"
+
+    server = subprocess.Popen(
+        ["/usr/sbin/sshd", "-D", "-e", "-f", str(config)],
+        stderr=(directory / "log").open("wb"),
+        env=os.environ | {"PATH": "/usr/bin:/bin"},
+    )
+    try:
+        for _ in range(100):
+            if "Server listening" in (directory / "log").read_text():
+                break
+            time.sleep(0.1)
+        yield uri
+    finally:
+        server.terminate()
+        server.wait(timeout=10)
 
 
 def volumes() -> set[str]:
@@ -22,10 +76,15 @@ def volumes() -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def deployed() -> Iterator[Ran]:
-    pyguixvm("-c", URI, "undefine", "--yes", "agent")
-    yield pyguixvm("-c", URI, "deploy", CONFIG)
-    pyguixvm("-c", URI, "undefine", "--yes", "agent")
+def uri(ssh: Callable[[str], str]) -> str:
+    return ssh("host")
+
+
+@pytest.fixture(scope="module")
+def deployed(uri: str) -> Iterator[Ran]:
+    pyguixvm("-c", uri, "undefine", "--yes", "agent")
+    yield pyguixvm("-c", uri, "deploy", CONFIG)
+    pyguixvm("-c", uri, "undefine", "--yes", "agent")
 
 
 def test_it_is_ready(deployed: Ran) -> None:
@@ -53,6 +112,20 @@ def test_the_copy_is_the_image(deployed: Ran) -> None:
     assert base.stat().st_blocks <= image.stat().st_blocks * 1.1 + 2048
 
 
-def test_deploying_again_sends_nothing(deployed: Ran) -> None:
-    again = pyguixvm("-c", URI, "deploy", CONFIG)
+def test_deploying_again_sends_nothing(deployed: Ran, uri: str) -> None:
+    again = pyguixvm("-c", uri, "deploy", CONFIG)
     assert (again.status, again.out) == (0, "agent unchanged, nothing to do\n"), again.err
+
+
+def test_a_host_with_another_key_is_refused(ssh: Callable[[str], str]) -> None:
+    refused = pyguixvm("-c", ssh("stranger"), "list")
+    assert refused.status == 5
+    assert ADDRESS in refused.err
+    assert "Host key verification failed" in refused.err
+
+
+def test_a_host_that_does_not_listen_is_named() -> None:
+    refused = pyguixvm("-c", "qemu+ssh://root@127.0.0.1:9/system", "list")
+    assert refused.status == 5
+    assert "root@127.0.0.1:9" in refused.err
+    assert "Connection refused" in refused.err
