@@ -190,10 +190,9 @@ def deploy(session: Session, planned: Sequence[Planned]) -> tuple[Outcome, ...]:
                 locks.enter_context(
                     held(each.connection, machine.domain.pool, machine.name, session.emit)
                 )
-            plan = each.plan
-            if busy:
-                # Somebody else may have changed what we saw before we held the locks.
-                plan = each.again()
+            # Somebody else may have changed what we saw before we held the locks.
+            plan = each.again() if busy else each.plan
+            if plan != each.plan:
                 _realize_plans(session, [plan])
             outcomes += apply(plan, workshop)
     return tuple(outcomes)
