@@ -21,6 +21,7 @@ _COMMANDS = {
     "plan": ("declaration", "Show what deploy would do, without doing it."),
     "build": ("declaration", "Build the images of the declared machines."),
     "deploy": ("declaration", "Make the hypervisor match the configuration."),
+    "watch": ("watch", "Deploy whenever the configuration is saved."),
     "xml": ("declaration", "Print the domain XML that deploy would define."),
     "status": ("status", "Tell whether machines are deployed as declared."),
     "generations": ("history", "List the generations of machines."),
@@ -50,7 +51,7 @@ _LEFT = {
 }
 
 _NOT_YET = frozenset({
-    "watch", "graph", "ssh", "repl", "test", "publish", "exporter",
+    "graph", "ssh", "repl", "test", "publish", "exporter",
 })  # fmt: skip
 
 

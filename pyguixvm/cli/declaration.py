@@ -144,17 +144,27 @@ def deploy_command(  # noqa: PLR0917 -- one for each option
     the old one runs; if it does not get ready, the old one comes back.
     """
     output = Output(options)
-    here = session(options, output)
+    policy = Policy(restart=restart, force=force)
+    status, undeclared = deploy_once(output, session(options, output), arguments, policy)
+    _prune(options, output, undeclared, prune=prune, yes=yes)
+    return status
+
+
+def deploy_once(
+    output: Output, here: pipeline.Session, arguments: tuple[str, ...], policy: Policy
+) -> tuple[int, list[tuple[str, str]]]:
+    """Deploy what ARGUMENTS name and print how it went.
+
+    Return the exit status, and hypervisor and name of the machines that are no
+    longer declared.
+    """
     config, machines = split_config(arguments)
     deployment = pipeline.evaluate(here, config, machines, want="images")
     whole = None if machines else deployment.config
-    policy = Policy(restart=restart, force=force)
     with pipeline.observed(here, deployment.machines, policy=policy, config=whole) as planned:
         outcomes = pipeline.deploy(here, planned)
         undeclared = [(each.plan.uri, name) for each in planned for name in each.plan.undeclared]
-    status = report_outcomes(output, outcomes)
-    _prune(options, output, undeclared, prune=prune, yes=yes)
-    return status
+    return report_outcomes(output, outcomes), undeclared
 
 
 def report_outcomes(output: Output, outcomes: Sequence[Outcome]) -> int:

@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import base64
 import json
+import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -92,6 +95,41 @@ def test_memory_changes_in_the_running_guest() -> None:
     assert before - guest_memory() > 400 * MIB
     assert booted() == boot
     assert status(memory="512M") == (0, "deployed")
+
+
+def test_a_save_changes_the_running_guest(tmp_path: Path) -> None:
+    config = tmp_path / "config.scm"
+    declared = CONFIG.read_text()
+    config.write_text(declared)
+    shown = tmp_path / "shown"
+    with shown.open("wb") as output:
+        watch = subprocess.Popen(["pyguixvm", "watch", config], stdout=output, stderr=output)
+    try:
+        wait_for(shown, "waiting for")
+        config.write_text(declared.replace('"MEMORY" "1G"', '"MEMORY" "1536M"'))
+        wait_for(shown, "change updated")
+        assert guest_memory() > 1100 * MIB
+        config.write_text(declared.replace("(memory ", "(memry "))
+        wait_for(shown, f"{config}:49:4")
+        assert "memry" in shown.read_text()
+        saved = tmp_path / "new"
+        saved.write_text(declared)
+        saved.rename(config)
+        wait_for(shown, "change updated", times=2)
+        assert guest_memory() < 1100 * MIB
+        watch.send_signal(signal.SIGINT)
+        assert watch.wait(timeout=20) == 130
+    finally:
+        watch.kill()
+        watch.wait()
+
+
+def wait_for(shown: Path, words: str, times: int = 1) -> None:
+    for _ in range(300):
+        if shown.read_text().count(words) >= times:
+            return
+        time.sleep(0.1)
+    pytest.fail(f"'{words}' is not shown, but:\n{shown.read_text()}")
 
 
 def test_vcpus_are_plugged_into_the_running_guest() -> None:

@@ -52,7 +52,7 @@ def test_which_argument_is_the_configuration(
         (["--help"], 0, ""),
         (["--version"], 0, ""),
         (["frobnicate"], 2, "No such command 'frobnicate'"),
-        (["watch"], 2, "'watch' is not in this version"),
+        (["graph"], 2, "'graph' is not in this version"),
         (["deploy", "--frobnicate"], 2, "No such option"),
         (["check", "missing.scm"], 2, "there is no configuration missing.scm"),
         (["start"], 2, "Missing argument"),
