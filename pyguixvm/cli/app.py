@@ -41,6 +41,9 @@ _COMMANDS = {
 _LEFT = {
     "deploy": "Machines that were started keep running, and what was half made goes. "
     "The next deploy goes on from there: what is done is left alone.",
+    "watch": "Nothing is watched any more. A deploy that was under way is taken up by the next.",
+    "rollback": "'pyguixvm generations' shows which generation is current; do it again to go on.",
+    "gc": "Some of it may be removed. 'pyguixvm gc --dry-run' shows what is left to remove.",
     "start": "Machines that were started keep running. 'pyguixvm list' shows them.",
     "shutdown": "Guests that were asked go on shutting down. 'pyguixvm list' shows their state.",
     "reboot": "Guests that were asked go on rebooting. 'pyguixvm list' shows their state.",
