@@ -3,11 +3,15 @@
 (define-module (pyguixvm)
   #:use-module (pyguixvm records)
   #:use-module (pyguixvm readiness)
+  #:use-module (pyguixvm storage)
   #:re-export (deployment
                virtual-machine
                this-virtual-machine
                libvirt-domain
                networking
+               data-disk
+               block-device
+               mount-point
                local-image
                remote-image
 

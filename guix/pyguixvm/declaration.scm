@@ -146,6 +146,15 @@ and has no meaning in its lexical scope?"
      #'head)
     (_ #f)))
 
+(define (names? form)
+  "Is FORM a list of references to variables, the first of them a global one?"
+  (syntax-case form ()
+    ((head name ...)
+     (and (operator-reference form)
+          (every identifier? #'(name ...)))
+     #t)
+    (_ #f)))
+
 (define (clauses? forms names)
   "Are FORMS, what follows the name of a field, clauses of another declaration,
 which start with one of NAMES, rather than one expression?"
@@ -161,7 +170,7 @@ which start with one of NAMES, rather than one expression?"
 
 (define (expand-value form style value)
   "Return syntax for VALUE, written in the clause FORM of a field of STYLE."
-  (syntax-case style (bare-word nested)
+  (syntax-case style (bare-word nested names)
     (bare-word
      (bare-word? value)
      #`(call-unless-unbound (lambda () #,value) '#,value
@@ -178,6 +187,13 @@ which start with one of NAMES, rather than one expression?"
                                                 #,(place->syntax
                                                    (syntax-place value form)))))
            #,value)))
+    ((names predicate)
+     (names? value)
+     ;; Either a call of the user's procedure, or a list without 'list'.
+     (with-syntax (((first rest ...) value))
+       #'(if (predicate first)
+             (list first rest ...)
+             (first rest ...))))
     (_ value)))
 
 (define (expand-clause name form whole specs later)
@@ -299,8 +315,10 @@ a use of CONSTRUCTOR."
     "Define the macro NAME, whose uses expand to uses of CONSTRUCTOR, a record
 constructor made by 'define-record-type*' whose last field is 'places'.  Objects of
 it satisfy PREDICATE.  Each FIELD has a CHECK, see (pyguixvm checks), and a STYLE:
-#f for ordinary expressions, 'bare-word', or '(nested MACRO)' for a field that takes
-the clauses of MACRO, another declaration.  LATER-FIELDs are refused until there is something behind them."
+#f for ordinary expressions, 'bare-word', '(nested MACRO)' for a field that takes
+the clauses of MACRO, another declaration, or '(names PREDICATE)' for one whose values,
+which satisfy PREDICATE, may be listed by their names alone.  LATER-FIELDs are refused
+until there is something behind them."
     ((_ name constructor predicate
         (fields (field check style) ...)
         (later later-field ...))

@@ -2,6 +2,7 @@
 
 (define-module (pyguixvm derivations)
   #:use-module (pyguixvm disk-image)
+  #:use-module (pyguixvm guest)
   #:use-module (pyguixvm records)
   #:use-module ((gnu image) #:hide (image-type-name))
   #:use-module (gnu system)
@@ -23,7 +24,6 @@
             open-guix-connection
             run-with-guix
 
-            effective-operating-system
             image-type-name
             machine-root-file-system
             machine-image-derivation
@@ -101,19 +101,6 @@
 ;;;
 ;;; Machines.
 ;;;
-
-(define (effective-operating-system machine)
-  "Return the operating-system of MACHINE with the kernel arguments that its domain
-adds, or #f if MACHINE has none."
-  (let ((os        (machine-operating-system machine))
-        (arguments (libvirt-domain-kernel-arguments
-                    (virtual-machine-libvirt-domain machine))))
-    (if (or (not os) (null? arguments))
-        os
-        (operating-system
-          (inherit os)
-          (kernel-arguments
-           (append (operating-system-user-kernel-arguments os) arguments))))))
 
 (define (image-type-name machine)
   "Return the name of the image type for MACHINE's firmware, or #f for a MACHINE with

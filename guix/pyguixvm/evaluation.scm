@@ -5,9 +5,11 @@
   #:use-module (pyguixvm derivations)
   #:use-module (pyguixvm disk-image)
   #:use-module (pyguixvm failure)
+  #:use-module (pyguixvm guest)
   #:use-module (pyguixvm readiness)
   #:use-module (pyguixvm records)
   #:use-module (pyguixvm refusal)
+  #:use-module (pyguixvm storage)
   #:use-module (pyguixvm validation)
   #:use-module (gnu system)
   #:use-module (guix derivations)
@@ -66,6 +68,24 @@
      (object ("network"     network)
              ("mac-address" mac-address)))))
 
+(define (disk->json disk)
+  (if (block-device? disk)
+      (object ("kind"   "block-device")
+              ("device" (block-device-file disk)))
+      (object ("kind"        "data-disk")
+              ("name"        (data-disk-name disk))
+              ("size"        (data-disk-size disk))
+              ("file-system" (data-disk-file-system disk))
+              ("target"      (data-disk-target disk)))))
+
+(define (mount-point->json mount)
+  `(,@(object
+       ("source" (mount-point-source mount))
+       ("target" (mount-point-target mount))
+       ("tag"    (mount-point-tag mount))
+       ("driver" (mount-point-driver mount)))
+    ("read-only" . ,(mount-point-read-only? mount))))
+
 (define (domain->json machine)
   (let ((domain (virtual-machine-libvirt-domain machine)))
     `(,@(object
@@ -77,6 +97,11 @@
          ("networking"       (list->vector
                               (map interface->json
                                    (machine-interfaces machine))))
+         ("mount-points"     (list->vector
+                              (map mount-point->json
+                                   (libvirt-domain-mount-points domain))))
+         ("disks"            (list->vector
+                              (map disk->json (machine-disks machine))))
          ("kernel-arguments" (list->vector
                               (libvirt-domain-kernel-arguments domain)))
          ("pool"             (libvirt-domain-pool domain))

@@ -4,6 +4,7 @@
   #:use-module (pyguixvm checks)
   #:use-module (pyguixvm declaration)
   #:use-module (pyguixvm readiness)
+  #:use-module (pyguixvm storage)
   #:use-module ((gnu image) #:select (image? image-operating-system))
   #:use-module (gnu system)
   #:use-module ((guix diagnostics) #:select (location-file))
@@ -23,6 +24,8 @@
             libvirt-domain-maximum-memory
             libvirt-domain-storage
             libvirt-domain-networking
+            libvirt-domain-mount-points
+            libvirt-domain-disks
             libvirt-domain-kernel-arguments
             libvirt-domain-autostart?
             libvirt-domain-pool
@@ -45,6 +48,7 @@
             virtual-machine-operating-system
             virtual-machine-image
             virtual-machine-libvirt-domain
+            virtual-machine-persist
             virtual-machine-ready
             virtual-machine-ready-timeout
             virtual-machine-hypervisor
@@ -120,6 +124,10 @@
                   (default (* 10 (expt 1024 3))))
   (networking     libvirt-domain-networking       ;list of <networking>
                   (default (list (%networking))))
+  (mount-points   libvirt-domain-mount-points     ;list of <mount-point>
+                  (default '()))
+  (disks          libvirt-domain-disks            ;list of <data-disk>, <block-device>
+                  (default '()))
   (kernel-arguments libvirt-domain-kernel-arguments ;list of strings
                   (default '()))
   (autostart?     libvirt-domain-autostart?       ;Boolean
@@ -144,6 +152,8 @@
           (maximum-memory   check-memory                       bare-word)
           (storage          check-size                         bare-word)
           (networking       check-networking                   (nested networking))
+          (mount-points     check-mount-points                 (names mount-point?))
+          (disks            check-disks                        #f)
           (kernel-arguments (check-each check-text)            #f)
           (autostart?       check-boolean                      #f)
           (pool             check-label                        #f)
@@ -151,7 +161,7 @@
           (virtualization   (check-choice 'auto 'kvm 'qemu)    #f)
           (title            check-title                        #f)
           (description      check-text                         #f))
-  (later mount-points disks))
+  (later))
 
 (define (libvirt-domain-place domain field)
   "Return the <location> of FIELD, or else of DOMAIN, or #f."
@@ -211,6 +221,8 @@
                   (default #f))
   (libvirt-domain virtual-machine-libvirt-domain  ;<libvirt-domain>
                   (default (%libvirt-domain)))
+  (persist        virtual-machine-persist         ;list of directories | #f: host keys
+                  (default #f))
   (ready          virtual-machine-ready           ;list of readiness forms
                   (default (list (address))))
   (ready-timeout  virtual-machine-ready-timeout   ;seconds
@@ -225,10 +237,11 @@
           (operating-system check-operating-system     #f)
           (image            check-image                #f)
           (libvirt-domain   check-libvirt-domain       (nested libvirt-domain))
+          (persist          check-persist              #f)
           (ready            (check-each check-ready)   #f)
           (ready-timeout    check-positive             #f)
           (hypervisor       check-text                 #f))
-  (later persist protect?))
+  (later protect?))
 
 (define check-operating-system
   (check-instance operating-system? "an operating-system"))

@@ -4,8 +4,10 @@
   #:use-module (pyguixvm checks)
   #:use-module (pyguixvm disk-image)
   #:use-module (pyguixvm notation)
+  #:use-module (pyguixvm guest)
   #:use-module (pyguixvm records)
   #:use-module (pyguixvm refusal)
+  #:use-module (pyguixvm storage)
   #:use-module (gnu bootloader)
   #:use-module (gnu image)
   #:use-module (gnu system)
@@ -193,6 +195,78 @@ operating-system.")))
                  #:hint "Add (firmware 'uefi) to the libvirt-domain, or declare \
 (bootloader grub-bootloader) in the operating-system."))))))
 
+(define (disk-identity disk)
+  (if (block-device? disk)
+      (block-device-file disk)
+      (data-disk-name disk)))
+
+(define (disk-location disk)
+  (if (block-device? disk)
+      (block-device-location disk)
+      (data-disk-place disk 'name)))
+
+(define (validate-disks machine)
+  (refuse-repeated (map (lambda (disk)
+                          (cons (disk-identity disk) (disk-location disk)))
+                        (machine-disks machine))
+                   (cut format #f "disks: '~a' is the name of two disks" <>)))
+
+(define (validate-mounts machine)
+  (refuse-repeated (map (lambda (mount)
+                          (cons (mount-point-tag mount)
+                                (mount-point-place mount 'tag)))
+                        (libvirt-domain-mount-points
+                         (virtual-machine-libvirt-domain machine)))
+                   (cut format #f "tag: '~a' is the tag of two mount-points" <>)))
+
+(define (machine-targets machine)
+  "Return (DIRECTORY . LOCATION) for all that is mounted in the guest of MACHINE at the
+request of its domain."
+  (append (filter-map (lambda (disk)
+                        (and (data-disk? disk)
+                             (data-disk-target disk)
+                             (cons (data-disk-target disk)
+                                   (or (data-disk-place disk 'target)
+                                       (virtual-machine-place machine 'persist)
+                                       (virtual-machine-location machine)))))
+                      (machine-disks machine))
+          (filter-map (lambda (mount)
+                        (and (mount-point-target mount)
+                             (cons (mount-point-target mount)
+                                   (mount-point-place mount 'target))))
+                      (libvirt-domain-mount-points
+                       (virtual-machine-libvirt-domain machine)))))
+
+(define (validate-mounting machine)
+  "Refuse MACHINE if it mounts two things in one place, or has nothing to mount them."
+  (define targets
+    (machine-targets machine))
+
+  (match (machine-operating-system machine)
+    (#f
+     (match targets
+       (() #t)
+       (((target . location) _ ...)
+        (refuse location
+                (format #f "target: nothing can be mounted at ~a in an image that \
+exists already" target)
+                #:hint "Leave 'target' and 'persist' out, and mount it in the guest."))))
+    (os
+     (refuse-repeated
+      (append (map (lambda (fs)
+                     (cons (file-system-mount-point fs)
+                           (source-properties->location (file-system-location fs))))
+                   (filter (lambda (fs)
+                             (assoc (file-system-mount-point fs) targets))
+                           (operating-system-file-systems os)))
+              targets
+              (map (lambda (directory)
+                     (cons directory
+                           (or (virtual-machine-place machine 'persist)
+                               (virtual-machine-location machine))))
+                   (machine-persist machine)))
+      (cut format #f "target: two things are to be mounted at ~a" <>)))))
+
 (define (validate-machine machine)
   (validate-contents machine)
   (validate-name machine)
@@ -200,7 +274,10 @@ operating-system.")))
   (and=> (virtual-machine-operating-system machine)
          (cut validate-root machine <>))
   (and=> (machine-operating-system machine)
-         (cut validate-firmware machine <>)))
+         (cut validate-firmware machine <>))
+  (validate-disks machine)
+  (validate-mounts machine)
+  (validate-mounting machine))
 
 
 ;;;

@@ -6,11 +6,13 @@
   #:use-module (ice-9 match)
   #:use-module (json)
   #:use-module (srfi srfi-1)
+  #:use-module (srfi srfi-64)
   #:export (call-with-configuration
             evaluate-text
             evaluate-machine
             ref
-            error-of))
+            error-of
+            test-refusals))
 
 ;;; Commentary:
 ;;;
@@ -64,3 +66,26 @@
           (location (format #f "~a:~a" (ref location "line")
                             (ref location "column"))))
         (ref json "error" "message")))
+
+(define* (test-refusals kind cases #:key (wrap identity) (column 0))
+  "Test that each of CASES, wrapped by WRAP at COLUMN of line 2, is refused as KIND."
+  (for-each
+   (match-lambda
+     ((text place words ...)
+      (match (error-of (evaluate-text (wrap text)))
+        ((actual-kind actual-place message)
+         (test-equal text
+           (list kind
+                 (match place
+                   ((line . offset)
+                    (format #f "~a:~a" line
+                            (if (= line 2) (+ column offset) offset)))
+                   (offset
+                    (format #f "2:~a" (+ column offset))))
+                 #t)
+           (list actual-kind actual-place
+                 (every (lambda (word)
+                          (or (->bool (string-contains message word))
+                              message))
+                        words)))))))
+   cases))

@@ -1,0 +1,204 @@
+;;; SPDX-License-Identifier: GPL-3.0-or-later
+
+(define-module (pyguixvm guest)
+  #:use-module (pyguixvm records)
+  #:use-module (pyguixvm storage)
+  #:use-module (gnu packages linux)
+  #:use-module (gnu services)
+  #:use-module (gnu services shepherd)
+  #:use-module (gnu system)
+  #:use-module (gnu system file-systems)
+  #:use-module (guix gexp)
+  #:use-module (guix modules)
+  #:use-module (srfi srfi-1)
+  #:export (effective-operating-system
+            machine-disks
+            machine-persist))
+
+;;; Commentary:
+;;;
+;;; What a machine's operating-system gets beside what its user wrote: kernel
+;;; arguments, file systems of disks and of the host's directories, what keeps
+;;; directories over a new root, and what grows with its disk.  A machine that
+;;; declares none of these has its operating-system as it is.
+;;;
+;;; Code:
+
+
+;;;
+;;; Disks.
+;;;
+
+(define %host-keys
+  ;; Names of service types -> where their ssh host keys are.
+  '((openssh  . "/etc/ssh")
+    (dropbear . "/etc/dropbear")
+    (lsh      . "/etc/lsh")))
+
+(define (host-key-directories os)
+  "Return the directories in which OS keeps its ssh host keys."
+  (filter-map (lambda (service)
+                (assq-ref %host-keys (service-type-name (service-kind service))))
+              (operating-system-user-services os)))
+
+(define (machine-persist machine)
+  "Return the directories of MACHINE that outlive its root: those declared, else the
+ones with its ssh host keys."
+  (or (virtual-machine-persist machine)
+      (and=> (machine-operating-system machine) host-key-directories)
+      '()))
+
+(define (machine-disks machine)
+  "Return the disks of MACHINE beside its root, with the one for what persists."
+  (let ((declared (libvirt-domain-disks (virtual-machine-libvirt-domain machine))))
+    (if (null? (machine-persist machine))
+        declared
+        (append declared (list %state-disk)))))
+
+(define (mounted-disks machine)
+  (filter (lambda (disk)
+            (and (data-disk? disk) (data-disk-target disk)))
+          (machine-disks machine)))
+
+(define (disk->file-system disk)
+  "Return the <file-system> that mounts DISK, a <data-disk> with a target."
+  (file-system
+    (device (file-system-label (string-append "data-" (data-disk-name disk))))
+    (mount-point (data-disk-target disk))
+    (type (data-disk-file-system disk))
+    (create-mount-point? #t)
+    ;; Activation, which makes host keys for example, comes before other mounts.
+    (needed-for-boot? (eq? disk %state-disk))))
+
+
+;;;
+;;; Directories of the host.
+;;;
+
+(define (mount->file-system mount)
+  "Return the <file-system> for MOUNT, a <mount-point> with a target."
+  (let ((nine-p? (string=? "9p" (mount-point-driver mount))))
+    (file-system
+      (device (mount-point-tag mount))
+      (mount-point (mount-point-target mount))
+      (type (mount-point-driver mount))
+      (flags (if (mount-point-read-only? mount) '(read-only) '()))
+      (options (and nine-p? "trans=virtio,version=9p2000.L,msize=262144"))
+      (check? #f)
+      (create-mount-point? #t))))
+
+
+;;;
+;;; Directories that outlive the root.
+;;;
+
+(define (persistence directories)
+  "Return a service that keeps DIRECTORIES on the state disk, which is mounted when it
+runs."
+  (simple-service
+   'pyguixvm-persist activation-service-type
+   (with-imported-modules (source-module-closure '((guix build syscalls)
+                                                   (guix build utils)))
+     #~(begin
+         (use-modules (guix build syscalls) (guix build utils))
+
+         (define (keep directory)
+           (let* ((kept  (string-append #$(data-disk-target %state-disk) directory))
+                  (fresh (string-append kept ".new")))
+             (unless (member directory (mount-points))
+               (mkdir-p directory)
+               (unless (file-exists? kept)
+                 ;; By way of another name: it is there with all its content, or not.
+                 (when (file-exists? fresh)
+                   (delete-file-recursively fresh))
+                 (mkdir-p (dirname kept))
+                 (copy-recursively directory fresh
+                                   #:keep-permissions? #t #:log (%make-void-port "w"))
+                 (rename-file fresh kept))
+               (mount kept directory #f MS_BIND))))
+
+         (for-each keep '#$directories)))))
+
+
+;;;
+;;; File systems that follow their disks.
+;;;
+
+(define (growth disks)
+  "Return a service that grows the file systems on DISKS to the size of these, at boot
+and whenever it is started again."
+  (define file-systems
+    (map (lambda (disk)
+           (list (data-disk-target disk) (data-disk-file-system disk)))
+         disks))
+
+  (define (grow-command type)
+    (if (string=? "btrfs" type)
+        #~(lambda (device target)
+            (invoke #$(file-append btrfs-progs "/bin/btrfs")
+                    "filesystem" "resize" "max" target))
+        #~(lambda (device target)
+            (invoke #$(file-append e2fsprogs "/sbin/resize2fs") device))))
+
+  (simple-service
+   'pyguixvm-grow shepherd-root-service-type
+   (list
+    (shepherd-service
+     (provision '(grow-data-disks))
+     (requirement '(file-systems))
+     (documentation "Grow the file systems of data disks to the size of these.")
+     (one-shot? #t)
+     (modules '((guix build syscalls) (guix build utils) (ice-9 match) (srfi srfi-1)))
+     (start
+      (with-imported-modules (source-module-closure '((guix build syscalls)
+                                                      (guix build utils)))
+        #~(lambda _
+            (define (device-at target)
+              (and=> (find (lambda (mount)
+                             (string=? target (mount-point mount)))
+                           (mounts))
+                     mount-source))
+
+            (every (match-lambda
+                     ((target grow)
+                      (let ((device (device-at target)))
+                        (or (not device)
+                            (false-if-exception (grow device target))))))
+                   (list #$@(map (lambda (spec)
+                                   #~(list #$(first spec)
+                                           #$(grow-command (second spec))))
+                                 file-systems))))))))))
+
+
+;;;
+;;; The operating system.
+;;;
+
+(define (effective-operating-system machine)
+  "Return the operating-system of MACHINE with what its domain adds, or #f if MACHINE
+has none."
+  (let* ((os        (machine-operating-system machine))
+         (domain    (virtual-machine-libvirt-domain machine))
+         (arguments (libvirt-domain-kernel-arguments domain))
+         (disks     (mounted-disks machine))
+         (growing   (delq %state-disk disks))
+         (persist   (machine-persist machine))
+         (mounts    (append (map disk->file-system disks)
+                            (filter-map (lambda (mount)
+                                          (and (mount-point-target mount)
+                                               (mount->file-system mount)))
+                                        (libvirt-domain-mount-points domain))))
+         (services  (append
+                     ;; Activation goes by this order: first of all, what the others
+                     ;; would make anew.
+                     (if (null? persist) '() (list (persistence persist)))
+                     (if (null? growing) '() (list (growth growing))))))
+    (if (or (not os)
+            (and (null? arguments) (null? mounts) (null? services)))
+        os
+        (operating-system
+          (inherit os)
+          (kernel-arguments
+           (append (operating-system-user-kernel-arguments os) arguments))
+          (file-systems (append (operating-system-file-systems os) mounts))
+          (services (append services (operating-system-user-services os)))))))

@@ -1,0 +1,264 @@
+;;; SPDX-License-Identifier: GPL-3.0-or-later
+
+(define-module (pyguixvm storage)
+  #:use-module (pyguixvm checks)
+  #:use-module (pyguixvm declaration)
+  #:use-module (pyguixvm refusal)
+  #:use-module (guix records)
+  #:use-module (srfi srfi-1)
+  #:use-module (srfi srfi-9)
+  #:export (data-disk
+            data-disk?
+            data-disk-name
+            data-disk-size
+            data-disk-file-system
+            data-disk-target
+            data-disk-place
+            %state-disk
+
+            block-device
+            block-device?
+            block-device-file
+            block-device-location
+
+            mount-point
+            mount-point?
+            mount-point-source
+            mount-point-target
+            mount-point-tag
+            mount-point-driver
+            mount-point-read-only?
+            mount-point-place
+
+            check-disks
+            check-mount-points
+            check-persist))
+
+;;; Commentary:
+;;;
+;;; Storage beside the root: volumes that outlive it, disks and directories of the
+;;; host.
+;;;
+;;; Code:
+
+
+;;;
+;;; Places in the guest.
+;;;
+
+(define (check-directory value field location)
+  "Check the absolute name of a directory other than the root."
+  (if (and (string? value)
+           (string-prefix? "/" value)
+           (not (string-every #\/ value))
+           (not (string-any char-set:iso-control value))
+           (not (any (lambda (part)
+                       (member part '("." "..")))
+                     (string-split value #\/))))
+      (string-append "/" (string-join (string-tokenize
+                                       value (char-set-complement (char-set #\/)))
+                                      "/"))
+      (refuse-value value field location
+                    "the absolute name of a directory, other than \"/\"")))
+
+(define (check-target value field location)
+  (and value (check-directory value field location)))
+
+(define %volatile-directories
+  '("/gnu" "/proc" "/sys" "/dev" "/run"))
+
+(define (check-persistent value field location)
+  (let ((directory (check-directory value field location)))
+    (when (any (lambda (volatile)
+                 (string-prefix? (string-append volatile "/")
+                                 (string-append directory "/")))
+               %volatile-directories)
+      (refuse-value value field location
+                    (format #f "a directory that can be kept: none below ~{~a~^, ~}"
+                            %volatile-directories)))
+    directory))
+
+(define check-persist
+  ;; What 'persist' may hold.
+  (check-each check-persistent))
+
+
+;;;
+;;; Volumes with data.
+;;;
+
+(define %disk-name-rx
+  ;; The label of its ext4 file system, "data-NAME", has room for 16 characters.
+  (make-regexp "^[a-z0-9]([a-z0-9-]{0,9}[a-z0-9])?$"))
+
+(define %generation-rx
+  ;; What the root volumes of a machine are called.
+  (make-regexp "^g[0-9]+$"))
+
+(define (check-disk-name value field location)
+  (cond ((not (and (string? value) (regexp-exec %disk-name-rx value)))
+         (refuse-value value field location
+                       "the name of a disk: at most 11 lower-case letters, digits \
+and '-', neither starting nor ending with '-'"))
+        ((or (string=? "state" value) (regexp-exec %generation-rx value))
+         (refuse-value value field location
+                       "free: 'state' and names like 'g1' are for volumes that \
+pyguixvm makes itself"))
+        (else value)))
+
+(define %minimum-data-disk
+  ;; mkfs.btrfs refuses anything below 109 MiB.
+  (* 128 (expt 1024 2)))
+
+(define (check-disk-size value field location)
+  (let ((bytes (check-size value field location)))
+    (if (< bytes %minimum-data-disk)
+        (refuse-value value field location "at least 128M")
+        bytes)))
+
+(define (check-text-choice . choices)
+  "Return a check for one of the strings CHOICES."
+  (lambda (value field location)
+    (if (member value choices)
+        value
+        (refuse-value value field location
+                      (format #f "one of ~{~s~^, ~}" choices)))))
+
+(define-record-type* <data-disk> %data-disk make-data-disk
+  data-disk?
+  (name           data-disk-name)                 ;string
+  (size           data-disk-size)                 ;bytes
+  (file-system    data-disk-file-system           ;"ext4" | "btrfs"
+                  (default "ext4"))
+  (target         data-disk-target                ;directory | #f: not mounted
+                  (default #f))
+  (places         data-disk-places                ;field -> <location>
+                  (innate) (default '())))
+
+(define-declaration data-disk %data-disk data-disk?
+  (fields (name        check-disk-name        #f)
+          (size        check-disk-size        bare-word)
+          (file-system (check-text-choice "ext4" "btrfs") #f)
+          (target      check-target           #f))
+  (later))
+
+(define (data-disk-place disk field)
+  "Return the <location> of FIELD, or else of DISK, or #f."
+  (place-of (data-disk-places disk) field))
+
+(define %state-disk
+  ;; Where the directories of 'persist' are kept.
+  (%data-disk (name "state")
+              (size (* 256 (expt 1024 2)))
+              (target "/var/lib/pyguixvm")))
+
+
+;;;
+;;; Disks of the host.
+;;;
+
+(define-record-type <block-device>
+  (make-block-device file location)
+  block-device?
+  (file     block-device-file)                    ;absolute file name
+  (location block-device-location))               ;<location> | #f
+
+;; The host's disk FILE, by a name that stays the same.
+(define-located (block-device file) block-device*)
+
+(define %unstable-rx
+  ;; Linux hands these out in the order in which it finds the disks.
+  (make-regexp "^/dev/(sd|vd|hd|xvd|nvme|mmcblk|loop|sr|dm-|md)[^/]*$"))
+
+(define (block-device* file location)
+  (unless (and (string? file) (string-prefix? "/dev/" file)
+               (not (string-contains file "/../"))
+               (not (string-any char-set:iso-control file)))
+    (refuse-value file 'block-device location
+                  "the file name of a disk below /dev"))
+  (when (regexp-exec %unstable-rx file)
+    (refuse-value file 'block-device location
+                  "a name that stays with its disk"
+                  #:hint "Give one below /dev/disk/by-id; 'ls -l /dev/disk/by-id' \
+on the hypervisor lists them."))
+  (make-block-device file location))
+
+(define (check-disk value field location)
+  (cond ((or (data-disk? value) (block-device? value)) value)
+        (else
+         (refuse-value value field location
+                       "a disk: (data-disk …) or (block-device FILE)"))))
+
+(define (check-disks value field location)
+  (if (list? value)
+      ((check-each check-disk) value field location)
+      (list (check-disk value field location))))
+
+
+;;;
+;;; Directories of the host.
+;;;
+
+(define %longest-tag
+  ;; What QEMU's 9p takes; virtiofs would take 36.
+  31)
+
+(define (check-tag value field location)
+  (if (and (string? value)
+           (not (string-null? value))
+           (<= (string-length value) %longest-tag)
+           (not (string-any (lambda (chr)
+                              (or (memv chr '(#\/ #\, #\=))
+                                  (char-set-contains? char-set:iso-control chr)
+                                  (char-set-contains? char-set:whitespace chr)))
+                            value)))
+      value
+      (refuse-value value field location
+                    "a tag: at most 31 characters, without spaces, '/', ',' and '='")))
+
+(define (directory->tag directory)
+  "Return a tag for what is mounted at DIRECTORY."
+  (let ((tag (string-map (lambda (chr)
+                           (if (char-set-contains? char-set:letter+digit chr) chr #\-))
+                         (substring directory 1))))
+    (string-take-right tag (min %longest-tag (string-length tag)))))
+
+(define-record-type* <mount-point> %mount-point make-mount-point
+  mount-point? this-mount-point
+  (source         mount-point-source)             ;directory of the host
+  (target         mount-point-target              ;directory | #f: not mounted
+                  (default #f))
+  (tag            mount-point-tag                 ;string
+                  (thunked)
+                  (default (directory->tag
+                            (or (mount-point-target this-mount-point)
+                                (mount-point-source this-mount-point)))))
+  (read-only?     mount-point-read-only?          ;Boolean
+                  (default #f))
+  (driver         mount-point-driver              ;"virtiofs" | "9p"
+                  (thunked)
+                  (default (if (mount-point-read-only? this-mount-point)
+                               "9p"
+                               "virtiofs")))
+  (places         mount-point-places              ;field -> <location>
+                  (innate) (default '())))
+
+(define-declaration mount-point %mount-point mount-point?
+  (fields (source     check-directory               #f)
+          (target     check-target                  #f)
+          (tag        check-tag                     #f)
+          (read-only? check-boolean                 #f)
+          (driver     (check-text-choice "virtiofs" "9p") #f))
+  (later))
+
+(define (mount-point-place mount field)
+  "Return the <location> of FIELD, or else of MOUNT, or #f."
+  (place-of (mount-point-places mount) field))
+
+(define (check-mount-points value field location)
+  (define allowed
+    (check-instance mount-point? "a 'mount-point' record or a list of them"))
+
+  (if (list? value)
+      ((check-each allowed) value field location)
+      (list (allowed value field location))))
