@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 Phase: TypeAlias = Literal[
-    "evaluate", "observe", "build", "grow", "transfer", "define", "update",
+    "evaluate", "observe", "build", "grow", "transfer", "disk", "define", "update",
     "start", "ready", "stop", "remove",
 ]  # fmt: skip
 

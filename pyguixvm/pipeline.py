@@ -268,6 +268,7 @@ def domain_documents(
     File names in pools that do not exist yet are those that would be made.
     """
     from pyguixvm.reconcile.define import definition
+    from pyguixvm.reconcile.disk import planned_disks
     from pyguixvm.reconcile.planner import new_root_action
     from pyguixvm.reconcile.root import planned_root
     from pyguixvm.xml.domain import domain_xml
@@ -278,6 +279,7 @@ def domain_documents(
             for machine_plan in each.plan.machines:
                 machine = machine_plan.machine
                 root = planned_root(each.connection, machine, new_root_action(machine))
-                wanted = definition(machine, root, each.connection, session.environment)
+                disks = planned_disks(machine, Path(root.path).parent)
+                wanted = definition(machine, root, disks, each.connection, session.environment)
                 documents.append((machine.name, domain_xml(wanted)))
     return tuple(documents)

@@ -8,14 +8,18 @@ from typing import assert_never
 
 from pyguixvm.model.deployment import LocalImage, VirtualMachine
 from pyguixvm.model.sizes import format_size
-from pyguixvm.reconcile.differences import Difference, Value
+from pyguixvm.reconcile.difference import Difference, Value
 from pyguixvm.reconcile.plan import (
     Action,
+    AttachDisk,
     AttachInterface,
     AwaitReady,
+    CreateDisk,
     CreateRoot,
     DefineDomain,
+    DetachDisk,
     DetachInterface,
+    GrowDisk,
     MachinePlan,
     Plan,
     RealizeImage,
@@ -26,7 +30,7 @@ from pyguixvm.reconcile.plan import (
     UpdateInterface,
 )
 
-_SIZES = frozenset({"domain.memory", "domain.maximum-memory", "domain.storage", "image.size"})
+_SIZES = frozenset({"domain.memory", "domain.maximum-memory", "domain.storage"})
 
 _SIGNS = {"none": " ", "live": "~", "restart": "~", "replace": "!", "create": "+", "delete": "-"}
 
@@ -87,7 +91,7 @@ def difference_line(difference: Difference) -> str:
 
 
 def _value(path: str, value: Value) -> str:
-    if path in _SIZES and isinstance(value, int):
+    if (path in _SIZES or path.endswith(".size")) and isinstance(value, int):
         return format_size(value)
     match value:
         case None:
@@ -103,12 +107,16 @@ def _value(path: str, value: Value) -> str:
             return str(value)
 
 
-def _action(action: Action) -> str:  # noqa: PLR0911 -- one for each kind
+def _action(action: Action) -> str:  # noqa: PLR0911, PLR0912 -- one for each kind
     match action:
         case RealizeImage(output=output):
             return f"build {output}"
         case CreateRoot(pool=pool, volume=volume, size=size):
             return f"create volume {volume} of {format_size(size)} in pool {pool}"
+        case CreateDisk(pool=pool, volume=volume, size=size, file_system=file_system):
+            return f"create volume {volume} of {format_size(size)}, {file_system}, in pool {pool}"
+        case GrowDisk(volume=volume, size=size):
+            return f"use volume {volume}, which is there, with {format_size(size)}"
         case DefineDomain(autostart=autostart):
             return f"define the domain, autostart {'on' if autostart else 'off'}"
         case StopDomain(timeout=timeout, force=force):
@@ -128,5 +136,9 @@ def _action(action: Action) -> str:  # noqa: PLR0911 -- one for each kind
             return f"connect interface {mac} as declared now"
         case DetachInterface(mac_address=mac):
             return f"unplug interface {mac} now"
+        case AttachDisk(source=source):
+            return f"plug disk {source} in now"
+        case DetachDisk(source=source):
+            return f"unplug disk {source} now; what it holds stays"
         case _:
             assert_never(action)

@@ -42,6 +42,10 @@ _PHRASES = (
         "QEMU's user must be able to enter each directory above that file and to read it",
     ),
     ("No space left on device", "free some space in the pool's file system"),
+    (
+        "satisfying virtiofsd",
+        'install virtiofsd on the hypervisor, or declare the mount-point with (driver "9p")',
+    ),
     ("ssh", "see whether 'ssh HOST virsh list' works for the host in the URI"),
 )
 

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import math
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 import libvirt
@@ -27,6 +29,9 @@ _AGENT_SECONDS = 2
 _AGENT = libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT
 _ARP = libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_ARP
 _DISCARD_PORT = 9
+_HERD = "/run/current-system/profile/bin/herd"
+_GROWTH_SECONDS = 30.0
+_POLL_SECONDS = 0.1
 
 _Lease = tuple[str, str]
 
@@ -178,6 +183,37 @@ def addresses(connection: Connection, name: str) -> tuple[str, ...]:
         if _agent_connected(domain):
             found += _interface_addresses(domain, _AGENT)
     return _useful(found or _interface_addresses(domain, _ARP))
+
+
+def grow_file_systems(
+    connection: Connection, name: str, sleep: Callable[[float], None] = time.sleep
+) -> bool:
+    """Have the guest of NAME grow the file systems of its data disks; whether it did.
+
+    It takes a guest agent that may run programs, and the service of
+    guix/pyguixvm/guest.scm.
+    """
+    domain = domains.our_domain(connection, name)
+    try:
+        if not has_agent(domain.XMLDesc(0)):
+            return False
+        started = _ask_agent(domain, "guest-exec", path=_HERD, arg=["start", "grow-data-disks"])
+        for _ in range(int(_GROWTH_SECONDS / _POLL_SECONDS)):
+            status = _ask_agent(domain, "guest-exec-status", pid=started["pid"])
+            if status["exited"]:
+                return bool(status.get("exitcode") == 0)
+            sleep(_POLL_SECONDS)
+    except libvirt.libvirtError:
+        pass
+    return False
+
+
+def _ask_agent(domain: libvirt.virDomain, command: str, **arguments: object) -> dict[str, object]:
+    """Return what the agent of DOMAIN answers to COMMAND, see QEMU's qga/qapi-schema.json."""
+    request = json.dumps({"execute": command, "arguments": arguments})
+    answer = libvirt_qemu.qemuAgentCommand(domain, request, _AGENT_SECONDS, 0)
+    returned: dict[str, object] = json.loads(answer)["return"]
+    return returned
 
 
 def _networks(machine: VirtualMachine) -> frozenset[str]:

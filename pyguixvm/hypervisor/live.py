@@ -11,10 +11,10 @@ import libvirt
 
 from pyguixvm.errors import HypervisorError
 from pyguixvm.hypervisor.connection import Connection
-from pyguixvm.hypervisor.domains import inactive_xml, our_domain
+from pyguixvm.hypervisor.domains import exists, inactive_xml, our_domain
 from pyguixvm.hypervisor.failure import explained
 from pyguixvm.xml.inspection import has_agent, inspect_domain
-from pyguixvm.xml.update import interface_xml, reconnected_interface
+from pyguixvm.xml.update import disk_target, disk_xml, interface_xml, reconnected_interface
 
 # How long (seconds) a guest may take to let go of what it is asked for.
 _PATIENCE = 20.0
@@ -99,6 +99,52 @@ def detach_interface(
                 f"the guest of '{name}' does not let go of interface {mac}",
                 hint="A guest that still boots cannot: deploy again when it is up.",
             )
+
+
+def attach_disk(connection: Connection, name: str, source: str) -> None:
+    """Plug the disk that is defined at SOURCE, a device or our volume, into domain NAME."""
+    domain = our_domain(connection, name)
+    with explained(f"attach disk {source} to domain '{name}'"):
+        element = disk_xml(inactive_xml(connection, name), source)
+        if element is None:
+            raise HypervisorError(f"domain '{name}' is not defined with a disk {source}")
+        domain.attachDeviceFlags(element, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+
+def detach_disk(
+    connection: Connection, name: str, source: str, sleep: Callable[[float], None] = time.sleep
+) -> None:
+    """Unplug the disk at SOURCE, a device or our volume, from domain NAME.
+
+    Raises `HypervisorError` if the guest does not let go of it.
+    """
+    domain = our_domain(connection, name)
+    with explained(f"detach disk {source} from domain '{name}'"):
+        element = disk_xml(domain.XMLDesc(0), source)
+        if element is None:
+            return
+        domain.detachDeviceFlags(element, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+        if not _becomes(lambda: disk_xml(domain.XMLDesc(0), source) is None, sleep):
+            raise HypervisorError(
+                f"the guest of '{name}' does not let go of disk {source}",
+                hint="Unmount it there. A guest that still boots cannot: deploy again when "
+                "it is up.",
+            )
+
+
+def grow_disk(connection: Connection, name: str, path: str, size: int) -> bool:
+    """Let the disk at PATH of the running domain NAME have SIZE bytes.
+
+    False if the domain does not run with that disk, or is not there.
+    """
+    if not exists(connection, name):
+        return False
+    domain = our_domain(connection, name)
+    with explained(f"grow disk {path} of domain '{name}'"):
+        if not domain.isActive() or disk_target(domain.XMLDesc(0), path) is None:
+            return False
+        domain.blockResize(path, size, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
+        return True
 
 
 def _defined_interface(connection: Connection, name: str, mac: str) -> str:

@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from pathlib import PurePosixPath
+
 import libvirt
+import msgspec
 
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.failure import explained, is_code
-from pyguixvm.model.names import is_marker, is_ours, marker
+from pyguixvm.model.names import data_of, is_marker, is_ours, marker
 from pyguixvm.model.observation import Observation, ObservedDomain, State
 from pyguixvm.xml.inspection import inspect_domain
 from pyguixvm.xml.metadata import NAMESPACE, UnreadableMetadataError, read_metadata
@@ -52,15 +56,10 @@ def observe(connection: Connection) -> Observation:
                 if is_code(error, libvirt.VIR_ERR_NO_DOMAIN):
                     continue
                 raise
-            observed.append(
-                _observed(
-                    xml,
-                    live,
-                    state,
-                    autostart=uuid in autostarted,
-                    persistent=uuid in persistent,
-                )
+            found = _observed(
+                xml, live, state, autostart=uuid in autostarted, persistent=uuid in persistent
             )
+            observed.append(msgspec.structs.replace(found, capacities=_capacities(domain, found)))
     return Observation(
         uri=connection.uri,
         local=connection.local,
@@ -77,6 +76,20 @@ def _whole_volumes(connection: Connection) -> tuple[str, ...]:
     return tuple(
         sorted(name for name in found if not is_marker(name) and marker(name) not in found)
     )
+
+
+def _capacities(domain: libvirt.virDomain, observed: ObservedDomain) -> dict[str, int]:
+    """Return the sizes (bytes) of the data disks of DOMAIN, one request for each."""
+    if observed.metadata is None:
+        return {}
+    capacities = {}
+    for path in {*observed.defined.disks, *(observed.live.disks if observed.live else ())}:
+        volume = PurePosixPath(path).name
+        if data_of(volume) is not None:
+            # A volume that is gone has no size; whoever needs it will say so.
+            with suppress(libvirt.libvirtError):
+                capacities[volume] = domain.blockInfo(path)[0]
+    return capacities
 
 
 def domain_state(domain: libvirt.virDomain) -> State:

@@ -118,6 +118,30 @@ def next_generation_number(
     return max(taken) + 1
 
 
+def find_data(connection: Connection, name: str) -> Volume | None:
+    """Return the whole volume NAME in whichever active pool has it, or None.
+
+    A pool's memory of sizes and formats is as old as its last refresh.
+    """
+    with explained(f"look for volume '{name}'"):
+        for pool in connection.handle.listAllStoragePools(
+            libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE
+        ):
+            if is_whole(connection, pool.name(), name):
+                pool.refresh()
+                return lookup(connection, pool.name(), name)
+    return None
+
+
+def grow(connection: Connection, volume: Volume, size: int) -> None:
+    """Let VOLUME, a qcow2 image that no guest uses, have SIZE bytes; it must have less."""
+    with explained(f"grow volume '{volume.name}' to {size} bytes"):
+        handle = find_handle(connection, volume.pool, volume.name)
+        if handle is None:
+            raise RequestRefusedError(f"volume '{volume.name}' vanished from '{volume.pool}'")
+        handle.resize(size)
+
+
 def find_handle(connection: Connection, pool: str, name: str) -> libvirt.virStorageVol | None:
     """Return libvirt's own object of volume NAME, or None; for this package only."""
     try:

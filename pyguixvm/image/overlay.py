@@ -90,6 +90,11 @@ def convert_to_raw(image: Path, image_format: str, raw: Path) -> None:
     _qemu_img("convert", "-f", image_format, "-O", "raw", "--", str(image), str(raw), image=image)
 
 
+def convert_to_qcow2(raw: Path, image: Path) -> None:
+    """Write what the file RAW holds, holes left out, to the qcow2 IMAGE.  Raises ImageError."""
+    _qemu_img("convert", "-f", "raw", "-O", "qcow2", "--", str(raw), str(image), image=raw)
+
+
 def check(overlay: Path) -> None:
     """Return if OVERLAY is consistent.  Raises DamagedImageError."""
     _qemu_img("check", "-q", "-f", "qcow2", "--", str(overlay), image=overlay)

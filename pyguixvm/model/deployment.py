@@ -75,6 +75,37 @@ class Networking(_Declared, frozen=True):
     mac_address: str
 
 
+class DataDisk(_Declared, frozen=True, tag_field="kind", tag="data-disk"):
+    """A volume of SIZE bytes that outlives the root, formatted once with FILE_SYSTEM.
+
+    The operating system mounts it at TARGET; None leaves that to the guest.
+    """
+
+    name: str
+    size: int
+    file_system: Literal["ext4", "btrfs"]
+    target: str | None
+
+
+class BlockDevice(_Declared, frozen=True, tag_field="kind", tag="block-device"):
+    """The host's disk with the file name DEVICE, passed through."""
+
+    device: str
+
+
+Disk: TypeAlias = DataDisk | BlockDevice
+
+
+class MountPoint(_Declared, frozen=True):
+    """The host's directory SOURCE, which the guest knows as TAG and mounts at TARGET."""
+
+    source: str
+    target: str | None
+    tag: str
+    driver: Literal["virtiofs", "9p"]
+    read_only: bool
+
+
 class AddressReady(_Declared, frozen=True, tag_field="kind", tag="address"):
     """Ready when an address for a declared MAC address is seen."""
 
@@ -114,6 +145,8 @@ class LibvirtDomain(_Declared, frozen=True):
     virtualization: Literal["auto", "kvm", "qemu"]
     title: str | None = None
     description: str | None = None
+    disks: tuple[Disk, ...] = ()
+    mount_points: tuple[MountPoint, ...] = ()
 
 
 class VirtualMachine(_Declared, frozen=True):

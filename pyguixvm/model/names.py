@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The names of our volumes; pure, and imported without libvirt.
 
-``pyguixvm-NAME.gN.qcow2`` is the root of generation N of machine NAME, and
-``pyguixvm-HASH.img`` a base volume, shared by whoever has the same image.
+``pyguixvm-NAME.gN.qcow2`` is the root of generation N of machine NAME,
+``pyguixvm-NAME.DISK.qcow2`` its data disk DISK, and ``pyguixvm-HASH.img`` a
+base volume, shared by whoever has the same image.
 Volumes cannot be renamed, so ``….partial`` beside a volume marks it as
 incomplete.
 """
@@ -17,8 +18,7 @@ PREFIX = "pyguixvm-"
 _MARKER_SUFFIX = ".partial"
 _STORE_ITEM = re.compile(r"/gnu/store/(?P<hash>[0-9a-df-np-sv-z]{32})-[^/]+(?P<inner>/.+)?")
 _GENERATION = re.compile(re.escape(PREFIX) + r"(?P<machine>.+)\.g(?P<number>[1-9][0-9]*)\.qcow2")
-
-
+_DATA = re.compile(re.escape(PREFIX) + r"(?P<machine>.+)\.(?P<disk>[a-z0-9-]+)\.qcow2")
 _BASE = re.compile(re.escape(PREFIX) + r"[0-9a-z]{32}\.img")
 
 
@@ -31,6 +31,22 @@ def generation_of(volume: str) -> tuple[str, int] | None:
     """Return machine and generation number that VOLUME is named after, if it is so named."""
     found = _GENERATION.fullmatch(volume)
     return (found["machine"], int(found["number"])) if found else None
+
+
+def data_volume(machine: str, disk: str) -> str:
+    """Return the name of the volume of data disk DISK of MACHINE."""
+    return f"{PREFIX}{machine}.{disk}.qcow2"
+
+
+def data_of(volume: str) -> tuple[str, str] | None:
+    """Return machine and data disk that VOLUME is named after, if it is so named."""
+    found = None if generation_of(volume) else _DATA.fullmatch(volume)
+    return (found["machine"], found["disk"]) if found else None
+
+
+def data_label(disk: str) -> str:
+    """Return the label of the file system of data disk DISK, and its serial number."""
+    return f"data-{disk}"
 
 
 def base_volume(image: str, *, size: int | None = None, modified: int | None = None) -> str:

@@ -23,6 +23,15 @@ class ObservedInterface(msgspec.Struct, frozen=True, rename="kebab"):
     link: bool = True
 
 
+class SharedDirectory(msgspec.Struct, frozen=True, rename="kebab"):
+    """The host's directory SOURCE, which the guest knows as TAG."""
+
+    tag: str
+    source: str
+    driver: str
+    read_only: bool
+
+
 class Hardware(msgspec.Struct, frozen=True, rename="kebab"):
     """What a domain's XML says of that which is declared; sizes are bytes.
 
@@ -38,6 +47,7 @@ class Hardware(msgspec.Struct, frozen=True, rename="kebab"):
     disks: tuple[str, ...] = ()
     title: str | None = None
     description: str | None = None
+    directories: tuple[SharedDirectory, ...] = ()
 
 
 class ObservedDomain(msgspec.Struct, frozen=True, rename="kebab"):
@@ -46,6 +56,7 @@ class ObservedDomain(msgspec.Struct, frozen=True, rename="kebab"):
     UNREADABLE says why our metadata cannot be read (a newer pyguixvm wrote
     it, or it is damaged): such a domain is ours and METADATA is None.
     DEFINED is what it starts with, LIVE what it runs with, None while it does not.
+    CAPACITIES are the sizes (bytes) of its data disks, by the names of their volumes.
     """
 
     name: str
@@ -57,6 +68,7 @@ class ObservedDomain(msgspec.Struct, frozen=True, rename="kebab"):
     live: Hardware | None = None
     metadata: Metadata | None = None
     unreadable: str | None = None
+    capacities: dict[str, int] = {}
 
 
 class Observation(msgspec.Struct, frozen=True, rename="kebab"):

@@ -17,11 +17,14 @@ from pyguixvm.hypervisor import domains, guest, networks, power, volumes
 from pyguixvm.model.deployment import VirtualMachine
 from pyguixvm.reconcile.change import change
 from pyguixvm.reconcile.define import define
-from pyguixvm.reconcile.differences import Effect
+from pyguixvm.reconcile.difference import Effect
+from pyguixvm.reconcile.disk import create_disk, grow_disk
 from pyguixvm.reconcile.plan import (
     AwaitReady,
+    CreateDisk,
     CreateRoot,
     DefineDomain,
+    GrowDisk,
     MachinePlan,
     Plan,
     RealizeImage,
@@ -89,7 +92,7 @@ def apply(plan: Plan, workshop: Workshop) -> tuple[Outcome, ...]:
     return tuple(outcomes[machine_plan.machine.name] for machine_plan in plan.machines)
 
 
-def _carry_out(
+def _carry_out(  # noqa: PLR0912 -- one for each kind of action
     plan: MachinePlan, config: str | None, workshop: Workshop, watched: ExitStack
 ) -> _Booting | Outcome:
     """Do the actions of PLAN; return the guest that boots, or how it went.
@@ -111,6 +114,10 @@ def _carry_out(
                     root = undo.enter_context(
                         created_root(workshop.connection, plan.machine, action, workshop.emit)
                     )
+                case CreateDisk():
+                    create_disk(plan.machine, action, workshop)
+                case GrowDisk():
+                    grow_disk(plan.machine, action, workshop)
                 case StopDomain():
                     stopped = workshop.clock()
                     _stop(name, action, workshop)

@@ -9,7 +9,9 @@ from pyguixvm.events import phase
 from pyguixvm.hypervisor import live
 from pyguixvm.model.sizes import format_size
 from pyguixvm.reconcile.plan import (
+    AttachDisk,
     AttachInterface,
+    DetachDisk,
     DetachInterface,
     LiveAction,
     SetMemory,
@@ -47,5 +49,11 @@ def change(name: str, action: LiveAction, workshop: Workshop) -> None:
             case DetachInterface(mac_address=mac):
                 result.detail = f"detach {mac}"
                 live.detach_interface(connection, name, mac, sleep)
+            case AttachDisk(source=source):
+                result.detail = f"attach {source}"
+                live.attach_disk(connection, name, source)
+            case DetachDisk(source=source):
+                result.detail = f"detach {source}"
+                live.detach_disk(connection, name, source, sleep)
             case _:
                 assert_never(action)

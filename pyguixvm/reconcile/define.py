@@ -11,14 +11,16 @@ import msgspec
 from pyguixvm.events import phase
 from pyguixvm.hypervisor import domains, networks
 from pyguixvm.hypervisor.connection import Connection, capabilities
-from pyguixvm.model.deployment import LocalImage, VirtualMachine
+from pyguixvm.model.deployment import BlockDevice, LocalImage, VirtualMachine
 from pyguixvm.model.generation import Generation, Metadata
+from pyguixvm.reconcile.disk import attached_disks
 from pyguixvm.reconcile.plan import DefineDomain, MachinePlan
 from pyguixvm.reconcile.root import Root, root_of
 from pyguixvm.reconcile.workshop import Workshop
 from pyguixvm.xml.capabilities import choose_domain_type
 from pyguixvm.xml.domain import DomainDefinition, domain_xml
-from pyguixvm.xml.update import updated_xml
+from pyguixvm.xml.storage import AttachedDisk
+from pyguixvm.xml.update import Removed, updated_xml
 
 
 def define(
@@ -53,16 +55,33 @@ def define(
             fallback=None if plan.fallback == action.generation else plan.fallback,
             config=config or metadata.config,
         )
-        new = domain_xml(definition(machine, root, connection, workshop.environment, metadata))
+        disks = attached_disks(connection, machine)
+        new = domain_xml(
+            definition(machine, root, disks, connection, workshop.environment, metadata)
+        )
         domains.define(connection, _in_place(new, found, machine) if found else new)
         domains.set_autostart(connection, machine.name, action.autostart)
 
 
 def _in_place(new: str, found: tuple[str, Metadata], machine: VirtualMachine) -> str:
     old, metadata = found
-    macs = {interface.mac_address for interface in machine.domain.networking}
-    before = metadata.generation.declaration.domain.networking
-    return updated_xml(old, new, [i.mac_address for i in before if i.mac_address not in macs])
+    before, now = (_devices(each) for each in (metadata.generation.declaration, machine))
+    removed = Removed(
+        interfaces=before.interfaces - now.interfaces,
+        disks=before.disks - now.disks,
+        directories=before.directories - now.directories,
+    )
+    return updated_xml(old, new, removed)
+
+
+def _devices(machine: VirtualMachine) -> Removed:
+    """Return all devices of MACHINE, as those would be named that are removed."""
+    domain = machine.domain
+    return Removed(
+        interfaces=frozenset(interface.mac_address for interface in domain.networking),
+        disks=frozenset(disk.device for disk in domain.disks if isinstance(disk, BlockDevice)),
+        directories=frozenset(mount.tag for mount in domain.mount_points),
+    )
 
 
 def _new_generation(machine: VirtualMachine, number: int, root: Root, now: datetime) -> Generation:
@@ -80,9 +99,10 @@ def _new_generation(machine: VirtualMachine, number: int, root: Root, now: datet
     )
 
 
-def definition(
+def definition(  # noqa: PLR0917 -- the machine, its storage, and where it runs
     machine: VirtualMachine,
     root: Root,
+    disks: tuple[AttachedDisk, ...],
     connection: Connection,
     environment: Mapping[str, str],
     metadata: Metadata | None = None,
@@ -103,4 +123,5 @@ def definition(
         metadata=metadata,
         architecture=host.architecture,
         security_models=host.security_models,
+        disks=disks,
     )

@@ -10,34 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import PurePosixPath
-from typing import Literal, TypeAlias
 
 import msgspec
 
 from pyguixvm.model.deployment import Networking, VirtualMachine
 from pyguixvm.model.generation import Generation
+from pyguixvm.model.names import data_of, generation_of
 from pyguixvm.model.observation import Hardware, ObservedDomain, ObservedInterface
-
-Value: TypeAlias = bool | int | str | list["Value"] | dict[str, "Value"] | None
-Effect: TypeAlias = Literal["none", "live", "restart", "replace", "create", "delete"]
+from pyguixvm.reconcile.difference import ABSENT, Difference, Value, compare
+from pyguixvm.reconcile.storage import disk_differences, mount_differences, source_of
 
 # What a root volume, once made, cannot follow.
 _OF_THE_ROOT = frozenset({"image", "storage", "kernel-arguments", "pool", "firmware"})
 # Libvirt's own unit of memory.
 _KIB = 1024
-
-
-class Difference(msgspec.Struct, frozen=True, rename="kebab"):
-    """PATH (``domain.memory``) is OLD and declared as NEW; to mend it has EFFECT.
-
-    PENDING: it is defined as declared already, but takes effect with the next start.
-    """
-
-    path: str
-    old: Value
-    new: Value
-    effect: Effect
-    pending: bool = False
 
 
 def differences(machine: VirtualMachine, domain: ObservedDomain) -> tuple[Difference, ...]:
@@ -49,27 +35,35 @@ def differences(machine: VirtualMachine, domain: ObservedDomain) -> tuple[Differ
         *_of_the_root(applied.declaration, machine),
         *_of_the_definition(machine, domain),
         *_of_resources(machine, applied, domain.defined, domain.live),
+        *disk_differences(machine, applied.declaration, domain),
+        *mount_differences(machine, applied.declaration, domain),
         *_of_readiness(applied.declaration, machine),
     )
 
 
 def foreign_devices(machine: VirtualMachine, domain: ObservedDomain) -> tuple[str, ...]:
-    """Return, in words, the interfaces and disks that somebody else gave to DOMAIN."""
-    known = {i.mac_address for i in machine.domain.networking}
-    volumes = set[str]()
+    """Return, in words, the interfaces, disks and directories that somebody else gave to DOMAIN."""
+    declarations = [machine]
     if domain.metadata is not None:
-        applied = domain.metadata.generation
-        known |= {i.mac_address for i in applied.declaration.domain.networking}
-        volumes = {generation.volume for generation in domain.metadata.generations}
+        declarations.append(domain.metadata.generation.declaration)
+    macs = {i.mac_address for each in declarations for i in each.domain.networking}
+    sources = {source_of(each.name, disk) for each in declarations for disk in each.domain.disks}
+    tags = {mount.tag for each in declarations for mount in each.domain.mount_points}
     hardware = domain.live or domain.defined
     return (
+        *(f"interface {i.mac_address}" for i in hardware.interfaces if i.mac_address not in macs),
         *(
-            f"interface {interface.mac_address}"
-            for interface in hardware.interfaces
-            if interface.mac_address not in known
+            f"disk {disk}"
+            for disk in hardware.disks
+            if disk not in sources and not _of_machine(domain.name, PurePosixPath(disk).name)
         ),
-        *(f"disk {disk}" for disk in hardware.disks if PurePosixPath(disk).name not in volumes),
+        *(f"directory {each.source}" for each in hardware.directories if each.tag not in tags),
     )
+
+
+def _of_machine(name: str, volume: str) -> bool:
+    named = generation_of(volume) or data_of(volume)
+    return named is not None and named[0] == name
 
 
 def defined_memory(size: int) -> int:
@@ -140,32 +134,32 @@ def _of_resources(
     maximum_memory = defined_memory(declared.maximum_memory)
     # A guest that runs with a higher limit than declared need not notice.
     if declared.virtualization != "auto":
-        yield from _compare(
+        yield from compare(
             "domain.virtualization",
             declared.virtualization,
             defined.domain_type,
             live.domain_type if live else None,
         )
-    yield from _compare(
+    yield from compare(
         "domain.maximum-cpu",
         declared.maximum_cpu,
         defined.maximum_cpu,
         min(live.maximum_cpu, declared.maximum_cpu) if live else None,
     )
-    yield from _compare(
+    yield from compare(
         "domain.cpu",
         declared.cpu,
         defined.cpu,
         live.cpu if live else None,
         "live" if live is not None and _plugs(live, declared.cpu) else "restart",
     )
-    yield from _compare(
+    yield from compare(
         "domain.maximum-memory",
         maximum_memory,
         defined.maximum_memory,
         min(live.maximum_memory, maximum_memory) if live else None,
     )
-    yield from _compare(
+    yield from compare(
         "domain.memory",
         memory,
         defined.memory,
@@ -173,26 +167,12 @@ def _of_resources(
         "live" if live is not None and memory <= live.maximum_memory else "restart",
     )
     yield from _of_interfaces(machine, applied, defined, live)
-    yield from _compare(
+    yield from compare(
         "root",
         applied.volume,
         _attached(defined, applied.volume) or "detached",
         (_attached(live, applied.volume) or "detached") if live else None,
     )
-
-
-def _compare(
-    path: str, wanted: Value, defined: Value, live: Value, effect: Effect = "restart"
-) -> Iterator[Difference]:
-    """Yield the difference of WANTED and what is DEFINED or LIVE, None if it does not run.
-
-    Without a running guest, or if it has what is wanted, defining is enough.
-    """
-    if live is not None and live != wanted:
-        pending = effect == "restart" and defined == wanted
-        yield Difference(path=path, old=live, new=wanted, effect=effect, pending=pending)
-    elif defined != wanted:
-        yield Difference(path=path, old=defined, new=wanted, effect="live")
 
 
 def _plugs(live: Hardware, cpu: int) -> bool:
@@ -209,7 +189,7 @@ def _of_interfaces(
     declared = {i.mac_address: i for i in machine.domain.networking}
     ours = [i.mac_address for i in applied.declaration.domain.networking]
     for mac in [*declared, *(mac for mac in ours if mac not in declared)]:
-        yield from _compare(
+        yield from compare(
             f"domain.networking.{mac}",
             _wanted(declared.get(mac)),
             _connection(_find(defined, mac)),
@@ -218,16 +198,13 @@ def _of_interfaces(
         )
 
 
-_ABSENT = "absent"
-
-
 def _wanted(networking: Networking | None) -> str:
-    return _ABSENT if networking is None else networking.network
+    return ABSENT if networking is None else networking.network
 
 
 def _connection(interface: ObservedInterface | None) -> str:
     if interface is None:
-        return _ABSENT
+        return ABSENT
     network = interface.network or "no network"
     return network if interface.link else f"{network}, link down"
 

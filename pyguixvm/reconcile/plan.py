@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import msgspec
 
 from pyguixvm.model.deployment import VirtualMachine
-from pyguixvm.reconcile.differences import Difference, Effect
+from pyguixvm.reconcile.difference import Difference, Effect
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -35,6 +35,24 @@ class CreateRoot(_Action, frozen=True, tag="create-root"):
     pool: str
     volume: str
     image: str
+    size: int
+
+
+class CreateDisk(_Action, frozen=True, tag="create-disk"):
+    """Make VOLUME of SIZE bytes in POOL for data disk DISK, with an empty FILE_SYSTEM."""
+
+    disk: str
+    pool: str
+    volume: str
+    size: int
+    file_system: Literal["ext4", "btrfs"]
+
+
+class GrowDisk(_Action, frozen=True, tag="grow-disk"):
+    """Let VOLUME of data disk DISK, which is there, have SIZE bytes."""
+
+    disk: str
+    volume: str
     size: int
 
 
@@ -82,6 +100,18 @@ class DetachInterface(_Action, frozen=True, tag="detach-interface"):
     mac_address: str
 
 
+class AttachDisk(_Action, frozen=True, tag="attach-disk"):
+    """Plug the disk that is defined at SOURCE, a device or our volume, into the running guest."""
+
+    source: str
+
+
+class DetachDisk(_Action, frozen=True, tag="detach-disk"):
+    """Unplug the disk at SOURCE, a device or our volume, from the running guest."""
+
+    source: str
+
+
 class StartDomain(_Action, frozen=True, tag="start-domain"):
     """Start the domain and wait at most TIMEOUT seconds until its guest is ready."""
 
@@ -94,9 +124,25 @@ class AwaitReady(_Action, frozen=True, tag="await-ready"):
     timeout: int
 
 
-LiveAction: TypeAlias = SetMemory | SetVcpus | AttachInterface | UpdateInterface | DetachInterface
+LiveAction: TypeAlias = (
+    SetMemory
+    | SetVcpus
+    | AttachInterface
+    | UpdateInterface
+    | DetachInterface
+    | AttachDisk
+    | DetachDisk
+)
 Action: TypeAlias = (
-    RealizeImage | CreateRoot | StopDomain | DefineDomain | LiveAction | StartDomain | AwaitReady
+    RealizeImage
+    | CreateRoot
+    | CreateDisk
+    | GrowDisk
+    | StopDomain
+    | DefineDomain
+    | LiveAction
+    | StartDomain
+    | AwaitReady
 )
 
 

@@ -3,19 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from pyguixvm.model.deployment import ConsoleReady, LocalImage, SystemImage, VirtualMachine
 from pyguixvm.model.generation import Generation, Metadata
 from pyguixvm.model.names import generation_of, generation_volume
 from pyguixvm.model.observation import Observation, ObservedDomain
-from pyguixvm.reconcile.differences import (
-    Difference,
-    Effect,
-    defined_memory,
-    differences,
-    foreign_devices,
-)
+from pyguixvm.reconcile.difference import Difference, Effect
+from pyguixvm.reconcile.differences import defined_memory, differences, foreign_devices
 from pyguixvm.reconcile.plan import (
     Action,
     AttachInterface,
@@ -34,6 +29,7 @@ from pyguixvm.reconcile.plan import (
     StopDomain,
     UpdateInterface,
 )
+from pyguixvm.reconcile.storage import plug_actions, storage_refusal, volume_actions
 
 # How long (seconds) a guest may take to shut down.
 STOP_SECONDS = 120
@@ -86,12 +82,26 @@ def _undeclared(
 def _plan_machine(
     machine: VirtualMachine,
     domain: ObservedDomain | None,
-    volumes: Iterable[str],
+    volumes: Collection[str],
     owners: Mapping[str, ObservedDomain],
     policy: Policy,
 ) -> MachinePlan:
     if domain is None:
-        return _taken(machine, owners) or _create(machine, _next_number(machine.name, volumes))
+        return _taken(machine, owners) or _create(machine, volumes)
+    refused = _not_ours(machine, domain) or _taken(machine, owners) or _lossy(machine, domain)
+    if refused is not None or domain.metadata is None:
+        return refused or MachinePlan(machine=machine, effect="none")
+    changed = differences(machine, domain)
+    effect = _strongest(changed)
+    if effect == "replace":
+        number = _next_number(machine.name, volumes, domain.metadata.numbers)
+        disks = tuple(volume_actions(machine, domain, volumes))
+        return _replace(machine, domain, domain.metadata, number, disks, changed, policy)
+    return _update(machine, domain, domain.metadata, volumes, changed, policy)
+
+
+def _not_ours(machine: VirtualMachine, domain: ObservedDomain) -> MachinePlan | None:
+    """Return a refusal if DOMAIN is another's, or cannot be understood."""
     if domain.unreadable is not None:
         return MachinePlan(machine=machine, effect="none", refusal=domain.unreadable)
     if domain.metadata is None:
@@ -101,15 +111,16 @@ def _plan_machine(
             refusal=f"a domain named '{machine.name}' exists that pyguixvm did not make",
             hint="Nothing was done to it. Declare another name, or remove that domain yourself.",
         )
-    taken = _taken(machine, owners)
-    if taken is not None:
-        return taken
-    changed = differences(machine, domain)
-    effect = _strongest(changed)
-    if effect == "replace":
-        number = _next_number(machine.name, volumes, domain.metadata.numbers)
-        return _replace(machine, domain, domain.metadata, number, changed, policy)
-    return _update(machine, domain, domain.metadata, changed, policy)
+    return None
+
+
+def _lossy(machine: VirtualMachine, domain: ObservedDomain) -> MachinePlan | None:
+    """Return a refusal if what is declared would cost data on the disks of DOMAIN."""
+    forbidden = storage_refusal(machine, domain)
+    if forbidden is None:
+        return None
+    refusal, hint = forbidden
+    return MachinePlan(machine=machine, effect="none", refusal=refusal, hint=hint)
 
 
 def _owners(observation: Observation) -> dict[str, ObservedDomain]:
@@ -174,11 +185,17 @@ def _new_root(machine: VirtualMachine, generation: int) -> Iterator[Action]:
     yield new_root_action(machine, generation)
 
 
-def _create(machine: VirtualMachine, generation: int) -> MachinePlan:
+def _create(machine: VirtualMachine, volumes: Collection[str]) -> MachinePlan:
+    generation = _next_number(machine.name, volumes)
     return MachinePlan(
         machine=machine,
         effect="create",
-        actions=(*_new_root(machine, generation), _define(machine, generation), _start(machine)),
+        actions=(
+            *_new_root(machine, generation),
+            *volume_actions(machine, None, volumes),
+            _define(machine, generation),
+            _start(machine),
+        ),
     )
 
 
@@ -187,6 +204,7 @@ def _replace(  # noqa: PLR0917 -- what there is, what is wanted, and what is all
     domain: ObservedDomain,
     metadata: Metadata,
     generation: int,
+    disks: tuple[Action, ...],
     changed: tuple[Difference, ...],
     policy: Policy,
 ) -> MachinePlan:
@@ -205,6 +223,7 @@ def _replace(  # noqa: PLR0917 -- what there is, what is wanted, and what is all
         effect="replace",
         actions=(
             *_new_root(machine, generation),
+            *disks,
             *_stop(running, policy),
             _define(machine, generation),
             _start(machine),
@@ -216,10 +235,11 @@ def _replace(  # noqa: PLR0917 -- what there is, what is wanted, and what is all
     )
 
 
-def _update(
+def _update(  # noqa: PLR0917 -- what there is, what is wanted, and what is allowed
     machine: VirtualMachine,
     domain: ObservedDomain,
     metadata: Metadata,
+    volumes: Collection[str],
     changed: tuple[Difference, ...],
     policy: Policy,
 ) -> MachinePlan:
@@ -231,13 +251,14 @@ def _update(
     restart = (
         not off and policy.restart and (unheard or any(d.effect == "restart" for d in changed))
     )
-    actions: list[Action] = []
+    actions: list[Action] = list(volume_actions(machine, domain, volumes))
     if any(not difference.pending for difference in changed):
         actions.append(_define(machine, metadata.current))
     if restart:
         actions += _stop(True, policy)
     elif not off:
         actions += _live_actions(changed, domain)
+        actions += plug_actions(machine, domain)
     if off or restart:
         actions.append(_start(machine))
     elif unproven and not unheard:

@@ -21,7 +21,7 @@ from pyguixvm.model.generation import Generation
 from pyguixvm.model.names import base_volume
 from pyguixvm.model.sizes import format_size
 from pyguixvm.reconcile.plan import CreateRoot
-from pyguixvm.xml.domain import BackingFile
+from pyguixvm.xml.storage import BackingFile
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ import msgspec
 
 from pyguixvm.model.deployment import VirtualMachine
 from pyguixvm.model.observation import Observation, ObservedDomain
-from pyguixvm.reconcile.differences import Difference, differences, foreign_devices
+from pyguixvm.reconcile.difference import Difference
+from pyguixvm.reconcile.differences import differences, foreign_devices
 
 Verdict: TypeAlias = Literal[
     "deployed", "drifted", "pending restart", "stopped", "missing", "not declared", "not ours",

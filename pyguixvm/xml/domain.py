@@ -13,6 +13,14 @@ from pyguixvm.errors import EvaluationError
 from pyguixvm.model.deployment import Networking, VirtualMachine
 from pyguixvm.model.generation import Metadata
 from pyguixvm.xml.metadata import metadata_element
+from pyguixvm.xml.storage import (
+    AttachedDisk,
+    BackingFile,
+    further_disks,
+    root_disk,
+    shared_directory,
+    shared_memory,
+)
 from pyguixvm.xml.text import element, render, unrepresentable
 
 # Each hot-plugged virtio device takes a root port of its own; q35 gets none by itself.
@@ -21,20 +29,12 @@ SPARE_ROOT_PORTS = 8
 _FIXED_PCI_DEVICES = 4
 
 
-class BackingFile(msgspec.Struct, frozen=True):
-    """A file under the root volume that is only read; STORE_ITEM if it lies in /gnu/store."""
-
-    path: str
-    format: Literal["raw", "qcow2"]
-    store_item: bool
-
-
 class DomainDefinition(msgspec.Struct, frozen=True):
     """Everything a domain's XML is made from.
 
     ROOT is the root volume's absolute file name, BACKING what it stands on,
-    nearest first.  SECURITY_MODELS are those that the host's capabilities
-    list: libvirt refuses a label for any other.
+    nearest first, and DISKS the disks beside it.  SECURITY_MODELS are those
+    that the host's capabilities list: libvirt refuses a label for any other.
     """
 
     machine: VirtualMachine
@@ -47,6 +47,7 @@ class DomainDefinition(msgspec.Struct, frozen=True):
     architecture: str = "x86_64"
     emulator_machine: str = "q35"
     security_models: tuple[str, ...] = ("dac",)
+    disks: tuple[AttachedDisk, ...] = ()
 
 
 def domain_xml(definition: DomainDefinition) -> str:
@@ -67,6 +68,11 @@ def domain_xml(definition: DomainDefinition) -> str:
         [
             element("memory", {"unit": "KiB"}, _kib(domain.maximum_memory)),
             element("currentMemory", {"unit": "KiB"}, _kib(domain.memory)),
+            *(
+                (shared_memory(),)
+                if any(mount.driver == "virtiofs" for mount in domain.mount_points)
+                else ()
+            ),
             _vcpu(domain.cpu, domain.maximum_cpu),
             _os(definition),
             element("features", element("acpi"), element("apic")),
@@ -150,14 +156,23 @@ def _clock() -> etree._Element:
 
 def _devices(definition: DomainDefinition) -> etree._Element:
     """Virtio devices, a serial console, an agent channel; no graphics."""
-    networking = definition.machine.domain.networking
-    ports = len(networking) + _FIXED_PCI_DEVICES + SPARE_ROOT_PORTS
+    domain = definition.machine.domain
+    networking, mounts = domain.networking, domain.mount_points
+    plugged = len(networking) + len(definition.disks) + len(mounts)
+    ports = plugged + _FIXED_PCI_DEVICES + SPARE_ROOT_PORTS
     return element(
         "devices",
-        _root_disk(definition),
+        root_disk(
+            definition.root,
+            definition.root_format,
+            definition.backing,
+            definition.security_models,
+        ),
+        *further_disks(definition.disks),
         element("controller", {"type": "usb", "model": "none"}),
         element("controller", {"type": "pci", "index": "0", "model": "pcie-root"}),
         *(element("controller", {"type": "pci", "model": "pcie-root-port"}) for _ in range(ports)),
+        *(shared_directory(mount) for mount in mounts),
         *(_interface(interface) for interface in networking),
         element("serial", {"type": "pty"}, element("target", {"type": "isa-serial", "port": "0"})),
         element("console", {"type": "pty"}, element("target", {"type": "serial", "port": "0"})),
@@ -184,47 +199,3 @@ def _interface(networking: Networking) -> etree._Element:
         element("source", {"network": networking.network}),
         element("model", {"type": "virtio"}),
     )
-
-
-def _root_disk(definition: DomainDefinition) -> etree._Element:
-    """The root volume and the whole chain under it, so that libvirt guesses nothing."""
-    return element(
-        "disk",
-        {"type": "file", "device": "disk"},
-        element("driver", {"name": "qemu", "type": definition.root_format, "discard": "unmap"}),
-        element("source", {"file": definition.root}),
-        _backing_store(definition.backing, definition.security_models),
-        element("target", {"dev": "vda", "bus": "virtio"}),
-    )
-
-
-def _backing_store(
-    chain: tuple[BackingFile, ...], security_models: tuple[str, ...]
-) -> etree._Element:
-    """CHAIN as nested elements; the empty one at the end stops libvirt's probing."""
-    if not chain:
-        return element("backingStore")
-    nearest, *rest = chain
-    labels = [
-        element("seclabel", {"model": model, "relabel": "no"})
-        for model in security_models
-        if _must_keep_label(nearest, model)
-    ]
-    return element(
-        "backingStore",
-        {"type": "file"},
-        element("format", {"type": nearest.format}),
-        element("source", {"file": nearest.path}, *labels),
-        _backing_store(tuple(rest), security_models),
-    )
-
-
-def _must_keep_label(backing: BackingFile, model: str) -> bool:
-    """Whether libvirt may not set BACKING's label of security MODEL.
-
-    Libvirt gives backing files to QEMU's user and never gives them back: a
-    store item must not change at all, and a base volume that many machines
-    share is safer as root's.  SELinux however needs its label on a base
-    volume; AppArmor's is a profile, not a property of the file.
-    """
-    return model == "dac" or (model == "selinux" and backing.store_item)

@@ -7,7 +7,7 @@ import msgspec
 from lxml import etree
 
 from pyguixvm.model.deployment import Networking
-from pyguixvm.model.observation import Hardware, ObservedInterface
+from pyguixvm.model.observation import Hardware, ObservedInterface, SharedDirectory
 from pyguixvm.xml.text import parse
 
 _UNITS = {"b": 1, "bytes": 1, "KiB": 1024, "k": 1024, "MiB": 1024**2, "GiB": 1024**3}
@@ -53,6 +53,7 @@ def _hardware(root: etree._Element) -> Hardware:
         ),
         title=root.findtext("title"),
         description=root.findtext("description"),
+        directories=tuple(_directory(each) for each in root.findall("devices/filesystem")),
     )
 
 
@@ -62,6 +63,17 @@ def _interface(element: etree._Element) -> ObservedInterface:
         mac_address="" if mac is None else mac.get("address", "").lower(),
         network=None if source is None else source.get("network"),
         link=link is None or link.get("state") != "down",
+    )
+
+
+def _directory(element: etree._Element) -> SharedDirectory:
+    driver, source, target = (element.find(tag) for tag in ("driver", "source", "target"))
+    return SharedDirectory(
+        tag="" if target is None else target.get("dir", ""),
+        source="" if source is None else source.get("dir", ""),
+        # libvirt's default, "path", is QEMU's 9p.
+        driver="virtiofs" if driver is not None and driver.get("type") == "virtiofs" else "9p",
+        read_only=element.find("readonly") is not None,
     )
 
 

@@ -7,13 +7,16 @@ guest finds its devices where they were.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from copy import deepcopy
+from itertools import count
 from pathlib import PurePosixPath
 
+import msgspec
 from lxml import etree
 
-from pyguixvm.model.names import is_ours
+from pyguixvm.model.names import generation_of, is_ours
+from pyguixvm.xml.storage import target_name
 from pyguixvm.xml.text import parse, render
 
 # Elements of <domain> that are declared as a whole.
@@ -22,22 +25,40 @@ _WHOLE = ("title", "description", "memory", "currentMemory", "vcpu")
 _KEPT = ("address", "alias")
 
 
-def updated_xml(old: str, new: str, removed_macs: Collection[str] = ()) -> str:
+class Removed(msgspec.Struct, frozen=True):
+    """Devices that were declared and are no longer.
+
+    INTERFACES by MAC address, DISKS of the host by file name, DIRECTORIES by tag.
+    Volumes of ours need no telling: their names do.
+    """
+
+    interfaces: frozenset[str] = frozenset()
+    disks: frozenset[str] = frozenset()
+    directories: frozenset[str] = frozenset()
+
+
+_NOTHING = Removed()
+
+
+def updated_xml(old: str, new: str, removed: Removed = _NOTHING) -> str:
     """Return the domain XML OLD, as libvirt gives it, with what the domain XML NEW declares.
 
-    The interfaces with one of REMOVED_MACS go.
+    The devices REMOVED go.
     """
     domain, declared = parse(old), parse(new)
     _replace_settings(domain, declared)
     _replace_firmware(domain, declared)
+    if declared.find("memoryBacking") is not None:
+        _replace(domain, declared, "memoryBacking")
     if domain.get("type") != declared.get("type"):
         domain.set("type", declared.get("type", ""))
         _replace(domain, declared, "cpu")
     devices, wanted = domain.find("devices"), declared.find("devices")
     if devices is None or wanted is None:
         raise ValueError("a domain has devices")
-    _replace_disks(devices, wanted)
-    _replace_interfaces(devices, wanted, removed_macs)
+    _replace_disks(devices, wanted, removed.disks)
+    _replace_interfaces(devices, wanted, removed.interfaces)
+    _replace_directories(devices, wanted, removed.directories)
     return render(domain)
 
 
@@ -45,6 +66,22 @@ def interface_xml(domain_xml: str, mac: str) -> str | None:
     """Return the element of the interface with address MAC, or None."""
     found = _by_mac(_devices(parse(domain_xml))).get(mac)
     return None if found is None else etree.tostring(found, encoding="unicode", with_tail=False)
+
+
+def disk_xml(domain_xml: str, source: str) -> str | None:
+    """Return the element of the disk at SOURCE, a device or the name of a volume, or None."""
+    for disk in _devices(parse(domain_xml)).findall("disk"):
+        if source in {_path(disk), PurePosixPath(_path(disk)).name}:
+            return etree.tostring(disk, encoding="unicode", with_tail=False)
+    return None
+
+
+def disk_target(domain_xml: str, path: str) -> str | None:
+    """Return the name, vdb for example, of the disk at PATH in DOMAIN_XML, or None."""
+    for disk in _devices(parse(domain_xml)).findall("disk"):
+        if _path(disk) == path:
+            return _target(disk)
+    return None
 
 
 def reconnected_interface(live: str, defined: str) -> str:
@@ -118,17 +155,46 @@ def _is_uefi(domain: etree._Element) -> bool:
     return os is not None and (os.get("firmware") == "efi" or os.find("loader") is not None)
 
 
-def _replace_disks(devices: etree._Element, wanted: etree._Element) -> None:
-    """Bring our disks in line: those at a declared target, and those on volumes of ours."""
-    declared = {_target(disk): disk for disk in wanted.findall("disk")}
-    for disk in devices.findall("disk"):
-        new = declared.pop(_target(disk), None)
+def _replace_disks(
+    devices: etree._Element, wanted: etree._Element, removed: Collection[str]
+) -> None:
+    """Bring our disks in line: the root, and those on volumes of ours or in REMOVED.
+
+    A disk that stays keeps the name by which it has been plugged in.
+    """
+    declared = {_identity(disk): disk for disk in wanted.findall("disk")}
+    there = devices.findall("disk")
+    for disk in there:
+        new = declared.pop(_identity(disk), None)
         if new is not None:
-            devices.replace(disk, _with_kept(new, disk))
-        elif _on_our_volume(disk):
+            devices.replace(disk, _with_target(_with_kept(new, disk), _target(disk)))
+        elif _on_our_volume(disk) or _path(disk) in removed:
             devices.remove(disk)
+    taken = {_target(disk) for disk in devices.findall("disk")}
+    free = (name for name in _target_names() if name not in taken)
     for disk in declared.values():
-        devices.append(deepcopy(disk))
+        name = _target(disk) if _target(disk) not in taken else next(free)
+        taken.add(name)
+        devices.append(_with_target(deepcopy(disk), name))
+
+
+def _identity(disk: etree._Element) -> str:
+    """Return what tells DISK from the others of its domain; the root has many volumes in time."""
+    name = PurePosixPath(_path(disk)).name
+    if _target(disk) == target_name(0) or generation_of(name):
+        return "root"
+    return name if is_ours(name) else _path(disk)
+
+
+def _target_names() -> Iterator[str]:
+    return (target_name(index) for index in count(1))
+
+
+def _with_target(disk: etree._Element, name: str) -> etree._Element:
+    target = disk.find("target")
+    if target is not None:
+        target.set("dev", name)
+    return disk
 
 
 def _target(disk: etree._Element) -> str:
@@ -136,9 +202,13 @@ def _target(disk: etree._Element) -> str:
     return "" if target is None else target.get("dev", "")
 
 
-def _on_our_volume(disk: etree._Element) -> bool:
+def _path(disk: etree._Element) -> str:
     source = disk.find("source")
-    return source is not None and is_ours(PurePosixPath(source.get("file", "")).name)
+    return "" if source is None else source.get("file") or source.get("dev") or ""
+
+
+def _on_our_volume(disk: etree._Element) -> bool:
+    return is_ours(PurePosixPath(_path(disk)).name)
 
 
 def _with_kept(new: etree._Element, old: etree._Element) -> etree._Element:
@@ -162,6 +232,25 @@ def _replace_interfaces(
             devices.replace(old, _with_kept(new, old))
     for mac in removed:
         _remove(devices, there.get(mac))
+
+
+def _replace_directories(
+    devices: etree._Element, wanted: etree._Element, removed: Collection[str]
+) -> None:
+    there = {_tag(each): each for each in devices.findall("filesystem")}
+    for new in wanted.findall("filesystem"):
+        old = there.get(_tag(new))
+        if old is None:
+            devices.append(deepcopy(new))
+        else:
+            devices.replace(old, _with_kept(new, old))
+    for tag in removed:
+        _remove(devices, there.get(tag))
+
+
+def _tag(directory: etree._Element) -> str:
+    target = directory.find("target")
+    return "" if target is None else target.get("dir", "")
 
 
 def _by_mac(devices: etree._Element) -> dict[str, etree._Element]:

@@ -11,8 +11,9 @@ from pyguixvm.errors import HypervisorError, RequestRefusedError
 from pyguixvm.hypervisor import domains, networks, power
 from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.generation import Metadata
-from pyguixvm.xml.domain import SPARE_ROOT_PORTS, BackingFile
+from pyguixvm.xml.domain import SPARE_ROOT_PORTS
 from pyguixvm.xml.metadata import NAMESPACE
+from pyguixvm.xml.storage import BackingFile
 from pyguixvm.xml.text import parse
 
 GOLDEN = Path(__file__).parents[1] / "unit" / "golden"

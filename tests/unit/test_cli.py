@@ -25,7 +25,7 @@ from pyguixvm.cli.output import error_document, error_lines
 from pyguixvm.cli.show import declared_line, plan_lines
 from pyguixvm.errors import BuildError, EvaluationError, NotReadyError, PyguixvmError
 from pyguixvm.model.observation import Observation
-from pyguixvm.reconcile.differences import Difference
+from pyguixvm.reconcile.difference import Difference
 from pyguixvm.reconcile.plan import MachinePlan, Plan
 from pyguixvm.reconcile.planner import plan
 

@@ -33,7 +33,9 @@ NEIGHBOURS = {
 PURE = [
     "model",
     "xml",
+    "reconcile/difference.py",
     "reconcile/differences.py",
+    "reconcile/storage.py",
     "reconcile/planner.py",
     "reconcile/plan.py",
     "reconcile/status.py",

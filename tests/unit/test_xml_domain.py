@@ -22,7 +22,8 @@ from pyguixvm.model.deployment import (
     VirtualMachine,
 )
 from pyguixvm.model.generation import Generation, Metadata
-from pyguixvm.xml.domain import SPARE_ROOT_PORTS, BackingFile, DomainDefinition, domain_xml
+from pyguixvm.xml.domain import SPARE_ROOT_PORTS, DomainDefinition, domain_xml
+from pyguixvm.xml.storage import BackingFile
 from pyguixvm.xml.text import parse
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -12,7 +12,7 @@ from lxml import etree
 from pyguixvm.model.deployment import Networking
 from pyguixvm.xml.domain import DomainDefinition, domain_xml
 from pyguixvm.xml.text import parse
-from pyguixvm.xml.update import interface_xml, reconnected_interface, updated_xml
+from pyguixvm.xml.update import Removed, interface_xml, reconnected_interface, updated_xml
 
 MAC = "52:54:00:ab:cd:ef"
 OTHER = "52:54:00:00:00:02"
@@ -42,7 +42,11 @@ def as_libvirt_has_it(xml):
 
 
 def changed(removed=(), **new):
-    return parse(updated_xml(as_libvirt_has_it(declared()), declared(**new), removed))
+    return parse(
+        updated_xml(
+            as_libvirt_has_it(declared()), declared(**new), Removed(interfaces=frozenset(removed))
+        )
+    )
 
 
 @pytest.mark.parametrize(

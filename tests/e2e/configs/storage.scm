@@ -1,0 +1,67 @@
+;;; SPDX-License-Identifier: GPL-3.0-or-later
+;; A machine whose data outlives it: ssh host keys, a data disk, directories of the
+;; host.  PYGUIXVM_TEST_* say how it changes.
+(use-modules (gnu))
+(use-service-modules networking ssh virtualization)
+(use-modules (guix gexp))
+
+(define* (setting name default)
+  (or (getenv (string-append "PYGUIXVM_TEST_" name)) default))
+
+;; The agent shuts the guest down with this program, and with options that the
+;; Shepherd's own does not know.
+(define shutdown
+  (program-file "shutdown"
+                #~(execl "/run/current-system/profile/sbin/shutdown" "shutdown")))
+
+(define written
+  (mount-point (source (setting "WRITTEN" "/var/tmp/written"))
+               (target "/written")
+               (driver "9p")))
+
+(define shared
+  (mount-point (source (setting "SHARED" "/var/tmp/shared"))
+               (target "/shared")
+               (tag "shared")))
+
+(define read
+  (mount-point (source (setting "SHARED" "/var/tmp/shared"))
+               (target "/read")
+               (read-only? #t)))
+
+(virtual-machine
+  (name "storage")
+  (operating-system
+    (operating-system
+      (host-name "storage")
+      (bootloader (bootloader-configuration
+                    (bootloader grub-bootloader)
+                    (targets '("/dev/vda"))
+                    (timeout 1)))
+      (file-systems (cons (file-system
+                            (mount-point "/")
+                            (device (file-system-label "Guix_image"))
+                            (type "ext4"))
+                          %base-file-systems))
+      (services (cons* (service dhcpcd-service-type)
+                       (service openssh-service-type)
+                       (service qemu-guest-agent-service-type)
+                       (extra-special-file "/sbin/shutdown" shutdown)
+                       (extra-special-file
+                        "/etc/edition"
+                        (plain-file "edition" (setting "EDITION" "one")))
+                       %base-services))))
+  (libvirt-domain
+    (storage 5G)
+    (kernel-arguments '("console=ttyS0"))
+    (networking (mac-address 52:54:00:ab:cd:05))
+    (mount-points (shared read written))
+    (disks (append (list (data-disk (name "db")
+                                    (size (setting "SIZE" "1G"))
+                                    (target "/srv/db")))
+                   (map (lambda (name)
+                          (data-disk (name name) (size 128M)))
+                        (string-tokenize (setting "MORE" "")))))
+    (autostart? #f))
+  (ready (list (address) (guest-agent)))
+  (ready-timeout 300))
