@@ -4,17 +4,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
 from pyguixvm.errors import NotReadyError, RequestRefusedError
 from pyguixvm.events import Emit, phase
 from pyguixvm.guix.build import remove_root, root_path
-from pyguixvm.hypervisor import domains, guest, networks, power, terminal, volumes
+from pyguixvm.hypervisor import domains, guest, networks, pools, power, terminal, volumes
 from pyguixvm.hypervisor.connection import Connection, connect
 from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.generation import Metadata
+from pyguixvm.model.names import data_of
 from pyguixvm.model.observation import ObservedDomain
 from pyguixvm.pipeline import Session
 from pyguixvm.reconcile.readiness import wait_ready
@@ -42,12 +43,17 @@ class Done(msgspec.Struct, frozen=True, rename="kebab"):
 
 
 class Removal(msgspec.Struct, frozen=True, rename="kebab"):
-    """What undefining a machine takes away: (pool, volume) pairs, and its GC roots."""
+    """What undefining a machine takes away: (pool, volume) pairs, and its GC roots.
+
+    DATA are volumes of its data disks, which go with DELETE_DATA only.
+    """
 
     machine: str
     running: bool
     volumes: tuple[tuple[str, str], ...]
     generations: tuple[int, ...]
+    data: tuple[tuple[str, str], ...] = ()
+    delete_data: bool = False
 
 
 def listed(session: Session, *, everything: bool) -> tuple[Listed, ...]:
@@ -164,7 +170,9 @@ def autostart(session: Session, names: Sequence[str], *, on: bool) -> tuple[Done
     return _each(session, names, one)
 
 
-def removals(session: Session, names: Sequence[str], *, keep_volumes: bool) -> tuple[Removal, ...]:
+def removals(
+    session: Session, names: Sequence[str], *, keep_volumes: bool, delete_data: bool = False
+) -> tuple[Removal, ...]:
     """Return what undefining the machines NAMES would take away; nothing is done."""
     with connect(session.uri) as connection:
         metadata = machines_metadata(connection, names)
@@ -178,6 +186,8 @@ def removals(session: Session, names: Sequence[str], *, keep_volumes: bool) -> t
                 generations=()
                 if keep_volumes
                 else tuple(g.number for g in metadata[name].generations),
+                data=tuple(data_volumes(connection, name)),
+                delete_data=delete_data,
             )
             for name in names
         )
@@ -201,8 +211,29 @@ def undefine(session: Session, agreed: Sequence[Removal]) -> tuple[Done, ...]:
                 remove_root(
                     root_path(session.state_directory, connection.uri, removal.machine, number)
                 )
-            done.append(Done(removal.machine, "removed"))
+            for pool, volume in removal.data if removal.delete_data else ():
+                volumes.delete(connection, pool, volume)
+            done.append(Done(removal.machine, _removed(removal)))
     return tuple(done)
+
+
+def _removed(removal: Removal) -> str:
+    if not removal.data or removal.delete_data:
+        return "removed"
+    kept = ", ".join(volume for _, volume in removal.data)
+    return (
+        f"removed; its data is kept in {kept} for the next machine of this name "
+        "('undefine --delete-data' deletes data, too)"
+    )
+
+
+def data_volumes(connection: Connection, machine: str) -> Iterator[tuple[str, str]]:
+    """Yield pool and name of each volume that holds data of MACHINE."""
+    for pool in pools.active(connection):
+        for volume in volumes.list_ours(connection, pool):
+            named = data_of(volume.name)
+            if named is not None and named[0] == machine:
+                yield pool, volume.name
 
 
 def machines_metadata(connection: Connection, names: Sequence[str]) -> dict[str, Metadata]:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def confirm_removals(command: str, removals: Iterable[Removal]) -> None:
     """Show REMOVALS and ask whether they are wanted, see `confirm`."""
     for removal in removals:
-        volumes = ", ".join(volume for _, volume in removal.volumes) or "no volume"
+        gone = [*removal.volumes, *(removal.data if removal.delete_data else ())]
+        volumes = ", ".join(volume for _, volume in gone) or "no volume"
         power = "powers it off, " if removal.running else ""
         click.echo(f"{removal.machine}: {power}removes its definition and {volumes}", err=True)
     confirm(command)

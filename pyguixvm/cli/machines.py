@@ -13,7 +13,7 @@ from pyguixvm.cli.confirmation import confirm_removals
 from pyguixvm.cli.declaration import session
 from pyguixvm.cli.options import Options, common_options
 from pyguixvm.cli.output import Output
-from pyguixvm.errors import PyguixvmError
+from pyguixvm.errors import PyguixvmError, UsageError
 from pyguixvm.model.sizes import format_size
 
 
@@ -139,18 +139,31 @@ def autostart_command(options: Options, machines: tuple[str, ...], on: bool) -> 
 @machine_arguments
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @click.option("--keep-volumes", is_flag=True, help="Leave the root volumes in their pools.")
+@click.option("--delete-data", is_flag=True, help="Delete data disks and ssh host keys as well.")
 @common_options
 @click.pass_obj
 def undefine_command(
-    options: Options, machines: tuple[str, ...], yes: bool, keep_volumes: bool
+    options: Options,
+    machines: tuple[str, ...],
+    yes: bool,
+    keep_volumes: bool,
+    delete_data: bool,
 ) -> int:
     """Remove machines, and their root volumes, for good.
 
-    A running machine is powered off first.  Asks before it does anything.
+    Data disks stay for the next machine of that name, unless --delete-data is
+    given.  A running machine is powered off first.  Asks before it does anything.
     """
+    if keep_volumes and delete_data:
+        raise UsageError(
+            "--keep-volumes and --delete-data contradict each other",
+            hint="Give one of them, or neither: then roots go and data stays.",
+        )
     output = Output(options)
     here = session(options, output)
-    removals = operations.removals(here, machines, keep_volumes=keep_volumes)
+    removals = operations.removals(
+        here, machines, keep_volumes=keep_volumes, delete_data=delete_data
+    )
     if not yes:
         confirm_removals("undefine", removals)
     return _report(output, operations.undefine(here, removals))

@@ -32,7 +32,7 @@ def disk_differences(
             _ATTACHED if source in wanted else ABSENT,
             _presence(domain.defined, source),
             _presence(domain.live, source) if domain.live else None,
-            "live",
+            "restart" if _mounted(wanted.get(source)) else "live",
         )
         disk, capacity = wanted.get(source), domain.capacities.get(source)
         if isinstance(disk, DataDisk) and capacity is not None and capacity != disk.size:
@@ -120,6 +120,11 @@ def plug_actions(
     for source in wanted:
         if _presence(domain.live, source) == ABSENT:
             yield AttachDisk(source=source)
+
+
+def _mounted(disk: Disk | None) -> bool:
+    """Whether the guest mounts DISK when it boots: pulled out, it is missed until then."""
+    return isinstance(disk, DataDisk) and disk.target is not None
 
 
 def _data_disks(machine: VirtualMachine) -> Iterator[DataDisk]:

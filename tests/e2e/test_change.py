@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import signal
 import subprocess
 import time
@@ -14,9 +12,11 @@ from typing import Any
 
 import pytest
 from conftest import CONFIGS, Ran, pyguixvm, virsh
+from guest import Guest, eventually
 
 CONFIG = CONFIGS / "change.scm"
 MIB = 1024**2
+guest = Guest("change")
 SECOND = "52:54:00:ab:cd:02"
 
 
@@ -50,37 +50,11 @@ def status(**changes: str) -> tuple[int, str]:
     return found.status, found.json["machines"][0]["status"]
 
 
-def agent(execute: str, **arguments: object) -> Any:
-    request = json.dumps({"execute": execute, "arguments": arguments})
-    return json.loads(virsh("qemu-agent-command", "change", request))["return"]
-
-
-def content(file: str) -> str:
-    """Return what FILE holds in the guest."""
-    handle = agent("guest-file-open", path=file)
-    data = agent("guest-file-read", handle=handle)["buf-b64"]
-    agent("guest-file-close", handle=handle)
-    return base64.b64decode(data).decode()
-
-
-def booted() -> str:
-    """Return what tells one boot of the guest from another."""
-    return content("/proc/sys/kernel/random/boot_id")
-
-
 def guest_memory() -> int:
     """Return the memory that the guest has (bytes), without what its kernel keeps for itself."""
-    line = content("/proc/meminfo").splitlines()[0]
+    line = guest.content("/proc/meminfo").splitlines()[0]
     assert line.startswith("MemTotal:")
     return int(line.split()[1]) * 1024
-
-
-def eventually(holds: Callable[[], bool]) -> None:
-    """Wait until HOLDS is true: the guest's balloon gives and takes memory at its own pace."""
-    deadline = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < deadline, f"{guest_memory()} bytes of memory after 60 s"
-        time.sleep(0.5)
 
 
 def generations() -> list[dict[str, Any]]:
@@ -95,13 +69,13 @@ def test_what_was_just_deployed_is_deployed() -> None:
 
 
 def test_memory_changes_in_the_running_guest() -> None:
-    before, boot = guest_memory(), booted()
+    before, boot = guest_memory(), guest.booted()
     assert status(memory="1536M") == (8, "drifted")
     assert deploy(memory="1536M").status == 0
     eventually(lambda: guest_memory() - before > 400 * MIB)
     assert deploy(memory="512M").status == 0
     eventually(lambda: before - guest_memory() > 400 * MIB)
-    assert booted() == boot
+    assert guest.booted() == boot
     assert status(memory="512M") == (0, "deployed")
 
 
@@ -141,29 +115,29 @@ def wait_for(shown: Path, words: str, times: int = 1) -> None:
 
 
 def test_vcpus_are_plugged_into_the_running_guest() -> None:
-    boot = booted()
+    boot = guest.booted()
     assert deploy(cpu="3").status == 0
     assert virsh("vcpucount", "change", "--live", "--active") == "3"
     assert virsh("vcpucount", "change", "--config", "--active") == "3"
-    assert booted() == boot
+    assert guest.booted() == boot
     assert status(cpu="3") == (0, "deployed")
 
 
 def test_an_interface_comes_and_goes_in_the_running_guest() -> None:
-    boot = booted()
+    boot = guest.booted()
     assert deploy(cpu="3", second="yes").status == 0
-    macs = [i.get("hardware-address") for i in agent("guest-network-get-interfaces")]
+    macs = [i.get("hardware-address") for i in guest.agent("guest-network-get-interfaces")]
     assert SECOND in macs
     assert status(cpu="3", second="yes") == (0, "deployed")
     assert deploy(cpu="3").status == 0
-    macs = [i.get("hardware-address") for i in agent("guest-network-get-interfaces")]
+    macs = [i.get("hardware-address") for i in guest.agent("guest-network-get-interfaces")]
     assert SECOND not in macs
     assert SECOND not in virsh("dumpxml", "--inactive", "change")
-    assert booted() == boot
+    assert guest.booted() == boot
 
 
 def test_what_was_changed_with_virsh_shows_and_is_put_right() -> None:
-    boot = booted()
+    boot = guest.booted()
     virsh("setmem", "change", "700M", "--live")
     virsh("autostart", "change")
     virsh("desc", "change", "--title", "--config", "mine")
@@ -177,29 +151,29 @@ def test_what_was_changed_with_virsh_shows_and_is_put_right() -> None:
     }
     assert deploy(cpu="3").status == 0
     assert status(cpu="3") == (0, "deployed")
-    assert booted() == boot
+    assert guest.booted() == boot
 
 
 def test_what_needs_a_restart_can_be_left_pending() -> None:
-    boot = booted()
+    boot = guest.booted()
     assert plan(cpu="1")["effect"] == "restart"
     pending = deploy("--no-restart", cpu="1")
-    assert (pending.status, booted()) == (0, boot)
+    assert (pending.status, guest.booted()) == (0, boot)
     assert "pending until its restart: domain.cpu" in pending.out
     assert status(cpu="1") == (8, "pending restart")
     restarted = deploy(cpu="1")
     assert restarted.out.startswith("change restarted"), restarted.err
-    assert booted() != boot
+    assert guest.booted() != boot
     assert status() == (0, "deployed")
 
 
 def test_a_guest_that_reboots_is_as_deployed_as_before() -> None:
-    boot = booted()
+    boot = guest.booted()
     assert pyguixvm("reboot", "change").status == 0
     for _ in range(120):
         time.sleep(1)
         try:
-            if booted() != boot:
+            if guest.booted() != boot:
                 break
         except AssertionError:
             continue  # the agent is not back yet
@@ -210,7 +184,7 @@ def test_another_system_is_another_generation() -> None:
     updated = deploy(edition="two")
     assert updated.status == 0, updated.err
     assert updated.out.startswith("change updated")
-    assert content("/etc/edition") == "two"
+    assert guest.content("/etc/edition") == "two"
     assert [(g["number"], g["current"]) for g in generations()] == [(1, False), (2, True)]
     assert generations()[1]["downtime"] > 0
     assert plan(edition="three")["downtime"] == generations()[1]["downtime"]
@@ -222,7 +196,7 @@ def test_a_system_that_does_not_get_ready_is_taken_back() -> None:
     assert broken.status == 6
     assert "rolled back to generation 2" in broken.err
     assert "change login:" in broken.err
-    assert content("/etc/edition") == "two"
+    assert guest.content("/etc/edition") == "two"
     assert [(g["number"], g["failed"]) for g in generations()] == [
         (1, False),
         (2, False),
@@ -234,7 +208,7 @@ def test_a_system_that_does_not_get_ready_is_taken_back() -> None:
 def test_an_earlier_generation_comes_back_as_it_was() -> None:
     back = pyguixvm("rollback", "change")
     assert back.status == 0, back.err
-    assert content("/etc/edition") == "one"
+    assert guest.content("/etc/edition") == "one"
     assert [g["number"] for g in generations() if g["current"]] == [1]
     assert status() == (0, "deployed")
     assert pyguixvm("rollback", "change", "7").status == 1

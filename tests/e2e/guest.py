@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Asking a guest through its agent what it sees."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from conftest import virsh
+
+
+@dataclass(frozen=True)
+class Guest:
+    """The guest of the domain called NAME."""
+
+    name: str
+
+    def agent(self, execute: str, **arguments: object) -> Any:
+        """Return what its agent answers, see QEMU's qga/qapi-schema.json."""
+        request = json.dumps({"execute": execute, "arguments": arguments})
+        return json.loads(virsh("qemu-agent-command", self.name, request))["return"]
+
+    def content(self, file: str) -> str:
+        """Return what FILE holds in the guest."""
+        handle = self.agent("guest-file-open", path=file)
+        data = self.agent("guest-file-read", handle=handle)["buf-b64"]
+        self.agent("guest-file-close", handle=handle)
+        return base64.b64decode(data).decode()
+
+    def write(self, file: str, text: str) -> None:
+        """Have FILE in the guest hold TEXT, on its disk."""
+        handle = self.agent("guest-file-open", path=file, mode="w")
+        data = base64.b64encode(text.encode()).decode()
+        self.agent("guest-file-write", handle=handle, **{"buf-b64": data})
+        self.agent("guest-file-flush", handle=handle)
+        self.agent("guest-file-close", handle=handle)
+
+    def booted(self) -> str:
+        """Return what tells one boot of the guest from another."""
+        return self.content("/proc/sys/kernel/random/boot_id")
+
+    def mounts(self) -> dict[str, list[str]]:
+        """Return device, type and options of what is mounted, by directory."""
+        lines = (line.split() for line in self.content("/proc/mounts").splitlines())
+        return {fields[1]: [fields[0], fields[2], fields[3]] for fields in lines}
+
+
+def eventually(holds: Callable[[], bool]) -> None:
+    """Wait until HOLDS is true: a guest does what it was told at its own pace."""
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline, "it does not hold after 60 s"
+        time.sleep(0.5)
