@@ -40,9 +40,16 @@ SYSTEM = """\
                         (mount-point "/")
                         (device (file-system-label "Guix_image"))
                         (type "ext4"))
-                      %base-file-systems))
+                      {file_systems}))
   (services {services}))
 """
+
+# What a mount-point adds.
+MOUNTED = """
+(append %base-file-systems
+        (list (file-system
+                (mount-point "/data") (device "data") (type "virtiofs")
+                (check? #f) (create-mount-point? #t))))"""
 
 
 def system(
@@ -52,9 +59,15 @@ def system(
     target: str = "/dev/vda",
     arguments: str = '"console=ttyS0"',
     services: str = "(cons (service dhcpcd-service-type) %base-services)",
+    file_systems: str = "%base-file-systems",
 ) -> str:
     return SYSTEM.format(
-        name=name, bootloader=bootloader, target=target, arguments=arguments, services=services
+        name=name,
+        bootloader=bootloader,
+        target=target,
+        arguments=arguments,
+        services=services,
+        file_systems=file_systems,
     )
 
 
@@ -73,7 +86,8 @@ CASES = {
             "(service openssh-service-type) "
             '(extra-special-file "/etc/note" (plain-file "note" "edited")) %base-services)',
         ),
-        None,
+        # Otherwise its ssh host keys are kept by a service of their own.
+        "(persist '())",
         "mbr-hybrid-raw",
     ),
     "a declared machine": (system(), "(libvirt-domain (cpu 2) (memory 2G))", "mbr-hybrid-raw"),
@@ -81,6 +95,11 @@ CASES = {
     "kernel arguments": (
         system(arguments='"console=ttyS0" "quiet" "panic=5"'),
         """(libvirt-domain (kernel-arguments '("quiet" "panic=5")))""",
+        "mbr-hybrid-raw",
+    ),
+    "directories of the host": (
+        system(file_systems=MOUNTED),
+        '(libvirt-domain (mount-points (mount-point (source "/srv") (target "/data"))))',
         "mbr-hybrid-raw",
     ),
     "uefi": (
@@ -178,7 +197,7 @@ def write_case(directory: Path, name: str) -> tuple[Path, Path, str]:
     if clauses is None:
         return reference, reference, image_type
     bare = directory / "os.scm"
-    bare.write_text(text.replace(' "quiet" "panic=5"', ""))
+    bare.write_text(text.replace(' "quiet" "panic=5"', "").replace(MOUNTED, "%base-file-systems"))
     declared = directory / "machine.scm"
     declared.write_text(machine(bare, clauses))
     return reference, declared, image_type

@@ -15,6 +15,7 @@ import pytest
 from pyguixvm.errors import HypervisorError, RequestRefusedError
 from pyguixvm.events import PhaseProgress, ignore
 from pyguixvm.hypervisor import pools, transfer, volumes
+from pyguixvm.image.blank import make_disk
 from pyguixvm.model import names
 from pyguixvm.xml.volume import VolumeDefinition
 
@@ -311,3 +312,23 @@ def test_an_inactive_pool_is_started_with_all_that_it_holds(connection, pool):
 def test_a_pool_that_no_directory_can_be_named_after_is_refused(connection, name):
     with pytest.raises(HypervisorError, match="does not exist"):
         pools.ensure_pool(connection, name)
+
+
+def test_a_data_volume_is_found_wherever_it_is_and_grows(connection, pool, tmp_path):
+    disk = tmp_path / "disk"
+    make_disk(disk, 128 * MIB, "ext4", "data-db", tmp_path)
+    name = names.data_volume("web", "db")
+    assert volumes.find_data(connection, name) is None
+    transfer.upload_volume(connection, pool.name, name, disk, ignore)
+    found = volumes.find_data(connection, name)
+    assert (found.pool, found.capacity) == (pool.name, 128 * MIB)
+    volumes.grow(connection, found, 512 * MIB)
+    assert volumes.find_data(connection, name).capacity == 512 * MIB
+    subprocess.run(["qemu-img", "check", "-q", "-f", "qcow2", found.path], check=True)
+
+
+def test_a_data_volume_that_is_not_whole_is_not_found(connection, pool, tmp_path):
+    name = names.data_volume("web", "db")
+    for each in (name, names.marker(name)):
+        volumes.create(connection, pool.name, VolumeDefinition(name=each, capacity=MIB))
+    assert volumes.find_data(connection, name) is None

@@ -2,6 +2,7 @@
 """An update may end at any point: the old or the new generation is there, whole."""
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -17,9 +18,9 @@ from pyguixvm.events import Notice, ignore
 from pyguixvm.hypervisor import domains, guest, volumes
 from pyguixvm.hypervisor.lock import held
 from pyguixvm.hypervisor.observe import observe
-from pyguixvm.model.deployment import ConsoleReady, LocalImage
+from pyguixvm.model.deployment import ConsoleReady, DataDisk, LocalImage
 from pyguixvm.model.generation import Generation, Metadata
-from pyguixvm.model.names import is_base, is_marker, lock_volume
+from pyguixvm.model.names import data_volume, is_base, is_marker, lock_volume
 from pyguixvm.reconcile.differences import differences
 from pyguixvm.reconcile.readiness import wait_ready
 
@@ -27,6 +28,7 @@ MIB = 1024**2
 UPDATE = Path(__file__).with_name("update_once.py")
 # More than an update has events: then it is not killed.
 NEVER = 1000
+DATA = 3 * MIB + 17
 
 
 def update(machine, events=NEVER):
@@ -63,7 +65,10 @@ def running(connection, tiny_machine, pool, tmp_path):
         local = LocalImage(
             path=str(image), format="raw", size=status.st_size, modified=int(status.st_mtime)
         )
-        return msgspec.structs.replace(machine, image=local)
+        # Each edition's disk is larger.
+        disk = DataDisk(name="db", size=(128 + number) * MIB, file_system="ext4", target=None)
+        domain = msgspec.structs.replace(machine.domain, disks=(disk,))
+        return msgspec.structs.replace(machine, image=local, domain=domain)
 
     return edition
 
@@ -76,7 +81,26 @@ def whole_root(connection, machine):
     )[0].endswith(current.volume)
 
 
-def test_an_update_that_is_killed_anywhere_is_taken_up_by_the_next(connection, running, pool):
+def write_data(volume, directory):
+    """Have the data volume at VOLUME hold what nobody made but the user."""
+    raw = directory / "data.raw"
+    raw.write_bytes(random.Random(1).randbytes(DATA))
+    os.truncate(raw, volume.capacity)
+    subprocess.run(["qemu-img", "convert", "-nO", "qcow2", raw, volume.path], check=True)
+
+
+def data_of(volume, directory):
+    """Return the beginning of what the guest sees on VOLUME, which may be in use."""
+    raw = directory / "seen.raw"
+    subprocess.run(["qemu-img", "convert", "-UO", "raw", volume.path, raw], check=True)
+    with raw.open("rb") as file:
+        return file.read(DATA)
+
+
+def test_an_update_that_is_killed_anywhere_is_taken_up_by_the_next(
+    connection, running, pool, tmp_path
+):
+    written = False
     number, events = 2, 1
     while True:
         machine = running(number)
@@ -100,7 +124,16 @@ def test_an_update_that_is_killed_anywhere_is_taken_up_by_the_next(connection, r
         assert lock_volume(machine.name) not in left
         # Nothing is there that no generation knows.
         known = {g.volume for g in observed.metadata.generations}
-        assert {name for name in left if not is_base(name)} == known
+        disk = data_volume(machine.name, "db")
+        assert {name for name in left if not is_base(name)} == known | {disk}
+        volume = volumes.find_data(connection, disk)
+        assert volume.capacity == machine.domain.disks[0].size
+        if not written:
+            domains.destroy(connection, machine.name)
+            write_data(volume, tmp_path)
+            domains.start(connection, machine.name)
+            written = True
+        assert data_of(volume, tmp_path) == random.Random(1).randbytes(DATA)
         number += 1
         events += 1
     assert events > 10

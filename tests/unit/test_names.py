@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Names of volumes."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,6 +29,27 @@ def test_a_generations_volume_tells_machine_and_number(machine, number):
 )
 def test_other_volumes_are_no_generations(volume):
     assert names.generation_of(volume) is None
+
+
+@given(
+    machine=st.from_regex(r"[a-z0-9.-]+", fullmatch=True),
+    disk=st.from_regex(r"[a-z0-9]([a-z0-9-]{0,9}[a-z0-9])?", fullmatch=True),
+)
+def test_a_data_volume_tells_machine_and_disk(machine, disk):
+    volume = names.data_volume(machine, disk)
+    if re.fullmatch(r"g[1-9][0-9]*", disk):  # the declaration refuses these
+        assert names.data_of(volume) is None
+    else:
+        assert names.data_of(volume) == (machine, disk)
+        assert names.generation_of(volume) is None
+
+
+@pytest.mark.parametrize(
+    "volume",
+    ["pyguixvm-web.g1.qcow2", "pyguixvm-web.qcow2", "pyguixvm-web.lock", "web.db.qcow2"],
+)
+def test_other_volumes_hold_no_data(volume):
+    assert names.data_of(volume) is None
 
 
 def test_a_store_item_is_named_by_its_hash_alone():

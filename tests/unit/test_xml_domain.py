@@ -17,13 +17,14 @@ from pyguixvm.model.deployment import (
     AddressReady,
     LibvirtDomain,
     Location,
+    MountPoint,
     Networking,
     SystemImage,
     VirtualMachine,
 )
 from pyguixvm.model.generation import Generation, Metadata
 from pyguixvm.xml.domain import SPARE_ROOT_PORTS, DomainDefinition, domain_xml
-from pyguixvm.xml.storage import BackingFile
+from pyguixvm.xml.storage import AttachedDisk, BackingFile, target_name
 from pyguixvm.xml.text import parse
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -114,6 +115,20 @@ CASES = {
         security_models=("selinux", "dac"),
     ),
     "session": a_definition(security_models=()),
+    "storage": a_definition(
+        a_machine(
+            mount_points=(
+                MountPoint(
+                    source="/srv/a&b", target="/a", tag="a", driver="virtiofs", read_only=False
+                ),
+                MountPoint(source="/srv", target=None, tag="ro", driver="9p", read_only=True),
+            )
+        ),
+        disks=(
+            AttachedDisk("/pool/pyguixvm-web.db.qcow2", serial="data-db"),
+            AttachedDisk("/dev/disk/by-id/ata-1", block=True),
+        ),
+    ),
     "rich": a_definition(WEB, metadata=some_metadata(WEB)),
 }
 
@@ -135,6 +150,22 @@ def test_every_golden_file_belongs_to_a_case():
 def test_agrees_with_libvirts_schema(case):
     schema = etree.RelaxNG(etree.parse(SCHEMA))
     schema.assertValid(parse(domain_xml(CASES[case])))
+
+
+@pytest.mark.parametrize(
+    ("index", "name"),
+    [
+        (0, "vda"),
+        (1, "vdb"),
+        (25, "vdz"),
+        (26, "vdaa"),
+        (27, "vdab"),
+        (701, "vdzz"),
+        (702, "vdaaa"),
+    ],
+)
+def test_disks_are_called_as_linux_calls_them(index, name):
+    assert target_name(index) == name
 
 
 def test_keeps_libvirt_from_giving_a_store_item_to_qemus_user():

@@ -5,24 +5,37 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from declarations import GIB, domain, machine
 from lxml import etree
 
-from pyguixvm.model.deployment import Networking
+from pyguixvm.model.deployment import MountPoint, Networking
 from pyguixvm.xml.domain import DomainDefinition, domain_xml
+from pyguixvm.xml.storage import AttachedDisk
 from pyguixvm.xml.text import parse
-from pyguixvm.xml.update import Removed, interface_xml, reconnected_interface, updated_xml
+from pyguixvm.xml.update import (
+    Removed,
+    disk_target,
+    disk_xml,
+    interface_xml,
+    reconnected_interface,
+    updated_xml,
+)
 
 MAC = "52:54:00:ab:cd:ef"
 OTHER = "52:54:00:00:00:02"
 ADDRESS = "<address type='pci' domain='0x0000' bus='0x07' slot='0x00' function='0x0'/>"
 
 
-def declared(root="/pool/pyguixvm-web.g1.qcow2", kind="qemu", **fields):
+def declared(root="/pool/pyguixvm-web.g1.qcow2", kind="qemu", disks=(), **fields):
     return domain_xml(
         DomainDefinition(
-            machine=machine(domain=domain(**fields)), root=root, backing=(), domain_type=kind
+            machine=machine(domain=domain(**fields)),
+            root=root,
+            backing=(),
+            domain_type=kind,
+            disks=disks,
         )
     )
 
@@ -132,3 +145,73 @@ def test_a_plugged_interface_changes_its_network_only():
     assert new.find("source").get("network") == "lan"
     assert new.find("address").get("bus") == "0x07"
     assert interface_xml(declared(), OTHER) is None
+
+
+DB = AttachedDisk("/pool/pyguixvm-web.db.qcow2", serial="data-db")
+LOG = AttachedDisk("/pool/pyguixvm-web.log.qcow2", serial="data-log")
+HOST = AttachedDisk("/dev/disk/by-id/ata-1", block=True)
+THEIRS = "/srv/theirs.img"
+
+
+def disks_of(xml):
+    found = {}
+    for disk in parse(xml).findall("devices/disk"):
+        source = disk.find("source")
+        found[disk.find("target").get("dev")] = source.get("file") or source.get("dev")
+    return found
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "removed", "expected"),
+    [
+        ((), (DB, HOST), (), {"vdb": DB.path, "vdc": HOST.path}),
+        ((DB, LOG), (LOG,), (), {"vdc": LOG.path}),
+        ((DB, HOST), (DB,), (HOST.path,), {"vdb": DB.path}),
+        ((DB, HOST), (DB,), (), {"vdb": DB.path, "vdc": HOST.path}),
+        ((DB,), (LOG, DB), (), {"vdb": DB.path, "vdc": LOG.path}),
+    ],
+)
+def test_disks_come_and_go_and_keep_their_names(before, after, removed, expected):
+    old = as_libvirt_has_it(declared(disks=before))
+    xml = updated_xml(old, declared(disks=after), Removed(disks=frozenset(removed)))
+    root = "/pool/pyguixvm-web.g1.qcow2"
+    assert disks_of(xml) == {"vda": root, "vdz": THEIRS} | expected
+
+
+def test_a_disk_gets_a_name_that_nobody_else_has():
+    old = as_libvirt_has_it(declared()).replace("vdz", "vdb")
+    assert disks_of(updated_xml(old, declared(disks=(DB,))))["vdc"] == DB.path
+
+
+def test_a_disk_that_stays_keeps_its_place():
+    old = as_libvirt_has_it(declared(disks=(DB,)))
+    xml = updated_xml(old, declared(root="/pool/pyguixvm-web.g2.qcow2", disks=(DB,)))
+    assert [bool(disk.findall("address")) for disk in parse(xml).findall("devices/disk")] == [
+        True,
+        True,
+        False,
+    ]
+    assert disks_of(xml)["vda"] == "/pool/pyguixvm-web.g2.qcow2"
+
+
+def test_a_disk_is_found_by_its_device_or_its_volume():
+    xml = declared(disks=(DB, HOST))
+    assert "data-db" in disk_xml(xml, "pyguixvm-web.db.qcow2")
+    assert "type='block'" in disk_xml(xml, HOST.path).replace('"', "'")
+    assert disk_xml(xml, "pyguixvm-web.log.qcow2") is None
+    assert disk_target(xml, DB.path) == "vdb"
+    assert disk_target(xml, "/elsewhere") is None
+
+
+def test_directories_come_and_go():
+    share = MountPoint(source="/a", target="/a", tag="a", driver="virtiofs", read_only=False)
+    with_share = declared(mount_points=(share,))
+    xml = updated_xml(as_libvirt_has_it(declared()), with_share)
+    assert parse(xml).find("memoryBacking/access").get("mode") == "shared"
+    assert parse(xml).find("devices/filesystem/source").get("dir") == "/a"
+    moved = declared(mount_points=(msgspec.structs.replace(share, source="/b"),))
+    xml = updated_xml(xml, moved)
+    assert parse(xml).find("devices/filesystem/source").get("dir") == "/b"
+    left = parse(updated_xml(xml, declared(), Removed(directories=frozenset({"a"}))))
+    assert left.find("devices/filesystem") is None
+    assert parse(updated_xml(xml, declared())).find("devices/filesystem") is not None
