@@ -18,7 +18,7 @@ from pyguixvm.hypervisor.lock import held
 from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.generation import Generation, Metadata
 from pyguixvm.model.observation import Observation
-from pyguixvm.operations import machines_metadata
+from pyguixvm.operations import machines_metadata, require_unprotected
 from pyguixvm.pipeline import Session
 from pyguixvm.reconcile.apply import Outcome, apply
 from pyguixvm.reconcile.garbage import Garbage, StoredVolume, garbage
@@ -87,17 +87,22 @@ def _listed(
     )
 
 
-def roll_back(session: Session, name: str, number: int | None, *, force: bool) -> Outcome:
+def roll_back(
+    session: Session, name: str, number: int | None, *, force: bool, unprotect: bool
+) -> Outcome:
     """Return machine NAME to generation NUMBER, by default the one before the current.
 
     If that does not get ready, the current one comes back.  Raises
-    RequestRefusedError if there is no such generation.
+    RequestRefusedError if there is no such generation, or if the machine is
+    protected, unless UNPROTECT.
     """
     with connect(session.uri) as connection, ExitStack() as lock:
         metadata = machines_metadata(connection, [name])[name]
         pool = metadata.generation.pool
         lock.enter_context(held(connection, pool, name, session.emit))
         metadata = machines_metadata(connection, [name])[name]
+        if not unprotect:
+            require_unprotected("rolled back", {name: metadata})
         target = _target(name, metadata, number)
         plan = _way_back(target, metadata, domains.state(connection, name), force=force)
         workshop = Workshop(connection, session.emit, session.environment)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -18,6 +18,7 @@ from pyguixvm.model.generation import Metadata
 from pyguixvm.model.names import data_of
 from pyguixvm.model.observation import ObservedDomain
 from pyguixvm.pipeline import Session
+from pyguixvm.reconcile.planner import UNPROTECT_HINT
 from pyguixvm.reconcile.readiness import wait_ready
 
 
@@ -149,8 +150,11 @@ def reboot(session: Session, names: Sequence[str], timeout: float) -> tuple[Done
     return _each(session, names, one)
 
 
-def destroy(session: Session, names: Sequence[str]) -> tuple[Done, ...]:
-    """Power the machines NAMES off at once."""
+def destroy(session: Session, names: Sequence[str], *, unprotect: bool) -> tuple[Done, ...]:
+    """Power the machines NAMES off at once; UNPROTECT: protected ones as well."""
+    with connect(session.uri) as connection:
+        if not unprotect:
+            require_unprotected("destroyed", machines_metadata(connection, names))
     return _each(
         session,
         names,
@@ -171,11 +175,21 @@ def autostart(session: Session, names: Sequence[str], *, on: bool) -> tuple[Done
 
 
 def removals(
-    session: Session, names: Sequence[str], *, keep_volumes: bool, delete_data: bool = False
+    session: Session,
+    names: Sequence[str],
+    *,
+    keep_volumes: bool,
+    delete_data: bool = False,
+    unprotect: bool = False,
 ) -> tuple[Removal, ...]:
-    """Return what undefining the machines NAMES would take away; nothing is done."""
+    """Return what undefining the machines NAMES would take away; nothing is done.
+
+    Raises RequestRefusedError if one is protected, unless UNPROTECT.
+    """
     with connect(session.uri) as connection:
         metadata = machines_metadata(connection, names)
+        if not unprotect:
+            require_unprotected("removed", metadata)
         return tuple(
             Removal(
                 machine=name,
@@ -234,6 +248,16 @@ def data_volumes(connection: Connection, machine: str) -> Iterator[tuple[str, st
             named = data_of(volume.name)
             if named is not None and named[0] == machine:
                 yield pool, volume.name
+
+
+def require_unprotected(what: str, metadata: Mapping[str, Metadata]) -> None:
+    """Raise RequestRefusedError if one of the machines of METADATA may not be dealt with so."""
+    for name, remembered in metadata.items():
+        if remembered.generation.declaration.protect:
+            raise RequestRefusedError(
+                f"'{name}' is protected and not {what}; nothing was done",
+                hint=UNPROTECT_HINT,
+            )
 
 
 def machines_metadata(connection: Connection, names: Sequence[str]) -> dict[str, Metadata]:

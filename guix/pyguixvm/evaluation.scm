@@ -142,17 +142,19 @@ and its system derivation, or #f where they were not computed."
                ("system"           (and=> system derivation-file-name)))))))
 
 (define (machine->json machine derivations)
-  (object ("name"          (virtual-machine-name machine))
-          ("location"      (location->json (virtual-machine-location machine)))
-          ("image"         (match (virtual-machine-image machine)
-                             ((? local-image? image) (local-image->json image))
-                             (_ (system-image->json machine derivations))))
-          ("domain"        (domain->json machine))
-          ("ready"         (list->vector
-                            (map readiness->json
-                                 (virtual-machine-ready machine))))
-          ("ready-timeout" (virtual-machine-ready-timeout machine))
-          ("hypervisor"    (virtual-machine-hypervisor machine))))
+  `(,@(object
+       ("name"          (virtual-machine-name machine))
+       ("location"      (location->json (virtual-machine-location machine)))
+       ("image"         (match (virtual-machine-image machine)
+                          ((? local-image? image) (local-image->json image))
+                          (_ (system-image->json machine derivations))))
+       ("domain"        (domain->json machine))
+       ("ready"         (list->vector
+                         (map readiness->json
+                              (virtual-machine-ready machine))))
+       ("ready-timeout" (virtual-machine-ready-timeout machine))
+       ("hypervisor"    (virtual-machine-hypervisor machine)))
+    ("protect" . ,(virtual-machine-protect? machine))))
 
 
 ;;;

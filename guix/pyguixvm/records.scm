@@ -49,6 +49,7 @@
             virtual-machine-image
             virtual-machine-libvirt-domain
             virtual-machine-persist
+            virtual-machine-protect?
             virtual-machine-ready
             virtual-machine-ready-timeout
             virtual-machine-hypervisor
@@ -223,6 +224,8 @@
                   (default (%libvirt-domain)))
   (persist        virtual-machine-persist         ;list of directories | #f: host keys
                   (default #f))
+  (protect?       virtual-machine-protect?        ;Boolean
+                  (default #f))
   (ready          virtual-machine-ready           ;list of readiness forms
                   (default (list (address))))
   (ready-timeout  virtual-machine-ready-timeout   ;seconds
@@ -238,10 +241,11 @@
           (image            check-image                #f)
           (libvirt-domain   check-libvirt-domain       (nested libvirt-domain))
           (persist          check-persist              #f)
+          (protect?         check-boolean              #f)
           (ready            (check-each check-ready)   #f)
           (ready-timeout    check-positive             #f)
           (hypervisor       check-text                 #f))
-  (later protect?))
+  (later))
 
 (define check-operating-system
   (check-instance operating-system? "an operating-system"))

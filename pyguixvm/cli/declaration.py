@@ -71,7 +71,7 @@ def check_command(options: Options, arguments: tuple[str, ...]) -> int:
 @common_options
 @click.pass_obj
 def plan_command(
-    options: Options, arguments: tuple[str, ...], exit_code: bool, restart: bool, force: bool
+    options: Options, arguments: tuple[str, ...], exit_code: bool, policy: Policy
 ) -> int:
     """Show what deploy would do, without doing it."""
     output = Output(options)
@@ -79,7 +79,6 @@ def plan_command(
     config, machines = split_config(arguments)
     deployment = pipeline.evaluate(here, config, machines, want="images")
     whole = None if machines else deployment.config
-    policy = Policy(restart=restart, force=force)
     with pipeline.observed(here, deployment.machines, policy=policy, config=whole) as planned:
         plans = [each.plan for each in planned]
     if output.json:
@@ -129,13 +128,8 @@ def build_command(options: Options, arguments: tuple[str, ...], derivation: bool
 @click.option("--yes", "-y", is_flag=True, help="Do not ask before --prune removes.")
 @common_options
 @click.pass_obj
-def deploy_command(  # noqa: PLR0917 -- one for each option
-    options: Options,
-    arguments: tuple[str, ...],
-    restart: bool,
-    force: bool,
-    prune: bool,
-    yes: bool,
+def deploy_command(
+    options: Options, arguments: tuple[str, ...], policy: Policy, prune: bool, yes: bool
 ) -> int:
     """Make the hypervisor match CONFIG with the smallest safe change.
 
@@ -144,9 +138,12 @@ def deploy_command(  # noqa: PLR0917 -- one for each option
     the old one runs; if it does not get ready, the old one comes back.
     """
     output = Output(options)
-    policy = Policy(restart=restart, force=force)
     status, undeclared = deploy_once(output, session(options, output), arguments, policy)
-    _prune(options, output, undeclared, prune=prune, yes=yes)
+    if undeclared and prune:
+        _prune(options, output, undeclared, yes=yes, unprotect=policy.unprotect)
+    elif undeclared:
+        names = ", ".join(name for _, name in undeclared)
+        output.note(f"no longer declared: {names}; 'pyguixvm deploy --prune' removes them")
     return status
 
 
@@ -182,22 +179,21 @@ def report_outcomes(output: Output, outcomes: Sequence[Outcome]) -> int:
 
 
 def _prune(
-    options: Options, output: Output, undeclared: list[tuple[str, str]], *, prune: bool, yes: bool
+    options: Options,
+    output: Output,
+    undeclared: list[tuple[str, str]],
+    *,
+    yes: bool,
+    unprotect: bool,
 ) -> None:
-    """Remove the machines that are UNDECLARED, or say that they are there."""
-    if not undeclared:
-        return
-    if not prune:
-        names = ", ".join(name for _, name in undeclared)
-        output.note(f"no longer declared: {names}; 'pyguixvm deploy --prune' removes them")
-        return
+    """Remove the machines that are UNDECLARED."""
     from pyguixvm import operations
     from pyguixvm.cli.confirmation import confirm_removals
 
     for uri in dict.fromkeys(uri for uri, _ in undeclared):
         here = dataclasses.replace(session(options, output), uri=uri)
         theirs = [name for at, name in undeclared if at == uri]
-        removals = operations.removals(here, theirs, keep_volumes=False)
+        removals = operations.removals(here, theirs, keep_volumes=False, unprotect=unprotect)
         if not yes:
             confirm_removals("deploy --prune", removals)
         for done in operations.undefine(here, removals):

@@ -12,7 +12,7 @@ from pyguixvm import history
 from pyguixvm.cli.confirmation import confirm
 from pyguixvm.cli.declaration import report_outcomes, session
 from pyguixvm.cli.machines import complete_machine
-from pyguixvm.cli.options import Options, common_options
+from pyguixvm.cli.options import Options, common_options, unprotect_option
 from pyguixvm.cli.output import Output
 from pyguixvm.model.sizes import format_size
 
@@ -79,15 +79,20 @@ def _mark(generation: history.ListedGeneration) -> str:
 @click.argument("machine", shell_complete=complete_machine)
 @click.argument("number", type=click.IntRange(min=1), required=False, metavar="[GENERATION]")
 @click.option("--force", is_flag=True, help="Power off a guest that does not shut down in time.")
+@unprotect_option
 @common_options
 @click.pass_obj
-def rollback_command(options: Options, machine: str, number: int | None, force: bool) -> int:
+def rollback_command(
+    options: Options, machine: str, number: int | None, force: bool, unprotect: bool
+) -> int:
     """Return MACHINE to an earlier generation, by default the one before the current.
 
     Its definition and its root volume are those of then.
     """
     output = Output(options)
-    outcome = history.roll_back(session(options, output), machine, number, force=force)
+    outcome = history.roll_back(
+        session(options, output), machine, number, force=force, unprotect=unprotect
+    )
     return report_outcomes(output, (outcome,))
 
 

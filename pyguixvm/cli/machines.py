@@ -11,7 +11,7 @@ import click
 from pyguixvm import operations
 from pyguixvm.cli.confirmation import confirm_removals
 from pyguixvm.cli.declaration import session
-from pyguixvm.cli.options import Options, common_options
+from pyguixvm.cli.options import Options, common_options, unprotect_option
 from pyguixvm.cli.output import Output
 from pyguixvm.errors import PyguixvmError, UsageError
 from pyguixvm.model.sizes import format_size
@@ -116,12 +116,15 @@ def reboot_command(options: Options, machines: tuple[str, ...], timeout: float) 
 
 @click.command("destroy")
 @machine_arguments
+@unprotect_option
 @common_options
 @click.pass_obj
-def destroy_command(options: Options, machines: tuple[str, ...]) -> int:
+def destroy_command(options: Options, machines: tuple[str, ...], unprotect: bool) -> int:
     """Power machines off at once, as if the plug were pulled; their volumes stay."""
     output = Output(options)
-    return _report(output, operations.destroy(session(options, output), machines))
+    return _report(
+        output, operations.destroy(session(options, output), machines, unprotect=unprotect)
+    )
 
 
 @click.command("autostart")
@@ -140,14 +143,16 @@ def autostart_command(options: Options, machines: tuple[str, ...], on: bool) -> 
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @click.option("--keep-volumes", is_flag=True, help="Leave the root volumes in their pools.")
 @click.option("--delete-data", is_flag=True, help="Delete data disks and ssh host keys as well.")
+@unprotect_option
 @common_options
 @click.pass_obj
-def undefine_command(
+def undefine_command(  # noqa: PLR0917 -- one for each option
     options: Options,
     machines: tuple[str, ...],
     yes: bool,
     keep_volumes: bool,
     delete_data: bool,
+    unprotect: bool,
 ) -> int:
     """Remove machines, and their root volumes, for good.
 
@@ -162,7 +167,7 @@ def undefine_command(
     output = Output(options)
     here = session(options, output)
     removals = operations.removals(
-        here, machines, keep_volumes=keep_volumes, delete_data=delete_data
+        here, machines, keep_volumes=keep_volumes, delete_data=delete_data, unprotect=unprotect
     )
     if not yes:
         confirm_removals("undefine", removals)

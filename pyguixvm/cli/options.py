@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,8 +71,26 @@ def common_options(command: F) -> F:
     return command
 
 
-def policy_options(command: F) -> F:
-    """Give COMMAND the options that say what may be done to a running guest."""
+def unprotect_option(command: F) -> F:
+    """Give COMMAND the option that lifts the protection of machines, this once."""
+    return click.option(
+        "--unprotect", is_flag=True, help="Do it to protected machines as well, this once."
+    )(command)
+
+
+def policy_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give COMMAND the options that say what may be done to a guest, as its POLICY."""
+
+    @functools.wraps(command)
+    def with_policy(
+        *arguments: Any, restart: bool, force: bool, unprotect: bool, **others: Any
+    ) -> Any:
+        from pyguixvm.reconcile.plan import Policy
+
+        policy = Policy(restart=restart, force=force, unprotect=unprotect)
+        return command(*arguments, policy=policy, **others)
+
+    decorated: Callable[..., Any] = unprotect_option(with_policy)
     for decorate in (
         click.option("--restart/--no-restart", default=True,
                      help="Whether guests may be restarted; what needs it stays pending "
@@ -79,8 +98,8 @@ def policy_options(command: F) -> F:
         click.option("--force", is_flag=True,
                      help="Power off a guest that does not shut down in time."),
     ):  # fmt: skip
-        command = decorate(command)
-    return command
+        decorated = decorate(decorated)
+    return decorated
 
 
 def split_config(arguments: tuple[str, ...]) -> tuple[Path, tuple[str, ...]]:

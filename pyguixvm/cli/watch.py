@@ -27,9 +27,7 @@ from pyguixvm.watch import watching
 @policy_options
 @common_options
 @click.pass_obj
-def watch_command(
-    options: Options, arguments: tuple[str, ...], restart: bool, force: bool
-) -> NoReturn:
+def watch_command(options: Options, arguments: tuple[str, ...], policy: Policy) -> NoReturn:
     """Deploy CONFIG now, and again whenever it is saved, until Control-C.
 
     Scheme files beside CONFIG count as well, and those below the directories of the
@@ -43,7 +41,6 @@ def watch_command(
             f"there is no directory {config.absolute().parent}",
             hint="Give the name of a configuration, which may be yet to be written.",
         )
-    policy = Policy(restart=restart, force=force)
     with watching(config, options.load_path) as changes:
         while True:
             begun = time.monotonic()

@@ -150,7 +150,10 @@ class LibvirtDomain(_Declared, frozen=True):
 
 
 class VirtualMachine(_Declared, frozen=True):
-    """One declared machine; HYPERVISOR is a libvirt URI, or None for the default one."""
+    """One declared machine; HYPERVISOR is a libvirt URI, or None for the default one.
+
+    PROTECT: nothing takes it away, or its root, unless the user says so each time.
+    """
 
     name: str
     location: Location
@@ -159,6 +162,7 @@ class VirtualMachine(_Declared, frozen=True):
     ready: tuple[ReadyForm, ...]
     ready_timeout: int
     hypervisor: str | None = None
+    protect: bool = False
 
 
 class Deployment(_Declared, frozen=True):

@@ -37,7 +37,7 @@ def differences(machine: VirtualMachine, domain: ObservedDomain) -> tuple[Differ
         *_of_resources(machine, applied, domain.defined, domain.live),
         *disk_differences(machine, applied.declaration, domain),
         *mount_differences(machine, applied.declaration, domain),
-        *_of_readiness(applied.declaration, machine),
+        *_of_what_is_remembered(applied.declaration, machine),
     )
 
 
@@ -100,11 +100,14 @@ def _walk(path: str, old: Value, new: Value) -> Iterator[Difference]:
         yield Difference(path=path, old=old, new=new, effect="replace")
 
 
-def _of_readiness(applied: VirtualMachine, declared: VirtualMachine) -> Iterator[Difference]:
-    """Yield what concerns the next waiting: it is remembered, nothing else happens."""
+def _of_what_is_remembered(
+    applied: VirtualMachine, declared: VirtualMachine
+) -> Iterator[Difference]:
+    """Yield what concerns later requests: it is remembered, nothing else happens."""
     for path, old, new in (
         ("ready", _forms(applied), _forms(declared)),
         ("ready-timeout", applied.ready_timeout, declared.ready_timeout),
+        ("protect", applied.protect, declared.protect),
     ):
         if old != new:
             yield Difference(path=path, old=old, new=new, effect="live")

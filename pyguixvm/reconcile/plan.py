@@ -12,10 +12,15 @@ from pyguixvm.reconcile.difference import Difference, Effect
 
 
 class Policy(msgspec.Struct, frozen=True):
-    """What the user allows: to RESTART guests, and to power off (FORCE) those that do not stop."""
+    """What the user allows.
+
+    RESTART guests; power off those that do not stop (FORCE); replace, or power
+    off, those that are declared to be protected (UNPROTECT).
+    """
 
     restart: bool = True
     force: bool = False
+    unprotect: bool = False
 
 
 class _Action(msgspec.Struct, frozen=True, tag_field="action", rename="kebab"):

@@ -33,6 +33,7 @@ from pyguixvm.reconcile.storage import plug_actions, storage_refusal, volume_act
 
 # How long (seconds) a guest may take to shut down.
 STOP_SECONDS = 120
+UNPROTECT_HINT = "Give --unprotect as well, or declare (protect? #f) first."
 
 _OFF = ("shut off", "crashed")
 _ORDER: tuple[Effect, ...] = ("none", "live", "restart", "replace")
@@ -210,6 +211,14 @@ def _replace(  # noqa: PLR0917 -- what there is, what is wanted, and what is all
 ) -> MachinePlan:
     """Plan a new root volume: made while the old one still runs."""
     running = domain.state not in _OFF
+    if machine.protect and not policy.unprotect:
+        return MachinePlan(
+            machine=machine,
+            effect="replace",
+            differences=changed,
+            refusal=f"'{machine.name}' needs a new root volume, and is protected",
+            hint=UNPROTECT_HINT,
+        )
     if running and not policy.restart:
         return MachinePlan(
             machine=machine,
@@ -251,6 +260,14 @@ def _update(  # noqa: PLR0917 -- what there is, what is wanted, and what is allo
     restart = (
         not off and policy.restart and (unheard or any(d.effect == "restart" for d in changed))
     )
+    if restart and machine.protect and policy.force and not policy.unprotect:
+        return MachinePlan(
+            machine=machine,
+            effect="restart",
+            differences=changed,
+            refusal=f"'{machine.name}' is protected, and --force might power it off",
+            hint=UNPROTECT_HINT,
+        )
     actions: list[Action] = list(volume_actions(machine, domain, volumes))
     if any(not difference.pending for difference in changed):
         actions.append(_define(machine, metadata.current))

@@ -384,3 +384,33 @@ def test_what_a_file_declared_once_is_told_and_that_of_others_not() -> None:
     there = hypervisor(of("/here.scm", "web"), of("/here.scm", "old"), of("/there.scm", "alien"))
     assert plan([machine()], there, config="/here.scm").undeclared == ("old",)
     assert plan([machine()], there).undeclared == ()
+
+
+PROTECTED = "is protected"
+
+
+@pytest.mark.parametrize(
+    ("declared", "policy", "refused"),
+    [
+        ({"image": system("b" * 32)}, Policy(), True),
+        ({"image": system("b" * 32)}, Policy(unprotect=True), False),
+        ({"domain": domain(title="x")}, Policy(), False),
+        ({"domain": domain(maximum_cpu=2)}, Policy(), False),
+        ({"domain": domain(maximum_cpu=2)}, Policy(force=True), True),
+        ({"domain": domain(maximum_cpu=2)}, Policy(force=True, unprotect=True), False),
+    ],
+)
+def test_a_protected_machine_keeps_its_root(
+    declared: dict[str, Any], policy: Policy, refused: bool
+) -> None:
+    there = observed(metadata=applied(protect=True))
+    wanted = machine(protect=True, **declared)
+    (web,) = plan([wanted], hypervisor(there), policy=policy).machines
+    assert (web.refusal is not None) is refused
+    assert bool(web.actions) is not refused
+
+
+def test_protection_is_remembered_without_touching_the_guest() -> None:
+    (web,) = planned(observed(), protect=True).machines
+    assert [(d.path, d.effect) for d in web.differences] == [("protect", "live")]
+    assert [type(action) for action in web.actions] == [DefineDomain]

@@ -24,6 +24,7 @@
                  value (apply ref machine keys))))
             `(("name" "host")
               ("ready-timeout" 120)
+              ("protect" #f)
               ("hypervisor" null)
               ("ready" 0 "kind" "address")
               ("domain" "cpu" 1)

@@ -37,7 +37,7 @@
      ("(nonsense 1)" 0 "unknown field 'nonsense'" "name, operating-system, image")
      ("(name)" 0 "'(name)' is no field" "(FIELD VALUE)")
      ("(name \"a\" \"b\")" 0 "'(name \"a\" \"b\")' is no field")
-     ("(protect? #t)" 0 "'protect?' is not supported yet"))
+     ("(protect? 'yes)" 10 "'yes is not #t or #f"))
    #:wrap (lambda (clause) (string-append %machine clause ")"))
    #:column (string-length %machine))
 
