@@ -156,6 +156,24 @@ def test_another_system_finds_its_data_and_keys() -> None:
     assert guest.content(HOST_KEY) == key
 
 
+@pytest.mark.parametrize("verb", ["destroy", "undefine --yes", "rollback"])
+def test_a_protected_machine_is_not_taken_away(verb: str) -> None:
+    assert deploy(size="2G", edition="two", protect="yes").status == 0
+    boot = guest.booted()
+    refused = pyguixvm(*verb.split(), "storage")
+    assert refused.status == 1
+    assert "'storage' is protected" in refused.err
+    assert "--unprotect" in refused.err
+    assert guest.booted() == boot
+
+
+def test_a_protected_machine_keeps_its_root() -> None:
+    refused = deploy(size="2G", edition="three", protect="yes")
+    assert refused.status == 1
+    assert "needs a new root volume, and is protected" in refused.err
+    assert deploy(size="2G", edition="two").status == 0
+
+
 def test_a_removed_machine_leaves_its_data() -> None:
     key = guest.content(HOST_KEY)
     removed = pyguixvm("undefine", "--yes", "storage")

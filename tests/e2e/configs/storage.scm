@@ -63,5 +63,6 @@
                           (data-disk (name name) (size 128M)))
                         (string-tokenize (setting "MORE" "")))))
     (autostart? #f))
+  (protect? (->bool (getenv "PYGUIXVM_TEST_PROTECT")))
   (ready (list (address) (guest-agent)))
   (ready-timeout 300))
