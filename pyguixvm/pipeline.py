@@ -170,6 +170,23 @@ def observed(
         yield tuple(planned)
 
 
+def measured(planned: Planned) -> Plan:
+    """Return the plan of PLANNED with the bytes that its new roots have to move."""
+    import msgspec
+
+    from pyguixvm.reconcile.plan import CreateRoot
+    from pyguixvm.reconcile.root import bytes_to_move
+
+    machines = []
+    for plan in planned.plan.machines:
+        moved: int | None = 0
+        for action in plan.actions:
+            if isinstance(action, CreateRoot):
+                moved = bytes_to_move(planned.connection, plan.machine, action)
+        machines.append(msgspec.structs.replace(plan, bytes_to_move=moved))
+    return msgspec.structs.replace(planned.plan, machines=tuple(machines))
+
+
 def deploy(session: Session, planned: Sequence[Planned]) -> tuple[Outcome, ...]:
     """Carry out the plans of PLANNED; return what became of each machine.
 

@@ -80,7 +80,7 @@ def plan_command(
     deployment = pipeline.evaluate(here, config, machines, want="images")
     whole = None if machines else deployment.config
     with pipeline.observed(here, deployment.machines, policy=policy, config=whole) as planned:
-        plans = [each.plan for each in planned]
+        plans = [pipeline.measured(each) for each in planned]
     if output.json:
         output.document({"plans": plans})
     else:

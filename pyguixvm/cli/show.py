@@ -71,8 +71,16 @@ def _machine_lines(plan: MachinePlan, uri: str) -> Iterator[str]:
         yield f"    {device}: not ours, left as it is"
     for action in plan.actions:
         yield f"    {_action(action)}"
+        if isinstance(action, CreateRoot):
+            yield f"      to be sent for its image: {_moved(plan.bytes_to_move)}"
     if plan.hint is not None:
         yield f"    {plan.hint}"
+
+
+def _moved(size: int | None) -> str:
+    if size is None:
+        return "unknown until built"
+    return format_size(size) if size else "nothing"
 
 
 def _downtime(plan: MachinePlan) -> str:

@@ -71,7 +71,8 @@ def observe(connection: Connection) -> Observation:
 def _whole_volumes(connection: Connection) -> tuple[str, ...]:
     """Return the names of our volumes in the active pools, without those half sent."""
     with explained("list the volumes"):
-        pools = connection.handle.listAllStoragePools(libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE)
+        flags = libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE
+        pools = connection.handle.listAllStoragePools(flags)
         found = {name for pool in pools for name in pool.listVolumes() if is_ours(name)}
     return tuple(
         sorted(name for name in found if not is_marker(name) and marker(name) not in found)

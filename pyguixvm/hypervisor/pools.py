@@ -14,6 +14,7 @@ import msgspec
 from pyguixvm.errors import HypervisorError
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.failure import explained, is_code
+from pyguixvm.model.sizes import format_size
 from pyguixvm.xml.pool import directory_pool_xml, pool_path
 
 # Where libvirt's packages keep the images of the system's libvirtd.
@@ -66,7 +67,7 @@ def require_space(connection: Connection, name: str, needed: int, what: str) -> 
     available = free_space(connection, name)
     if available < needed:
         raise HypervisorError(
-            f"pool '{name}' has {_spelled(available)} free, {what} needs {_spelled(needed)}",
+            f"pool '{name}' has {format_size(available)} free, {what} needs {format_size(needed)}",
             hint="free some space there, or declare another pool",
         )
 
@@ -128,11 +129,6 @@ def _described(pool: libvirt.virStoragePool) -> Pool:
         capacity=capacity,
         available=available,
     )
-
-
-def _spelled(size: int) -> str:
-    """SIZE for people, and exactly."""
-    return f"{size / 1024**3:.1f} GiB ({size} bytes)"
 
 
 def active(connection: Connection) -> tuple[str, ...]:

@@ -7,12 +7,11 @@ touched.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import libvirt
 import msgspec
 
 from pyguixvm.errors import RequestRefusedError
+from pyguixvm.hypervisor import pools
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.failure import explained, is_code
 from pyguixvm.model import names
@@ -101,35 +100,16 @@ def is_whole(connection: Connection, pool: str, name: str) -> bool:
     return lookup(connection, pool, name) is not None and not incomplete(connection, pool, name)
 
 
-def next_generation_number(
-    connection: Connection, pool: str, machine: str, known: Iterable[int] = ()
-) -> int:
-    """Return a number for MACHINE's next generation, above all that are KNOWN.
-
-    It is also above that of each whole volume in POOL; an incomplete one
-    may be made anew under its name.
-    """
-    taken = [0, *known]
-    for volume in list_ours(connection, pool):
-        named = names.generation_of(volume.name)
-        if named is not None and named[0] == machine:
-            whole = not incomplete(connection, pool, volume.name)
-            taken.append(named[1] if whole else 0)
-    return max(taken) + 1
-
-
 def find_data(connection: Connection, name: str) -> Volume | None:
     """Return the whole volume NAME in whichever active pool has it, or None.
 
     A pool's memory of sizes and formats is as old as its last refresh.
     """
     with explained(f"look for volume '{name}'"):
-        for pool in connection.handle.listAllStoragePools(
-            libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE
-        ):
-            if is_whole(connection, pool.name(), name):
-                pool.refresh()
-                return lookup(connection, pool.name(), name)
+        for pool in pools.active(connection):
+            if is_whole(connection, pool, name):
+                _pool(connection, pool).refresh()
+                return lookup(connection, pool, name)
     return None
 
 

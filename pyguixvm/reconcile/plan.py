@@ -158,7 +158,9 @@ class MachinePlan(msgspec.Struct, frozen=True, rename="kebab"):
     are no actions.  FALLBACK is the generation that comes back if the guest does
     not get ready.  DOWNTIME is how long (seconds) it was away the last time, None
     where that is not known or nothing stops.  FOREIGN names devices that are not
-    ours and stay.
+    ours and stay.  BYTES_TO_MOVE is what an image not there yet takes to send, None
+    where that is not known (it is not built, nobody looked); a root volume adds
+    some megabytes of its own.
     """
 
     machine: VirtualMachine
@@ -170,6 +172,7 @@ class MachinePlan(msgspec.Struct, frozen=True, rename="kebab"):
     fallback: int | None = None
     downtime: float | None = None
     foreign: tuple[str, ...] = ()
+    bytes_to_move: int | None = None
 
     @property
     def pending(self) -> bool:

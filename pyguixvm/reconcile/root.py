@@ -121,6 +121,20 @@ def planned_root(connection: Connection, machine: VirtualMachine, action: Create
     return Root(action.pool, action.volume, path, backing, base)
 
 
+def bytes_to_move(
+    connection: Connection, machine: VirtualMachine, action: CreateRoot
+) -> int | None:
+    """Return how many bytes ACTION has to send for its image; None if that is not built yet."""
+    image = Path(action.image)
+    if not image.exists():
+        return None
+    name = _base_name(connection, machine, action)
+    if name is None or volumes.is_whole(connection, action.pool, name):
+        return 0
+    with image.open("rb") as source:
+        return sum(length for _, length in transfer.data_extents(source))
+
+
 def _image_format(machine: VirtualMachine, image: Path) -> Literal["raw", "qcow2"]:
     if not isinstance(machine.image, LocalImage):
         return "raw"

@@ -14,7 +14,6 @@ from lxml import etree
 
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.model.generation import Metadata
-from pyguixvm.xml.text import parse, render
 
 NAMESPACE = "urn:pyguixvm:metadata:1"
 PREFIX = "pyguixvm"
@@ -39,18 +38,6 @@ def metadata_xml(metadata: Metadata) -> str:
     element = etree.Element("machine", schema=str(SCHEMA))
     element.text = _json(metadata)
     return etree.tostring(element, encoding="unicode")
-
-
-def with_metadata(domain_xml: str, metadata: Metadata) -> str:
-    """Return DOMAIN_XML with METADATA in place of ours; other tools' elements stay."""
-    domain = parse(domain_xml)
-    holder = domain.find("metadata")
-    if holder is None:
-        holder = etree.SubElement(domain, "metadata")
-    for old in holder.findall(_TAG):
-        holder.remove(old)
-    holder.append(metadata_element(metadata))
-    return render(domain)
 
 
 def read_metadata(domain: etree._Element) -> Metadata | None:

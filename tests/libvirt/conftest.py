@@ -41,13 +41,13 @@ def pytest_sessionstart(session):
         pytest.exit("these tests run in the test bed: tests/testbed/enter pytest tests/libvirt", 4)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def connection():
     with connections.connect(SYSTEM) as opened:
         yield opened
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def elsewhere():
     with connections.connect(ELSEWHERE) as opened:
         yield opened
@@ -59,9 +59,11 @@ def pool(connection, request):
     name = f"{PREFIX}-{next(_NUMBERS)}"
     made = pools.ensure_pool(connection, name)
     yield made
-    handle = connection.handle.storagePoolLookupByName(name)
-    handle.destroy()
-    handle.undefine()
+    # A connection of its own: a test may have restarted libvirtd.
+    with connections.connect(SYSTEM) as last:
+        handle = last.handle.storagePoolLookupByName(name)
+        handle.destroy()
+        handle.undefine()
     shutil.rmtree(made.path)
 
 
@@ -139,13 +141,14 @@ def defined(connection, pool, tmp_path):
         return machine.name
 
     yield define
-    for name in names:
-        with suppress(libvirt.libvirtError):
-            connection.handle.lookupByName(name).destroy()
-        with suppress(libvirt.libvirtError):
-            connection.handle.lookupByName(name).undefineFlags(
-                libvirt.VIR_DOMAIN_UNDEFINE_NVRAM | libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
-            )
+    with connections.connect(SYSTEM) as last:
+        for name in names:
+            with suppress(libvirt.libvirtError):
+                last.handle.lookupByName(name).destroy()
+            with suppress(libvirt.libvirtError):
+                last.handle.lookupByName(name).undefineFlags(
+                    libvirt.VIR_DOMAIN_UNDEFINE_NVRAM | libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+                )
 
 
 @pytest.fixture(scope="session")

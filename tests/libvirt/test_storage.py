@@ -142,12 +142,10 @@ def test_an_upload_that_was_killed_is_known_and_made_anew(connection, pool, tmp_
     assert killed.returncode == -signal.SIGKILL
     assert volumes.incomplete(connection, pool.name, NAME)
     assert not volumes.is_whole(connection, pool.name, NAME)
-    assert volumes.next_generation_number(connection, pool.name, "web") == 1
 
     volume = transfer.upload_volume(connection, pool.name, NAME, source, ignore)
     assert same_bytes(source, volume.path)
     assert volumes.is_whole(connection, pool.name, NAME)
-    assert volumes.next_generation_number(connection, pool.name, "web") == 2
 
 
 def test_a_whole_volume_is_never_overwritten(connection, pool, tmp_path):
@@ -263,22 +261,6 @@ def test_only_our_volumes_are_listed_and_deleted(connection, pool, run):
     assert volumes.delete(connection, pool.name, NAME) is True
     assert volumes.delete(connection, pool.name, NAME) is False
     assert names_in(pool) == ["precious.img"]
-
-
-@pytest.mark.parametrize(
-    ("existing", "known", "number"),
-    [
-        ([], (), 1),
-        ([], (3,), 4),
-        (["pyguixvm-web.g7.qcow2"], (3,), 8),
-        (["pyguixvm-web.g7.qcow2", "pyguixvm-web.g7.qcow2.partial"], (3,), 4),
-        (["pyguixvm-other.g9.qcow2", "pyguixvm-web-2.g5.qcow2"], (), 1),
-    ],
-)
-def test_a_generation_number_is_never_used_twice(connection, pool, existing, known, number):
-    for name in existing:
-        volumes.create(connection, pool.name, VolumeDefinition(name=name, capacity=0))
-    assert volumes.next_generation_number(connection, pool.name, "web", known) == number
 
 
 def test_nothing_is_found_in_a_pool_that_is_not_there(connection):

@@ -15,14 +15,17 @@ import pytest
 
 from pyguixvm.errors import PyguixvmError
 from pyguixvm.events import Notice, ignore
-from pyguixvm.hypervisor import domains, guest, volumes
+from pyguixvm.hypervisor import domains, guest, transfer, volumes
+from pyguixvm.hypervisor.connection import connect
 from pyguixvm.hypervisor.lock import held
 from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.deployment import ConsoleReady, DataDisk, LocalImage
 from pyguixvm.model.generation import Generation, Metadata
-from pyguixvm.model.names import data_volume, is_base, is_marker, lock_volume
+from pyguixvm.model.names import base_volume, data_volume, is_base, is_marker, lock_volume
 from pyguixvm.reconcile.differences import differences
+from pyguixvm.reconcile.planner import new_root_action
 from pyguixvm.reconcile.readiness import wait_ready
+from pyguixvm.reconcile.root import bytes_to_move
 
 MIB = 1024**2
 UPDATE = Path(__file__).with_name("update_once.py")
@@ -31,9 +34,13 @@ NEVER = 1000
 DATA = 3 * MIB + 17
 
 
-def update(machine, events=NEVER):
+KILLED = ("sh", "-c", "kill -KILL $UPDATE_PROCESS")
+RESTARTED = Path(__file__).with_name("restart-libvirtd")
+
+
+def update(machine, event=NEVER, *command):
     return subprocess.run(
-        [sys.executable, UPDATE, msgspec.json.encode(machine).decode(), str(events)],
+        [sys.executable, UPDATE, msgspec.json.encode(machine).decode(), str(event), *command],
         capture_output=True,
         text=True,
         timeout=300,
@@ -104,7 +111,7 @@ def test_an_update_that_is_killed_anywhere_is_taken_up_by_the_next(
     number, events = 2, 1
     while True:
         machine = running(number)
-        killed = update(machine, events)
+        killed = update(machine, events, *KILLED)
         if killed.returncode == 0:
             break
         assert killed.returncode == -signal.SIGKILL, killed.stderr
@@ -137,6 +144,71 @@ def test_an_update_that_is_killed_anywhere_is_taken_up_by_the_next(
         number += 1
         events += 1
     assert events > 10
+
+
+@pytest.mark.parametrize(
+    "event",
+    ["PhaseStarted transfer", "PhaseFinished stop", "PhaseFinished define", "PhaseFinished start"],
+)
+def test_libvirtd_may_restart_meanwhile(running, event):
+    machine = running(2)
+    update(machine, event, RESTARTED)
+    with connect("qemu:///system") as connection:
+        assert whole_root(connection, machine)
+        if domains.state(connection, machine.name) == "shut off":
+            domains.start(connection, machine.name)
+        again = update(machine)
+        assert again.returncode == 0, again.stderr
+    # What it is, it still is with another libvirtd and after a definition that changes nothing.
+    subprocess.run([RESTARTED], check=True)
+    virsh = ["virsh", "--quiet", "-c", "qemu:///system"]
+    xml = subprocess.check_output([*virsh, "dumpxml", "--inactive", machine.name])
+    subprocess.run([*virsh, "define", "/dev/stdin"], input=xml, check=True)
+    with connect("qemu:///system") as connection:
+        observed = observe(connection).domains[machine.name]
+        assert differences(machine, observed) == ()
+        assert observed.metadata.fallback is None
+        left = {volume.name for volume in volumes.list_ours(connection, machine.domain.pool)}
+        assert lock_volume(machine.name) not in left
+
+
+def test_a_full_pool_is_noticed_while_the_old_guest_runs(connection, running, tmp_path):
+    machine = running(2)
+    Path(machine.image.path).write_bytes(random.Random(2).randbytes(16 * MIB))
+    name = f"{machine.name}-full"
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8M", "none", small], check=True)
+    full = connection.handle.storagePoolDefineXML(
+        f"<pool type='dir'><name>{name}</name><target><path>{small}</path></target></pool>"
+    )
+    full.create()
+    try:
+        domain = msgspec.structs.replace(machine.domain, pool=name)
+        refused = update(msgspec.structs.replace(machine, domain=domain))
+        assert refused.returncode == 1
+        assert "needs 16M" in refused.stderr
+        assert "has 8.0M free" in refused.stderr
+        assert domains.state(connection, machine.name) == "running"
+        assert domains.read_metadata(connection, machine.name).current == 1
+        full.refresh()
+        assert full.listVolumes() == []
+    finally:
+        full.destroy()
+        full.undefine()
+        subprocess.run(["umount", small], check=True)
+
+
+def test_what_an_image_takes_to_send_is_known_before(connection, running):
+    machine = running(2)
+    action = new_root_action(machine, 2)
+    missing = msgspec.structs.replace(action, image="/gnu/store/not-built")
+    assert bytes_to_move(connection, machine, missing) is None
+    Path(action.image).write_bytes(bytes(MIB) + random.Random(2).randbytes(3 * MIB))
+    assert bytes_to_move(connection, machine, action) == 4 * MIB
+    base = base_volume(action.image, size=machine.image.size, modified=machine.image.modified)
+    transfer.upload_base(connection, action.pool, action.image, ignore, name=base)
+    assert bytes_to_move(connection, machine, action) == 0
 
 
 def test_of_two_at_once_the_second_waits_and_says_for_whom(connection, pool):

@@ -1,9 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Update one machine, and die by SIGKILL after some events: update_once.py MACHINE EVENTS."""
+"""Update one machine, and have something happen after one of its events.
+
+usage: update_once.py MACHINE EVENT COMMAND…
+
+EVENT is a number, or a name such as "PhaseFinished stop".  COMMAND is run then; it
+may kill this process, whose number is in UPDATE_PROCESS.
+"""
 
 import itertools
 import os
-import signal
+import subprocess
 import sys
 
 import msgspec
@@ -19,14 +25,16 @@ from pyguixvm.reconcile.workshop import Workshop
 
 machine = msgspec.json.decode(sys.argv[1], type=VirtualMachine)
 events = itertools.count(1)
-last = int(sys.argv[2])
+last, command = sys.argv[2], sys.argv[3:]
 
 
 def emit(event):
     if isinstance(event, PhaseStarted | PhaseFinished):
-        print(type(event).__name__, event.phase, flush=True)
-        if next(events) == last:
-            os.kill(os.getpid(), signal.SIGKILL)
+        name = f"{type(event).__name__} {event.phase}"
+        if last in {name, str(next(events))}:
+            subprocess.run(
+                command, check=True, env={**os.environ, "UPDATE_PROCESS": str(os.getpid())}
+            )
 
 
 with (

@@ -127,6 +127,7 @@ def test_a_plan_in_lines() -> None:
         "+ web: create on test:///",
         f"    build /gnu/store/{'a' * 32}-disk-image",
         "    create volume pyguixvm-web.g1.qcow2 of 10G in pool default",
+        "      to be sent for its image: unknown until built",
         "    define the domain, autostart on",
         "    start it and wait at most 120 s until it is ready",
     ]
@@ -277,3 +278,17 @@ def test_an_interruption_as_json(
     error = json.loads(capsys.readouterr().out)["error"]
     assert (error["status"], error["message"]) == (130, "interrupted")
     assert "pyguixvm list" in error["hint"]
+
+
+def test_an_interruption_while_python_still_reads_the_program_is_no_traceback(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "click.py").write_text("raise KeyboardInterrupt\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "pyguixvm", "--help"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )
+    assert (done.returncode, done.stderr) == (130, "pyguixvm: interrupted\n")
