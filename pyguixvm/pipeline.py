@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pyguixvm.events import Emit, phase
 from pyguixvm.guix.build import realize, root_path
 from pyguixvm.guix.command import find_guix
 from pyguixvm.guix.evaluator import Evaluator, Want
+from pyguixvm.hypervisor.sharing import sharing_driver
 from pyguixvm.model.deployment import Deployment, LocalImage, SystemImage, VirtualMachine
 from pyguixvm.reconcile.plan import DefineDomain, Plan, Policy, RealizeImage
 from pyguixvm.reconcile.readiness import check_patterns
@@ -69,6 +71,9 @@ def evaluate(
             config.absolute(),
             want=want,
             machines=tuple(machines) or None,
+            sharing=sharing_driver(
+                session.uri or session.environment.get("LIBVIRT_DEFAULT_URI"), os.geteuid()
+            ),
             forward=session.forward,
         )
         for machine in deployment.machines:

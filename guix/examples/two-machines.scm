@@ -1,6 +1,7 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 ;;
-;; Two machines that have most things in common.
+;; Two machines that have most things in common.  What the database keeps outlives its
+;; system; so do the web server's ssh host keys, without being asked to.
 
 (use-modules (gnu))
 (use-service-modules networking ssh virtualization)
@@ -39,6 +40,10 @@
     (libvirt-domain
       (inherit (virtual-machine-libvirt-domain web))
       (memory 2G)
+      (disks (data-disk
+               (name "db")
+               (size 20G)
+               (target "/var/lib/postgresql")))
       (title "Database"))
     (ready (list (guest-agent)))))
 

@@ -19,6 +19,7 @@
   #:use-module (json)
   #:use-module (srfi srfi-1)
   #:use-module (srfi srfi-11)
+  #:use-module (srfi srfi-26)
   #:export (%schema
             evaluate
             failure->json))
@@ -78,12 +79,12 @@
               ("file-system" (data-disk-file-system disk))
               ("target"      (data-disk-target disk)))))
 
-(define (mount-point->json mount)
+(define (mount-point->json machine mount)
   `(,@(object
        ("source" (mount-point-source mount))
        ("target" (mount-point-target mount))
        ("tag"    (mount-point-tag mount))
-       ("driver" (mount-point-driver mount)))
+       ("driver" (sharing-driver machine mount)))
     ("read-only" . ,(mount-point-read-only? mount))))
 
 (define (domain->json machine)
@@ -98,7 +99,7 @@
                               (map interface->json
                                    (machine-interfaces machine))))
          ("mount-points"     (list->vector
-                              (map mount-point->json
+                              (map (cut mount-point->json machine <>)
                                    (libvirt-domain-mount-points domain))))
          ("disks"            (list->vector
                               (map disk->json (machine-disks machine))))

@@ -11,7 +11,9 @@
   #:use-module (guix gexp)
   #:use-module (guix modules)
   #:use-module (srfi srfi-1)
-  #:export (effective-operating-system
+  #:export (%sharing
+            effective-operating-system
+            sharing-driver
             machine-disks
             machine-persist))
 
@@ -75,13 +77,28 @@ ones with its ssh host keys."
 ;;; Directories of the host.
 ;;;
 
-(define (mount->file-system mount)
-  "Return the <file-system> for MOUNT, a <mount-point> with a target."
-  (let ((nine-p? (string=? "9p" (mount-point-driver mount))))
+(define %sharing
+  ;; What shares directories with guests of the default hypervisor.
+  (make-parameter "virtiofs"))
+
+(define (sharing-driver machine mount)
+  "Return what shares MOUNT with the guest of MACHINE: virtiofs knows no read-only, and
+is refused to hypervisors in session mode."
+  (let ((hypervisor (virtual-machine-hypervisor machine)))
+    (cond ((mount-point-driver mount) => identity)
+          ((mount-point-read-only? mount) "9p")
+          ((not hypervisor) (%sharing))
+          ((string-suffix? "/session" hypervisor) "9p")
+          (else "virtiofs"))))
+
+(define (mount->file-system machine mount)
+  "Return the <file-system> for MOUNT, a <mount-point> of MACHINE with a target."
+  (let* ((driver  (sharing-driver machine mount))
+         (nine-p? (string=? "9p" driver)))
     (file-system
       (device (mount-point-tag mount))
       (mount-point (mount-point-target mount))
-      (type (mount-point-driver mount))
+      (type driver)
       (flags (if (mount-point-read-only? mount) '(read-only) '()))
       (options (and nine-p? "trans=virtio,version=9p2000.L,msize=262144"))
       (check? #f)
@@ -186,7 +203,7 @@ has none."
          (mounts    (append (map disk->file-system disks)
                             (filter-map (lambda (mount)
                                           (and (mount-point-target mount)
-                                               (mount->file-system mount)))
+                                               (mount->file-system machine mount)))
                                         (libvirt-domain-mount-points domain))))
          (services  (append
                      ;; Activation goes by this order: first of all, what the others

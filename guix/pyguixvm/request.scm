@@ -3,6 +3,7 @@
 (define-module (pyguixvm request)
   #:use-module (pyguixvm evaluation)
   #:use-module (pyguixvm failure)
+  #:use-module (pyguixvm guest)
   #:use-module (ice-9 match)
   #:use-module (json)
   #:export (parse-request
@@ -87,9 +88,10 @@ else later.  PREPARE is called with each new connection to the store."
            (failure-line 'exception "malformed request"))
           (else
            (adopt-environment request)
-           (json-line
-            (evaluate config
-                      #:want want
-                      #:names (and=> (request-ref request "machines")
-                                     vector->list)
-                      #:prepare prepare))))))
+           (parameterize ((%sharing (request-ref request "sharing" (%sharing))))
+             (json-line
+              (evaluate config
+                        #:want want
+                        #:names (and=> (request-ref request "machines")
+                                       vector->list)
+                        #:prepare prepare)))))))

@@ -235,11 +235,8 @@ on the hypervisor lists them."))
                                 (mount-point-source this-mount-point)))))
   (read-only?     mount-point-read-only?          ;Boolean
                   (default #f))
-  (driver         mount-point-driver              ;"virtiofs" | "9p"
-                  (thunked)
-                  (default (if (mount-point-read-only? this-mount-point)
-                               "9p"
-                               "virtiofs")))
+  (driver         mount-point-driver              ;"virtiofs" | "9p" | #f: what there is
+                  (default #f))
   (places         mount-point-places              ;field -> <location>
                   (innate) (default '())))
 

@@ -212,6 +212,13 @@ operating-system.")))
                    (cut format #f "disks: '~a' is the name of two disks" <>)))
 
 (define (validate-mounts machine)
+  (for-each (lambda (mount)
+              (when (and (mount-point-read-only? mount)
+                         (equal? "virtiofs" (mount-point-driver mount)))
+                (refuse (mount-point-place mount 'driver)
+                        "driver: \"virtiofs\" cannot share a directory read-only"
+                        #:hint "Leave the driver out, or declare (driver \"9p\").")))
+            (libvirt-domain-mount-points (virtual-machine-libvirt-domain machine)))
   (refuse-repeated (map (lambda (mount)
                           (cons (mount-point-tag mount)
                                 (mount-point-place mount 'tag)))

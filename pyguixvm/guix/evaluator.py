@@ -86,10 +86,12 @@ class Evaluator:
         *,
         want: Want,
         machines: Sequence[str] | None = None,
+        sharing: Literal["virtiofs", "9p"] = "virtiofs",
         forward: Forward,
     ) -> Deployment:
         """Return what the file CONFIG declares, of MACHINES only if any are given.
 
+        SHARING is how the default hypervisor shares directories with its guests.
         FORWARD gets what the configuration and Guix write to standard error,
         while they do.  Raises EvaluationError, and BuildError if the daemon
         cannot be reached.
@@ -100,6 +102,7 @@ class Evaluator:
             "config": str(config.absolute()),
             "want": want,
             "machines": None if machines is None else list(machines),
+            "sharing": sharing,
             "directory": str(Path.cwd()),
             "environment": _readable(self._setting.environment),
             "stderr": None,

@@ -26,6 +26,8 @@ from rich.table import Table
 
 CONFIG = Path(__file__).parent / "configs" / "base.scm"
 MACHINE = "bench"
+CHANGING = Path(__file__).parents[1] / "e2e" / "configs" / "change.scm"
+CHANGING_MAC = "52:54:00:ab:cd:01"
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -159,6 +161,50 @@ def growths(runs: int, image: Path, directory: Path) -> Iterator[Row]:
         )  # fmt: skip
 
 
+def downtimes(runs: int) -> Row:
+    """How long a guest is away: for another system, and for a restart with virsh.
+
+    Both end when the guest has renewed its lease; Guix builds before the first stops.
+    """
+    editions = iter(range(10**6))
+
+    def deploy() -> None:
+        edition = f"edition {next(editions)} {os.getpid()}"
+        run("pyguixvm", "deploy", CHANGING, PYGUIXVM_TEST_EDITION=edition)
+
+    def update() -> float:
+        deploy()
+        found = json.loads(run("pyguixvm", "generations", "change", "--json"))["generations"]
+        return float(next(g["downtime"] for g in found if g["current"]))
+
+    def restart() -> float:
+        before = leases()
+        begun = time.perf_counter()
+        run("virsh", "-q", "-c", "qemu:///system", "shutdown", "change", "--mode", "agent")
+        while "shut off" not in run("virsh", "-c", "qemu:///system", "domstate", "change"):
+            time.sleep(0.1)
+        run("virsh", "-q", "-c", "qemu:///system", "start", "change")
+        while leases() == before:
+            time.sleep(0.1)
+        return time.perf_counter() - begun
+
+    def leases() -> list[str]:
+        listed = run("virsh", "-q", "-c", "qemu:///system", "net-dhcp-leases", "default")
+        return [line for line in listed.splitlines() if CHANGING_MAC in line]
+
+    try:
+        deploy()
+        times = [(update(), restart()) for _ in range(runs)]
+    finally:
+        run("pyguixvm", "undefine", "--yes", "change")
+    ratio = statistics.median(a / b for a, b in times)
+    ours, theirs = (statistics.median(column) for column in zip(*times, strict=True))
+    return Row(
+        "away for another system", ours, theirs, "virsh shutdown, start", ratio, "≤ 1.1",
+        ratio <= 1.1,
+    )  # fmt: skip
+
+
 def show(rows: list[Row]) -> None:
     table = Table("what", "pyguixvm", "by hand", "by hand is", "ratio", "goal", "", box=None)
     for row in rows:
@@ -182,6 +228,7 @@ def main() -> None:
         rows.append(unchanged(options.runs, path))
         image = Path(run("pyguixvm", "build", path).strip())
         rows += growths(options.runs, image, directory)
+    rows.append(downtimes(max(1, options.runs // 2)))
     if options.json:
         print(json.dumps(msgspec.to_builtins(rows), indent=2))
     else:

@@ -24,10 +24,10 @@ class Guest:
         request = json.dumps({"execute": execute, "arguments": arguments})
         return json.loads(virsh("qemu-agent-command", self.name, request))["return"]
 
-    def content(self, file: str) -> str:
-        """Return what FILE holds in the guest."""
+    def content(self, file: str, count: int = 4096) -> str:
+        """Return the first COUNT bytes of FILE in the guest."""
         handle = self.agent("guest-file-open", path=file)
-        data = self.agent("guest-file-read", handle=handle)["buf-b64"]
+        data = self.agent("guest-file-read", handle=handle, count=count)["buf-b64"]
         self.agent("guest-file-close", handle=handle)
         return base64.b64decode(data).decode()
 

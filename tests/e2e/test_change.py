@@ -181,14 +181,15 @@ def test_a_guest_that_reboots_is_as_deployed_as_before() -> None:
 
 
 def test_another_system_is_another_generation() -> None:
-    updated = deploy(edition="two")
+    updated = deploy(edition="two", packages="lzip")
     assert updated.status == 0, updated.err
     assert updated.out.startswith("change updated")
     assert guest.content("/etc/edition") == "two"
+    assert guest.content("/run/current-system/profile/bin/lzip", 2)
     assert [(g["number"], g["current"]) for g in generations()] == [(1, False), (2, True)]
     assert generations()[1]["downtime"] > 0
     assert plan(edition="three")["downtime"] == generations()[1]["downtime"]
-    assert status(edition="two") == (0, "deployed")
+    assert status(edition="two", packages="lzip") == (0, "deployed")
 
 
 def test_a_system_that_does_not_get_ready_is_taken_back() -> None:
@@ -202,7 +203,7 @@ def test_a_system_that_does_not_get_ready_is_taken_back() -> None:
         (2, False),
         (3, True),
     ]
-    assert status(edition="two") == (0, "deployed")
+    assert status(edition="two", packages="lzip") == (0, "deployed")
 
 
 def test_an_earlier_generation_comes_back_as_it_was() -> None:

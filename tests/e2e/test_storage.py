@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CONFIGS, Ran, pyguixvm, virsh
+from conftest import CONFIGS, Ran, command, pyguixvm, virsh
 from guest import Guest, eventually
 
 CONFIG = CONFIGS / "storage.scm"
@@ -132,6 +133,35 @@ def test_disks_come_and_go_in_the_running_guest() -> None:
     assert guest.booted() == boot
     assert deploy(size="2G").status == 0
     eventually(lambda: disks() == before)
+
+
+@pytest.fixture
+def device(shares: dict[str, str]) -> Iterator[str]:
+    """Yield a disk of the host's, by a name that stays."""
+    file = Path(shares["PYGUIXVM_TEST_SHARED"]) / "disk.img"
+    with file.open("wb") as image:
+        image.write(b"the host's own")
+        image.truncate(64 * MIB)
+    loop = command("losetup", "--find", "--show", file).out.strip()
+    name = Path(f"/dev/pyguixvm-test-{os.getpid()}")
+    name.symlink_to(loop)
+    yield str(name)
+    name.unlink()
+    command("losetup", "--detach", loop)
+
+
+def test_a_disk_of_the_hosts_is_passed_through(device: str) -> None:
+    before, boot = disks(), guest.booted()
+    came = deploy(size="2G", devices=device)
+    assert came.status == 0, came.err
+    eventually(lambda: len(disks() - before) == 1)
+    (seen,) = disks() - before
+    assert guest.content(f"/dev/{seen}", 14) == "the host's own"
+    assert plan(size="2G", devices=device)["actions"] == []
+    assert deploy(size="2G").status == 0
+    eventually(lambda: disks() == before)
+    assert guest.booted() == boot
+    assert Path(device).exists()
 
 
 def test_a_detached_disk_is_put_back() -> None:

@@ -37,6 +37,11 @@ def test_its_root_has_grown(deployed: Ran) -> None:
     assert 8.5 * GIB < root["total-bytes"] < 10 * GIB
 
 
+def test_deploying_it_again_finds_nothing_to_do(deployed: Ran) -> None:
+    again = pyguixvm("deploy", CONFIG)
+    assert again.out == "uefi unchanged\n", again.err
+
+
 def test_its_nvram_goes_with_it(deployed: Ran) -> None:
     assert pyguixvm("undefine", "--yes", "uefi").status == 0
     assert "uefi" not in virsh("list", "--all", "--name").split()

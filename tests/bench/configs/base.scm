@@ -1,7 +1,8 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
-;; What a user would have; 'guix system' takes it as well as pyguixvm does.
+;; What a user would have; 'guix system' takes it as well as pyguixvm does, which would
+;; add to one with sshd what keeps its host keys.
 (use-modules (gnu))
-(use-service-modules networking ssh virtualization)
+(use-service-modules networking virtualization)
 
 (operating-system
   (host-name "bench")
@@ -15,7 +16,6 @@
                         (type "ext4"))
                       %base-file-systems))
   (services (cons* (service dhcpcd-service-type)
-                   (service openssh-service-type)
                    (service qemu-guest-agent-service-type)
                    (extra-special-file "/etc/edition" (plain-file "edition" "EDITION"))
                    %base-services)))

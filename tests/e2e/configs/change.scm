@@ -38,6 +38,9 @@
                             (device (file-system-label "Guix_image"))
                             (type "ext4"))
                           %base-file-systems))
+      (packages (append (map specification->package
+                             (string-tokenize (setting "PACKAGES" "")))
+                        %base-packages))
       (services (append (if (getenv "PYGUIXVM_TEST_BROKEN") '() reachable)
                         (list (extra-special-file
                                "/etc/edition"

@@ -73,6 +73,20 @@
               ("(source \"/srv/array\")" "tag" "srv-array")
               ("(source \"/a\") (tag \"btrfsarray\")" "tag" "btrfsarray")))
 
+  (for-each (match-lambda
+              ((machine sharing driver)
+               (test-equal (object->string (list machine sharing))
+                 driver
+                 (parameterize ((%sharing sharing))
+                   (ref (evaluate-machine
+                         (string-append "(operating-system %os) (libvirt-domain \
+(mount-points (mount-point (source \"/a\"))))" machine))
+                        "domain" "mount-points" 0 "driver")))))
+            '(("" "virtiofs" "virtiofs")
+              ("" "9p" "9p")
+              ("(hypervisor \"qemu+ssh://host/system\")" "9p" "virtiofs")
+              ("(hypervisor \"qemu:///session\")" "virtiofs" "9p")))
+
   (test-equal "a list of names"
     '("a" "b")
     (map (lambda (mount) (ref mount "tag"))
@@ -158,6 +172,8 @@
      ("(mount-points (list (mount-point (source \"/s\") (tag \"a b\"))))" 52 "a tag")
      ("(mount-points (list (mount-point (source \"/s\") (driver \"nfs\"))))" 55
       "\"nfs\" is not one of \"virtiofs\", \"9p\"")
+     ("(mount-points (list (mount-point (source \"/s\") (read-only? #t) \
+(driver \"virtiofs\"))))" 71 "cannot share a directory read-only")
      ("(mount-points (list (mount-point (source \"/s\")) (mount-point \
 (source \"/s\"))))" 48 "'s' is the tag of two mount-points")
      ("(mount-points (list (mount-point (source \"/s\") (target \"/a\"))))

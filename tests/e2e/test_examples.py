@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The examples are deployed, and then as declared; those of firmware and btrfs have own tests."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import EXAMPLES, pyguixvm
+
+
+def deployed_twice(config: Path, *machines: str) -> None:
+    """Deploy CONFIG, which declares MACHINES; nothing is to be done for it afterwards."""
+    pyguixvm("undefine", "--yes", "--delete-data", *machines)
+    try:
+        first = pyguixvm("deploy", config)
+        assert first.status == 0, first.err
+        assert [line.split()[:2] for line in first.out.splitlines()] == [
+            [machine, "deployed:"] for machine in machines
+        ]
+        planned = pyguixvm("plan", "--exit-code", config)
+        assert planned.status == 0, planned.out
+        assert pyguixvm("status", "--exit-code", config).status == 0
+        again = pyguixvm("deploy", config)
+        assert again.out == "".join(f"{machine} unchanged\n" for machine in machines)
+    finally:
+        pyguixvm("undefine", "--yes", "--delete-data", *machines)
+
+
+@pytest.mark.parametrize(
+    ("example", "machines"), [("minimal", ("minimal",)), ("two-machines", ("web", "db"))]
+)
+def test_an_example_is_deployed_once(example: str, machines: tuple[str, ...]) -> None:
+    deployed_twice(EXAMPLES / f"{example}.scm", *machines)
+
+
+def test_a_disk_image_that_exists_is_deployed_once(tmp_path: Path) -> None:
+    built = pyguixvm("build", EXAMPLES / "minimal.scm")
+    assert built.status == 0, built.err
+    config = shutil.copy(EXAMPLES / "local-image.scm", tmp_path)
+    image = tmp_path / "disk.qcow2"
+    shutil.copy(built.out.strip(), image)
+    image.chmod(0o600)
+    deployed_twice(Path(config), "imported")
