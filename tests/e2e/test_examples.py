@@ -23,7 +23,7 @@ def deployed_twice(config: Path, *machines: str) -> None:
         assert planned.status == 0, planned.out
         assert pyguixvm("status", "--exit-code", config).status == 0
         again = pyguixvm("deploy", config)
-        assert again.out == "".join(f"{machine} unchanged\n" for machine in machines)
+        assert again.out == "".join(f"{machine} unchanged, nothing to do\n" for machine in machines)
     finally:
         pyguixvm("undefine", "--yes", "--delete-data", *machines)
 

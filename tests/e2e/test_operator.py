@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Somebody who is not root has machines, on the hypervisor of all and on one of their own."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import CONFIGS, EXAMPLES, Ran, command
+
+NOBODY = "65534"
+# To read this checkout, wherever it is, and to enter the test bed's Guix.
+CAPABILITIES = "+dac_read_search,+sys_chroot"
+
+
+@pytest.fixture
+def operator() -> Iterator[Callable[..., Ran]]:
+    """Yield what runs pyguixvm as a user without rights, but for those of GROUPS."""
+    home = Path(tempfile.mkdtemp(prefix="pyguixvm-test-"))
+    (home / "shared").mkdir()
+    for directory in (home, home / "shared"):
+        shutil.chown(directory, int(NOBODY), int(NOBODY))
+
+    def run(*arguments: str | Path, groups: str = "") -> Ran:
+        return command(
+            "setpriv", "--reuid", NOBODY, "--regid", NOBODY,
+            *(["--groups", groups] if groups else ["--clear-groups"]),
+            "--inh-caps", CAPABILITIES, "--ambient-caps", CAPABILITIES,
+            "env", "-u", "XDG_RUNTIME_DIR", f"HOME={home}", f"TMPDIR={home}", "USER=nobody",
+            f"PYGUIXVM_TEST_SHARED={home}/shared", "pyguixvm", *arguments,
+            directory=home,
+        )  # fmt: skip
+
+    yield run
+    run("undefine", "--yes", "--delete-data", "session")
+    shutil.rmtree(home)
+
+
+def test_a_hypervisor_of_ones_own_needs_no_rights(operator: Callable[..., Ran]) -> None:
+    config = CONFIGS / "session.scm"
+    shared = Path(operator("xml", config).out.split('<source dir="')[1].split('"')[0])
+    (shared / "question").write_text("42")
+    deployed = operator("deploy", config)
+    assert deployed.status == 0, deployed.err
+    assert operator("status", "--exit-code", config).status == 0
+    # By 9p, since libvirt refuses virtiofs here.
+    assert (shared / "answer").read_text() == "42"
+
+
+def test_the_hypervisor_of_all_takes_its_group(operator: Callable[..., Ran]) -> None:
+    group = command("getent", "group", "libvirt").out.split(":")[2]
+    planned = operator("-c", "qemu:///system", "plan", EXAMPLES / "minimal.scm", groups=group)
+    assert planned.status == 0, planned.err
+    refused = operator("-c", "qemu:///system", "plan", EXAMPLES / "minimal.scm")
+    assert refused.status == 5
+    assert "group 'libvirt'" in refused.err
