@@ -46,6 +46,15 @@ class PhaseFinished(msgspec.Struct, frozen=True, tag="phase-finished", rename="k
     detail: str = ""
 
 
+class DependenciesFound(msgspec.Struct, frozen=True, tag="dependencies-found", rename="kebab"):
+    """What a configuration declares depends on FILES, by their absolute names.
+
+    Some may not exist.  An evaluation that fails may not have come to all of them.
+    """
+
+    files: tuple[str, ...]
+
+
 class BuildOutput(msgspec.Struct, frozen=True, tag="build-output", rename="kebab"):
     """One line that guix or a builder wrote."""
 
@@ -60,7 +69,9 @@ class Notice(msgspec.Struct, frozen=True, tag="notice", rename="kebab"):
     warning: bool = False
 
 
-Event: TypeAlias = PhaseStarted | PhaseProgress | PhaseFinished | BuildOutput | Notice
+Event: TypeAlias = (
+    PhaseStarted | PhaseProgress | PhaseFinished | DependenciesFound | BuildOutput | Notice
+)
 Emit: TypeAlias = Callable[[Event], None]
 
 

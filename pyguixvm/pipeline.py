@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyguixvm.errors import RequestRefusedError, UsageError
-from pyguixvm.events import Emit, phase
+from pyguixvm.events import DependenciesFound, Emit, phase
 from pyguixvm.guix.build import realize, root_path
 from pyguixvm.guix.command import find_guix
 from pyguixvm.guix.evaluator import Evaluator, Want
@@ -75,6 +75,7 @@ def evaluate(
                 session.uri or session.environment.get("LIBVIRT_DEFAULT_URI"), os.geteuid()
             ),
             forward=session.forward,
+            depends=lambda files: session.emit(DependenciesFound(files)),
         )
         for machine in deployment.machines:
             check_patterns(machine)

@@ -1,6 +1,7 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
 (define-module (pyguixvm request)
+  #:use-module (pyguixvm dependencies)
   #:use-module (pyguixvm evaluation)
   #:use-module (pyguixvm failure)
   #:use-module (pyguixvm guest)
@@ -88,10 +89,13 @@ else later.  PREPARE is called with each new connection to the store."
            (failure-line 'exception "malformed request"))
           (else
            (adopt-environment request)
-           (parameterize ((%sharing (request-ref request "sharing" (%sharing))))
+           (observe-dependencies!)
+           (let ((result (parameterize ((%sharing (request-ref request "sharing"
+                                                               (%sharing))))
+                           (evaluate config
+                                     #:want want
+                                     #:names (and=> (request-ref request "machines")
+                                                    vector->list)
+                                     #:prepare prepare))))
              (json-line
-              (evaluate config
-                        #:want want
-                        #:names (and=> (request-ref request "machines")
-                                       vector->list)
-                        #:prepare prepare)))))))
+              (acons "dependencies" (list->vector (dependencies)) result)))))))

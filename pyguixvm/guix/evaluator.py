@@ -30,6 +30,7 @@ from pyguixvm.model.deployment import SCHEMA, Deployment, Location
 # What the derivations are computed of: nothing, the operating systems, the images, or both.
 Want: TypeAlias = Literal["metadata", "systems", "derivations", "images"]
 Forward: TypeAlias = Callable[[bytes], None]
+Depends: TypeAlias = Callable[[tuple[str, ...]], None]
 
 # "off" has each evaluation done by a process of its own, which ends with it.
 EVALUATOR_VARIABLE = "PYGUIXVM_EVALUATOR"
@@ -51,6 +52,7 @@ class _Failure(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _Answer(msgspec.Struct, forbid_unknown_fields=True):
+    dependencies: tuple[str, ...] = ()
     deployment: Deployment | None = None
     error: _Failure | None = None
 
@@ -88,12 +90,14 @@ class Evaluator:
         machines: Sequence[str] | None = None,
         sharing: Literal["virtiofs", "9p"] = "virtiofs",
         forward: Forward,
+        depends: Depends = lambda _files: None,
     ) -> Deployment:
         """Return what the file CONFIG declares, of MACHINES only if any are given.
 
         SHARING is how the default hypervisor shares directories with its guests.
         FORWARD gets what the configuration and Guix write to standard error,
-        while they do.  Raises EvaluationError, and BuildError if the daemon
+        while they do; DEPENDS the names of the files that they read or looked
+        for, whether they like them or not.  Raises EvaluationError, and BuildError if the daemon
         cannot be reached.
         """
         request = {
@@ -109,15 +113,15 @@ class Evaluator:
             "time-limit": round(self._time_limit),
         }
         if self._setting.environment.get(EVALUATOR_VARIABLE) == "off":
-            return decode(self._ask_new_one(request, forward))
+            return decode(self._ask_new_one(request, forward), depends)
         directory = endpoint.runtime_directory(self._setting.environment)
         try:
-            return decode(self._ask(request, directory, forward))
+            return decode(self._ask(request, directory, forward), depends)
         except _LostError:
             # An evaluator that has waited long enough may end just when we come.
             pass
         try:
-            return decode(self._ask(request, directory, forward))
+            return decode(self._ask(request, directory, forward), depends)
         except _LostError:
             raise EvaluationError(
                 "the evaluator ended without an answer",
@@ -216,8 +220,8 @@ def _forward_available(messages: int, forward: Forward) -> None:
             forward(data)
 
 
-def decode(line: bytes) -> Deployment:
-    """Return the deployment that the answer LINE holds.
+def decode(line: bytes, depends: Depends = lambda _files: None) -> Deployment:
+    """Return the deployment that the answer LINE holds, and tell DEPENDS what it depends on.
 
     Raises EvaluationError with the failure that it holds instead.
     """
@@ -228,6 +232,7 @@ def decode(line: bytes) -> Deployment:
             f"the evaluator's answer is not understood: {error}",
             hint="Are pyguixvm's Python and Scheme parts of the same version?",
         ) from error
+    depends(answer.dependencies)
     if answer.error is not None:
         _raise(answer.error)
     if answer.deployment is None or answer.deployment.schema != SCHEMA:

@@ -440,3 +440,56 @@ def test_an_evaluator_leaves_the_socket_of_its_successor_alone(tmp_path: Path) -
     first.process.wait(60)
     assert second.ask({"command": "ping"})["pong"]["pid"] > 0
     second.stop()
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Path:
+    """Write a configuration that takes what it declares from elsewhere; return its file."""
+    modules = tmp_path / "modules"
+    modules.mkdir()
+    text = system(
+        services='(cons (extra-special-file "/etc/note" (local-file "note.txt")) %base-services)'
+    ).replace("(operating-system", "(define-public os (operating-system", 1)
+    header = "(define-module (library) #:use-module (guix gexp))\n"
+    (modules / "library.scm").write_text(f"{header}{text})")
+    (modules / "note.txt").write_text("noted")
+    (tmp_path / "names.scm").write_text('(define name "web")')
+    config = tmp_path / "config.scm"
+    config.write_text(
+        f"""(add-to-load-path "{modules}") (use-modules (library))
+        (load "names.scm") (virtual-machine (name name) (operating-system os))"""
+    )
+    return config
+
+
+READ = ("config.scm", "modules/library.scm", "modules/note.txt", "names.scm")
+
+
+@pytest.mark.parametrize(
+    ("missing", "kind"),
+    [(None, None), ("names.scm", "exception"), ("modules/note.txt", "exception")],
+)
+def test_what_a_configuration_depends_on_is_told(
+    evaluator: Evaluator, library: Path, missing: str | None, kind: str | None
+) -> None:
+    if missing is not None:
+        (library.parent / missing).unlink()
+    for _ in range(2):
+        answer = evaluator.ask(request(library))
+        assert answer.get("error", {}).get("kind") == kind
+        told = {Path(file) for file in answer["dependencies"]}
+        assert {library.parent / name for name in READ if name != missing} - told <= {
+            library.parent / "modules/note.txt"
+        }
+        assert missing is None or library.parent / missing in told
+        # Nothing of Guix's, nor of ours.
+        assert not any("site/3.0" in str(file) or "/gnu/store" in str(file) for file in told)
+
+
+def test_where_a_missing_module_was_looked_for_is_told(
+    evaluator: Evaluator, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.scm"
+    config.write_text(f'(add-to-load-path "{tmp_path}") (use-modules (my missing))')
+    answer = evaluator.ask(request(config))
+    assert str(tmp_path / "my/missing.scm") in answer["dependencies"]

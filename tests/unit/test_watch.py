@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -122,3 +123,90 @@ def test_what_comes_at_once_is_one_change(tmp_path: Path) -> None:
 )
 def test_files_that_count(name: str, source: bool) -> None:
     assert is_source(name) is source
+
+
+def another_scheme_file(config: Path) -> None:
+    beside(config)
+
+
+def a_module(config: Path) -> None:
+    (config.parent / "elsewhere/lib.scm").write_text("(define-module …)")
+
+
+def a_file_in_a_directory(config: Path) -> None:
+    (config.parent / "elsewhere/site/deep/page.html").write_text("new")
+
+
+def a_missing_file(config: Path) -> None:
+    (config.parent / "elsewhere/missing.txt").write_text("there now")
+
+
+def a_missing_file_with_its_directory(config: Path) -> None:
+    (config.parent / "elsewhere/no/such").mkdir(parents=True)
+    (config.parent / "elsewhere/no/such/file.txt").write_text("there now")
+
+
+def its_neighbour(config: Path) -> None:
+    (config.parent / "elsewhere/neighbour.txt").write_text("new")
+
+
+@pytest.mark.parametrize(
+    ("act", "seen"),
+    [
+        (write, True),
+        (rename_over, True),
+        (a_module, True),
+        (a_file_in_a_directory, True),
+        (a_missing_file, True),
+        (a_missing_file_with_its_directory, True),
+        (its_neighbour, False),
+        (another_scheme_file, False),
+    ],
+)
+def test_what_is_depended_on_counts_and_nothing_else(
+    tmp_path: Path, act: Callable[[Path], None], seen: bool
+) -> None:
+    config = tmp_path / "config.scm"
+    config.write_text("old")
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "site/deep").mkdir(parents=True)
+    (elsewhere / "lib.scm").write_text("old")
+    files = ["lib.scm", "site", "missing.txt", "no/such/file.txt"]
+    with watching(config) as changes:
+        names = [str(config), *(str(elsewhere / name) for name in files)]
+        changes.follow(names, complete=True, since=time.time() + 60)
+        act(config)
+        assert changes.wait(SOON if seen else NOT_AT_ALL) is seen
+
+
+def test_an_evaluation_that_failed_may_depend_on_more(tmp_path: Path) -> None:
+    config = tmp_path / "config.scm"
+    config.write_text("old")
+    with watching(config) as changes:
+        changes.follow([str(config)], complete=False, since=time.time() + 60)
+        beside(config)
+        assert changes.wait(SOON)
+
+
+def test_what_was_saved_before_it_was_watched_is_not_lost(tmp_path: Path) -> None:
+    config = tmp_path / "config.scm"
+    config.write_text("old")
+    note = tmp_path / "elsewhere" / "note.txt"
+    note.parent.mkdir()
+    begun = time.time() - 1
+    note.write_text("saved while it was evaluated")
+    with watching(config) as changes:
+        changes.follow([str(config), str(note)], complete=True, since=begun)
+        assert changes.wait(SOON)
+
+
+def test_the_first_save_after_each_wait_is_told_at_once(tmp_path: Path) -> None:
+    config = tmp_path / "config.scm"
+    told = []
+    with watching(config) as changes:
+        changes.saved = lambda: told.append("saved")
+        for _ in range(2):
+            for number in range(5):
+                config.write_text(str(number))
+            assert changes.wait(SOON)
+    assert told == ["saved", "saved"]
