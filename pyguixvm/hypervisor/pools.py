@@ -67,7 +67,8 @@ def require_space(connection: Connection, name: str, needed: int, what: str) -> 
     available = free_space(connection, name)
     if available < needed:
         raise HypervisorError(
-            f"pool '{name}' has {format_size(available)} free, {what} needs {format_size(needed)}",
+            f"pool '{name}' has {format_size(available)} free ({available} bytes),"
+            f" {what} needs {format_size(needed)} ({needed} bytes)",
             hint="free some space there, or declare another pool",
         )
 
