@@ -14,7 +14,12 @@ import click
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
+    from pyguixvm.reconcile.plan import Strategy
+
 F = TypeVar("F", bound=Callable[..., Any])
+
+# Those of pyguixvm.reconcile.plan, which is loaded only where something is planned.
+_STRATEGIES = ("auto", "increment", "full", "in-place", "shared-store")
 
 
 @dataclass
@@ -83,11 +88,24 @@ def policy_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def with_policy(
-        *arguments: Any, restart: bool, force: bool, unprotect: bool, **others: Any
+        *arguments: Any,
+        restart: bool,
+        force: bool,
+        unprotect: bool,
+        strategy: Strategy,
+        full: bool,
+        **others: Any,
     ) -> Any:
         from pyguixvm.reconcile.plan import Policy
 
-        policy = Policy(restart=restart, force=force, unprotect=unprotect)
+        if full and strategy not in {"auto", "full"}:
+            raise click.UsageError(f"--full and --strategy {strategy} exclude each other")
+        policy = Policy(
+            restart=restart,
+            force=force,
+            unprotect=unprotect,
+            strategy="full" if full else strategy,
+        )
         return command(*arguments, policy=policy, **others)
 
     decorated: Callable[..., Any] = unprotect_option(with_policy)
@@ -97,6 +115,10 @@ def policy_options(command: Callable[..., Any]) -> Callable[..., Any]:
                      "otherwise.  [default: restart]"),
         click.option("--force", is_flag=True,
                      help="Power off a guest that does not shut down in time."),
+        click.option("--strategy", type=click.Choice(_STRATEGIES), default="auto",
+                     help="The way to a changed operating system; auto takes the fastest "
+                     "that keeps every promise.  [default: auto]"),
+        click.option("--full", is_flag=True, help="Short for --strategy full: a whole image."),
     ):  # fmt: skip
         decorated = decorate(decorated)
     return decorated

@@ -10,9 +10,12 @@ import msgspec
 from pyguixvm.model.deployment import VirtualMachine
 from pyguixvm.reconcile.difference import Difference, Effect
 
+# Ways to a changed operating system; "auto" leaves the choice to the planner.
+Strategy: TypeAlias = Literal["auto", "increment", "full", "in-place", "shared-store"]
+
 
 class Policy(msgspec.Struct, frozen=True):
-    """What the user allows.
+    """What the user allows, and the way to a changed operating system.
 
     RESTART guests; power off those that do not stop (FORCE); replace, or power
     off, those that are declared to be protected (UNPROTECT).
@@ -21,6 +24,7 @@ class Policy(msgspec.Struct, frozen=True):
     restart: bool = True
     force: bool = False
     unprotect: bool = False
+    strategy: Strategy = "auto"
 
 
 class _Action(msgspec.Struct, frozen=True, tag_field="action", rename="kebab"):

@@ -38,6 +38,7 @@ UNPROTECT_HINT = "Give --unprotect as well, or declare (protect? #f) first."
 _OFF = ("shut off", "crashed")
 _ORDER: tuple[Effect, ...] = ("none", "live", "restart", "replace")
 _ALLOW_ALL = Policy()
+_NOT_YET = frozenset({"increment", "in-place", "shared-store"})
 
 
 def plan(
@@ -87,6 +88,13 @@ def _plan_machine(
     owners: Mapping[str, ObservedDomain],
     policy: Policy,
 ) -> MachinePlan:
+    if policy.strategy in _NOT_YET:
+        return MachinePlan(
+            machine=machine,
+            effect="none",
+            refusal=f"this version cannot use the strategy '{policy.strategy}' yet",
+            hint="Deploy with --strategy auto.",
+        )
     if domain is None:
         return _taken(machine, owners) or _create(machine, volumes)
     refused = _not_ours(machine, domain) or _taken(machine, owners) or _lossy(machine, domain)
