@@ -11,7 +11,7 @@ import msgspec
 
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.events import phase
-from pyguixvm.guix.build import remove_root, root_path
+from pyguixvm.guix.roots import remove_root, root_path
 from pyguixvm.hypervisor import domains, lease, pools, volumes
 from pyguixvm.hypervisor.connection import Connection, connect
 from pyguixvm.hypervisor.lock import held
@@ -105,7 +105,7 @@ def roll_back(
             require_unprotected("rolled back", {name: metadata})
         target = _target(name, metadata, number)
         plan = _way_back(target, metadata, domains.state(connection, name), force=force)
-        workshop = Workshop(connection, session.emit, session.environment)
+        workshop = Workshop(connection, session.emit, session.environment, session.store)
         (outcome,) = apply(Plan(uri=connection.uri, machines=(plan,)), workshop)
         return outcome
 

@@ -10,7 +10,7 @@ import msgspec
 
 from pyguixvm.errors import NotReadyError, RequestRefusedError
 from pyguixvm.events import Emit, phase
-from pyguixvm.guix.build import remove_root, root_path
+from pyguixvm.guix.roots import remove_root, root_path
 from pyguixvm.hypervisor import domains, guest, networks, pools, power, terminal, volumes
 from pyguixvm.hypervisor.connection import Connection, connect
 from pyguixvm.hypervisor.observe import observe

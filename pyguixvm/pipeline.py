@@ -12,13 +12,18 @@ from typing import TYPE_CHECKING
 
 from pyguixvm.errors import RequestRefusedError, UsageError
 from pyguixvm.events import DependenciesFound, Emit, phase
-from pyguixvm.guix.build import realize, root_path
 from pyguixvm.guix.command import find_guix
-from pyguixvm.guix.evaluator import Evaluator, Want
+from pyguixvm.guix.evaluator import Want
+from pyguixvm.guix.evaluator import evaluate as ask_for_evaluation
+from pyguixvm.guix.exchange import Exchange
+from pyguixvm.guix.roots import system_root
+from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor.sharing import sharing_driver
 from pyguixvm.model.deployment import Deployment, LocalImage, SystemImage, VirtualMachine
-from pyguixvm.reconcile.plan import DefineDomain, Plan, Policy, RealizeImage
+from pyguixvm.model.names import generation_of, is_store_item
+from pyguixvm.reconcile.plan import CreateRoot, Plan, Policy
 from pyguixvm.reconcile.readiness import check_patterns
+from pyguixvm.reconcile.way import realizations
 
 if TYPE_CHECKING:
     # libvirt is loaded only by the runs that get as far as a hypervisor.
@@ -48,6 +53,15 @@ class Session:
         home = Path(self.environment.get("HOME", "/"))
         return Path(self.environment.get("XDG_STATE_HOME") or home / ".local/state") / "pyguixvm"
 
+    @property
+    def store(self) -> Store:
+        """The store of this machine; Guix is looked for when it is needed."""
+        return Store(self.exchange, self.state_directory.absolute(), self.emit)
+
+    def exchange(self) -> Exchange:
+        """Return the way to the evaluator.  Raises BuildError if there is no Guix."""
+        return Exchange(find_guix(self.environment), self.load_path, self.environment)
+
 
 def evaluate(
     session: Session, config: Path, machines: Sequence[str] = (), *, want: Want
@@ -61,13 +75,10 @@ def evaluate(
             f"there is no configuration {config}",
             hint="Give its name, or go to the directory of a config.scm.",
         )
-    evaluator = Evaluator(
-        guix=find_guix(session.environment),
-        load_path=session.load_path,
-        environment=session.environment,
-    )
+    exchange = session.exchange()
     with phase(session.emit, "evaluate", detail=str(config)) as result:
-        deployment = evaluator.evaluate(
+        deployment = ask_for_evaluation(
+            exchange,
             config.absolute(),
             want=want,
             machines=tuple(machines) or None,
@@ -105,20 +116,12 @@ def build(session: Session, deployment: Deployment) -> tuple[tuple[VirtualMachin
     )
 
 
-def _realize(
-    session: Session, outputs: Mapping[str, str], roots: Mapping[str, Sequence[Path]]
-) -> None:
+def _realize(session: Session, outputs: Mapping[str, str], roots: Mapping[Path, str]) -> None:
     """Build what is not there yet, all in one run of Guix, before anything is touched."""
     if not outputs:
         return
     with phase(session.emit, "build") as result:
-        built = realize(
-            outputs,
-            roots,
-            guix=find_guix(session.environment),
-            environment=session.environment,
-            emit=session.emit,
-        )
+        built = session.store.realize(outputs, roots)
         result.detail = " ".join(outputs.values()) if built else "nothing to build"
 
 
@@ -206,7 +209,7 @@ def deploy(session: Session, planned: Sequence[Planned]) -> tuple[Outcome, ...]:
     _realize_plans(session, [each.plan for each in planned])
     outcomes: list[Outcome] = []
     for each in planned:
-        workshop = Workshop(each.connection, session.emit, session.environment)
+        workshop = Workshop(each.connection, session.emit, session.environment, session.store)
         busy = [machine.machine for machine in each.plan.machines if machine.actions]
         with ExitStack() as locks:
             for machine in sorted(busy, key=lambda machine: machine.name):
@@ -222,23 +225,27 @@ def deploy(session: Session, planned: Sequence[Planned]) -> tuple[Outcome, ...]:
 
 
 def _realize_plans(session: Session, plans: Sequence[Plan]) -> None:
-    """Build the images of PLANS, and protect them from Guix's garbage collector."""
-    derivations: dict[str, str] = {}
-    roots: dict[str, list[Path]] = {}
+    """Build what PLANS need, and protect it from Guix's garbage collector."""
+    outputs: dict[str, str] = {}
+    roots: dict[Path, str] = {}
     for plan in plans:
-        for machine, image, number in _images(plan):
-            derivations[image.derivation] = image.output
-            root = root_path(session.state_directory, plan.uri, machine, number)
-            roots.setdefault(image.derivation, []).append(root)
-    _realize(session, derivations, roots)
+        for machine in plan.machines:
+            outputs.update(realizations(machine.actions))
+            for action in machine.actions:
+                if isinstance(action, CreateRoot):
+                    roots.update(_roots(session.store, plan.uri, action))
+    _realize(session, outputs, roots)
 
 
-def _images(plan: Plan) -> Iterator[tuple[str, RealizeImage, int]]:
-    """Yield the images that PLAN builds, with their machine and generation number."""
-    for machine in plan.machines:
-        images = [action for action in machine.actions if isinstance(action, RealizeImage)]
-        numbers = [a.generation for a in machine.actions if isinstance(a, DefineDomain)]
-        yield from zip([machine.machine.name] * len(images), images, numbers, strict=False)
+def _roots(store: Store, uri: str, action: CreateRoot) -> Iterator[tuple[Path, str]]:
+    """Yield the GC roots of the generation whose root volume ACTION makes, and their items."""
+    named = generation_of(action.volume)
+    if named is None or not is_store_item(action.image):
+        return
+    root = store.root(uri, *named)
+    yield root, action.image
+    if action.content is not None:
+        yield system_root(root), action.content.system.output
 
 
 def statuses(
@@ -292,8 +299,8 @@ def domain_documents(
     """
     from pyguixvm.reconcile.define import definition
     from pyguixvm.reconcile.disk import planned_disks
-    from pyguixvm.reconcile.planner import new_root_action
     from pyguixvm.reconcile.root import planned_root
+    from pyguixvm.reconcile.way import new_root
     from pyguixvm.xml.domain import domain_xml
 
     documents = []
@@ -301,7 +308,7 @@ def domain_documents(
         for each in planned:
             for machine_plan in each.plan.machines:
                 machine = machine_plan.machine
-                root = planned_root(each.connection, machine, new_root_action(machine))
+                root = planned_root(each.connection, machine, new_root(machine, 1))
                 disks = planned_disks(machine, Path(root.path).parent)
                 wanted = definition(machine, root, disks, each.connection, session.environment)
                 documents.append((machine.name, domain_xml(wanted)))

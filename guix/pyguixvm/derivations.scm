@@ -4,9 +4,14 @@
   #:use-module (pyguixvm disk-image)
   #:use-module (pyguixvm guest)
   #:use-module (pyguixvm records)
+  #:use-module (gnu bootloader)
   #:use-module ((gnu image) #:hide (image-type-name))
   #:use-module (gnu system)
+  #:use-module (gnu system file-systems)
   #:use-module (gnu system image)
+  #:use-module (gnu system uuid)
+  #:use-module (gcrypt hash)
+  #:use-module (guix base32)
   #:use-module (guix derivations)
   #:use-module (guix gexp)
   #:use-module (guix grafts)
@@ -19,6 +24,9 @@
   #:use-module (guix ui)
   #:use-module (guix utils)
   #:use-module (ice-9 match)
+  #:use-module (rnrs bytevectors)
+  #:use-module (srfi srfi-1)
+  #:use-module (srfi srfi-9)
   #:export (call-with-guix
             grafts-wanted?
             open-guix-connection
@@ -27,7 +35,14 @@
             image-type-name
             machine-root-file-system
             machine-image-derivation
-            machine-system-derivation))
+            machine-system-derivation
+
+            machine-image-content
+            image-content-layout
+            image-content-root-uuid
+            image-content-system
+            image-content-boot-configuration
+            image-content-boot-configuration-file))
 
 ;;; Commentary:
 ;;;
@@ -78,9 +93,13 @@
       #:target (assoc-ref options 'target)
       #:system (assoc-ref options 'system))))
 
-(define (call-with-guix proc)
-  "Call PROC with a new connection to the store that obeys GUIX_BUILD_OPTIONS."
-  (let* ((options      (build-options))
+(define* (call-with-guix proc #:key keep-going?)
+  "Call PROC with a new connection to the store that obeys GUIX_BUILD_OPTIONS.  With
+KEEP-GOING?, a build that fails does not end the others."
+  (let* ((options      (let ((options (build-options)))
+                         (if keep-going?
+                             (alist-cons 'keep-going? #t options)
+                             options)))
          (verbosity    (assoc-ref options 'verbosity))
          (substitutes? (assoc-ref options 'substitutes?)))
     (parameterize ((%graft? (assoc-ref options 'graft?)))
@@ -148,3 +167,75 @@ without grafts: computing it builds nothing."
                                 (effective-operating-system machine)))
                        (_      (set-grafting graft?)))
     (return drv)))
+
+
+;;;
+;;; What an image consists of.
+;;;
+
+;; What fills the root partition of an image.  Two images of one LAYOUT differ in
+;; nothing but their content.
+(define-record-type <image-content>
+  (make-image-content layout root-uuid system boot-configuration
+                      boot-configuration-file)
+  image-content?
+  (layout                  image-content-layout)              ;string
+  (root-uuid               image-content-root-uuid)           ;string
+  (system                  image-content-system)              ;<derivation>
+  (boot-configuration      image-content-boot-configuration)  ;<derivation>
+  (boot-configuration-file image-content-boot-configuration-file)) ;string
+
+(define (root-uuid os)
+  "Return the UUID of the root file system of OS, made for an image, as a string."
+  (uuid->string
+   (file-system-device
+    (find (lambda (file-system)
+            (string=? "/" (file-system-mount-point file-system)))
+          (operating-system-file-systems os)))))
+
+(define (partition-layout image partition)
+  "Return what is told of PARTITION of IMAGE by its <image> alone."
+  (list (partition-offset partition)
+        (partition-file-system partition)
+        (partition-file-system-options partition)
+        (partition-label partition)
+        (partition-flags partition)
+        ;; Those of the root follow from the content.
+        (and (not (eq? partition (image-root-partition image)))
+             (list (partition-size partition)
+                   (and=> (partition-uuid partition) uuid->string)))))
+
+(define (image-layout image bootloader package)
+  "Return a digest of all that makes the disk of IMAGE but for its content.  PACKAGE
+is the derivation of BOOTLOADER, or #f."
+  (bytevector->nix-base32-string
+   (sha256
+    (string->utf8
+     (object->string
+      (list (image-format image)
+            (image-partition-table-type image)
+            (map (lambda (partition)
+                   (partition-layout image partition))
+                 (image-partitions image))
+            (bootloader-name bootloader)
+            (bootloader-configuration-file bootloader)
+            (and=> package derivation-file-name)))))))
+
+(define (machine-image-content machine)
+  "Return, as a monadic value, the <image-content> of the disk image of MACHINE."
+  ;; As 'system-image' does.
+  (let* ((image      (machine-disk-image machine))
+         (os         (operating-system-for-image image))
+         (bootloader (bootloader-configuration-bootloader
+                      (operating-system-bootloader os)))
+         (package    (bootloader-package bootloader)))
+    (mlet %store-monad ((system  (lower-object os))
+                        (bootcfg (lower-object (operating-system-bootcfg os)))
+                        (loader  (if package
+                                     (lower-object package)
+                                     (return #f))))
+      (return (make-image-content (image-layout image bootloader loader)
+                                  (root-uuid os)
+                                  system
+                                  bootcfg
+                                  (bootloader-configuration-file bootloader))))))

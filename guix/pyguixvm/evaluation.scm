@@ -126,11 +126,26 @@
       (package-full-name kernel)
       (object->string kernel)))
 
+(define (derivation->json derivation)
+  (object ("derivation" (derivation-file-name derivation))
+          ("output"     (derivation->output-path derivation))))
+
+(define (image-content->json content)
+  (object ("layout"                  (image-content-layout content))
+          ("root-uuid"               (image-content-root-uuid content))
+          ("system"                  (derivation->json
+                                      (image-content-system content)))
+          ("boot-configuration"      (derivation->json
+                                      (image-content-boot-configuration content)))
+          ("boot-configuration-file" (image-content-boot-configuration-file
+                                      content))))
+
 (define (system-image->json machine derivations)
-  "Return the JSON of the image of MACHINE; DERIVATIONS lists its image derivation
-and its system derivation, or #f where they were not computed."
+  "Return the JSON of the image of MACHINE; DERIVATIONS lists its image derivation,
+its system derivation and the content of its image, or #f where they were not
+computed."
   (match derivations
-    ((image system)
+    ((image system content)
      (let ((os (effective-operating-system machine)))
        (object ("kind"             "system")
                ("host-name"        (operating-system-host-name os))
@@ -140,7 +155,8 @@ and its system derivation, or #f where they were not computed."
                ("root-file-system" (machine-root-file-system machine))
                ("derivation"       (and=> image derivation-file-name))
                ("output"           (and=> image derivation->output-path))
-               ("system"           (and=> system derivation-file-name)))))))
+               ("system"           (and=> system derivation-file-name))
+               ("content"          (and=> content image-content->json)))))))
 
 (define (machine->json machine derivations)
   `(,@(object
@@ -163,12 +179,14 @@ and its system derivation, or #f where they were not computed."
 ;;;
 
 (define (lower store machine want)
-  "Return the image and system derivations of MACHINE, as far as WANT asks for
-them."
+  "Return the image and system derivations of MACHINE, and the content of its image, as
+far as WANT asks for them."
   (list (and (memq want '(derivations images))
              (run-with-guix store (machine-image-derivation machine)))
         (and (memq want '(systems images))
-             (run-with-guix store (machine-system-derivation machine)))))
+             (run-with-guix store (machine-system-derivation machine)))
+        (and (memq want '(images))
+             (run-with-guix store (machine-image-content machine)))))
 
 (define (machines->json file machines want prepare)
   "Return the JSON of each of MACHINES, or a failure."
@@ -184,12 +202,12 @@ them."
                      (lambda ()
                        (if (machine-operating-system machine)
                            (derivations machine)
-                           '(#f #f)))))
+                           '(#f #f #f)))))
          machines))
 
   (if (or (eq? want 'metadata)
           (not (any machine-operating-system machines)))
-      (describe-all (const '(#f #f)))
+      (describe-all (const '(#f #f #f)))
       (call-with-guix
        (lambda (store)
          (prepare store)
@@ -200,7 +218,7 @@ them."
   "Return as JSON what the file CONFIG declares, or the error in it.  WANT is one of
 'metadata, which computes no derivation; 'systems, which adds those of the
 operating systems, and builds nothing; 'derivations, which adds those of the disk
-images; and 'images, which adds both.  NAMES restricts the result to the machines with one of them, unless it
+images; and 'images, which adds both, and the content of the images.  NAMES restricts the result to the machines with one of them, unless it
 is #f.  PREPARE is called with a connection to the store before it is used."
   (define (deployment->json file)
     (let* ((machines (select-machines

@@ -63,7 +63,7 @@
   (setrlimit 'as bytes bytes))
 
 (define (work request result memory-limit prepare)
-  "Evaluate REQUEST and write the answer to the port RESULT."
+  "Do what REQUEST asks for and write the answer to the port RESULT."
   (define self (getpid))
 
   (limit-memory memory-limit)
@@ -113,8 +113,8 @@ or one that says why there is none, or #f as soon as CLIENT is gone."
             ((<= left 0) (timeout-line seconds))
             (else (loop received))))))
 
-(define (evaluate-in-worker request client memory-limit prepare)
-  "Evaluate REQUEST in a process of its own and send the answer to CLIENT."
+(define (work-in-worker request client memory-limit prepare)
+  "Do what REQUEST asks for in a process of its own and send the answer to CLIENT."
   (let*-values (((ends)        (pipe))
                 ((result sink) (values (car ends) (cdr ends)))
                 ((worker)      (fork (lambda ()
@@ -140,8 +140,8 @@ wants the evaluator to end."
   (setvbuf client 'block)                         ;sockets are not by themselves
   (let ((request (and=> (receive-line client %request-seconds) parse-request)))
     (case (and request (request-command request))
-      ((evaluate)
-       (evaluate-in-worker request client memory-limit prepare))
+      ((evaluate realize items)
+       (work-in-worker request client memory-limit prepare))
       ((ping)
        (send-line client (json-line `(("pong" . (("pid" . ,(getppid))))))))
       ((stop)

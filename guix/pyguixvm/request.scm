@@ -5,6 +5,7 @@
   #:use-module (pyguixvm evaluation)
   #:use-module (pyguixvm failure)
   #:use-module (pyguixvm guest)
+  #:use-module (pyguixvm realization)
   #:use-module (ice-9 match)
   #:use-module (json)
   #:export (parse-request
@@ -42,9 +43,11 @@
     (value value)))
 
 (define (request-command request)
-  "Return the command of REQUEST: 'evaluate, 'ping, 'stop, or #f."
+  "Return the command of REQUEST: 'evaluate, 'realize, 'items, 'ping, 'stop, or #f."
   (match (request-ref request "command")
     ("evaluate" 'evaluate)
+    ("realize" 'realize)
+    ("items" 'items)
     ("ping" 'ping)
     ("stop" 'stop)
     (_ #f)))
@@ -76,26 +79,44 @@
     ("images" 'images)
     (_ #f)))
 
-(define* (answer request #:key (prepare (const #t)))
-  "Return the answer to REQUEST, to evaluate a configuration, as a line.  This
-process takes the client's environment and directory, so it should not do anything
-else later.  PREPARE is called with each new connection to the store."
+(define* (answer-evaluate request #:key prepare)
+  "Return the JSON of what the configuration in REQUEST declares.  PREPARE is called
+with each new connection to the store."
   (let ((config (request-ref request "config"))
         (want   (want->symbol (request-ref request "want" "metadata"))))
-    (cond ((not (equal? %schema (request-ref request "schema")))
-           (failure-line 'exception
-                         (format #f "this evaluator speaks schema ~a" %schema)))
-          ((not (and (string? config) want))
-           (failure-line 'exception "malformed request"))
-          (else
-           (adopt-environment request)
-           (observe-dependencies!)
-           (let ((result (parameterize ((%sharing (request-ref request "sharing"
-                                                               (%sharing))))
-                           (evaluate config
-                                     #:want want
-                                     #:names (and=> (request-ref request "machines")
-                                                    vector->list)
-                                     #:prepare prepare))))
-             (json-line
-              (acons "dependencies" (list->vector (dependencies)) result)))))))
+    (if (and (string? config) want)
+        (begin
+          (observe-dependencies!)
+          (let ((result (parameterize ((%sharing (request-ref request "sharing"
+                                                              (%sharing))))
+                          (evaluate config
+                                    #:want want
+                                    #:names (and=> (request-ref request "machines")
+                                                   vector->list)
+                                    #:prepare prepare))))
+            (acons "dependencies" (list->vector (dependencies)) result)))
+        (failure->json
+         (make-failure 'exception "malformed request" #f #f)))))
+
+(define* (answer request #:key (prepare (const #t)))
+  "Return the answer to REQUEST, which asks for work, as a line.  This process takes the
+client's environment and directory, so it should not do anything else later.  PREPARE
+is called with each new connection to the store that an evaluation opens."
+  (if (equal? %schema (request-ref request "schema"))
+      (begin
+        (adopt-environment request)
+        (json-line
+         (match (request-command request)
+           ('evaluate
+            (answer-evaluate request #:prepare prepare))
+           ('realize
+            (realize (vector->list (request-ref request "derivations"))
+                     (request-ref request "roots" '())))
+           ('items
+            (items-beyond (request-ref request "present")
+                          (vector->list (request-ref request "wanted"))))
+           (_
+            (failure->json
+             (make-failure 'exception "malformed request" #f #f))))))
+      (failure-line 'exception
+                    (format #f "this evaluator speaks schema ~a" %schema))))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 DOING: dict[Phase, str] = {
     "evaluate": "evaluating",
     "observe": "looking at the hypervisor",
-    "build": "building the image",
+    "build": "building",
     "grow": "growing the root volume",
     "disk": "preparing a data disk",
     "transfer": "sending the volume",
@@ -38,7 +38,7 @@ DOING: dict[Phase, str] = {
 DONE: dict[Phase, str] = {
     "evaluate": "evaluated",
     "observe": "hypervisor looked at",
-    "build": "image built",
+    "build": "built",
     "grow": "root volume grown",
     "disk": "data disk ready",
     "transfer": "volume sent",

@@ -22,6 +22,7 @@ from pyguixvm.reconcile.plan import (
     GrowDisk,
     MachinePlan,
     Plan,
+    RealizeContent,
     RealizeImage,
     SetMemory,
     SetVcpus,
@@ -67,6 +68,8 @@ def _machine_lines(plan: MachinePlan, uri: str) -> Iterator[str]:
         yield f"{_SIGNS[plan.effect]} {name}: {plan.effect} on {uri}{_downtime(plan)}"
     for difference in plan.differences:
         yield f"    {difference_line(difference)}"
+    if plan.strategy is not None:
+        yield f"    strategy {plan.strategy}: {plan.reason}"
     for device in plan.foreign:
         yield f"    {device}: not ours, left as it is"
     for action in plan.actions:
@@ -119,8 +122,11 @@ def _action(action: Action) -> str:  # noqa: PLR0911, PLR0912 -- one for each ki
     match action:
         case RealizeImage(output=output):
             return f"build {output}"
-        case CreateRoot(pool=pool, volume=volume, size=size):
-            return f"create volume {volume} of {format_size(size)} in pool {pool}"
+        case RealizeContent(content=content):
+            return f"build {content.system.output}, and no image"
+        case CreateRoot(pool=pool, volume=volume, size=size, content=content, image=image):
+            made = f"create volume {volume} of {format_size(size)} in pool {pool}"
+            return f"{made} from what changed since {image}" if content else made
         case CreateDisk(pool=pool, volume=volume, size=size, file_system=file_system):
             return f"create volume {volume} of {format_size(size)}, {file_system}, in pool {pool}"
         case GrowDisk(volume=volume, size=size):

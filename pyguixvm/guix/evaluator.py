@@ -1,223 +1,72 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Asking the Scheme evaluator what a configuration declares.
-
-One request on each connection, one line of JSON in each direction; the other
-side is ``guix/pyguixvm/request.scm``.
-"""
+"""Asking the Scheme evaluator what a configuration declares."""
 
 from __future__ import annotations
 
-import json
-import os
-import select
-import shutil
-import socket
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, NoReturn, TypeAlias
 
 import msgspec
 
-from pyguixvm import process
 from pyguixvm.errors import BuildError, EvaluationError
-from pyguixvm.guix import endpoint
-from pyguixvm.guix.endpoint import Setting
+from pyguixvm.guix.exchange import Exchange, Forward
 from pyguixvm.model.deployment import SCHEMA, Deployment, Location
 
 # What the derivations are computed of: nothing, the operating systems, the images, or both.
 Want: TypeAlias = Literal["metadata", "systems", "derivations", "images"]
-Forward: TypeAlias = Callable[[bytes], None]
 Depends: TypeAlias = Callable[[tuple[str, ...]], None]
 
-# "off" has each evaluation done by a process of its own, which ends with it.
-EVALUATOR_VARIABLE = "PYGUIXVM_EVALUATOR"
-
-# A single evaluation ends before garbage matters; with memory for all that Guix loads, Guile
-# does not look for it.  The configuration sees the request's environment, not this.
-_SINGLE = {"GC_INITIAL_HEAP_SIZE": "512M"}
-
-# Seconds that the evaluator has, beyond the time limit, to say that it was exceeded.
-_GRACE = 15.0
-_CHUNK = 65536
+_SECONDS = 600.0
 
 
-class _Failure(msgspec.Struct, forbid_unknown_fields=True):
+class Failure(msgspec.Struct, forbid_unknown_fields=True):
+    """What the evaluator reports instead of an answer; KIND is one of failure.scm's."""
+
     kind: str
     message: str
     hint: str | None = None
     location: Location | None = None
 
+    @property
+    def unreachable(self) -> bool:
+        """Whether it is that guix-daemon cannot be reached."""
+        # Guix's own words (guix/store.scm, &store-connection-error).
+        return "failed to connect to" in self.message and self.kind != "validation"
+
 
 class _Answer(msgspec.Struct, forbid_unknown_fields=True):
     dependencies: tuple[str, ...] = ()
     deployment: Deployment | None = None
-    error: _Failure | None = None
+    error: Failure | None = None
 
 
-class _LostError(Exception):
-    """The evaluator closed the connection without a word: it was about to end."""
+def evaluate(
+    exchange: Exchange,
+    config: Path,
+    *,
+    want: Want,
+    machines: Sequence[str] | None = None,
+    sharing: Literal["virtiofs", "9p"] = "virtiofs",
+    forward: Forward,
+    depends: Depends = lambda _files: None,
+    seconds: float = _SECONDS,
+) -> Deployment:
+    """Return what the file CONFIG declares, of MACHINES only if any are given.
 
-
-class Evaluator:
-    """The evaluator for one Guix, load path and environment."""
-
-    def __init__(
-        self,
-        guix: Path,
-        load_path: Sequence[Path],
-        environment: Mapping[str, str],
-        *,
-        time_limit: float = 600.0,
-        connect: Callable[[Setting, Path], socket.socket] = endpoint.connect,
-    ) -> None:
-        """Remember what to evaluate with; TIME_LIMIT is in seconds.
-
-        Nothing is started: CONNECT does that when it is called.
-        """
-        absolute = tuple(directory.absolute() for directory in load_path)
-        self._setting = Setting(guix, absolute, dict(environment))
-        self._time_limit = time_limit
-        self._connect = connect
-
-    def evaluate(
-        self,
-        config: Path,
-        *,
-        want: Want,
-        machines: Sequence[str] | None = None,
-        sharing: Literal["virtiofs", "9p"] = "virtiofs",
-        forward: Forward,
-        depends: Depends = lambda _files: None,
-    ) -> Deployment:
-        """Return what the file CONFIG declares, of MACHINES only if any are given.
-
-        SHARING is how the default hypervisor shares directories with its guests.
-        FORWARD gets what the configuration and Guix write to standard error,
-        while they do; DEPENDS the names of the files that they read or looked
-        for, whether they like them or not.  Raises EvaluationError, and BuildError if the daemon
-        cannot be reached.
-        """
-        request = {
-            "schema": SCHEMA,
-            "command": "evaluate",
-            "config": str(config.absolute()),
-            "want": want,
-            "machines": None if machines is None else list(machines),
-            "sharing": sharing,
-            "directory": str(Path.cwd()),
-            "environment": _readable(self._setting.environment),
-            "stderr": None,
-            "time-limit": round(self._time_limit),
-        }
-        if self._setting.environment.get(EVALUATOR_VARIABLE) == "off":
-            return decode(self._ask_new_one(request, forward), depends)
-        directory = endpoint.runtime_directory(self._setting.environment)
-        try:
-            return decode(self._ask(request, directory, forward), depends)
-        except _LostError:
-            # An evaluator that has waited long enough may end just when we come.
-            pass
-        try:
-            return decode(self._ask(request, directory, forward), depends)
-        except _LostError:
-            raise EvaluationError(
-                "the evaluator ended without an answer",
-                hint=f"Its log is in {directory}.  {EVALUATOR_VARIABLE}=off does without it.",
-            ) from None
-
-    def _ask_new_one(self, request: Mapping[str, object], forward: Forward) -> bytes:
-        try:
-            done = process.run(
-                self._setting.command("--once"),
-                stdin=_line(request),
-                environment={**self._setting.environment, **_SINGLE},
-                timeout=self._time_limit + _GRACE,
-                on_error_line=lambda line: forward(f"{line}\n".encode()),
-            )
-        except (process.CommandFailedError, process.CommandTimeoutError) as error:
-            raise EvaluationError(f"the evaluation failed: {error.message}") from error
-        return done.stdout
-
-    def _ask(self, request: dict[str, object], directory: Path, forward: Forward) -> bytes:
-        with (
-            _fifo(directory) as (name, messages),
-            self._connect(self._setting, directory) as connection,
-        ):
-            # Closing the connection, as any exception does, ends the evaluation.
-            try:
-                connection.sendall(_line({**request, "stderr": name}))
-            except ConnectionError:
-                raise _LostError from None
-            answer = _receive(connection, messages, forward, self._time_limit + _GRACE)
-            _forward_available(messages, forward)
-        return answer
-
-
-def _readable(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return ENVIRONMENT without the variables that are no UTF-8: Guile has no strings for them."""
-    return {
-        name: value
-        for name, value in environment.items()
-        if not any("\udc80" <= character <= "\udcff" for character in name + value)
+    SHARING is how the default hypervisor shares directories with its guests.
+    FORWARD gets what the configuration and Guix write to standard error,
+    while they do; DEPENDS the names of the files that they read or looked
+    for, whether they like them or not.  It may take SECONDS.  Raises
+    EvaluationError, and BuildError if the daemon cannot be reached.
+    """
+    request = {
+        "config": str(config.absolute()),
+        "want": want,
+        "machines": None if machines is None else list(machines),
+        "sharing": sharing,
     }
-
-
-def _line(request: Mapping[str, object]) -> bytes:
-    # Not msgspec: file names may hold what is no UTF-8, which json escapes.
-    return json.dumps(request).encode() + b"\n"
-
-
-@contextmanager
-def _fifo(directory: Path) -> Iterator[tuple[str, int]]:
-    """Yield the name of a new FIFO in DIRECTORY, and a descriptor to read it by."""
-    own = tempfile.mkdtemp(prefix="stderr-", dir=directory)
-    try:
-        name = str(Path(own) / "fifo")
-        os.mkfifo(name, 0o600)
-        # Also open for writing: a FIFO without writers would be readable all the time.
-        descriptor = os.open(name, os.O_RDWR | os.O_NONBLOCK)
-        try:
-            yield name, descriptor
-        finally:
-            os.close(descriptor)
-    finally:
-        shutil.rmtree(own, ignore_errors=True)
-
-
-def _receive(connection: socket.socket, messages: int, forward: Forward, seconds: float) -> bytes:
-    """Return the line that arrives on CONNECTION within SECONDS; forward MESSAGES meanwhile."""
-    limit = time.monotonic() + seconds
-    received = bytearray()
-    while not received.endswith(b"\n"):
-        remaining = limit - time.monotonic()
-        ends = [connection.fileno(), messages]
-        readable, _, _ = select.select(ends, [], [], max(remaining, 0))
-        if not readable:
-            raise EvaluationError(f"the evaluation did not end within {seconds:g} s")
-        if messages in readable:
-            _forward_available(messages, forward)
-        if connection.fileno() in readable:
-            data = _receive_some(connection)
-            if not data:
-                raise _LostError
-            received += data
-    return bytes(received)
-
-
-def _receive_some(connection: socket.socket) -> bytes:
-    try:
-        return connection.recv(_CHUNK)
-    except ConnectionResetError:
-        return b""
-
-
-def _forward_available(messages: int, forward: Forward) -> None:
-    with suppress(BlockingIOError):
-        while data := os.read(messages, _CHUNK):
-            forward(data)
+    return decode(exchange.ask("evaluate", request, forward=forward, seconds=seconds), depends)
 
 
 def decode(line: bytes, depends: Depends = lambda _files: None) -> Deployment:
@@ -243,9 +92,8 @@ def decode(line: bytes, depends: Depends = lambda _files: None) -> Deployment:
     return answer.deployment
 
 
-def _raise(failure: _Failure) -> NoReturn:
-    # Guix's own words (guix/store.scm, &store-connection-error).
-    if "failed to connect to" in failure.message and failure.kind != "validation":
+def _raise(failure: Failure) -> NoReturn:
+    if failure.unreachable:
         raise BuildError(failure.message, hint=failure.hint or "Is guix-daemon running?")
     location = None if failure.location is None else str(failure.location)
     raise EvaluationError(failure.message, hint=failure.hint, location=location)

@@ -3,15 +3,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import libvirt
 import msgspec
 
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.failure import explained, is_code
-from pyguixvm.model.names import data_of, is_marker, is_ours, marker
+from pyguixvm.model.names import data_of, is_marker, is_ours, is_store_item, marker
 from pyguixvm.model.observation import Observation, ObservedDomain, State
 from pyguixvm.xml.inspection import inspect_domain
 from pyguixvm.xml.metadata import NAMESPACE, UnreadableMetadataError, read_metadata
@@ -65,7 +66,16 @@ def observe(connection: Connection) -> Observation:
         local=connection.local,
         domains={domain.name: domain for domain in observed},
         volumes=_whole_volumes(connection),
+        images=frozenset(_images_here(observed)),
     )
+
+
+def _images_here(observed: Iterable[ObservedDomain]) -> Iterator[str]:
+    """Yield the images of generations of OBSERVED that this machine's store has."""
+    for domain in observed:
+        for generation in domain.metadata.generations if domain.metadata else ():
+            if is_store_item(generation.image) and Path(generation.image).exists():
+                yield generation.image
 
 
 def _whole_volumes(connection: Connection) -> tuple[str, ...]:

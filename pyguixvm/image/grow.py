@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -27,6 +28,7 @@ import msgspec
 from pyguixvm.errors import RequestRefusedError, UsageError
 from pyguixvm.events import Emit, Notice
 from pyguixvm.image import filesystem, fuse, metadata, nbd, overlay, partition, ranges, scratch
+from pyguixvm.image.metadata import Edit
 from pyguixvm.image.ranges import Range
 from pyguixvm.model.sizes import format_size
 
@@ -60,6 +62,19 @@ def grow(
     interrupted.  Raises RequestRefusedError if BASE is larger than SIZE, or
     holds what cannot be grown; ImageError and CommandFailedError.
     """
+    have = require_room(base, size)
+    with new_overlay(base, base_format, overlay_file, size) as directory:
+        if size == have:
+            return Grown(overlay_file, size, "none")
+        method = _choose(base, base_format, size, environment)
+        if method == "copy":
+            _warn(have, emit, machine)
+        _METHODS[method](base, base_format, overlay_file, size, directory)
+    return Grown(overlay_file, size, method)
+
+
+def require_room(base: Path, size: int) -> int:
+    """Return the size (bytes) of the image BASE; raise RequestRefusedError if SIZE is less."""
     have = overlay.inspect(base).virtual_size
     if size < have:
         raise RequestRefusedError(
@@ -67,22 +82,25 @@ def grow(
             f" {base} of {format_size(have)} ({have} bytes)",
             hint=f"Declare at least (storage {_whole_megabytes(have)}).",
         )
+    return have
+
+
+@contextmanager
+def new_overlay(base: Path, base_format: str, overlay_file: Path, size: int) -> Iterator[Path]:
+    """Make OVERLAY_FILE, of SIZE bytes, which shows BASE and goes again if the body fails.
+
+    Yield a directory for what the body makes meanwhile.
+    """
     try:
         overlay.create(base, base_format, overlay_file, size)
-        if size == have:
-            return Grown(overlay_file, size, "none")
         # Beside the overlay: there is room for an image, and a reflink can be made.
         with tempfile.TemporaryDirectory(
             prefix=".pyguixvm-", dir=overlay_file.absolute().parent
         ) as directory:
-            method = _choose(base, base_format, size, environment)
-            if method == "copy":
-                _warn(have, emit, machine)
-            _METHODS[method](base, base_format, overlay_file, size, Path(directory))
+            yield Path(directory)
     except BaseException:
         overlay_file.unlink(missing_ok=True)
         raise
-    return Grown(overlay_file, size, method)
 
 
 def _choose(base: Path, base_format: str, size: int, environment: Mapping[str, str]) -> Method:
@@ -118,12 +136,31 @@ def _warn(have: int, emit: Emit, machine: str | None) -> None:
 def _on_metadata(
     base: Path, _base_format: str, overlay_file: Path, size: int, directory: Path
 ) -> None:
-    last = partition.read(base).last
     with tempfile.TemporaryDirectory(prefix="pyguixvm-", dir=_memory(directory)) as name:
-        work = Path(name)
-        table, grown = scratch.grow_table(base, size, work)
-        root = metadata.grow(base, last, grown.size, work)
-        _transplant([root, table], overlay_file)
+        _by_metadata(base, overlay_file, size, Path(name), None)
+
+
+def edited(  # noqa: PLR0917 -- from what, to what, and how
+    base: Path, overlay_file: Path, size: int, edit: Edit, written: int, directory: Path
+) -> None:
+    """Write to OVERLAY_FILE, which shows the raw BASE, what grows it to SIZE and EDIT changes.
+
+    The last partition holds an ext4.  EDIT writes about WRITTEN bytes of data, in
+    a file of DIRECTORY if they are many.  Raises RequestRefusedError and
+    CommandFailedError.
+    """
+    place = _memory(directory) if written <= _FITS_IN_MEMORY else directory
+    with tempfile.TemporaryDirectory(prefix="pyguixvm-", dir=place) as name:
+        _by_metadata(base, overlay_file, size, Path(name), edit)
+
+
+def _by_metadata(base: Path, overlay_file: Path, size: int, work: Path, edit: Edit | None) -> None:
+    table, grown = scratch.grow_table(base, size, work)
+    root = metadata.grow(base, partition.read(base).last, grown.size, work, edit)
+    _transplant([root, table], overlay_file)
+
+
+_FITS_IN_MEMORY = 256 * 1024**2
 
 
 def _memory(otherwise: Path) -> Path:

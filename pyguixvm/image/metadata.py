@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 from pyguixvm import process
 from pyguixvm.image import btrfs, filesystem, partition, ranges
@@ -36,15 +38,24 @@ def suits(base: Path, base_format: str, size: int) -> bool:
     return found.groups is not None and found.groups.room_for(size // found.block_size)
 
 
-def grow(base: Path, last: Partition, size: int, directory: Path) -> Piece:
+# Changes a file system in the given file, which has its metadata and none of its data.
+Edit: TypeAlias = Callable[[Path], None]
+
+
+def grow(
+    base: Path, last: Partition, size: int, directory: Path, edit: Edit | None = None
+) -> Piece:
     """Grow a copy of the metadata in partition LAST of BASE to SIZE bytes, in DIRECTORY.
 
-    Raises RequestRefusedError and CommandFailedError.
+    Then EDIT may change it, if it is an ext4.  Raises RequestRefusedError and
+    CommandFailedError.
     """
     found = filesystem.read(base, last)
-    if found.type == "btrfs":
-        return _grow_btrfs(base, last, size, directory)
-    return _grow_ext4(base, last, size, directory, found)
+    if found.type == "ext4":
+        return _grow_ext4(base, last, size, directory, found, edit)
+    if edit is not None:
+        raise ValueError("only an ext4 can be edited")
+    return _grow_btrfs(base, last, size, directory)
 
 
 def _grow_btrfs(base: Path, last: Partition, size: int, directory: Path) -> Piece:
@@ -62,7 +73,14 @@ def _grow_btrfs(base: Path, last: Partition, size: int, directory: Path) -> Piec
     return Piece(after, last.offset, ranges.union(write.where for write in writes))
 
 
-def _grow_ext4(base: Path, last: Partition, size: int, directory: Path, found: FileSystem) -> Piece:
+def _grow_ext4(  # noqa: PLR0917 -- what to grow, how far, where, and what else to do
+    base: Path,
+    last: Partition,
+    size: int,
+    directory: Path,
+    found: FileSystem,
+    edit: Edit | None,
+) -> Piece:
     before, after = directory / "before", directory / "after"
     e2image = process.which("e2image", filesystem.PACKAGE_HINT)
     process.run([str(e2image), "-r", "-o", str(last.offset), str(base), str(after)])
@@ -70,9 +88,11 @@ def _grow_ext4(base: Path, last: Partition, size: int, directory: Path, found: F
     ranges.copy_sparse(after, before)
     free_before = _free(after, found)
     filesystem.grow(after)
+    if edit is not None:
+        edit(after)
     free_after = _free(after, filesystem.read_file(after))
-    # A block that was free held anything; now that it is metadata, all of it counts, even
-    # the zeros that resize2fs leaves as holes.
+    # A block that was free held anything; now that it is in use, all of it counts, even the
+    # zeros that are left as holes.
     end = min(base.stat().st_size - last.offset, size)
     claimed = ranges.difference((*free_before, (found.size, end)), free_after)
     with before.open("rb") as old, after.open("rb") as new:

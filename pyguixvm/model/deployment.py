@@ -32,14 +32,36 @@ class Location(_Declared, frozen=True):
         return f"{self.file}:{self.line}:{self.column}"
 
 
+class Derivation(_Declared, frozen=True):
+    """The file DERIVATION, and OUTPUT, the store item that it builds."""
+
+    derivation: str
+    output: str
+
+
+class ImageContent(_Declared, frozen=True):
+    """What fills the root partition of a Guix System image.
+
+    Images of one LAYOUT, a digest, differ in nothing else.  ROOT_UUID is that
+    of the root file system; BOOT_CONFIGURATION is copied to
+    BOOT_CONFIGURATION_FILE there.
+    """
+
+    layout: str
+    root_uuid: str
+    system: Derivation
+    boot_configuration: Derivation
+    boot_configuration_file: str
+
+
 class SystemImage(_Declared, frozen=True, tag_field="kind", tag="system"):
     """A Guix System image made from an ``operating-system``, or declared as an ``image``.
 
     IMAGE_TYPE is Guix's name for how it is made of the operating system, None
     for an ``image``.  ROOT_FILE_SYSTEM is what its root partition holds.
     DERIVATION is the image's ``.drv`` and OUTPUT what it builds; SYSTEM is
-    the ungrafted derivation of the operating system itself.  They are None
-    where the evaluation was not asked for them.
+    the ungrafted derivation of the operating system itself, and CONTENT what is
+    in the image.  They are None where the evaluation was not asked for them.
     """
 
     host_name: str
@@ -50,6 +72,7 @@ class SystemImage(_Declared, frozen=True, tag_field="kind", tag="system"):
     derivation: str | None = None
     output: str | None = None
     system: str | None = None
+    content: ImageContent | None = None
 
 
 class LocalImage(_Declared, frozen=True, tag_field="kind", tag="local-image"):

@@ -12,10 +12,12 @@ class Generation(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True
     """One state of a machine that can be returned to.
 
     DATE is UTC in ISO 8601; VOLUME names the root volume in POOL, and IMAGE
-    is what it was made from: a store item, or a local image's file name.
+    is what it stands on: a store item, or a local image's file name.
     BASE names the base volume, or is None where the store item itself is
-    the backing file.  DOWNTIME is how long (seconds) the machine was away when
-    it switched to this generation.  FAILED: it was not ready in time.
+    the backing file.  INCREMENT is the size (bytes) of the store items that
+    the volume has and the image lacks, None for the image as it is.  DOWNTIME
+    is how long (seconds) the machine was away when it switched to this
+    generation.  FAILED: it was not ready in time.
     """
 
     number: int
@@ -26,6 +28,7 @@ class Generation(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True
     image: str
     declaration: VirtualMachine
     base: str | None = None
+    increment: int | None = None
     kernel: str | None = None
     downtime: float | None = None
     failed: bool = False

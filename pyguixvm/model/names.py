@@ -62,6 +62,12 @@ def base_volume(image: str, *, size: int | None = None, modified: int | None = N
     return f"{PREFIX}{hashlib.sha256(identity.encode()).hexdigest()[:32]}.img"
 
 
+def is_store_item(path: str) -> bool:
+    """Whether PATH is the file name of a whole store item."""
+    found = _STORE_ITEM.fullmatch(path)
+    return found is not None and found["inner"] is None
+
+
 def lock_volume(machine: str) -> str:
     """Return the name of the volume that stands for the right to change MACHINE."""
     return f"{PREFIX}{machine}.lock"

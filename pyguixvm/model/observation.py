@@ -75,9 +75,12 @@ class Observation(msgspec.Struct, frozen=True, rename="kebab"):
     """The domains of the hypervisor at URI, by name; LOCAL if it is this machine.
 
     VOLUMES are the names, in all active pools, of the volumes that carry our prefix.
+    IMAGES are those of the store items that generations stand on which are in the
+    store of this machine, too.
     """
 
     uri: str
     local: bool
     domains: dict[str, ObservedDomain]
     volumes: tuple[str, ...] = ()
+    images: frozenset[str] = frozenset()

@@ -27,6 +27,7 @@ from pyguixvm.reconcile.plan import (
     GrowDisk,
     MachinePlan,
     Plan,
+    RealizeContent,
     RealizeImage,
     StartDomain,
     StopDomain,
@@ -108,12 +109,10 @@ def _carry_out(  # noqa: PLR0912 -- one for each kind of action
     with ExitStack() as undo:
         for action in plan.actions:
             match action:
-                case RealizeImage():
-                    pass  # all images were built in one go, before anything was touched
+                case RealizeImage() | RealizeContent():
+                    pass  # all were built in one go, before anything was touched
                 case CreateRoot():
-                    root = undo.enter_context(
-                        created_root(workshop.connection, plan.machine, action, workshop.emit)
-                    )
+                    root = undo.enter_context(created_root(plan.machine, action, workshop))
                 case CreateDisk():
                     create_disk(plan.machine, action, workshop)
                 case GrowDisk():

@@ -93,9 +93,10 @@ def _new_generation(machine: VirtualMachine, number: int, root: Root, now: datet
         kernel=None if isinstance(image, LocalImage) else image.kernel,
         pool=root.pool,
         volume=root.volume,
-        image=image.path if isinstance(image, LocalImage) else image.output or "",
+        image=root.image,
         declaration=machine,
         base=root.base,
+        increment=root.increment,
     )
 
 

@@ -72,10 +72,17 @@ def defined_memory(size: int) -> int:
 
 
 def _of_the_root(applied: VirtualMachine, declared: VirtualMachine) -> Iterator[Difference]:
-    old, new = ({"image": _fields(m.image)} | _domain_fields(m) for m in (applied, declared))
+    old, new = ({"image": _image(m)} | _domain_fields(m) for m in (applied, declared))
     for key in old:
         prefix = "" if key == "image" else "domain."
         yield from _walk(prefix + key, old[key], new[key])
+
+
+def _image(machine: VirtualMachine) -> Value:
+    fields = _fields(machine.image)
+    assert isinstance(fields, dict)  # noqa: S101 -- for mypy: a struct becomes a dict
+    # What is in an image changes with its derivation.
+    return {key: value for key, value in fields.items() if key != "content"}
 
 
 def _domain_fields(machine: VirtualMachine) -> dict[str, Value]:

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from pyguixvm.model.deployment import VirtualMachine
+from pyguixvm.model.deployment import ImageContent, VirtualMachine
 from pyguixvm.reconcile.difference import Difference, Effect
 
 # Ways to a changed operating system; "auto" leaves the choice to the planner.
@@ -38,13 +38,26 @@ class RealizeImage(_Action, frozen=True, tag="realize-image"):
     output: str
 
 
+class RealizeContent(_Action, frozen=True, tag="realize-content"):
+    """Build with Guix what fills the root partition of an image, and no image."""
+
+    content: ImageContent
+
+
 class CreateRoot(_Action, frozen=True, tag="create-root"):
-    """Make root volume VOLUME of SIZE bytes in POOL, grown from the image at IMAGE."""
+    """Make root volume VOLUME of SIZE bytes in POOL, grown from the image at IMAGE.
+
+    With CONTENT, IMAGE is that of another system, a base: the volume gets what
+    the content has and the base lacks.  If that is more than half of the base, it
+    is made from the whole image after all, which WHOLE builds.
+    """
 
     pool: str
     volume: str
     image: str
     size: int
+    content: ImageContent | None = None
+    whole: RealizeImage | None = None
 
 
 class CreateDisk(_Action, frozen=True, tag="create-disk"):
@@ -144,6 +157,7 @@ LiveAction: TypeAlias = (
 )
 Action: TypeAlias = (
     RealizeImage
+    | RealizeContent
     | CreateRoot
     | CreateDisk
     | GrowDisk
@@ -159,12 +173,13 @@ class MachinePlan(msgspec.Struct, frozen=True, rename="kebab"):
     """What happens to one machine.
 
     A REFUSAL says why nothing may be done to it although it differs; then there
-    are no actions.  FALLBACK is the generation that comes back if the guest does
-    not get ready.  DOWNTIME is how long (seconds) it was away the last time, None
-    where that is not known or nothing stops.  FOREIGN names devices that are not
-    ours and stay.  BYTES_TO_MOVE is what an image not there yet takes to send, None
-    where that is not known (it is not built, nobody looked); a root volume adds
-    some megabytes of its own.
+    are no actions.  STRATEGY is the way to a new operating system, None where there
+    is none, and REASON says why it was chosen.  FALLBACK is the generation that comes
+    back if the guest does not get ready.  DOWNTIME is how long (seconds) it was away
+    the last time, None where that is not known or nothing stops.  FOREIGN names
+    devices that are not ours and stay.  BYTES_TO_MOVE is what an image not there yet
+    takes to send, None where that is not known (it is not built, nobody looked); a
+    root volume adds some megabytes of its own.
     """
 
     machine: VirtualMachine
@@ -177,6 +192,8 @@ class MachinePlan(msgspec.Struct, frozen=True, rename="kebab"):
     downtime: float | None = None
     foreign: tuple[str, ...] = ()
     bytes_to_move: int | None = None
+    strategy: Strategy | None = None
+    reason: str | None = None
 
     @property
     def pending(self) -> bool:

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
-from pyguixvm.model.deployment import ConsoleReady, LocalImage, SystemImage, VirtualMachine
+from pyguixvm.errors import RequestRefusedError
+from pyguixvm.model.deployment import ConsoleReady, VirtualMachine
 from pyguixvm.model.generation import Generation, Metadata
-from pyguixvm.model.names import generation_of, generation_volume
+from pyguixvm.model.names import generation_of
 from pyguixvm.model.observation import Observation, ObservedDomain
 from pyguixvm.reconcile.difference import Difference, Effect
 from pyguixvm.reconcile.differences import defined_memory, differences, foreign_devices
@@ -15,14 +16,12 @@ from pyguixvm.reconcile.plan import (
     Action,
     AttachInterface,
     AwaitReady,
-    CreateRoot,
     DefineDomain,
     DetachInterface,
     LiveAction,
     MachinePlan,
     Plan,
     Policy,
-    RealizeImage,
     SetMemory,
     SetVcpus,
     StartDomain,
@@ -30,6 +29,7 @@ from pyguixvm.reconcile.plan import (
     UpdateInterface,
 )
 from pyguixvm.reconcile.storage import plug_actions, storage_refusal, volume_actions
+from pyguixvm.reconcile.way import Bases, choose
 
 # How long (seconds) a guest may take to shut down.
 STOP_SECONDS = 120
@@ -38,7 +38,7 @@ UNPROTECT_HINT = "Give --unprotect as well, or declare (protect? #f) first."
 _OFF = ("shut off", "crashed")
 _ORDER: tuple[Effect, ...] = ("none", "live", "restart", "replace")
 _ALLOW_ALL = Policy()
-_NOT_YET = frozenset({"increment", "in-place", "shared-store"})
+_NOT_YET = frozenset({"in-place", "shared-store"})
 
 
 def plan(
@@ -54,6 +54,7 @@ def plan(
     """
     machines = tuple(machines)
     owners = _owners(observation)
+    bases = Bases(observation)
     return Plan(
         uri=observation.uri,
         machines=tuple(
@@ -62,6 +63,7 @@ def plan(
                 observation.domains.get(machine.name),
                 observation.volumes,
                 owners,
+                bases,
                 policy,
             )
             for machine in machines
@@ -81,11 +83,12 @@ def _undeclared(
             yield name
 
 
-def _plan_machine(
+def _plan_machine(  # noqa: PLR0917 -- what is wanted, what there is, and what is allowed
     machine: VirtualMachine,
     domain: ObservedDomain | None,
     volumes: Collection[str],
     owners: Mapping[str, ObservedDomain],
+    bases: Bases,
     policy: Policy,
 ) -> MachinePlan:
     if policy.strategy in _NOT_YET:
@@ -96,16 +99,14 @@ def _plan_machine(
             hint="Deploy with --strategy auto.",
         )
     if domain is None:
-        return _taken(machine, owners) or _create(machine, volumes)
+        return _taken(machine, owners) or _create(machine, volumes, bases, policy)
     refused = _not_ours(machine, domain) or _taken(machine, owners) or _lossy(machine, domain)
     if refused is not None or domain.metadata is None:
         return refused or MachinePlan(machine=machine, effect="none")
     changed = differences(machine, domain)
     effect = _strongest(changed)
     if effect == "replace":
-        number = _next_number(machine.name, volumes, domain.metadata.numbers)
-        disks = tuple(volume_actions(machine, domain, volumes))
-        return _replace(machine, domain, domain.metadata, number, disks, changed, policy)
+        return _replace(machine, domain, domain.metadata, volumes, bases, changed, policy)
     return _update(machine, domain, domain.metadata, volumes, changed, policy)
 
 
@@ -174,37 +175,40 @@ def _next_number(machine: str, volumes: Iterable[str], known: Iterable[int] = ()
     return 1 + max([*known, *taken], default=0)
 
 
-def new_root_action(machine: VirtualMachine, generation: int = 1) -> CreateRoot:
-    """Return the action that makes the root volume of generation number GENERATION of MACHINE."""
-    image = machine.image
-    return CreateRoot(
-        pool=machine.domain.pool,
-        volume=generation_volume(machine.name, generation),
-        image=image.path if isinstance(image, LocalImage) else image.output or "",
-        size=machine.domain.storage,
-    )
-
-
-def _new_root(machine: VirtualMachine, generation: int) -> Iterator[Action]:
-    match machine.image:
-        case SystemImage(derivation=str(derivation), output=str(output)):
-            yield RealizeImage(derivation=derivation, output=output)
-        case SystemImage():
-            raise ValueError("a plan needs an evaluation with image derivations")
-    yield new_root_action(machine, generation)
-
-
-def _create(machine: VirtualMachine, volumes: Collection[str]) -> MachinePlan:
+def _create(
+    machine: VirtualMachine, volumes: Collection[str], bases: Bases, policy: Policy
+) -> MachinePlan:
     generation = _next_number(machine.name, volumes)
+    try:
+        way = choose(machine, generation, bases, policy.strategy)
+    except RequestRefusedError as error:
+        return _refused(machine, "create", error)
     return MachinePlan(
         machine=machine,
         effect="create",
         actions=(
-            *_new_root(machine, generation),
+            *way.actions,
             *volume_actions(machine, None, volumes),
             _define(machine, generation),
             _start(machine),
         ),
+        strategy=way.strategy,
+        reason=way.reason,
+    )
+
+
+def _refused(
+    machine: VirtualMachine,
+    effect: Effect,
+    error: RequestRefusedError,
+    changed: tuple[Difference, ...] = (),
+) -> MachinePlan:
+    return MachinePlan(
+        machine=machine,
+        effect=effect,
+        differences=changed,
+        refusal=error.message,
+        hint=error.hint,
     )
 
 
@@ -212,35 +216,25 @@ def _replace(  # noqa: PLR0917 -- what there is, what is wanted, and what is all
     machine: VirtualMachine,
     domain: ObservedDomain,
     metadata: Metadata,
-    generation: int,
-    disks: tuple[Action, ...],
+    volumes: Collection[str],
+    bases: Bases,
     changed: tuple[Difference, ...],
     policy: Policy,
 ) -> MachinePlan:
     """Plan a new root volume: made while the old one still runs."""
     running = domain.state not in _OFF
-    if machine.protect and not policy.unprotect:
-        return MachinePlan(
-            machine=machine,
-            effect="replace",
-            differences=changed,
-            refusal=f"'{machine.name}' needs a new root volume, and is protected",
-            hint=UNPROTECT_HINT,
-        )
-    if running and not policy.restart:
-        return MachinePlan(
-            machine=machine,
-            effect="replace",
-            differences=changed,
-            refusal=f"'{machine.name}' needs a new root volume, and that a restart",
-            hint="Deploy without --no-restart.",
-        )
+    generation = _next_number(machine.name, volumes, metadata.numbers)
+    try:
+        _require_allowed(machine, policy, running=running)
+        way = choose(machine, generation, bases, policy.strategy)
+    except RequestRefusedError as error:
+        return _refused(machine, "replace", error, changed)
     return MachinePlan(
         machine=machine,
         effect="replace",
         actions=(
-            *_new_root(machine, generation),
-            *disks,
+            *way.actions,
+            *volume_actions(machine, domain, volumes),
             *_stop(running, policy),
             _define(machine, generation),
             _start(machine),
@@ -249,7 +243,22 @@ def _replace(  # noqa: PLR0917 -- what there is, what is wanted, and what is all
         fallback=proven(metadata),
         downtime=last_downtime(metadata.generations) if running else None,
         foreign=foreign_devices(machine, domain),
+        strategy=way.strategy,
+        reason=way.reason,
     )
+
+
+def _require_allowed(machine: VirtualMachine, policy: Policy, *, running: bool) -> None:
+    """Raise RequestRefusedError unless POLICY allows MACHINE a new root volume."""
+    if machine.protect and not policy.unprotect:
+        raise RequestRefusedError(
+            f"'{machine.name}' needs a new root volume, and is protected", hint=UNPROTECT_HINT
+        )
+    if running and not policy.restart:
+        raise RequestRefusedError(
+            f"'{machine.name}' needs a new root volume, and that a restart",
+            hint="Deploy without --no-restart.",
+        )
 
 
 def _update(  # noqa: PLR0917 -- what there is, what is wanted, and what is allowed

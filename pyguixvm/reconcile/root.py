@@ -10,25 +10,34 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import msgspec
+
 from pyguixvm.errors import RequestRefusedError
-from pyguixvm.events import Emit, phase
+from pyguixvm.events import phase
 from pyguixvm.hypervisor import pools, transfer, volumes
 from pyguixvm.hypervisor.connection import Connection
-from pyguixvm.image import overlay
+from pyguixvm.image import increment as increments
+from pyguixvm.image import metadata, overlay
 from pyguixvm.image.grow import grow
 from pyguixvm.model.deployment import LocalImage, VirtualMachine
 from pyguixvm.model.generation import Generation
-from pyguixvm.model.names import base_volume
+from pyguixvm.model.names import base_volume, generation_of
 from pyguixvm.model.sizes import format_size
 from pyguixvm.reconcile.plan import CreateRoot
+from pyguixvm.reconcile.workshop import Workshop
 from pyguixvm.xml.storage import BackingFile
+
+# What changed counts as little up to this part of what there is.
+LARGEST_INCREMENT = 0.5
 
 
 @dataclass(frozen=True)
 class Root:
     """A root volume in its pool: its file name there, and the file that backs it.
 
-    BASE is the name of the volume that backs it, or None for a store item.
+    It was made from IMAGE.  BASE is the name of the volume that backs it, or
+    None for a store item.  INCREMENT is the size (bytes) of the store items that
+    it has and IMAGE lacks, None if it shows IMAGE as it is.
     """
 
     pool: str
@@ -36,32 +45,33 @@ class Root:
     path: str
     backing: BackingFile
     base: str | None
+    image: str
+    increment: int | None = None
 
 
 @contextmanager
-def created_root(
-    connection: Connection, machine: VirtualMachine, action: CreateRoot, emit: Emit
-) -> Iterator[Root]:
+def created_root(machine: VirtualMachine, action: CreateRoot, workshop: Workshop) -> Iterator[Root]:
     """Make the root volume that ACTION describes; it goes again if the body fails.
 
     It counts as whole from the end of the body on, which is to define the
     domain whose metadata vouches for it: whatever ends us before leaves a
     volume that is marked as incomplete.
 
-    Raises RequestRefusedError if the image is larger than declared, and
-    HypervisorError if the pool cannot take the volume.
+    Raises RequestRefusedError if the image is larger than declared,
+    HypervisorError if the pool cannot take the volume, and BuildError.
     """
+    connection, emit = workshop.connection, workshop.emit
     pools.ensure_pool(connection, action.pool)
-    image = Path(action.image)
-    image_format = _image_format(machine, image)
-    backing, base = _backing(connection, machine, action, image_format, emit)
     # The pool belongs to the hypervisor, often to root: the overlay is grown in a
     # directory of our own, and only its few megabytes are sent.
     with tempfile.TemporaryDirectory(prefix="pyguixvm-") as directory:
         file = Path(directory) / action.volume
-        with phase(emit, "grow", machine.name) as result:
-            grown = grow(image, image_format, file, action.size, emit=emit, machine=machine.name)
-            result.detail = f"{format_size(action.size)} by {grown.method}"
+        increment = _incremented(machine, action, file, workshop)
+        if increment is None:
+            action = _whole(machine, action, workshop)
+            with phase(emit, "grow", machine.name) as result:
+                result.detail = _grown(machine, action, file, workshop)
+        backing, base = _backing(machine, action, workshop)
         if backing.path != action.image:
             overlay.rebase_unsafe(file, Path(backing.path), backing.format)
         with ExitStack() as incomplete:
@@ -72,7 +82,9 @@ def created_root(
                     )
                 )
                 result.detail = f"{format_size(volume.allocation)} in {volume.path}"
-            yield Root(action.pool, action.volume, volume.path, backing, base)
+            yield Root(
+                action.pool, action.volume, volume.path, backing, base, action.image, increment
+            )
 
 
 def root_of(connection: Connection, generation: Generation) -> Root:
@@ -90,7 +102,15 @@ def root_of(connection: Connection, generation: Generation) -> Root:
             format=image.format if isinstance(image, LocalImage) else "raw",
             store_item=False,
         )
-    return Root(generation.pool, generation.volume, volume, backing, generation.base)
+    return Root(
+        generation.pool,
+        generation.volume,
+        volume,
+        backing,
+        generation.base,
+        generation.image,
+        generation.increment,
+    )
 
 
 def _require(connection: Connection, generation: Generation, name: str) -> str:
@@ -111,14 +131,14 @@ def planned_root(connection: Connection, machine: VirtualMachine, action: Create
     path = str(directory / action.volume)
     base = _base_name(connection, machine, action)
     if base is None:
-        return Root(action.pool, action.volume, path, _store_item(action), None)
+        return Root(action.pool, action.volume, path, _store_item(action), None, action.image)
     image = machine.image
     backing = BackingFile(
         path=str(directory / base),
         format=image.format if isinstance(image, LocalImage) else "raw",
         store_item=False,
     )
-    return Root(action.pool, action.volume, path, backing, base)
+    return Root(action.pool, action.volume, path, backing, base, action.image)
 
 
 def bytes_to_move(
@@ -135,6 +155,66 @@ def bytes_to_move(
         return sum(length for _, length in transfer.data_extents(source))
 
 
+def _incremented(
+    machine: VirtualMachine, action: CreateRoot, file: Path, workshop: Workshop
+) -> int | None:
+    """Make FILE of a base and what ACTION's content adds; return the size of that (bytes).
+
+    Return None if there is no content, or so much to add that the whole image is better.
+    """
+    path, content = Path(action.image), action.content
+    if content is None:
+        return None
+    with (
+        phase(workshop.emit, "grow", machine.name) as result,
+        tempfile.TemporaryDirectory(prefix="pyguixvm-") as directory,
+    ):
+        base = increments.examine(path, Path(directory))
+        items = workshop.store.items_beyond(
+            base.registered.items, [content.system.output, content.boot_configuration.output]
+        )
+        size = sum(item.nar_size for item in items)
+        if size > base.registered.size * LARGEST_INCREMENT or not metadata.suits(
+            path, "raw", action.size
+        ):
+            result.detail = f"{format_size(size)} would change: too much for an increment"
+            return None
+        increments.increment(base, file, action.size, content, items)
+        result.detail = f"{format_size(action.size)}, of which {format_size(size)} changed"
+    return size
+
+
+def _whole(machine: VirtualMachine, action: CreateRoot, workshop: Workshop) -> CreateRoot:
+    """Return ACTION as it is with the whole image instead of an increment, which is built."""
+    if action.whole is None:
+        return action
+    whole = action.whole
+    found = generation_of(action.volume)
+    roots = (
+        {}
+        if found is None
+        else {workshop.store.root(workshop.connection.uri, *found): whole.output}
+    )
+    with phase(workshop.emit, "build", machine.name) as result:
+        workshop.store.realize({whole.derivation: whole.output}, roots)
+        result.detail = whole.output
+    return msgspec.structs.replace(action, image=whole.output, content=None, whole=None)
+
+
+def _grown(machine: VirtualMachine, action: CreateRoot, file: Path, workshop: Workshop) -> str:
+    """Make FILE of the image of ACTION, grown; return how."""
+    image = Path(action.image)
+    grown = grow(
+        image,
+        _image_format(machine, image),
+        file,
+        action.size,
+        emit=workshop.emit,
+        machine=machine.name,
+    )
+    return f"{format_size(action.size)} by {grown.method}"
+
+
 def _image_format(machine: VirtualMachine, image: Path) -> Literal["raw", "qcow2"]:
     if not isinstance(machine.image, LocalImage):
         return "raw"
@@ -149,20 +229,18 @@ def _image_format(machine: VirtualMachine, image: Path) -> Literal["raw", "qcow2
 
 
 def _backing(
-    connection: Connection,
-    machine: VirtualMachine,
-    action: CreateRoot,
-    image_format: Literal["raw", "qcow2"],
-    emit: Emit,
+    machine: VirtualMachine, action: CreateRoot, workshop: Workshop
 ) -> tuple[BackingFile, str | None]:
     """Return what the root volume stands on, as the hypervisor sees it."""
-    name = _base_name(connection, machine, action)
+    name = _base_name(workshop.connection, machine, action)
     if name is None:
         return _store_item(action), None
+    image = Path(action.image)
     volume = transfer.upload_base(
-        connection, action.pool, Path(action.image), emit, machine.name, name=name
+        workshop.connection, action.pool, image, workshop.emit, machine.name, name=name
     )
-    return BackingFile(path=volume.path, format=image_format, store_item=False), name
+    backing = BackingFile(path=volume.path, format=_image_format(machine, image), store_item=False)
+    return backing, name
 
 
 def _store_item(action: CreateRoot) -> BackingFile:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from pyguixvm.events import Emit, Notice
+from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor.connection import Connection
 
 
@@ -19,6 +20,7 @@ class Workshop:
     connection: Connection
     emit: Emit
     environment: Mapping[str, str]
+    store: Store
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep

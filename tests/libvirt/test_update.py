@@ -23,9 +23,9 @@ from pyguixvm.model.deployment import ConsoleReady, DataDisk, LocalImage
 from pyguixvm.model.generation import Generation, Metadata
 from pyguixvm.model.names import base_volume, data_volume, is_base, is_marker, lock_volume
 from pyguixvm.reconcile.differences import differences
-from pyguixvm.reconcile.planner import new_root_action
 from pyguixvm.reconcile.readiness import wait_ready
 from pyguixvm.reconcile.root import bytes_to_move
+from pyguixvm.reconcile.way import new_root
 
 MIB = 1024**2
 UPDATE = Path(__file__).with_name("update_once.py")
@@ -201,7 +201,7 @@ def test_a_full_pool_is_noticed_while_the_old_guest_runs(connection, running, tm
 
 def test_what_an_image_takes_to_send_is_known_before(connection, running):
     machine = running(2)
-    action = new_root_action(machine, 2)
+    action = new_root(machine, 2)
     missing = msgspec.structs.replace(action, image="/gnu/store/not-built")
     assert bytes_to_move(connection, machine, missing) is None
     Path(action.image).write_bytes(bytes(MIB) + random.Random(2).randbytes(3 * MIB))

@@ -11,10 +11,13 @@ import itertools
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import msgspec
 
+from pyguixvm.errors import BuildError
 from pyguixvm.events import PhaseFinished, PhaseStarted
+from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor.connection import connect
 from pyguixvm.hypervisor.lock import held
 from pyguixvm.hypervisor.observe import observe
@@ -37,11 +40,17 @@ def emit(event):
             )
 
 
+def no_guix():
+    raise BuildError("there is no guix here")
+
+
 with (
     connect("qemu:///system") as connection,
     held(connection, machine.domain.pool, machine.name, emit),
 ):
     made = plan([machine], observe(connection))
-    (outcome,) = apply(made, Workshop(connection, emit, {"PYGUIXVM_VIRT_TYPE": "qemu"}))
+    # These machines have images of their own: Guix is not asked for anything.
+    store = Store(no_guix, Path("/nonexistent"), emit)
+    (outcome,) = apply(made, Workshop(connection, emit, {"PYGUIXVM_VIRT_TYPE": "qemu"}, store))
 if outcome.error:
     sys.exit(f"{outcome.error.message} ({outcome.error.hint})")

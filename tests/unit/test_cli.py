@@ -125,6 +125,7 @@ def test_a_plan_in_lines() -> None:
     lines = list(plan_lines(plan([machine()], Observation(uri="test:///", local=True, domains={}))))
     assert lines == [
         "+ web: create on test:///",
+        "    strategy full: no image of this layout is both on this machine and in use there",
         f"    build /gnu/store/{'a' * 32}-disk-image",
         "    create volume pyguixvm-web.g1.qcow2 of 10G in pool default",
         "      to be sent for its image: unknown until built",

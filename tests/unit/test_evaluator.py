@@ -18,7 +18,8 @@ from pyguixvm.errors import BuildError, EvaluationError, RequestRefusedError
 from pyguixvm.guix import endpoint
 from pyguixvm.guix.command import find_guix, identity, scheme_directory
 from pyguixvm.guix.endpoint import Setting, runtime_directory
-from pyguixvm.guix.evaluator import Evaluator, decode
+from pyguixvm.guix.evaluator import decode, evaluate
+from pyguixvm.guix.exchange import Exchange
 from pyguixvm.model.deployment import SCHEMA
 
 DEPLOYMENT = {"schema": SCHEMA, "config": "/c.scm", "machines": []}
@@ -58,9 +59,9 @@ class Server:
                 connection.sendall(answer)
 
 
-def evaluator(server: Server, runtime: Path, **options: Any) -> Evaluator:
+def exchange(server: Server, runtime: Path) -> Exchange:
     environment = {**ENVIRONMENT, "XDG_RUNTIME_DIR": str(runtime)}
-    return Evaluator(Path("/bin/true"), (), environment, connect=server.connect, **options)
+    return Exchange(Path("/bin/true"), (), environment, connect=server.connect)
 
 
 def test_the_request_says_all_that_an_evaluation_depends_on(
@@ -68,8 +69,12 @@ def test_the_request_says_all_that_an_evaluation_depends_on(
 ) -> None:
     monkeypatch.chdir(runtime)
     server = Server(GOOD)
-    deployment = evaluator(server, runtime).evaluate(
-        Path("c.scm"), want="images", machines=["web"], forward=lambda _: None
+    deployment = evaluate(
+        exchange(server, runtime),
+        Path("c.scm"),
+        want="images",
+        machines=["web"],
+        forward=lambda _: None,
     )
     assert (deployment.config, deployment.machines) == ("/c.scm", ())
     (request,) = server.requests
@@ -91,13 +96,13 @@ def test_the_request_says_all_that_an_evaluation_depends_on(
 
 def test_a_variable_that_is_no_utf8_stays_behind(runtime: Path) -> None:
     server = Server(GOOD)
-    client = Evaluator(
+    client = Exchange(
         Path("/bin/true"),
         (),
         {"XDG_RUNTIME_DIR": str(runtime), "ODD": "\udcff", "EVEN": "ü💡"},
         connect=server.connect,
     )
-    client.evaluate(Path("c.scm"), want="metadata", forward=lambda _: None)
+    evaluate(client, Path("c.scm"), want="metadata", forward=lambda _: None)
     # Guile's JSON reader refuses it, and with it the whole request.
     assert server.requests[0]["environment"] == {"XDG_RUNTIME_DIR": str(runtime), "EVEN": "ü💡"}
 
@@ -118,7 +123,7 @@ def test_what_the_configuration_prints_is_forwarded_before_the_answer(runtime: P
             stderr.write(b"last words")
         connection.sendall(GOOD)
 
-    evaluator(Server(answer), runtime).evaluate(Path("c"), want="metadata", forward=forward)
+    evaluate(exchange(Server(answer), runtime), Path("c"), want="metadata", forward=forward)
     assert b"".join(heard) == b"hello \xff\nlast words"
 
 
@@ -127,26 +132,29 @@ def test_an_answer_in_pieces_is_put_together(runtime: Path) -> None:
         for byte in GOOD:
             connection.sendall(bytes([byte]))
 
-    evaluator(Server(answer), runtime).evaluate(Path("c"), want="metadata", forward=lambda _: None)
+    evaluate(exchange(Server(answer), runtime), Path("c"), want="metadata", forward=lambda _: None)
 
 
 def test_an_evaluator_that_was_just_ending_is_asked_anew(runtime: Path) -> None:
     server = Server(b"", GOOD)
-    evaluator(server, runtime).evaluate(Path("c"), want="metadata", forward=lambda _: None)
+    evaluate(exchange(server, runtime), Path("c"), want="metadata", forward=lambda _: None)
     assert len(server.requests) == 2
 
 
 def test_an_evaluator_that_keeps_ending_is_an_error(runtime: Path) -> None:
     with pytest.raises(EvaluationError, match="ended without an answer"):
-        evaluator(Server(b"", b""), runtime).evaluate(
-            Path("c"), want="metadata", forward=lambda _: None
+        evaluate(
+            exchange(Server(b"", b""), runtime),
+            Path("c"),
+            want="metadata",
+            forward=lambda _: None,
         )
 
 
 def test_an_evaluator_that_is_silent_is_given_up(
     runtime: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pyguixvm.guix.evaluator._GRACE", 0.1)
+    monkeypatch.setattr("pyguixvm.guix.exchange._GRACE", 0.1)
     closed = threading.Event()
 
     def answer(connection: socket.socket, request: dict[str, Any]) -> None:
@@ -154,8 +162,12 @@ def test_an_evaluator_that_is_silent_is_given_up(
             closed.set()
 
     with pytest.raises(EvaluationError, match="did not end"):
-        evaluator(Server(answer), runtime, time_limit=0.1).evaluate(
-            Path("c"), want="metadata", forward=lambda _: None
+        evaluate(
+            exchange(Server(answer), runtime),
+            Path("c"),
+            want="metadata",
+            forward=lambda _: None,
+            seconds=0.1,
         )
     assert closed.wait(10)
 
@@ -173,7 +185,7 @@ def test_an_interrupt_closes_the_connection_and_removes_the_fifo(runtime: Path) 
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        evaluator(Server(answer), runtime).evaluate(Path("c"), want="metadata", forward=forward)
+        evaluate(exchange(Server(answer), runtime), Path("c"), want="metadata", forward=forward)
     assert closed.wait(10)
     assert list((runtime / "pyguixvm").iterdir()) == []
 
@@ -376,8 +388,8 @@ def test_without_an_evaluator_that_stays_each_request_has_its_own(tmp_path: Path
     guix.chmod(0o755)
     heard: list[bytes] = []
     environment = {**os.environ, "PYGUIXVM_EVALUATOR": "off"}
-    deployment = Evaluator(guix, (), environment).evaluate(
-        Path("c.scm"), want="systems", forward=heard.append
+    deployment = evaluate(
+        Exchange(guix, (), environment), Path("c.scm"), want="systems", forward=heard.append
     )
     assert deployment.config == "/c.scm"
     assert heard == [b"warning\n"]

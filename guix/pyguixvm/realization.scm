@@ -1,0 +1,98 @@
+;;; SPDX-License-Identifier: GPL-3.0-or-later
+
+(define-module (pyguixvm realization)
+  #:use-module (pyguixvm derivations)
+  #:use-module (pyguixvm evaluation)
+  #:use-module (pyguixvm failure)
+  #:use-module (guix base16)
+  #:use-module (guix build utils)
+  #:use-module (guix store)
+  #:use-module (ice-9 match)
+  #:use-module (srfi srfi-1)
+  #:export (realize
+            items-beyond))
+
+;;; Commentary:
+;;;
+;;; Building what an evaluation named, and telling what a disk lacks of it: by a Guix
+;;; that is loaded already, where the command 'guix build' takes a second to load.
+;;;
+;;; Code:
+
+(define (call-and-report thunk)
+  "Return what THUNK returns, JSON, or that of the failure that ends it."
+  (match (call-with-failure-handling "" thunk)
+    ((? failure? failure) (failure->json failure))
+    (json json)))
+
+
+;;;
+;;; Building.
+;;;
+
+(define (register-root store root item)
+  "Have the file ROOT protect ITEM from the garbage collector of STORE."
+  (mkdir-p (dirname root))
+  (when (false-if-exception (readlink root))
+    (delete-file root))
+  (symlink item root)
+  (add-indirect-root store root))
+
+(define (realize derivations roots)
+  "Build DERIVATIONS, a list of file names, and then have each of ROOTS, file names
+associated with store items, protect its item.  Guix's words go to the standard error
+port."
+  (call-and-report
+   (lambda ()
+     (call-with-guix
+      (lambda (store)
+        (unless (null? derivations)
+          (build-things store derivations))
+        (for-each (match-lambda
+                    ((root . item) (register-root store root item)))
+                  roots))
+      #:keep-going? #t)
+     '(("realized" . #t)))))
+
+
+;;;
+;;; Closures.
+;;;
+
+(define (item->json info item)
+  (let ((references (path-info-references info)))
+    `(("path"       . ,item)
+      ("hash"       . ,(string-append "sha256:"
+                                      (bytevector->base16-string
+                                       (path-info-hash info))))
+      ("nar-size"   . ,(path-info-nar-size info))
+      ("references" . ,(list->vector references)))))
+
+(define (items-beyond present wanted)
+  "Return the JSON of the store items that WANTED, a list, refer to in the end and that
+are not among PRESENT, hash parts separated by spaces: a set which with each item
+holds those that it refers to."
+  (define known
+    (let ((table (make-hash-table)))
+      (for-each (lambda (hash)
+                  (hash-set! table hash #t))
+                (string-split present #\space))
+      table))
+
+  (define (new? item)
+    (let ((hash (store-path-hash-part item)))
+      (and (not (hash-ref known hash))
+           (hash-set! known hash #t))))
+
+  (call-and-report
+   (lambda ()
+     (with-store store
+       (let loop ((queue (filter new? wanted))
+                  (items '()))
+         (match queue
+           (()
+            `(("items" . ,(list->vector (reverse items)))))
+           ((item . rest)
+            (let ((info (query-path-info store item)))
+              (loop (append (filter new? (path-info-references info)) rest)
+                    (cons (item->json info item) items))))))))))

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Having Guix build, keep, and tell of store items.
+
+Guix does that itself, in the evaluator, where it is loaded already: the
+command ``guix build`` takes most of a second to load it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import msgspec
+
+from pyguixvm.errors import BuildError
+from pyguixvm.events import BuildOutput, Emit
+from pyguixvm.guix import log
+from pyguixvm.guix.evaluator import Failure
+from pyguixvm.guix.exchange import Exchange
+from pyguixvm.guix.roots import root_path
+from pyguixvm.model.store import StoreItem, hash_part
+
+# Builds take what they take: a month, which also ends whoever was forgotten.
+_BUILD_SECONDS = 30 * 24 * 3600.0
+_SECONDS = 600.0
+
+
+class _Answer(msgspec.Struct, forbid_unknown_fields=True):
+    realized: bool = False
+    items: tuple[StoreItem, ...] = ()
+    error: Failure | None = None
+
+
+@dataclass(frozen=True)
+class Store:
+    """The store of this machine, through the Guix that EXCHANGE reaches.
+
+    GC roots are links in STATE_DIRECTORY.  EMIT takes what Guix writes, as
+    BuildOutput.
+    """
+
+    exchange: Callable[[], Exchange]
+    state_directory: Path
+    emit: Emit
+
+    def root(self, uri: str, machine: str, generation: int) -> Path:
+        """Return the GC root of the image of GENERATION of MACHINE on the hypervisor at URI."""
+        return root_path(self.state_directory, uri, machine, generation)
+
+    def realize(self, outputs: Mapping[str, str], roots: Mapping[Path, str]) -> bool:
+        """Build the derivations that OUTPUTS maps to what they build; then register ROOTS.
+
+        Each of ROOTS, absolute file names, protects its store item from Guix's
+        garbage collector from then on: a symbolic link of ours which the daemon
+        knows (an indirect root, see "Invoking guix gc" in Guix's manual).  Asks
+        nobody, and returns false, if all is there already.  GUIX_BUILD_OPTIONS is
+        honoured, by Guix.  Raises BuildError.
+        """
+        missing = [derivation for derivation, output in outputs.items() if not _built(output)]
+        unrooted = {str(root): item for root, item in roots.items() if not _links_to(root, item)}
+        if not missing and not unrooted:
+            return False
+        self._ask("realize", {"derivations": missing, "roots": unrooted}, _BUILD_SECONDS)
+        return True
+
+    def items_beyond(self, present: Iterable[str], wanted: Sequence[str]) -> tuple[StoreItem, ...]:
+        """Return the store items that WANTED refer to in the end and that are not PRESENT.
+
+        PRESENT holds with each item those that it refers to.  Raises BuildError.
+        """
+        hashes = " ".join(hash_part(PurePosixPath(item).name) for item in present)
+        request = {"present": hashes, "wanted": list(wanted)}
+        return self._ask("items", request, _SECONDS).items
+
+    def _ask(self, command: str, request: Mapping[str, object], seconds: float) -> _Answer:
+        lines = log.Lines(lambda line: self.emit(BuildOutput(line=line)))
+        line = self.exchange().ask(command, request, forward=lines.take, seconds=seconds)
+        lines.finish()
+        answer = msgspec.json.decode(line, type=_Answer)
+        if answer.error is None:
+            return answer
+        if answer.error.unreachable:
+            raise BuildError(answer.error.message, hint="Is guix-daemon running?")
+        raise log.failure(answer.error.message, lines.all)
+
+
+def _built(output: str) -> bool:
+    """Return whether OUTPUT is complete: while the daemon builds it, it is locked."""
+    return Path(output).exists() and not Path(f"{output}.lock").exists()
+
+
+def _links_to(root: Path, output: str) -> bool:
+    return root.is_symlink() and str(root.readlink()) == output and _built(output)

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Building, rooting and listing, with an exchange of the test's own that writes down requests."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pyguixvm.errors import BuildError
+from pyguixvm.events import BuildOutput, Event
+from pyguixvm.guix.exchange import Exchange, Forward
+from pyguixvm.guix.log import Lines, clean
+from pyguixvm.guix.roots import remove_root, root_path, system_root
+from pyguixvm.guix.store import Store
+
+
+class Recorded(Exchange):
+    """Answers every request alike, after writing SAID to standard error."""
+
+    def __init__(self, answer: dict[str, Any], said: bytes = b"") -> None:
+        self.answer = answer
+        self.said = said
+        self.requests: list[tuple[str, dict[str, Any]]] = []
+
+    def ask(self, command: str, request: Any, *, forward: Forward, seconds: float) -> bytes:
+        assert seconds > 0
+        self.requests.append((command, dict(request)))
+        # A line that comes in pieces is one line.
+        forward(self.said[:5])
+        forward(self.said[5:])
+        return json.dumps(self.answer).encode()
+
+
+class Place:
+    """A store and a state directory below one directory, and an exchange."""
+
+    def __init__(
+        self, directory: Path, answer: dict[str, Any] | None = None, said: bytes = b""
+    ) -> None:
+        self.directory = directory
+        self.exchange = Recorded(answer or {"realized": True}, said)
+        self.events: list[Event] = []
+        self.store = Store(lambda: self.exchange, directory / "state", self.events.append)
+
+    def item(self, name: str) -> str:
+        return str(self.directory / name)
+
+    def build(self, name: str) -> str:
+        (self.directory / name).touch()
+        return self.item(name)
+
+
+def test_what_is_missing_is_built_and_rooted_in_one_request(tmp_path: Path) -> None:
+    place = Place(tmp_path, said=b"building a...\n")
+    root = place.store.root("qemu:///system", "web", 1)
+    outputs = {"/a.drv": place.item("a"), "/b.drv": place.build("b")}
+    assert place.store.realize(outputs, {root: place.item("a")})
+    assert place.exchange.requests == [
+        ("realize", {"derivations": ["/a.drv"], "roots": {str(root): place.item("a")}})
+    ]
+    assert place.events == [BuildOutput(line="building a...")]
+
+
+def test_what_is_there_and_rooted_takes_no_request(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    root = place.store.root("qemu:///system", "web", 1)
+    root.parent.mkdir(parents=True)
+    root.symlink_to(place.build("a"))
+    assert not place.store.realize({"/a.drv": place.item("a")}, {root: place.item("a")})
+    assert not place.store.realize({"/a.drv": place.item("a")}, {})
+    assert place.exchange.requests == []
+
+
+def test_a_root_that_leads_elsewhere_is_registered_anew(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    root = place.store.root("qemu:///system", "web", 1)
+    root.parent.mkdir(parents=True)
+    root.symlink_to("/gnu/store/collected")
+    assert place.store.realize({"/a.drv": place.build("a")}, {root: place.item("a")})
+    ((_, request),) = place.exchange.requests
+    assert request == {"derivations": [], "roots": {str(root): place.item("a")}}
+
+
+def test_what_somebody_else_is_building_is_waited_for(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.build("a.lock")
+    assert place.store.realize({"/a.drv": place.build("a")}, {})
+    ((_, request),) = place.exchange.requests
+    assert request["derivations"] == ["/a.drv"]
+
+
+def test_items_are_asked_for_by_the_hashes_of_those_that_are_there(tmp_path: Path) -> None:
+    item = {"path": "/gnu/store/c-c", "hash": "sha256:00", "nar-size": 7, "references": []}
+    place = Place(tmp_path, {"items": [item]})
+    (found,) = place.store.items_beyond(["/gnu/store/a-a-1", "/gnu/store/b-b"], ["/gnu/store/c-c"])
+    assert (found.path, found.nar_size) == ("/gnu/store/c-c", 7)
+    ((command, request),) = place.exchange.requests
+    assert command == "items"
+    assert sorted(request["present"].split(" ")) == ["a", "b"]
+    assert request["wanted"] == ["/gnu/store/c-c"]
+
+
+def failing(message: str) -> dict[str, Any]:
+    return {"error": {"kind": "guix", "message": message}}
+
+
+@pytest.mark.parametrize(
+    ("suffix", "compress"), [(".gz", gzip.compress), (".bz2", bz2.compress), ("", bytes)]
+)
+def test_a_failure_shows_the_end_of_the_log(
+    tmp_path: Path, suffix: str, compress: Callable[[bytes], bytes]
+) -> None:
+    log = tmp_path / f"a.drv{suffix}"
+    log.write_bytes(compress(b"".join(b"line %d\n" % number for number in range(50))))
+    said = f"View build log at '{log}'.\n".encode()
+    place = Place(tmp_path, failing("build of `/gnu/store/a.drv' failed"), said)
+    with pytest.raises(BuildError, match=r"build of `/gnu/store/a\.drv' failed") as caught:
+        place.store.realize({"/a.drv": place.item("a")}, {})
+    error = caught.value
+    assert error.status == 4
+    assert error.log == str(log)
+    assert error.tail == tuple(f"line {number}" for number in range(30, 50))
+
+
+def test_without_the_log_the_output_is_shown(tmp_path: Path) -> None:
+    said = b"building\nView build log at '/no/such/log.gz'."
+    place = Place(tmp_path, failing("no"), said)
+    with pytest.raises(BuildError) as caught:
+        place.store.realize({"/a.drv": place.item("a")}, {})
+    assert caught.value.log == "/no/such/log.gz"
+    assert caught.value.tail[0] == "building"
+
+
+def test_a_daemon_that_does_not_run_is_named(tmp_path: Path) -> None:
+    place = Place(tmp_path, failing("failed to connect to `/var/guix/daemon-socket/socket': No"))
+    with pytest.raises(BuildError, match="failed to connect") as caught:
+        place.store.realize({"/a.drv": place.item("a")}, {})
+    assert caught.value.hint == "Is guix-daemon running?"
+
+
+def test_lines_come_whole_and_the_last_one_without_its_end() -> None:
+    shown: list[str] = []
+    lines = Lines(shown.append)
+    for piece in (b"on", b"e\ntwo\n\nth", "ä".encode()[:1], "ä".encode()[1:], b"ree"):
+        lines.take(piece)
+    assert shown == ["one", "two"]
+    lines.finish()
+    assert shown == ["one", "two", "thäree"] == lines.all
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("plain", "plain"),
+        ("\x1b[1;32mok\x1b[0m", "ok"),
+        ("\r\x1b[K 98% ▕██▏\r\x1b[K100% ▕███▏", "100% ▕███▏"),
+        ("ends so\r\n", "ends so"),
+        ("\x1b[K", ""),
+    ],
+)
+def test_lines_are_shown_as_a_terminal_would(line: str, shown: str) -> None:
+    assert clean(line) == shown
+
+
+def test_roots_are_apart_for_each_hypervisor_machine_and_generation() -> None:
+    state = Path("/s")
+    assert root_path(state, "qemu+ssh://root@host/system", "web", 2) == Path(
+        "/s/gc-roots/qemu%2Bssh%3A%2F%2Froot%40host%2Fsystem/web/2"
+    )
+
+
+def test_removing_the_last_root_leaves_no_directory(tmp_path: Path) -> None:
+    one = root_path(tmp_path, "qemu:///system", "web", 1)
+    other = root_path(tmp_path, "qemu:///system", "web", 2)
+    one.parent.mkdir(parents=True)
+    for root in (one, system_root(one), other):
+        root.symlink_to("/gnu/store/x")
+    remove_root(one)
+    assert other.is_symlink()
+    assert not system_root(one).is_symlink()
+    remove_root(other)
+    remove_root(other)
+    assert list(tmp_path.iterdir()) == []
