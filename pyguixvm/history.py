@@ -28,7 +28,11 @@ from pyguixvm.reconcile.workshop import Workshop
 
 
 class ListedGeneration(msgspec.Struct, frozen=True, rename="kebab"):
-    """One generation; SIZE is what its root volume takes (bytes), None if that is gone."""
+    """One generation; SIZE is what its root volume takes (bytes), None if that is gone.
+
+    INCREMENT is the size (bytes) of what its system has beside IMAGE, on which it
+    stands, None if it is IMAGE as it is.
+    """
 
     machine: str
     number: int
@@ -42,6 +46,7 @@ class ListedGeneration(msgspec.Struct, frozen=True, rename="kebab"):
     volume: str
     base: str | None
     size: int | None
+    increment: int | None
     downtime: float | None
 
 
@@ -83,6 +88,7 @@ def _listed(
         volume=generation.volume,
         base=generation.base,
         size=volume.allocation if volume else None,
+        increment=generation.increment,
         downtime=generation.downtime,
     )
 

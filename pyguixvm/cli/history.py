@@ -52,13 +52,25 @@ def generations_command(options: Options, machines: tuple[str, ...]) -> int:
         output.document({"generations": found})
         return 0
     output.table(
-        ("MACHINE", "GENERATION", "DATE", "SIZE", "AWAY", "SYSTEM", "KERNEL", "VOLUME", "IMAGE"),
+        (
+            "MACHINE",
+            "GENERATION",
+            "DATE",
+            "SIZE",
+            "CHANGED",
+            "AWAY",
+            "SYSTEM",
+            "KERNEL",
+            "VOLUME",
+            "IMAGE",
+        ),
         [
             (
                 generation.machine,
                 f"{generation.number}{_mark(generation)}",
                 generation.date,
                 "gone" if generation.size is None else format_size(generation.size),
+                "-" if generation.increment is None else format_size(generation.increment),
                 "-" if generation.downtime is None else f"{generation.downtime:.1f} s",
                 generation.label,
                 generation.kernel or "-",

@@ -194,16 +194,35 @@ def test_a_guest_that_reboots_is_as_deployed_as_before() -> None:
     assert status() == (0, "deployed")
 
 
+# All that an operating-system can gain, in one: it boots once.
+SECOND_SYSTEM = {
+    "edition": "two",
+    "packages": "dosfstools",
+    "users": "ada",
+    "services": "greeting",
+    "arguments": "answer=42",
+}
+
+
 def test_another_system_is_another_generation() -> None:
-    updated = deploy(edition="two", packages="dosfstools")
+    planned = plan(**SECOND_SYSTEM)
+    assert planned["strategy"] == "increment"
+    updated = deploy(**SECOND_SYSTEM)
     assert updated.status == 0, updated.err
     assert updated.out.startswith("change updated")
     assert guest.content("/etc/edition") == "two"
     assert guest.content("/run/current-system/profile/sbin/mkfs.fat", 2)
-    assert [(g["number"], g["current"]) for g in generations()] == [(1, False), (2, True)]
-    assert generations()[1]["downtime"] > 0
-    assert plan(edition="three")["downtime"] == generations()[1]["downtime"]
-    assert status(edition="two", packages="dosfstools") == (0, "deployed")
+    assert "\nada:" in guest.content("/etc/passwd")
+    assert guest.content("/etc/greeting") == "greeting"
+    assert "answer=42" in guest.content("/proc/cmdline")
+    first, second = generations()
+    assert [(g["number"], g["current"]) for g in (first, second)] == [(1, False), (2, True)]
+    # It stands on the image of the first, with what changed beside it.
+    assert (first["increment"], second["image"]) == (None, first["image"])
+    assert 0 < second["increment"] < 50 * MIB
+    assert second["downtime"] > 0
+    assert plan(edition="three")["downtime"] == second["downtime"]
+    assert status(**SECOND_SYSTEM) == (0, "deployed")
 
 
 def test_a_system_that_does_not_get_ready_is_taken_back() -> None:
@@ -217,7 +236,7 @@ def test_a_system_that_does_not_get_ready_is_taken_back() -> None:
         (2, False),
         (3, True),
     ]
-    assert status(edition="two", packages="dosfstools") == (0, "deployed")
+    assert status(**SECOND_SYSTEM) == (0, "deployed")
 
 
 def test_an_earlier_generation_comes_back_as_it_was() -> None:

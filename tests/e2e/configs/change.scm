@@ -38,6 +38,10 @@
                             (device (file-system-label "Guix_image"))
                             (type "ext4"))
                           %base-file-systems))
+      (users (append (map (lambda (name)
+                            (user-account (name name) (group "users")))
+                          (string-tokenize (setting "USERS" "")))
+                     %base-user-accounts))
       (packages (append (map specification->package
                              (string-tokenize (setting "PACKAGES" "")))
                         %base-packages))
@@ -45,6 +49,11 @@
                         (list (extra-special-file
                                "/etc/edition"
                                (plain-file "edition" (setting "EDITION" "one"))))
+                        (map (lambda (name)
+                               (simple-service (string->symbol name)
+                                               etc-service-type
+                                               (list (list name (plain-file name name)))))
+                             (string-tokenize (setting "SERVICES" "")))
                         %base-services))))
   (libvirt-domain
     (cpu (string->number (setting "CPU" "1")))
@@ -52,7 +61,8 @@
     (memory (setting "MEMORY" "1G"))
     (maximum-memory 2G)
     (storage 5G)
-    (kernel-arguments '("console=ttyS0"))
+    (kernel-arguments (cons "console=ttyS0"
+                            (string-tokenize (setting "ARGUMENTS" ""))))
     (networking (cons (networking (mac-address (setting "MAC" "52:54:00:ab:cd:01")))
                       (if (getenv "PYGUIXVM_TEST_SECOND")
                           (list (networking (mac-address "52:54:00:ab:cd:02")))

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An increment holds what Guix's own image of the same system holds, file by file.
+
+That it boots is shown where a machine changes, in ``test_change``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+from conftest import CONFIGS
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from pyguixvm import pipeline
+from pyguixvm.events import ignore
+from pyguixvm.image import increment as increments
+from pyguixvm.image import overlay, partition, registration
+from pyguixvm.model.deployment import SystemImage
+
+CONFIG = CONFIGS / "change.scm"
+SIZE = 5 * 1024**3
+STORE = "gnu/store"
+
+# Mode, owner and group, and what identifies a file's content.
+File: TypeAlias = tuple[int, int, int, int | None, str]
+
+EDITS = st.fixed_dictionaries(
+    {
+        "EDITION": st.sampled_from(["two", "", 'ü "quoted"\n']),
+        "PACKAGES": st.sampled_from(["", "dosfstools", "btrfs-progs", "dosfstools btrfs-progs"]),
+        "SERVICES": st.sampled_from(["", "greeting", "greeting farewell"]),
+        "ARGUMENTS": st.sampled_from(["", "quiet"]),
+        "USERS": st.sampled_from(["", "ada", "ada charles"]),
+    }
+)
+
+
+def evaluated(edit: Mapping[str, str]) -> tuple[pipeline.Session, SystemImage]:
+    session = pipeline.Session(
+        uri=None,
+        load_path=(),
+        environment={**os.environ, **{f"PYGUIXVM_TEST_{k}": v for k, v in edit.items()}},
+        emit=ignore,
+        forward=sys.stderr.buffer.write,
+    )
+    (machine,) = pipeline.evaluate(session, CONFIG, want="images").machines
+    assert isinstance(machine.image, SystemImage)
+    return session, machine.image
+
+
+def built(edit: Mapping[str, str]) -> tuple[pipeline.Session, SystemImage, Path]:
+    """Have Guix make the whole image of the edited system."""
+    session, image = evaluated(edit)
+    assert image.derivation
+    assert image.output
+    session.store.realize({image.derivation: image.output}, {})
+    return session, image, Path(image.output)
+
+
+@pytest.fixture(scope="module")
+def base() -> Path:
+    _, _, path = built({})
+    return path
+
+
+def digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def tree(raw: Path, directory: Path) -> Iterator[tuple[str, File]]:
+    """Yield each file of the root file system in the image RAW, by its name."""
+    where = partition.read(raw).last
+    directory.mkdir()
+    subprocess.run(
+        ["debugfs", "-R", f'rdump / "{directory}"', f"{raw}?offset={where.offset}"],
+        check=True,
+        capture_output=True,
+    )
+    for path in sorted(directory.rglob("*")):
+        name, status = str(path.relative_to(directory)), path.lstat()
+        modified = int(status.st_mtime) if name.startswith(f"{STORE}/") else None
+        if path.is_symlink():
+            # debugfs does not set the time of links.
+            content, modified = str(path.readlink()), None
+        elif path.is_file():
+            content = digest(path)
+        else:
+            content = ""
+        if name != registration.FILE[1:]:
+            yield name, (status.st_mode, status.st_uid, status.st_gid, modified, content)
+
+
+def database(directory: Path) -> dict[str, tuple[object, ...]]:
+    """Return what the database of store items in the tree at DIRECTORY says of each."""
+    with sqlite3.connect(directory / registration.FILE[1:]) as connection:
+        names = dict(connection.execute("select id, path from ValidPaths"))
+        references: dict[int, set[str]] = {number: set() for number in names}
+        for referrer, reference in connection.execute("select referrer, reference from Refs"):
+            references[referrer].add(names[reference])
+        rows = connection.execute(
+            "select id, path, hash, registrationTime, deriver, narSize from ValidPaths"
+        )
+        return {row[1]: (*row[2:], references[row[0]]) for row in rows}
+
+
+def identity(raw: Path) -> dict[str, str]:
+    """Return what the root file system in RAW is called by."""
+    where = partition.read(raw).last
+    shown = subprocess.run(
+        ["debugfs", "-R", "stats -h", f"{raw}?offset={where.offset}"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    fields = dict(line.split(":", 1) for line in shown.splitlines() if ":" in line)
+    return {
+        key: fields[key].strip()
+        for key in ("Filesystem UUID", "Filesystem volume name", "Filesystem state")
+    }
+
+
+@settings(
+    max_examples=3,
+    deadline=None,
+    database=None,
+    derandomize=True,
+    phases=[Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(edit=EDITS)
+def test_an_increment_is_what_a_whole_image_would_be(
+    base: Path, tmp_path_factory: pytest.TempPathFactory, edit: dict[str, str]
+) -> None:
+    directory = tmp_path_factory.mktemp("increment")
+    before = digest(base)
+    session, image, whole = built(edit)
+    content = image.content
+    assert content is not None
+    examined = increments.examine(base, directory)
+    items = session.store.items_beyond(
+        examined.registered.items, [content.system.output, content.boot_configuration.output]
+    )
+    increments.increment(examined, directory / "overlay", SIZE, content, items)
+    overlay.check(directory / "overlay")
+    overlay.convert_to_raw(directory / "overlay", "qcow2", directory / "raw")
+    assert digest(base) == before
+
+    expected = dict(tree(whole, directory / "whole"))
+    found = dict(tree(directory / "raw", directory / "incremental"))
+    different = {name for name, file in expected.items() if found.get(name) != file}
+    assert not {name: (expected[name], found.get(name)) for name in different}
+    # What is there besides is the base's.
+    rest = {name.split("/")[2] for name in found.keys() - expected.keys()}
+    assert rest <= {item.removeprefix("/gnu/store/") for item in examined.registered.items}
+    ours, guixs = database(directory / "incremental"), database(directory / "whole")
+    assert guixs == {item: ours.get(item) for item in guixs}
+    assert ours.keys() - guixs.keys() <= examined.registered.items
+    assert identity(directory / "raw") == identity(whole)
+    check(directory / "raw")
+    shutil.rmtree(directory)
+
+
+def check(raw: Path) -> None:
+    """Have e2fsck find nothing wrong in the root file system of RAW."""
+    where = partition.read(raw).last
+    alone = raw.with_name("alone")
+    with raw.open("rb") as source, alone.open("wb") as target:
+        os.truncate(target.fileno(), where.size)
+        at = where.offset
+        while (at := _data(source.fileno(), at)) is not None and at < where.end:
+            block = os.pread(source.fileno(), min(1024**2, where.end - at), at)
+            os.pwrite(target.fileno(), block, at - where.offset)
+            at += len(block)
+    done = subprocess.run(["e2fsck", "-fn", alone], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert stat.S_ISREG(alone.stat().st_mode)
+
+
+def _data(descriptor: int, at: int) -> int | None:
+    try:
+        return os.lseek(descriptor, at, os.SEEK_DATA)
+    except OSError:
+        return None
