@@ -17,7 +17,6 @@ copy
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +29,7 @@ from pyguixvm.events import Emit, Notice
 from pyguixvm.image import filesystem, fuse, metadata, nbd, overlay, partition, ranges, scratch
 from pyguixvm.image.metadata import Edit
 from pyguixvm.image.ranges import Range
+from pyguixvm.image.workplace import workplace
 from pyguixvm.model.sizes import format_size
 
 Method: TypeAlias = Literal["none", "metadata", "fuse", "copy"]
@@ -94,10 +94,8 @@ def new_overlay(base: Path, base_format: str, overlay_file: Path, size: int) -> 
     try:
         overlay.create(base, base_format, overlay_file, size)
         # Beside the overlay: there is room for an image, and a reflink can be made.
-        with tempfile.TemporaryDirectory(
-            prefix=".pyguixvm-", dir=overlay_file.absolute().parent
-        ) as directory:
-            yield Path(directory)
+        with workplace(overlay_file.absolute().parent) as directory:
+            yield directory
     except BaseException:
         overlay_file.unlink(missing_ok=True)
         raise
@@ -136,8 +134,8 @@ def _warn(have: int, emit: Emit, machine: str | None) -> None:
 def _on_metadata(
     base: Path, _base_format: str, overlay_file: Path, size: int, directory: Path
 ) -> None:
-    with tempfile.TemporaryDirectory(prefix="pyguixvm-", dir=_memory(directory)) as name:
-        _by_metadata(base, overlay_file, size, Path(name), None)
+    with workplace(_memory(directory)) as work:
+        _by_metadata(base, overlay_file, size, work, None)
 
 
 def edited(  # noqa: PLR0917 -- from what, to what, and how
@@ -150,8 +148,8 @@ def edited(  # noqa: PLR0917 -- from what, to what, and how
     CommandFailedError.
     """
     place = _memory(directory) if written <= _FITS_IN_MEMORY else directory
-    with tempfile.TemporaryDirectory(prefix="pyguixvm-", dir=place) as name:
-        _by_metadata(base, overlay_file, size, Path(name), edit)
+    with workplace(place) as work:
+        _by_metadata(base, overlay_file, size, work, edit)
 
 
 def _by_metadata(base: Path, overlay_file: Path, size: int, work: Path, edit: Edit | None) -> None:

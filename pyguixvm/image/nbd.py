@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import socket
 import struct
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from pyguixvm import process
 from pyguixvm.image.overlay import PACKAGE_HINT, ImageError
+from pyguixvm.image.workplace import workplace
 
 _SERVER_MAGIC = b"NBDMAGICIHAVEOPT"
 _FIXED_NEWSTYLE, _NO_ZEROES = 1, 2
@@ -86,8 +86,8 @@ def exported(image: Path) -> Iterator[Export]:
     """
     program = process.which("qemu-nbd", PACKAGE_HINT)
     # In a directory of its own, since the file name of a socket may not be long.
-    with tempfile.TemporaryDirectory(prefix="pyguixvm-") as directory:
-        address = str(Path(directory) / "nbd")
+    with workplace() as directory:
+        address = str(directory / "nbd")
         # Flushing makes no sense for a file that is made anew after a loss of power.
         options = ["--socket", address, "--format=qcow2", "--cache=unsafe", "--persistent"]
         with socket.socket(socket.AF_UNIX) as connection:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 from pyguixvm.errors import RequestRefusedError
@@ -11,6 +10,7 @@ from pyguixvm.events import phase
 from pyguixvm.hypervisor import guest, live, pools, transfer, volumes
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.image.blank import make_disk
+from pyguixvm.image.workplace import workplace
 from pyguixvm.model.deployment import BlockDevice, DataDisk, SystemImage, VirtualMachine
 from pyguixvm.model.names import data_label, data_volume
 from pyguixvm.model.sizes import format_size
@@ -31,10 +31,10 @@ def create_disk(machine: VirtualMachine, action: CreateDisk, workshop: Workshop)
         return
     with (
         phase(workshop.emit, "disk", machine.name, detail=action.disk) as result,
-        tempfile.TemporaryDirectory(prefix="pyguixvm-") as directory,
+        workplace() as directory,
     ):
-        file = Path(directory) / action.volume
-        make_disk(file, action.size, action.file_system, data_label(action.disk), Path(directory))
+        file = directory / action.volume
+        make_disk(file, action.size, action.file_system, data_label(action.disk), directory)
         made = transfer.upload_volume(
             connection, action.pool, action.volume, file, workshop.emit, machine.name
         )

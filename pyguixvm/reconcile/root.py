@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.image import increment as increments
 from pyguixvm.image import metadata, overlay
 from pyguixvm.image.grow import grow
+from pyguixvm.image.workplace import workplace
 from pyguixvm.model.deployment import LocalImage, VirtualMachine
 from pyguixvm.model.generation import Generation
 from pyguixvm.model.names import base_volume, generation_of
@@ -64,8 +64,8 @@ def created_root(machine: VirtualMachine, action: CreateRoot, workshop: Workshop
     pools.ensure_pool(connection, action.pool)
     # The pool belongs to the hypervisor, often to root: the overlay is grown in a
     # directory of our own, and only its few megabytes are sent.
-    with tempfile.TemporaryDirectory(prefix="pyguixvm-") as directory:
-        file = Path(directory) / action.volume
+    with workplace() as directory:
+        file = directory / action.volume
         increment = _incremented(machine, action, file, workshop)
         if increment is None:
             action = _whole(machine, action, workshop)
@@ -167,9 +167,9 @@ def _incremented(
         return None
     with (
         phase(workshop.emit, "grow", machine.name) as result,
-        tempfile.TemporaryDirectory(prefix="pyguixvm-") as directory,
+        workplace() as directory,
     ):
-        base = increments.examine(path, Path(directory))
+        base = increments.examine(path, directory)
         items = workshop.store.items_beyond(
             base.registered.items, [content.system.output, content.boot_configuration.output]
         )

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from pyguixvm.image import ranges
@@ -35,6 +37,46 @@ def make_image(
     mke2fs = ["mke2fs", "-q", "-t", "ext4", "-L", "Guix_image", *keep, *options]
     run([*mke2fs, "-d", str(_contents(directory)), str(root)])
     return _around(root, label)
+
+
+def make_system_image(directory: Path, items: Mapping[str, int]) -> Path:
+    """Make a raw image whose root has what an increment replaces, and lists ITEMS.
+
+    ITEMS are the file names of store items with their sizes; /gnu/store has none of them.
+    """
+    contents = directory / "system"
+    for name in ("gnu/store", "var/guix/db", "var/guix/profiles", "boot/grub"):
+        (contents / name).mkdir(parents=True)
+    schema = """
+        create table ValidPaths (
+            id integer primary key autoincrement not null, path text unique not null,
+            hash text not null, registrationTime integer not null, deriver text,
+            narSize integer);
+        create table Refs (
+            referrer integer not null, reference integer not null,
+            primary key (referrer, reference),
+            foreign key (referrer) references ValidPaths(id) on delete cascade,
+            foreign key (reference) references ValidPaths(id) on delete restrict);
+    """
+    with closing(sqlite3.connect(contents / "var/guix/db/db.sqlite")) as connection:
+        connection.execute("pragma journal_mode = wal")
+        connection.executescript(schema)
+        connection.executemany(
+            "insert into ValidPaths (path, hash, registrationTime, narSize) values (?, '', 1, ?)",
+            items.items(),
+        )
+        connection.commit()
+    (contents / "var/guix/profiles/system").symlink_to("system-1-link")
+    (contents / "var/guix/profiles/system-1-link").symlink_to("/gnu/store/old-system")
+    (contents / "boot/grub/grub.cfg").write_text("old")
+    root = directory / "root"
+    with root.open("wb") as file:
+        file.truncate(24 * MIB)
+    options = ["-O", "^metadata_csum,^64bit", "-b", "1024", "-L", "Guix_image"]
+    run(["mke2fs", "-q", "-t", "ext4", *options, "-d", str(contents), str(root)])
+    # As make-ext-image does in Guix: large directories get an index.
+    run(["e2fsck", "-fDy", str(root)], check=False)
+    return _around(root, "dos")
 
 
 def make_btrfs_image(directory: Path, *, label: str = "gpt", options: Sequence[str] = ()) -> Path:
