@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Root volumes in a pool: increments on a base that is there, and whole images otherwise."""
+
+import hashlib
+import json
+import subprocess
+from pathlib import Path
+
+import msgspec
+import pytest
+from images import make_image, make_system_image
+
+from pyguixvm.events import PhaseFinished
+from pyguixvm.guix.exchange import Exchange
+from pyguixvm.guix.store import Store
+from pyguixvm.hypervisor import volumes
+from pyguixvm.model.deployment import Derivation, ImageContent, SystemImage
+from pyguixvm.model.names import base_volume, generation_volume, is_base
+from pyguixvm.reconcile.plan import CreateRoot, RealizeImage
+from pyguixvm.reconcile.root import created_root
+from pyguixvm.reconcile.workshop import Workshop
+
+MIB = 1024**2
+PRESENT = {f"/gnu/store/{'a' * 32}-old": 20 * MIB}
+
+
+class Guix(Exchange):
+    """Says that ITEMS are what the base lacks, and builds what it is asked for by WHOLE."""
+
+    def __init__(self, items, whole):
+        self.items = items
+        self.whole = whole
+        self.asked = []
+
+    def ask(self, command, request, *, forward, seconds):
+        assert seconds > 0
+        forward(b"")
+        self.asked.append((command, request))
+        if command == "realize":
+            self.whole.rename(self.whole.with_suffix(""))
+        return json.dumps({"realized": True, "items": self.items}).encode()
+
+
+@pytest.fixture
+def base(tmp_path):
+    directory = tmp_path / "base"
+    directory.mkdir()
+    return make_system_image(directory, PRESENT)
+
+
+@pytest.fixture
+def whole(tmp_path):
+    """An image that is not built yet: what stands for its content has another name."""
+    directory = tmp_path / "whole"
+    directory.mkdir()
+    image = directory / "image.later"
+    make_image(directory).rename(image)
+    return image
+
+
+@pytest.fixture
+def make(pool, a_machine, base, whole, tmp_path):
+    """Return a function that makes the root volume of a generation that changed by SIZE bytes."""
+
+    def made(connection, number, size):
+        text = tmp_path / "text"
+        text.write_text(f"edition {number}")
+        text.chmod(0o444)
+        boot = tmp_path / "grub.cfg"
+        boot.write_text("boot")
+        machine = a_machine(pool=pool.name)
+        image = SystemImage("web", "GNU", "linux", "mbr-hybrid-raw")
+        machine = msgspec.structs.replace(machine, image=image)
+        action = CreateRoot(
+            pool=pool.name,
+            volume=generation_volume(machine.name, number),
+            image=str(base),
+            size=64 * MIB,
+            content=ImageContent(
+                layout="layout",
+                root_uuid="0b0e3c4e-1fd6-4b6f-9f0e-6b1b3d6f2a11",
+                system=Derivation("/gnu/store/s.drv", "/gnu/store/s"),
+                boot_configuration=Derivation("/gnu/store/g.drv", str(boot)),
+                boot_configuration_file="/boot/grub/grub.cfg",
+            ),
+            whole=RealizeImage(derivation="/gnu/store/i.drv", output=str(whole.with_suffix(""))),
+        )
+        item = {"path": str(text), "hash": "sha256:00", "nar-size": size, "references": []}
+        events = []
+        guix = Guix([item], whole)
+        store = Store(lambda: guix, tmp_path / "state", events.append)
+        with created_root(machine, action, Workshop(connection, events.append, {}, store)) as root:
+            pass
+        return root, guix, events
+
+    return made
+
+
+def bases_sent(events):
+    """Return what was told of base volumes that travelled."""
+    finished = [e for e in events if isinstance(e, PhaseFinished) and e.phase == "transfer"]
+    return [e.detail for e in finished if e.detail.startswith("base volume")]
+
+
+def digest(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_an_increment_stands_on_the_image_in_the_store(connection, make, base):
+    before = digest(base)
+    root, guix, _ = make(connection, 2, MIB)
+    assert (root.image, root.base, root.increment) == (str(base), None, MIB)
+    assert (root.backing.path, root.backing.store_item) == (str(base), True)
+    ((command, request),) = guix.asked
+    assert command == "items"
+    assert request["present"] == "a" * 32
+    assert request["wanted"][0] == "/gnu/store/s"
+    check = subprocess.run(["qemu-img", "check", root.path], capture_output=True, check=False)
+    assert check.returncode == 0, check.stdout
+    assert digest(base) == before
+
+
+def test_elsewhere_the_base_travels_once_and_then_only_what_changed(elsewhere, pool, make, base):
+    first, _, events = make(elsewhere, 1, MIB)
+    assert first.base == base_volume(str(base))
+    assert len(bases_sent(events)) == 1
+    second, _, events = make(elsewhere, 2, MIB)
+    assert second.base == first.base
+    assert bases_sent(events) == []
+    names = [volume.name for volume in volumes.list_ours(elsewhere, pool.name)]
+    assert len([name for name in names if is_base(name)]) == 1
+
+
+def test_more_than_half_of_the_base_is_a_whole_image(connection, make, whole, tmp_path):
+    root, guix, events = make(connection, 3, 11 * MIB)
+    image = str(whole.with_suffix(""))
+    assert (root.image, root.increment, root.backing.path) == (image, None, image)
+    command, request = guix.asked[-1]
+    assert (command, request["derivations"]) == ("realize", ["/gnu/store/i.drv"])
+    # The generation's GC root keeps what it stands on.
+    ((link, item),) = request["roots"].items()
+    assert Path(link).is_relative_to(tmp_path / "state")
+    assert item == image
+    told = [e.detail for e in events if isinstance(e, PhaseFinished) and e.phase == "grow"]
+    assert "too much for an increment" in told[0]
