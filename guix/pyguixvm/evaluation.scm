@@ -9,6 +9,7 @@
   #:use-module (pyguixvm readiness)
   #:use-module (pyguixvm records)
   #:use-module (pyguixvm refusal)
+  #:use-module (pyguixvm shared-store)
   #:use-module (pyguixvm storage)
   #:use-module (pyguixvm validation)
   #:use-module (gnu system)
@@ -87,7 +88,9 @@
        ("driver" (sharing-driver machine mount)))
     ("read-only" . ,(mount-point-read-only? mount))))
 
-(define (domain->json machine)
+(define (domain->json machine further-mounts)
+  "Return the JSON of the domain of MACHINE, to which FURTHER-MOUNTS, a list of
+<mount-point>, are shared as well."
   (let ((domain (virtual-machine-libvirt-domain machine)))
     `(,@(object
          ("cpu"              (libvirt-domain-cpu domain))
@@ -100,7 +103,8 @@
                                    (machine-interfaces machine))))
          ("mount-points"     (list->vector
                               (map (cut mount-point->json machine <>)
-                                   (libvirt-domain-mount-points domain))))
+                                   (append (libvirt-domain-mount-points domain)
+                                           further-mounts))))
          ("disks"            (list->vector
                               (map disk->json (machine-disks machine))))
          ("kernel-arguments" (list->vector
@@ -158,14 +162,43 @@ computed."
                ("system"           (and=> system derivation-file-name))
                ("content"          (and=> content image-content->json)))))))
 
-(define (machine->json machine derivations)
+(define (shared-store->json machine system)
+  "Return the JSON of MACHINE's operating-system, run from the store of its host;
+SYSTEM is its <shared-system>, or #f if that was not computed."
+  (let ((os (effective-operating-system machine)))
+    (object ("kind"       "shared-store")
+            ("host-name"  (operating-system-host-name os))
+            ("label"      (operating-system-label os))
+            ("kernel"     (kernel-name (operating-system-kernel os)))
+            ("root-label" %root-label)
+            ("system"     (and=> system
+                                 (lambda (system)
+                                   (derivation->json
+                                    (shared-system-derivation system)))))
+            ("boot"       (and=> system
+                                 (lambda (system)
+                                   (object
+                                    ("kernel"    (shared-system-kernel system))
+                                    ("initrd"    (shared-system-initrd system))
+                                    ("arguments" (list->vector
+                                                  (shared-system-arguments
+                                                   system))))))))))
+
+(define (machine->json machine derivations shared-store?)
+  "Return the JSON of MACHINE; DERIVATIONS is what 'lower' returned for it."
   `(,@(object
        ("name"          (virtual-machine-name machine))
        ("location"      (location->json (virtual-machine-location machine)))
        ("image"         (match (virtual-machine-image machine)
                           ((? local-image? image) (local-image->json image))
-                          (_ (system-image->json machine derivations))))
-       ("domain"        (domain->json machine))
+                          (_ (if shared-store?
+                                 (shared-store->json machine derivations)
+                                 (system-image->json machine derivations)))))
+       ("domain"        (domain->json machine
+                                      (if (and shared-store?
+                                               (machine-operating-system machine))
+                                          (list %store-mount-point)
+                                          '())))
        ("ready"         (list->vector
                          (map readiness->json
                               (virtual-machine-ready machine))))
@@ -178,22 +211,27 @@ computed."
 ;;; Evaluation.
 ;;;
 
-(define (lower store machine want)
-  "Return the image and system derivations of MACHINE, and the content of its image, as
-far as WANT asks for them."
-  (list (and (memq want '(derivations images))
-             (run-with-guix store (machine-image-derivation machine)))
-        (and (memq want '(systems images))
-             (run-with-guix store (machine-system-derivation machine)))
-        (and (memq want '(images))
-             (run-with-guix store (machine-image-content machine)))))
+(define (nothing-lowered shared-store?)
+  (if shared-store? #f '(#f #f #f)))
 
-(define (machines->json file machines want prepare)
+(define (lower store machine want shared-store?)
+  "Return the image and system derivations of MACHINE, and the content of its image, as
+far as WANT asks for them; with SHARED-STORE?, instead, its <shared-system>."
+  (if shared-store?
+      (run-with-guix store (machine-shared-system machine))
+      (list (and (memq want '(derivations images))
+                 (run-with-guix store (machine-image-derivation machine)))
+            (and (memq want '(systems images))
+                 (run-with-guix store (machine-system-derivation machine)))
+            (and (memq want '(images))
+                 (run-with-guix store (machine-image-content machine))))))
+
+(define (machines->json file machines want shared-store? prepare)
   "Return the JSON of each of MACHINES, or a failure."
   (define (describe machine derivations)
     (call-with-failure-handling file
       (lambda ()
-        (machine->json machine (derivations)))
+        (machine->json machine (derivations) shared-store?))
       #:location (virtual-machine-location machine)))
 
   (define (describe-all derivations)
@@ -202,29 +240,33 @@ far as WANT asks for them."
                      (lambda ()
                        (if (machine-operating-system machine)
                            (derivations machine)
-                           '(#f #f #f)))))
+                           (nothing-lowered shared-store?)))))
          machines))
 
   (if (or (eq? want 'metadata)
           (not (any machine-operating-system machines)))
-      (describe-all (const '(#f #f #f)))
+      (describe-all (const (nothing-lowered shared-store?)))
       (call-with-guix
        (lambda (store)
          (prepare store)
          (describe-all (lambda (machine)
-                         (lower store machine want)))))))
+                         (lower store machine want shared-store?)))))))
 
-(define* (evaluate config #:key (want 'metadata) names (prepare (const #t)))
+(define* (evaluate config #:key (want 'metadata) names shared-store?
+                   (prepare (const #t)))
   "Return as JSON what the file CONFIG declares, or the error in it.  WANT is one of
 'metadata, which computes no derivation; 'systems, which adds those of the
 operating systems, and builds nothing; 'derivations, which adds those of the disk
-images; and 'images, which adds both, and the content of the images.  NAMES restricts the result to the machines with one of them, unless it
+images; and 'images, which adds both, and the content of the images.  With
+SHARED-STORE?, machines with an operating-system run from the store of their host, and
+have no image.  NAMES restricts the result to the machines with one of them, unless it
 is #f.  PREPARE is called with a connection to the store before it is used."
   (define (deployment->json file)
     (let* ((machines (select-machines
                       (deployment-machines (load-configuration file))
                       names))
-           (results  (machines->json file machines want prepare)))
+           (results  (machines->json file machines want shared-store?
+                                     prepare)))
       (or (find failure? results)
           (object ("schema"   %schema)
                   ("config"   file)

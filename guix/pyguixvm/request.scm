@@ -93,6 +93,8 @@ with each new connection to the store."
                                     #:want want
                                     #:names (and=> (request-ref request "machines")
                                                    vector->list)
+                                    #:shared-store? (request-ref request
+                                                                 "shared-store")
                                     #:prepare prepare))))
             (acons "dependencies" (list->vector (dependencies)) result)))
         (failure->json

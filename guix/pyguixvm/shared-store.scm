@@ -1,0 +1,105 @@
+;;; SPDX-License-Identifier: GPL-3.0-or-later
+
+(define-module (pyguixvm shared-store)
+  #:use-module (pyguixvm guest)
+  #:use-module (pyguixvm storage)
+  #:use-module (gnu system)
+  #:use-module (gnu system file-systems)
+  #:use-module (guix gexp)
+  #:use-module (guix monads)
+  #:use-module (guix store)
+  #:use-module (ice-9 match)
+  #:use-module (srfi srfi-1)
+  #:use-module (srfi srfi-9)
+  #:export (%root-label
+            %store-mount-point
+            shared-store-operating-system
+
+            machine-shared-system
+            shared-system-derivation
+            shared-system-kernel
+            shared-system-initrd
+            shared-system-arguments))
+
+;;; Commentary:
+;;;
+;;; A machine that runs from the store of its host: no image is made of its
+;;; operating-system, whose kernel the hypervisor starts itself.  This is what 'guix
+;;; system vm' does, but the root is a disk of the machine's own, found by its label,
+;;; and nothing that the operating-system declares beside it is left out.
+;;;
+;;; Code:
+
+(define %root-label
+  ;; Of the file system on the root disk; ext4 has room for 16 letters.
+  "pyguixvm-root")
+
+(define %store-mount-point
+  ;; As the hypervisor is to share it: the file system below is what mounts it.
+  (mount-point (source (%store-prefix))
+               (target (%store-prefix))
+               (tag "pyguixvm-store")
+               (read-only? #t)
+               (driver "9p")))
+
+(define %root-file-system
+  (file-system
+    (mount-point "/")
+    (device (file-system-label %root-label))
+    (type "ext4")))
+
+(define %store-file-system
+  ;; As 'mapping->file-system' in (gnu system vm) has it, which is private.  More
+  ;; than this msize Linux does not take over virtio.
+  (file-system
+    (mount-point (%store-prefix))
+    (device (mount-point-tag %store-mount-point))
+    (type "9p")
+    (flags '(read-only))
+    (options "trans=virtio,version=9p2000.L,cache=loose,msize=512000")
+    (check? #f)
+    (create-mount-point? #t)
+    (needed-for-boot? #t)))
+
+(define (of-the-image? file-system)
+  "Does FILE-SYSTEM lie on the disk that Guix makes of an image, is it the root, or is
+it the store?"
+  (let ((device (file-system-device file-system)))
+    (or (member (file-system-mount-point file-system) (list "/" (%store-prefix)))
+        (and (string? device) (string-prefix? "/dev/vda" device))
+        (and (file-system-label? device)
+             (member (file-system-label->string device)
+                     '("Guix_image" "GNU-ESP"))))))
+
+(define (shared-store-operating-system os)
+  "Return OS as it runs from the store of its host."
+  (operating-system
+    (inherit os)
+    (file-systems (cons* %root-file-system
+                         %store-file-system
+                         (remove of-the-image? (operating-system-file-systems os))))))
+
+;; What a hypervisor starts: the operating system, and how.
+(define-record-type <shared-system>
+  (make-shared-system derivation kernel initrd arguments)
+  shared-system?
+  (derivation shared-system-derivation)           ;<derivation>
+  (kernel     shared-system-kernel)               ;file name in the store
+  (initrd     shared-system-initrd)               ;file name in the store
+  (arguments  shared-system-arguments))           ;list of strings
+
+(define (machine-shared-system machine)
+  "Return, as a monadic value, the <shared-system> of MACHINE."
+  (let ((os (shared-store-operating-system (effective-operating-system machine))))
+    (mlet* %store-monad
+        ((derivation (lower-object os))
+         ;; Arguments may be G-expressions: what a builder would make of them is
+         ;; known before anything is built.
+         (lowered    (lower-gexp
+                      #~(list #$(operating-system-kernel-file os)
+                              #$(file-append os "/initrd")
+                              #$@(operating-system-kernel-arguments
+                                  os (file-system-device %root-file-system))))))
+      (match (eval (lowered-gexp-sexp lowered) (make-fresh-user-module))
+        ((kernel initrd arguments ...)
+         (return (make-shared-system derivation kernel initrd arguments)))))))
