@@ -19,9 +19,15 @@ from pyguixvm.guix.exchange import Exchange
 from pyguixvm.guix.roots import system_root
 from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor.sharing import sharing_driver
-from pyguixvm.model.deployment import Deployment, LocalImage, SystemImage, VirtualMachine
+from pyguixvm.model.deployment import (
+    Deployment,
+    LocalImage,
+    SharedStore,
+    SystemImage,
+    VirtualMachine,
+)
 from pyguixvm.model.names import generation_of, is_store_item
-from pyguixvm.reconcile.plan import CreateRoot, Plan, Policy
+from pyguixvm.reconcile.plan import CreateEmptyRoot, CreateRoot, Plan, Policy
 from pyguixvm.reconcile.readiness import check_patterns
 from pyguixvm.reconcile.way import realizations
 
@@ -64,10 +70,16 @@ class Session:
 
 
 def evaluate(
-    session: Session, config: Path, machines: Sequence[str] = (), *, want: Want
+    session: Session,
+    config: Path,
+    machines: Sequence[str] = (),
+    *,
+    want: Want,
+    shared_store: bool = False,
 ) -> Deployment:
     """Return what CONFIG declares, of MACHINES only if any are named.
 
+    SHARED_STORE: as machines are that run from the store of their host.
     Raises UsageError if there is no such file, EvaluationError if it is refused.
     """
     if not config.is_file():
@@ -82,6 +94,7 @@ def evaluate(
             config.absolute(),
             want=want,
             machines=tuple(machines) or None,
+            shared_store=shared_store,
             sharing=sharing_driver(
                 session.uri or session.environment.get("LIBVIRT_DEFAULT_URI"), os.geteuid()
             ),
@@ -113,6 +126,7 @@ def build(session: Session, deployment: Deployment) -> tuple[tuple[VirtualMachin
     return tuple(
         (machine, image.path if isinstance(image, LocalImage) else image.output or "")
         for machine, image in zip(deployment.machines, images, strict=True)
+        if not isinstance(image, SharedStore)
     )
 
 
@@ -232,19 +246,22 @@ def _realize_plans(session: Session, plans: Sequence[Plan]) -> None:
         for machine in plan.machines:
             outputs.update(realizations(machine.actions))
             for action in machine.actions:
-                if isinstance(action, CreateRoot):
+                if isinstance(action, CreateRoot | CreateEmptyRoot):
                     roots.update(_roots(session.store, plan.uri, action))
     _realize(session, outputs, roots)
 
 
-def _roots(store: Store, uri: str, action: CreateRoot) -> Iterator[tuple[Path, str]]:
+def _roots(
+    store: Store, uri: str, action: CreateRoot | CreateEmptyRoot
+) -> Iterator[tuple[Path, str]]:
     """Yield the GC roots of the generation whose root volume ACTION makes, and their items."""
     named = generation_of(action.volume)
-    if named is None or not is_store_item(action.image):
+    item = action.system if isinstance(action, CreateEmptyRoot) else action.image
+    if named is None or not is_store_item(item):
         return
     root = store.root(uri, *named)
-    yield root, action.image
-    if action.content is not None:
+    yield root, item
+    if isinstance(action, CreateRoot) and action.content is not None:
         yield system_root(root), action.content.system.output
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -20,7 +21,7 @@ from pyguixvm.cli.options import (
 )
 from pyguixvm.cli.output import Output, error_document
 from pyguixvm.cli.show import declared_line, plan_lines
-from pyguixvm.model.deployment import SystemImage
+from pyguixvm.model.deployment import Deployment, SystemImage
 from pyguixvm.reconcile.plan import Policy
 
 if TYPE_CHECKING:
@@ -40,6 +41,15 @@ def session(options: Options, output: Output) -> pipeline.Session:
         environment=dict(os.environ),
         emit=output.emit,
         forward=output.forward,
+    )
+
+
+def evaluated(
+    here: pipeline.Session, config: Path, machines: Sequence[str], policy: Policy
+) -> Deployment:
+    """Return what CONFIG declares, as it is to be planned by POLICY."""
+    return pipeline.evaluate(
+        here, config, machines, want="images", shared_store=policy.strategy == "shared-store"
     )
 
 
@@ -77,7 +87,7 @@ def plan_command(
     output = Output(options)
     here = session(options, output)
     config, machines = split_config(arguments)
-    deployment = pipeline.evaluate(here, config, machines, want="images")
+    deployment = evaluated(here, config, machines, policy)
     whole = None if machines else deployment.config
     with pipeline.observed(here, deployment.machines, policy=policy, config=whole) as planned:
         plans = [pipeline.measured(each) for each in planned]
@@ -156,7 +166,7 @@ def deploy_once(
     longer declared.
     """
     config, machines = split_config(arguments)
-    deployment = pipeline.evaluate(here, config, machines, want="images")
+    deployment = evaluated(here, config, machines, policy)
     whole = None if machines else deployment.config
     with pipeline.observed(here, deployment.machines, policy=policy, config=whole) as planned:
         outcomes = pipeline.deploy(here, planned)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import assert_never
 
-from pyguixvm.model.deployment import LocalImage, VirtualMachine
+from pyguixvm.model.deployment import Image, LocalImage, SharedStore, VirtualMachine
 from pyguixvm.model.sizes import format_size
 from pyguixvm.reconcile.difference import Difference, Value
 from pyguixvm.reconcile.plan import (
@@ -15,6 +15,7 @@ from pyguixvm.reconcile.plan import (
     AttachInterface,
     AwaitReady,
     CreateDisk,
+    CreateEmptyRoot,
     CreateRoot,
     DefineDomain,
     DetachDisk,
@@ -24,6 +25,7 @@ from pyguixvm.reconcile.plan import (
     Plan,
     RealizeContent,
     RealizeImage,
+    RealizeSystem,
     SetMemory,
     SetVcpus,
     StartDomain,
@@ -39,15 +41,20 @@ _SIGNS = {"none": " ", "live": "~", "restart": "~", "replace": "!", "create": "+
 def declared_line(machine: VirtualMachine) -> str:
     """Return one line that says what MACHINE is."""
     domain = machine.domain
-    image = (
-        machine.image.path
-        if isinstance(machine.image, LocalImage)
-        else f"{machine.image.label}, {machine.image.root_file_system} root"
-    )
     return (
         f"{machine.name}: {domain.cpu} CPU, {format_size(domain.memory)} memory, "
-        f"{format_size(domain.storage)} storage, {image}"
+        f"{format_size(domain.storage)} storage, {_image(machine.image)}"
     )
+
+
+def _image(image: Image) -> str:
+    match image:
+        case LocalImage(path=path):
+            return path
+        case SharedStore(label=label):
+            return f"{label}, from the shared store"
+        case _:
+            return f"{image.label}, {image.root_file_system} root"
 
 
 def plan_lines(plan: Plan) -> Iterator[str]:
@@ -96,9 +103,24 @@ def _downtime(plan: MachinePlan) -> str:
 
 def difference_line(difference: Difference) -> str:
     """Return DIFFERENCE in one line."""
-    old, new = (_value(difference.path, value) for value in (difference.old, difference.new))
+    old, new = (
+        _kind_of_image(value) if difference.path == "image" else _value(difference.path, value)
+        for value in (difference.old, difference.new)
+    )
     effect = "pending until restart" if difference.pending else difference.effect
     return f"{difference.path}: {old} -> {new} ({effect})"
+
+
+def _kind_of_image(value: Value) -> str:
+    """Return in words the image that VALUE describes, where it is of another kind than declared."""
+    fields = value if isinstance(value, dict) else {}
+    match fields.get("kind"):
+        case "shared-store":
+            return "none, the shared store of this machine"
+        case "local-image":
+            return str(fields.get("path"))
+        case _:
+            return str(fields.get("output") or "an image made by Guix")
 
 
 def _value(path: str, value: Value) -> str:
@@ -124,6 +146,10 @@ def _action(action: Action) -> str:  # noqa: PLR0911, PLR0912 -- one for each ki
             return f"build {output}"
         case RealizeContent(content=content):
             return f"build {content.system.output}, and no image"
+        case RealizeSystem(output=output):
+            return f"build {output}, and no image"
+        case CreateEmptyRoot(pool=pool, volume=volume, size=size):
+            return f"create volume {volume} of {format_size(size)}, empty, in pool {pool}"
         case CreateRoot(pool=pool, volume=volume, size=size, content=content, image=image):
             made = f"create volume {volume} of {format_size(size)} in pool {pool}"
             return f"{made} from what changed since {image}" if content else made

@@ -48,13 +48,15 @@ def evaluate(
     want: Want,
     machines: Sequence[str] | None = None,
     sharing: Literal["virtiofs", "9p"] = "virtiofs",
+    shared_store: bool = False,
     forward: Forward,
     depends: Depends = lambda _files: None,
     seconds: float = _SECONDS,
 ) -> Deployment:
     """Return what the file CONFIG declares, of MACHINES only if any are given.
 
-    SHARING is how the default hypervisor shares directories with its guests.
+    SHARING is how the default hypervisor shares directories with its guests.  With
+    SHARED_STORE, machines run from the store of their host, where they can.
     FORWARD gets what the configuration and Guix write to standard error,
     while they do; DEPENDS the names of the files that they read or looked
     for, whether they like them or not.  It may take SECONDS.  Raises
@@ -65,6 +67,7 @@ def evaluate(
         "want": want,
         "machines": None if machines is None else list(machines),
         "sharing": sharing,
+        "shared-store": shared_store,
     }
     return decode(exchange.ask("evaluate", request, forward=forward, seconds=seconds), depends)
 

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 import libvirt
 import msgspec
@@ -67,7 +69,16 @@ def observe(connection: Connection) -> Observation:
         domains={domain.name: domain for domain in observed},
         volumes=_whole_volumes(connection),
         images=frozenset(_images_here(observed)),
+        store=_store(),
     )
+
+
+def _store(directory: str = "/gnu/store") -> Literal["absent", "writable", "read-only"]:
+    try:
+        flags = os.statvfs(directory).f_flag
+    except OSError:
+        return "absent"
+    return "read-only" if flags & os.ST_RDONLY else "writable"
 
 
 def _images_here(observed: Iterable[ObservedDomain]) -> Iterator[str]:

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 from pyguixvm import process
-from pyguixvm.image import overlay
+from pyguixvm.image import debugfs, overlay
 
 _HINTS = {
     "ext4": "Install e2fsprogs.",
@@ -15,6 +17,36 @@ _HINTS = {
 }
 # One percent instead of five for root: on a disk for data it would only be missed.
 _OPTIONS = {"ext4": ("-q", "-F", "-m", "1"), "btrfs": ("-q", "-f")}
+
+# What neither the initial RAM disk nor activation makes of a root: the directories of
+# "directives" in Guix's gnu/build/install.scm, with their modes ...
+_DIRECTORIES = {
+    "/bin": 0o755,
+    "/etc": 0o755,
+    "/gnu": 0o755,
+    "/gnu/store": 0o755,
+    "/home": 0o755,
+    "/mnt": 0o755,
+    "/tmp": 0o1777,  # noqa: S108 -- the guest's
+    "/var": 0o755,
+    "/var/db": 0o755,
+    "/var/empty": 0o755,
+    "/var/guix": 0o755,
+    "/var/guix/gcroots": 0o755,
+    "/var/guix/profiles": 0o755,
+    "/var/guix/profiles/per-user": 0o755,
+    "/var/guix/profiles/per-user/root": 0o755,
+    "/var/lock": 0o1777,
+    "/var/log": 0o755,
+    "/var/tmp": 0o1777,  # noqa: S108 -- the guest's
+}
+# ... and its symbolic links.
+_LINKS = {
+    "/var/guix/gcroots/booted-system": "/run/booted-system",
+    "/var/guix/gcroots/current-system": "/run/current-system",
+    "/var/guix/gcroots/profiles": "/var/guix/profiles",
+    "/var/guix/profiles/system": "system-1-link",
+}
 
 
 def make_disk(
@@ -25,12 +57,38 @@ def make_disk(
     DIRECTORY has room for what mkfs writes, some megabytes.  Raises
     CommandFailedError if mkfs refuses, and ImageError if qemu-img does.
     """
-    raw = directory / f"{path.name}.raw"
+    with _formatted(directory / f"{path.name}.raw", size, file_system, label) as raw:
+        overlay.convert_to_qcow2(raw, path)
+
+
+def make_root(path: Path, size: int, label: str, system: str, directory: Path) -> None:
+    """Make the qcow2 image PATH of SIZE bytes: the root of a guest that has its store elsewhere.
+
+    It is an ext4 with LABEL that holds what Guix expects of a root, and links to
+    SYSTEM.  DIRECTORY is as for `make_disk`, and so is what is raised.
+    """
+    with _formatted(directory / f"{path.name}.raw", size, "ext4", label) as raw:
+        debugfs.change(raw, _root(system))
+        overlay.convert_to_qcow2(raw, path)
+
+
+def _root(system: str) -> Iterator[str]:
+    for name, mode in _DIRECTORIES.items():
+        yield from debugfs.directory(name, mode)
+    for name, target in (_LINKS | {"/var/guix/profiles/system-1-link": system}).items():
+        yield from debugfs.link(target, name)
+
+
+@contextmanager
+def _formatted(
+    raw: Path, size: int, file_system: Literal["ext4", "btrfs"], label: str
+) -> Iterator[Path]:
+    """Yield the file RAW with an empty FILE_SYSTEM of SIZE bytes; it goes again."""
     with raw.open("xb") as file:
         file.truncate(size)
     try:
         mkfs = process.which(f"mkfs.{file_system}", _HINTS[file_system])
         process.run([str(mkfs), *_OPTIONS[file_system], "-L", label, str(raw)])
-        overlay.convert_to_qcow2(raw, path)
+        yield raw
     finally:
         raw.unlink()

@@ -98,6 +98,19 @@ def replaced_file(source: Path, name: str, mode: int) -> Iterator[str]:
     yield from _attributes(path.name, stat.S_IFREG | mode)
 
 
+def directory(name: str, mode: int) -> Iterator[str]:
+    """Yield what makes the directory with the absolute NAME, whose parent is there."""
+    yield f"mkdir {quoted(name)}"
+    yield from _attributes(name, stat.S_IFDIR | mode)
+
+
+def link(target: str, name: str) -> Iterator[str]:
+    """Yield what lets a new symbolic link with the absolute NAME lead to TARGET."""
+    path = PurePosixPath(name)
+    yield f"cd {quoted(str(path.parent))}"
+    yield f"symlink {quoted(path.name)} {quoted(target)}"
+
+
 def replaced_link(target: str, name: str) -> Iterator[str]:
     """Yield what lets the symbolic link with the absolute NAME lead to TARGET."""
     path = PurePosixPath(name)

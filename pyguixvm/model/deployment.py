@@ -88,7 +88,30 @@ class LocalImage(_Declared, frozen=True, tag_field="kind", tag="local-image"):
     modified: int
 
 
-Image: TypeAlias = SystemImage | LocalImage
+class DirectBoot(_Declared, frozen=True):
+    """What a hypervisor starts by itself: KERNEL and INITRD are files in the store."""
+
+    kernel: str
+    initrd: str
+    arguments: tuple[str, ...]
+
+
+class SharedStore(_Declared, frozen=True, tag_field="kind", tag="shared-store"):
+    """No image: an ``operating-system`` that runs from the store of its host.
+
+    Its root is an ext4 with ROOT_LABEL.  SYSTEM is the operating system, which BOOT
+    starts; they are None where the evaluation was not asked for them.
+    """
+
+    host_name: str
+    label: str
+    kernel: str
+    root_label: str
+    system: Derivation | None = None
+    boot: DirectBoot | None = None
+
+
+Image: TypeAlias = SystemImage | LocalImage | SharedStore
 
 
 class Networking(_Declared, frozen=True):

@@ -19,9 +19,11 @@ from pyguixvm.reconcile.change import change
 from pyguixvm.reconcile.define import define
 from pyguixvm.reconcile.difference import Effect
 from pyguixvm.reconcile.disk import create_disk, grow_disk
+from pyguixvm.reconcile.empty_root import created_empty_root
 from pyguixvm.reconcile.plan import (
     AwaitReady,
     CreateDisk,
+    CreateEmptyRoot,
     CreateRoot,
     DefineDomain,
     GrowDisk,
@@ -29,6 +31,7 @@ from pyguixvm.reconcile.plan import (
     Plan,
     RealizeContent,
     RealizeImage,
+    RealizeSystem,
     StartDomain,
     StopDomain,
 )
@@ -109,10 +112,12 @@ def _carry_out(  # noqa: PLR0912 -- one for each kind of action
     with ExitStack() as undo:
         for action in plan.actions:
             match action:
-                case RealizeImage() | RealizeContent():
+                case RealizeImage() | RealizeContent() | RealizeSystem():
                     pass  # all were built in one go, before anything was touched
                 case CreateRoot():
                     root = undo.enter_context(created_root(plan.machine, action, workshop))
+                case CreateEmptyRoot():
+                    root = undo.enter_context(created_empty_root(name, action, workshop))
                 case CreateDisk():
                     create_disk(plan.machine, action, workshop)
                 case GrowDisk():

@@ -117,7 +117,7 @@ def definition(  # noqa: PLR0917 -- the machine, its storage, and where it runs
     return DomainDefinition(
         machine=machine,
         root=root.path,
-        backing=(root.backing,),
+        backing=() if root.backing is None else (root.backing,),
         domain_type=choose_domain_type(
             machine, host.domain_types, environment.get("PYGUIXVM_VIRT_TYPE")
         ),

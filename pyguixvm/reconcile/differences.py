@@ -81,8 +81,8 @@ def _of_the_root(applied: VirtualMachine, declared: VirtualMachine) -> Iterator[
 def _image(machine: VirtualMachine) -> Value:
     fields = _fields(machine.image)
     assert isinstance(fields, dict)  # noqa: S101 -- for mypy: a struct becomes a dict
-    # What is in an image changes with its derivation.
-    return {key: value for key, value in fields.items() if key != "content"}
+    # What is in an image changes with its derivation, what a system boots by with itself.
+    return {key: value for key, value in fields.items() if key not in {"content", "boot"}}
 
 
 def _domain_fields(machine: VirtualMachine) -> dict[str, Value]:

@@ -11,7 +11,7 @@ from pyguixvm.hypervisor import guest, live, pools, transfer, volumes
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.image.blank import make_disk
 from pyguixvm.image.workplace import workplace
-from pyguixvm.model.deployment import BlockDevice, DataDisk, SystemImage, VirtualMachine
+from pyguixvm.model.deployment import BlockDevice, DataDisk, LocalImage, VirtualMachine
 from pyguixvm.model.names import data_label, data_volume
 from pyguixvm.model.sizes import format_size
 from pyguixvm.reconcile.plan import CreateDisk, GrowDisk
@@ -103,7 +103,7 @@ def planned_disks(machine: VirtualMachine, directory: Path) -> tuple[AttachedDis
 
 def _mounts(machine: VirtualMachine, name: str) -> bool:
     """Whether the operating system was given what mounts, and grows, disk NAME."""
-    return isinstance(machine.image, SystemImage) and any(
+    return not isinstance(machine.image, LocalImage) and any(
         isinstance(disk, DataDisk) and disk.name == name and disk.target is not None
         for disk in machine.domain.disks
     )

@@ -60,6 +60,26 @@ class CreateRoot(_Action, frozen=True, tag="create-root"):
     whole: RealizeImage | None = None
 
 
+class RealizeSystem(_Action, frozen=True, tag="realize-system"):
+    """Build an operating system, DERIVATION, with Guix, and no image; OUTPUT is its store item."""
+
+    derivation: str
+    output: str
+
+
+class CreateEmptyRoot(_Action, frozen=True, tag="create-empty-root"):
+    """Make root volume VOLUME of SIZE bytes in POOL for SYSTEM, which runs from the host's store.
+
+    It is an ext4 with LABEL.
+    """
+
+    pool: str
+    volume: str
+    size: int
+    label: str
+    system: str
+
+
 class CreateDisk(_Action, frozen=True, tag="create-disk"):
     """Make VOLUME of SIZE bytes in POOL for data disk DISK, with an empty FILE_SYSTEM."""
 
@@ -159,6 +179,8 @@ Action: TypeAlias = (
     RealizeImage
     | RealizeContent
     | CreateRoot
+    | RealizeSystem
+    | CreateEmptyRoot
     | CreateDisk
     | GrowDisk
     | StopDomain

@@ -28,6 +28,7 @@ from pyguixvm.reconcile.plan import (
     StopDomain,
     UpdateInterface,
 )
+from pyguixvm.reconcile.shared_store import require_shareable
 from pyguixvm.reconcile.storage import plug_actions, storage_refusal, volume_actions
 from pyguixvm.reconcile.way import Bases, choose
 
@@ -38,7 +39,7 @@ UNPROTECT_HINT = "Give --unprotect as well, or declare (protect? #f) first."
 _OFF = ("shut off", "crashed")
 _ORDER: tuple[Effect, ...] = ("none", "live", "restart", "replace")
 _ALLOW_ALL = Policy()
-_NOT_YET = frozenset({"in-place", "shared-store"})
+_NOT_YET = frozenset({"in-place"})
 
 
 def plan(
@@ -58,7 +59,8 @@ def plan(
     return Plan(
         uri=observation.uri,
         machines=tuple(
-            _plan_machine(
+            _unshareable(machine, observation, policy)
+            or _plan_machine(
                 machine,
                 observation.domains.get(machine.name),
                 observation.volumes,
@@ -71,6 +73,19 @@ def plan(
         config=config,
         undeclared=tuple(_undeclared(machines, observation, config)) if config else (),
     )
+
+
+def _unshareable(
+    machine: VirtualMachine, observation: Observation, policy: Policy
+) -> MachinePlan | None:
+    """Return a refusal if MACHINE cannot run from the shared store, as POLICY asks for."""
+    if policy.strategy != "shared-store":
+        return None
+    try:
+        require_shareable(machine, observation)
+    except RequestRefusedError as error:
+        return _refused(machine, "none", error)
+    return None
 
 
 def _undeclared(

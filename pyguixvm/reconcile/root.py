@@ -19,7 +19,7 @@ from pyguixvm.image import increment as increments
 from pyguixvm.image import metadata, overlay
 from pyguixvm.image.grow import grow
 from pyguixvm.image.workplace import workplace
-from pyguixvm.model.deployment import LocalImage, VirtualMachine
+from pyguixvm.model.deployment import LocalImage, SharedStore, VirtualMachine
 from pyguixvm.model.generation import Generation
 from pyguixvm.model.names import base_volume, generation_of
 from pyguixvm.model.sizes import format_size
@@ -33,17 +33,17 @@ LARGEST_INCREMENT = 0.5
 
 @dataclass(frozen=True)
 class Root:
-    """A root volume in its pool: its file name there, and the file that backs it.
+    """A root volume in its pool: its file name there, and the file that backs it, if any.
 
-    It was made from IMAGE.  BASE is the name of the volume that backs it, or
-    None for a store item.  INCREMENT is the size (bytes) of the store items that
-    it has and IMAGE lacks, None if it shows IMAGE as it is.
+    It was made from IMAGE, or for the system of that name.  BASE is the name of the
+    volume that backs it, None where there is none.  INCREMENT is the size (bytes) of
+    the store items that it has and IMAGE lacks, None if it shows IMAGE as it is.
     """
 
     pool: str
     volume: str
     path: str
-    backing: BackingFile
+    backing: BackingFile | None
     base: str | None
     image: str
     increment: int | None = None
@@ -93,7 +93,12 @@ def root_of(connection: Connection, generation: Generation) -> Root:
     Raises RequestRefusedError if it, or what backs it, is gone.
     """
     volume = _require(connection, generation, generation.volume)
-    if generation.base is None:
+    backing: BackingFile | None
+    if isinstance(generation.declaration.image, SharedStore):
+        backing = None
+        if connection.local:
+            _require_system(generation)
+    elif generation.base is None:
         backing = BackingFile(path=generation.image, format="raw", store_item=True)
     else:
         image = generation.declaration.image
@@ -111,6 +116,15 @@ def root_of(connection: Connection, generation: Generation) -> Root:
         generation.image,
         generation.increment,
     )
+
+
+def _require_system(generation: Generation) -> None:
+    if not Path(generation.image).exists():
+        raise RequestRefusedError(
+            f"the operating system of generation {generation.number}, {generation.image}, "
+            "is not in the store any more",
+            hint="Deploy what it was made of again: that builds it.",
+        )
 
 
 def _require(connection: Connection, generation: Generation, name: str) -> str:

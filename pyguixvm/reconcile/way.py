@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import msgspec
 
 from pyguixvm.errors import RequestRefusedError
-from pyguixvm.model.deployment import LocalImage, SystemImage, VirtualMachine
+from pyguixvm.model.deployment import LocalImage, SharedStore, SystemImage, VirtualMachine
 from pyguixvm.model.generation import Generation
 from pyguixvm.model.names import generation_volume
 from pyguixvm.model.observation import Observation
@@ -17,8 +17,10 @@ from pyguixvm.reconcile.plan import (
     CreateRoot,
     RealizeContent,
     RealizeImage,
+    RealizeSystem,
     Strategy,
 )
+from pyguixvm.reconcile.shared_store import shared_root
 
 
 class Base(msgspec.Struct, frozen=True):
@@ -86,6 +88,8 @@ def choose(machine: VirtualMachine, number: int, bases: Bases, strategy: Strateg
     image = machine.image
     if isinstance(image, LocalImage):
         return Way((new_root(machine, number),), "full", "it is an image as it is")
+    if isinstance(image, SharedStore):
+        return Way(shared_root(machine, image, number), "shared-store", "asked for")
     if image.derivation is None or image.output is None:
         raise ValueError("a plan needs an evaluation with image derivations")
     realize = RealizeImage(derivation=image.derivation, output=image.output)
@@ -124,6 +128,8 @@ def _base(
 def new_root(machine: VirtualMachine, number: int) -> CreateRoot:
     """Return the action that makes root volume NUMBER of MACHINE from its own image."""
     image = machine.image
+    if isinstance(image, SharedStore):
+        raise ValueError("there is no image")  # noqa: TRY004 -- of the machine, not of a type
     return CreateRoot(
         pool=machine.domain.pool,
         volume=generation_volume(machine.name, number),
@@ -137,7 +143,10 @@ def realizations(actions: Iterable[Action]) -> Sequence[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     for action in actions:
         match action:
-            case RealizeImage(derivation=derivation, output=output):
+            case (
+                RealizeImage(derivation=derivation, output=output)
+                | RealizeSystem(derivation=derivation, output=output)
+            ):
                 found.append((derivation, output))
             case RealizeContent(content=content):
                 found += [

@@ -10,7 +10,7 @@ import msgspec
 from lxml import etree
 
 from pyguixvm.errors import EvaluationError
-from pyguixvm.model.deployment import Networking, VirtualMachine
+from pyguixvm.model.deployment import DirectBoot, Networking, SharedStore, VirtualMachine
 from pyguixvm.model.generation import Metadata
 from pyguixvm.xml.metadata import metadata_element
 from pyguixvm.xml.storage import (
@@ -126,6 +126,9 @@ def _os(definition: DomainDefinition) -> etree._Element:
         "type", {"arch": definition.architecture, "machine": definition.emulator_machine}, "hvm"
     )
     boot = element("boot", {"dev": "hd"})
+    image = definition.machine.image
+    if isinstance(image, SharedStore) and image.boot is not None:
+        return element("os", kind, boot, *_direct_boot(image.boot))
     if definition.machine.domain.firmware == "bios":
         return element("os", kind, boot)
     # Left to itself, libvirt picks the Secure Boot build of OVMF, which does
@@ -134,6 +137,13 @@ def _os(definition: DomainDefinition) -> etree._Element:
         "firmware", element("feature", {"enabled": "no", "name": "secure-boot"})
     )
     return element("os", {"firmware": "efi"}, kind, no_secure_boot, boot)
+
+
+def _direct_boot(boot: DirectBoot) -> Iterator[etree._Element]:
+    """Yield what the hypervisor starts itself, whatever is on the disk."""
+    yield element("kernel", boot.kernel)
+    yield element("initrd", boot.initrd)
+    yield element("cmdline", " ".join(boot.arguments))
 
 
 def _cpu(domain_type: Literal["kvm", "qemu"]) -> etree._Element:

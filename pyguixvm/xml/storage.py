@@ -85,12 +85,15 @@ def shared_directory(mount: MountPoint) -> etree._Element:
     """Return the device by which the guest sees MOUNT's directory.
 
     9p is mapped: what the guest says of owners is kept in extended
-    attributes, since QEMU's user may not give files away.
+    attributes, since QEMU's user may not give files away.  Read-only, it has
+    nothing to say, and mapped it would not see symbolic links: QEMU looks for
+    them in what it has written itself (hw/9pfs/9p-local.c, local_readlink).
     """
     virtiofs = mount.driver == "virtiofs"
+    mode = "passthrough" if virtiofs else "squash" if mount.read_only else "mapped"
     return element(
         "filesystem",
-        {"type": "mount", "accessmode": "passthrough" if virtiofs else "mapped"},
+        {"type": "mount", "accessmode": mode},
         *((element("driver", {"type": "virtiofs"}),) if virtiofs else ()),
         element("source", {"dir": mount.source}),
         element("target", {"dir": mount.tag}),

@@ -48,6 +48,7 @@ def updated_xml(old: str, new: str, removed: Removed = _NOTHING) -> str:
     domain, declared = parse(old), parse(new)
     _replace_settings(domain, declared)
     _replace_firmware(domain, declared)
+    _replace_direct_boot(domain, declared)
     if declared.find("memoryBacking") is not None:
         _replace(domain, declared, "memoryBacking")
     if domain.get("type") != declared.get("type"):
@@ -148,6 +149,14 @@ def _replace_firmware(domain: etree._Element, declared: etree._Element) -> None:
     """Replace <os> if the kind of firmware changed: a loader and its NVRAM go together."""
     if _is_uefi(domain) != _is_uefi(declared):
         _replace(domain, declared, "os")
+
+
+def _replace_direct_boot(domain: etree._Element, declared: etree._Element) -> None:
+    """Have the hypervisor start what DECLARED says; without a kernel it starts from disk."""
+    old, new = domain.find("os"), declared.find("os")
+    if old is not None and new is not None:
+        for tag in ("kernel", "initrd", "cmdline"):
+            _replace(old, new, tag)
 
 
 def _is_uefi(domain: etree._Element) -> bool:
