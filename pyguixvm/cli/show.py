@@ -116,7 +116,7 @@ def _kind_of_image(value: Value) -> str:
     fields = value if isinstance(value, dict) else {}
     match fields.get("kind"):
         case "shared-store":
-            return "none, the shared store of this machine"
+            return "none, the shared store of its host"
         case "local-image":
             return str(fields.get("path"))
         case _:

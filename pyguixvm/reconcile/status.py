@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Literal, TypeAlias
 
 import msgspec
 
-from pyguixvm.model.deployment import VirtualMachine
+from pyguixvm.model.deployment import SharedStore, VirtualMachine
+from pyguixvm.model.generation import Generation
 from pyguixvm.model.observation import Observation, ObservedDomain
 from pyguixvm.reconcile.difference import Difference
 from pyguixvm.reconcile.differences import differences, foreign_devices
@@ -69,8 +70,15 @@ def _status(machine: VirtualMachine, domain: ObservedDomain | None) -> MachineSt
         generation=domain.metadata.current,
         differences=changed,
         foreign=foreign_devices(machine, domain),
-        detail=None if domain.state in ("running", "shut off") else domain.state,
+        detail=", ".join(_details(domain, domain.metadata.generation)) or None,
     )
+
+
+def _details(domain: ObservedDomain, applied: Generation) -> Iterator[str]:
+    if domain.state not in ("running", "shut off"):
+        yield domain.state
+    if isinstance(applied.declaration.image, SharedStore):
+        yield "runs from the shared store of its host"
 
 
 def _verdict(changed: tuple[Difference, ...], domain: ObservedDomain) -> Verdict:

@@ -89,6 +89,7 @@ def test_the_request_says_all_that_an_evaluation_depends_on(
         "directory": str(runtime),
         "environment": {**ENVIRONMENT, "XDG_RUNTIME_DIR": str(runtime)},
         "sharing": "virtiofs",
+        "shared-store": False,
         "time-limit": 600,
     }
     assert list((runtime / "pyguixvm").iterdir()) == []

@@ -7,6 +7,7 @@ After a wanted change, PYGUIXVM_WRITE_GOLDEN=1 writes them anew.
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,10 +16,12 @@ from lxml import etree
 from pyguixvm.errors import EvaluationError
 from pyguixvm.model.deployment import (
     AddressReady,
+    DirectBoot,
     LibvirtDomain,
     Location,
     MountPoint,
     Networking,
+    SharedStore,
     SystemImage,
     VirtualMachine,
 )
@@ -128,6 +131,33 @@ CASES = {
             AttachedDisk("/pool/pyguixvm-web.db.qcow2", serial="data-db"),
             AttachedDisk("/dev/disk/by-id/ata-1", block=True),
         ),
+    ),
+    "shared-store": a_definition(
+        msgspec.structs.replace(
+            a_machine(
+                mount_points=(
+                    MountPoint(
+                        source="/gnu/store",
+                        target="/gnu/store",
+                        tag="pyguixvm-store",
+                        driver="9p",
+                        read_only=True,
+                    ),
+                )
+            ),
+            image=SharedStore(
+                host_name="web",
+                label="Guix",
+                kernel="linux-libre",
+                root_label="pyguixvm-root",
+                boot=DirectBoot(
+                    kernel="/gnu/store/k-linux/bzImage",
+                    initrd="/gnu/store/s-system/initrd",
+                    arguments=("root=pyguixvm-root", "gnu.load=/gnu/store/s-system/boot", "a<b"),
+                ),
+            ),
+        ),
+        backing=(),
     ),
     "rich": a_definition(WEB, metadata=some_metadata(WEB)),
 }

@@ -10,7 +10,7 @@ import pytest
 from declarations import GIB, domain, machine
 from lxml import etree
 
-from pyguixvm.model.deployment import MountPoint, Networking
+from pyguixvm.model.deployment import DirectBoot, MountPoint, Networking, SharedStore
 from pyguixvm.xml.domain import DomainDefinition, domain_xml
 from pyguixvm.xml.storage import AttachedDisk
 from pyguixvm.xml.text import parse
@@ -215,3 +215,62 @@ def test_directories_come_and_go():
     left = parse(updated_xml(xml, declared(), Removed(directories=frozenset({"a"}))))
     assert left.find("devices/filesystem") is None
     assert parse(updated_xml(xml, declared())).find("devices/filesystem") is not None
+
+
+STORE = MountPoint(
+    source="/gnu/store", target="/gnu/store", tag="pyguixvm-store", driver="9p", read_only=True
+)
+
+
+def from_the_shared_store(system):
+    image = SharedStore(
+        host_name="web",
+        label="Guix",
+        kernel="linux-libre",
+        root_label="pyguixvm-root",
+        boot=DirectBoot(
+            kernel="/gnu/store/k-linux/bzImage",
+            initrd=f"{system}/initrd",
+            arguments=("root=pyguixvm-root", f"gnu.system={system}"),
+        ),
+    )
+    return domain_xml(
+        DomainDefinition(
+            machine=machine(image=image, domain=domain(mount_points=(STORE,))),
+            root="/pool/pyguixvm-web.g2.qcow2",
+            backing=(),
+            domain_type="qemu",
+        )
+    )
+
+
+def started(xml):
+    """Return what the domain of XML starts, and the directories that it sees."""
+    root = parse(xml)
+    assert root.find("os/type").get("machine") == "pc-q35-7.2"
+    return (
+        [root.findtext(f"os/{tag}") for tag in ("kernel", "initrd", "cmdline")],
+        [source.get("dir") for source in root.findall("devices/filesystem/source")],
+    )
+
+
+def test_the_shared_store_comes_changes_and_goes():
+    gone = Removed(directories=frozenset({"pyguixvm-store"}))
+    from_disk = as_libvirt_has_it(declared()).replace('machine="q35"', 'machine="pc-q35-7.2"')
+    one = updated_xml(from_disk, from_the_shared_store("/gnu/store/one"))
+    two = updated_xml(one, from_the_shared_store("/gnu/store/two"))
+    back = updated_xml(two, declared(), gone)
+
+    def expected(system):
+        return (
+            [
+                "/gnu/store/k-linux/bzImage",
+                f"{system}/initrd",
+                f"root=pyguixvm-root gnu.system={system}",
+            ],
+            ["/gnu/store"],
+        )
+
+    assert started(one) == expected("/gnu/store/one")
+    assert started(two) == expected("/gnu/store/two")
+    assert started(back) == ([None, None, None], [])
