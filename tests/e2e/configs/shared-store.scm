@@ -1,0 +1,45 @@
+;;; SPDX-License-Identifier: GPL-3.0-or-later
+;; A machine with a disk of its own and a directory that persists.  A test edits what its
+;; system has.
+(use-modules (gnu))
+(use-service-modules networking virtualization)
+(use-modules (guix gexp))
+
+(define edition "one")
+
+;; The agent shuts the guest down with this program, and with options that the
+;; Shepherd's own does not know.
+(define shutdown
+  (program-file "shutdown"
+                #~(execl "/run/current-system/profile/sbin/shutdown" "shutdown")))
+
+(virtual-machine
+  (name "shared")
+  (operating-system
+    (operating-system
+      (host-name "shared")
+      (bootloader (bootloader-configuration
+                    (bootloader grub-bootloader)
+                    (targets '("/dev/vda"))))
+      (file-systems (cons (file-system
+                            (mount-point "/")
+                            (device (file-system-label "Guix_image"))
+                            (type "ext4"))
+                          %base-file-systems))
+      (services (cons* (service dhcpcd-service-type)
+                       (service qemu-guest-agent-service-type)
+                       (extra-special-file "/sbin/shutdown" shutdown)
+                       (extra-special-file "/etc/edition"
+                                           (plain-file "edition" edition))
+                       %base-services))))
+  (libvirt-domain
+    (cpu 1)
+    (memory 1G)
+    (storage 5G)
+    (kernel-arguments '("console=ttyS0" "declared=yes"))
+    (networking (mac-address 52:54:00:ab:cd:07))
+    (disks (data-disk (name "db") (size 128M) (target "/srv/db")))
+    (autostart? #f))
+  (persist '("/var/lib/notes"))
+  (ready (list (address) (console "login:") (guest-agent)))
+  (ready-timeout 300))
