@@ -1,40 +1,52 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A machine runs from the store of its host, changes, and goes back; no image is made."""
+"""A machine runs from the store of its host: no image is made of its system."""
 
 from __future__ import annotations
 
-import os
+import signal
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CONFIGS, Ran, command, pyguixvm, virsh
+from conftest import CONFIGS, Ran, pyguixvm, virsh
 from guest import Guest
 
-CONFIG = CONFIGS / "shared.scm"
-MAC = "52:54:00:ab:cd:05"
-OPTION = ("--strategy", "shared-store")
+from pyguixvm.guix.roots import root_path
+
+WAY = ("--strategy", "shared-store")
 guest = Guest("shared")
+ROOTS = root_path(Path.home() / ".local/state/pyguixvm", "qemu:///system", "shared", 1).parent
 
 
-def settings(edition: str) -> dict[str, str]:
-    return {"PYGUIXVM_TEST_EDITION": edition, "PYGUIXVM_TEST_MAC": MAC}
+@pytest.fixture(scope="module", autouse=True)
+def config(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Deploy the machine that the tests change, one after the other; it goes at the end."""
+    file = tmp_path_factory.mktemp("shared") / "config.scm"
+    file.write_text((CONFIGS / "shared-store.scm").read_text())
+    pyguixvm("undefine", "--yes", "--delete-data", "shared")
+    first = pyguixvm("deploy", file, *WAY)
+    assert first.status == 0, first.err
+    assert "disk-image" not in first.err
+    yield file
+    removed = pyguixvm("undefine", "--yes", "--delete-data", "shared")
+    assert removed.status == 0, removed.err
+    assert not ROOTS.exists()
 
 
-def deploy(edition: str) -> Ran:
-    return pyguixvm("deploy", CONFIG, *OPTION, "-v", **settings(edition))
+def edit(config: Path, old: str, new: str) -> None:
+    text = config.read_text()
+    assert f'(define edition "{old}")' in text
+    config.write_text(text.replace(f'(define edition "{old}")', f'(define edition "{new}")'))
 
 
-def plan(edition: str, *options: str) -> dict[str, Any]:
-    planned = pyguixvm("plan", CONFIG, "--json", *options, **settings(edition))
+def plan(config: Path, *arguments: str) -> dict[str, Any]:
+    planned = pyguixvm("plan", config, "--json", *arguments)
     assert planned.status == 0, planned.err
     machine: dict[str, Any] = planned.json["plans"][0]["machines"][0]
     return machine
-
-
-def actions(planned: dict[str, Any]) -> list[str]:
-    return [action["action"] for action in planned["actions"]]
 
 
 def generations() -> list[dict[str, Any]]:
@@ -42,96 +54,103 @@ def generations() -> list[dict[str, Any]]:
     return found
 
 
-@pytest.fixture(scope="module", autouse=True)
-def deployed() -> Iterator[Ran]:
-    """Deploy the machine that the tests change, one after the other; it goes at the end."""
-    pyguixvm("undefine", "--yes", "--delete-data", "shared")
-    yield deploy("one")
-    pyguixvm("undefine", "--yes", "--delete-data", "shared")
+def test_it_has_all_that_it_declares() -> None:
+    assert guest.content("/etc/edition") == "one"
+    mounts = guest.mounts()
+    assert mounts["/"][:2] == ["/dev/vda", "ext4"]
+    assert mounts["/srv/db"][1] == "ext4"
+    assert mounts["/var/lib/notes"][0] == mounts["/var/lib/pyguixvm"][0]
+    arguments = guest.content("/proc/cmdline").split()
+    assert {"console=ttyS0", "declared=yes"} < set(arguments)
+    guest.write("/srv/db/row", "one")
+    guest.write("/var/lib/notes/note", "kept")
+    guest.write("/root/scratch", "lost")
 
 
-def test_no_image_is_made(deployed: Ran) -> None:
-    assert deployed.status == 0, deployed.err
-    assert "-disk-image" not in deployed.err
+def test_its_store_is_the_hosts_and_cannot_be_written() -> None:
+    tag, kind, options = guest.mounts()["/gnu/store"]
+    assert (tag, kind) == ("pyguixvm-store", "9p")
+    assert "ro" in options.split(",")
+    # No guest has derivations of its own.
+    derivation = next(Path("/gnu/store").glob("*-system.drv"))
+    assert guest.content(str(derivation), 200) == derivation.read_text()[:200]
+    with pytest.raises(AssertionError, match="Read-only file system"):
+        guest.write("/gnu/store/new", "no")
+    assert not Path("/gnu/store/new").exists()
+
+
+def test_what_it_runs_is_kept_from_garbage_collection() -> None:
     (generation,) = generations()
     assert generation["image"].endswith("-system")
-    # The root holds what the guest wrote to it, not the system.
-    assert generation["size"] < 100 * 1024**2
-    assert guest.content("/etc/edition") == "one"
+    assert (ROOTS / "1").readlink() == Path(generation["image"])
 
 
-def test_the_guest_sees_the_store_of_its_host_and_cannot_change_it() -> None:
-    device, kind, options = guest.mounts()["/gnu/store"]
-    assert (device, kind) == ("pyguixvm-store", "9p")
-    assert "ro" in options.split(",")
-    assert guest.mounts()["/"][1] == "ext4"
-    # Something that the guest's system knows nothing of is there as well.
-    (new,) = (Path(line) for line in [added_to_the_store()])
-    assert guest.content(str(new)) == new.read_text()
-    refused = command(
-        "virsh", "-c", "qemu:///system", "qemu-agent-command", "shared",
-        f'{{"execute": "guest-file-open", "arguments": {{"path": "{new}", "mode": "w"}}}}',
-    )  # fmt: skip
-    assert refused.status != 0
-    assert "Read-only file system" in refused.err
+def test_status_and_plan_say_where_it_runs_from(config: Path) -> None:
+    assert plan(config, *WAY)["actions"] == []
+    for machine in (
+        pyguixvm("status", config, "--json").json["machines"][0],
+        pyguixvm("status", "shared", "--json").json["machines"][0],
+    ):
+        assert machine["detail"] == "runs from the shared store of its host"
+    shown = pyguixvm("plan", config)
+    assert "image: none, the shared store of its host -> /gnu/store/" in shown.out
+    back = plan(config)
+    assert (back["effect"], back["differences"][0]["path"]) == ("replace", "image")
+    assert "create-root" in {action["type"] for action in back["actions"]}
 
 
-def added_to_the_store() -> str:
-    expression = f'(plain-file "of-the-host" "{os.getpid()}")'
-    built = command("guix", "build", "-e", f"(begin (use-modules (guix gexp)) {expression})")
-    assert built.status == 0, built.err
-    return built.out.strip()
-
-
-def test_what_differs_is_told_without_the_option() -> None:
-    assert actions(plan("one", *OPTION)) == []
-    back = plan("one")
-    assert back["effect"] == "replace"
-    assert {"path": "image", "effect": "replace"}.items() <= back["differences"][0].items()
-    assert "create-root" in actions(back)
-    compared = pyguixvm("status", CONFIG, "--exit-code", **settings("one"))
-    assert compared.status == 8
-    assert "none, the shared store of its host -> " in compared.out
-    applied = pyguixvm("status", "shared")
-    assert "deployed" in applied.out
-    assert "runs from the shared store of its host" in applied.out
-
-
-def test_a_changed_file_is_a_new_generation_that_keeps_what_persists() -> None:
-    guest.write("/var/lib/kept/note", "of generation 1")
-    guest.write("/root/note", "of generation 1")
-    assert actions(plan("two", *OPTION))[:2] == ["realize-system", "create-empty-root"]
-    changed = deploy("two")
-    assert changed.status == 0, changed.err
-    assert "-disk-image" not in changed.err
+def test_an_edited_file_takes_a_boot_and_no_image(config: Path, tmp_path: Path) -> None:
+    boot, shown = guest.booted(), tmp_path / "shown"
+    with shown.open("wb") as output:
+        watch = subprocess.Popen(["pyguixvm", "watch", config, *WAY], stdout=output, stderr=output)
+    try:
+        wait_for(watch, shown, "shared unchanged")
+        edit(config, "one", "two")
+        wait_for(watch, shown, "shared updated")
+        watch.send_signal(signal.SIGINT)
+        assert watch.wait(timeout=20) == 130
+    finally:
+        watch.kill()
+        watch.wait()
+    assert "disk-image" not in shown.read_text()
+    assert guest.booted() != boot
     assert guest.content("/etc/edition") == "two"
-    assert guest.content("/var/lib/kept/note") == "of generation 1"
+    assert guest.content("/srv/db/row") == "one"
+    assert guest.content("/var/lib/notes/note") == "kept"
     with pytest.raises(AssertionError, match="No such file"):
-        guest.content("/root/note")
+        guest.content("/root/scratch")
 
 
-def test_a_roll_back_brings_system_and_root_back() -> None:
-    before, after = generations()
-    assert before["image"] != after["image"]
-    rolled_back = pyguixvm("rollback", "shared")
-    assert rolled_back.status == 0, rolled_back.err
+def wait_for(watch: subprocess.Popen[bytes], shown: Path, words: str) -> None:
+    deadline = time.monotonic() + 300
+    while words not in shown.read_text():
+        assert watch.poll() is None, shown.read_text()
+        assert time.monotonic() < deadline, shown.read_text()
+        time.sleep(0.1)
+
+
+def test_it_can_be_taken_back() -> None:
+    taken_back: Ran = pyguixvm("rollback", "shared")
+    assert taken_back.status == 0, taken_back.err
     assert guest.content("/etc/edition") == "one"
-    assert guest.content("/root/note") == "of generation 1"
-    assert before["image"] in guest.content("/proc/cmdline")
-    # Both systems are kept from Guix's garbage collector, until their generations go.
-    kept = [root.readlink() for root in gc_roots()]
-    assert sorted(map(str, kept)) == sorted([before["image"], after["image"]])
+    assert guest.content("/root/scratch") == "lost"
+    assert guest.content("/var/lib/notes/note") == "kept"
+    assert [generation["number"] for generation in generations()] == [1, 2]
+    collected = pyguixvm("gc", "--yes", "--keep", "0", "--json")
+    assert collected.status == 0, collected.err
+    assert [generation["number"] for generation in generations()] == [1, 2]
+    assert "pyguixvm-shared.g2.qcow2" in virsh("vol-list", "default")
+    assert (ROOTS / "2").exists()
 
 
-def test_nothing_is_left_of_it() -> None:
-    roots = list(gc_roots())
-    assert pyguixvm("undefine", "--yes", "--delete-data", "shared").status == 0
-    assert not [root for root in roots if root.is_symlink()]
-    assert "pyguixvm-shared." not in virsh("vol-list", "default")
-
-
-def gc_roots() -> Iterator[Path]:
-    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
-    for directory in (state / "pyguixvm/gc-roots").iterdir():
-        if (directory / "shared").is_dir():
-            yield from (directory / "shared").iterdir()
+def test_what_it_cannot_do_is_refused(config: Path) -> None:
+    text = config.read_text()
+    config.write_text(text.replace("(autostart? #f)", "(autostart? #f) (firmware 'uefi)"))
+    boot = guest.booted()
+    for verb in ("plan", "deploy"):
+        refused = pyguixvm(verb, config, *WAY)
+        assert refused.status == 1
+        assert "'shared' cannot run from the shared store" in refused.out + refused.err
+        assert "(firmware 'uefi)" in refused.out + refused.err
+    assert guest.booted() == boot
+    config.write_text(text)
