@@ -26,7 +26,8 @@
 ;;; A machine that runs from the store of its host: no image is made of its
 ;;; operating-system, whose kernel the hypervisor starts itself.  This is what 'guix
 ;;; system vm' does, but the root is a disk of the machine's own, found by its label,
-;;; and nothing that the operating-system declares beside it is left out.
+;;; and all that the operating-system declares beside it stays, but for what drives
+;;; hardware that is not there.
 ;;;
 ;;; Code:
 
@@ -71,10 +72,30 @@ it the store?"
              (member (file-system-label->string device)
                      '("Guix_image" "GNU-ESP"))))))
 
+(define %modules-for-other-hardware
+  ;; Of 'default-initrd-modules' in (gnu system linux-initrd), the drivers of disks and
+  ;; keyboards that no domain of ours has; where somebody adds such a device to a
+  ;; running guest, udev loads them.  Without KVM they take a tenth of the boot.
+  '("ahci" "usb-storage" "uas" "usbhid" "hid-generic" "hid-apple" "mmc_block"
+    "pata_acpi" "pata_atiixp" "isci"))
+
+(define %modules-for-encrypted-devices
+  '("dm-crypt" "xts" "serpent_generic" "wp512"))
+
+(define (initrd-modules-needed os)
+  "Return the modules of OS's initial RAM disk that it needs in a domain of ours."
+  (lset-difference string=?
+                   (operating-system-initrd-modules os)
+                   %modules-for-other-hardware
+                   (if (null? (operating-system-mapped-devices os))
+                       %modules-for-encrypted-devices
+                       '())))
+
 (define (shared-store-operating-system os)
   "Return OS as it runs from the store of its host."
   (operating-system
     (inherit os)
+    (initrd-modules (initrd-modules-needed os))
     (file-systems (cons* %root-file-system
                          %store-file-system
                          (remove of-the-image? (operating-system-file-systems os))))))

@@ -7,13 +7,13 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
-from typing import Literal
 
 import libvirt
 import msgspec
 
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.failure import explained, is_code
+from pyguixvm.hypervisor.sharing import store_access
 from pyguixvm.model.names import data_of, is_marker, is_ours, is_store_item, marker
 from pyguixvm.model.observation import Observation, ObservedDomain, State
 from pyguixvm.xml.inspection import inspect_domain
@@ -69,16 +69,8 @@ def observe(connection: Connection) -> Observation:
         domains={domain.name: domain for domain in observed},
         volumes=_whole_volumes(connection),
         images=frozenset(_images_here(observed)),
-        store=_store(),
+        store=store_access(connection.uri, os.geteuid()),
     )
-
-
-def _store(directory: str = "/gnu/store") -> Literal["absent", "writable", "read-only"]:
-    try:
-        flags = os.statvfs(directory).f_flag
-    except OSError:
-        return "absent"
-    return "read-only" if flags & os.ST_RDONLY else "writable"
 
 
 def _images_here(observed: Iterable[ObservedDomain]) -> Iterator[str]:

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How a hypervisor can share directories with its guests; no libvirt is asked.
 
-The guest's operating system has to know it, which is evaluated before anybody connects.
+The guest's operating system has to know the driver, which is evaluated before anybody
+connects.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
@@ -31,6 +33,20 @@ def sharing_driver(
     if parts.netloc or parts.scheme != "qemu":
         return "virtiofs"
     return "virtiofs" if any(_virtiofsd_in(directory) for directory in announcements) else "9p"
+
+
+def store_access(
+    uri: str, uid: int, directory: str | Path = "/gnu/store"
+) -> Literal["absent", "writable", "read-only"]:
+    """Return how the hypervisor at URI, on this machine and called by UID, has DIRECTORY.
+
+    A hypervisor of the user's own cannot change what is root's, however it is mounted.
+    """
+    if not os.access(directory, os.R_OK | os.X_OK):
+        return "absent"
+    own = uid != 0 and urlsplit(uri).path.rstrip("/") == "/session"
+    read_only = os.statvfs(directory).f_flag & os.ST_RDONLY
+    return "read-only" if own or read_only else "writable"
 
 
 def _virtiofsd_in(directory: Path) -> bool:

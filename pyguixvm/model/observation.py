@@ -74,8 +74,8 @@ class ObservedDomain(msgspec.Struct, frozen=True, rename="kebab"):
 class Observation(msgspec.Struct, frozen=True, rename="kebab"):
     """The domains of the hypervisor at URI, by name; LOCAL if it is this machine.
 
-    STORE is how this machine has Guix's store: libvirt as root gives files that it uses to
-    QEMU's user, if it can.
+    STORE is how the hypervisor has Guix's store, if it is this machine: libvirt as root gives
+    files that it uses to QEMU's user, if it can.
     VOLUMES are the names, in all active pools, of the volumes that carry our prefix.
     IMAGES are those of the store items that generations stand on which are in the
     store of this machine, too.

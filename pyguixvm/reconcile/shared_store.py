@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.model.deployment import SharedStore, VirtualMachine
 from pyguixvm.model.names import generation_volume
@@ -27,17 +25,12 @@ def require_shareable(machine: VirtualMachine, observation: Observation) -> None
         raise _refused(machine, f"the hypervisor at {observation.uri} is another machine")
     if observation.store == "absent":
         raise _refused(machine, "this machine has no /gnu/store that can be read")
-    if observation.store == "writable" and not _unprivileged(observation.uri):
+    if observation.store == "writable":
         raise _refused(
             machine,
             "/gnu/store is writable here: libvirt would give the kernel in it to QEMU's user",
             "Mount it read-only, as Guix System and the unit gnu-store.mount do.",
         )
-
-
-def _unprivileged(uri: str) -> bool:
-    """Whether libvirt at URI runs as the user, and cannot give files away."""
-    return urlsplit(uri).path.rstrip("/") == "/session"
 
 
 def _refused(machine: VirtualMachine, why: str, hint: str = _OTHERWISE) -> RequestRefusedError:

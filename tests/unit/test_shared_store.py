@@ -195,10 +195,6 @@ def test_what_cannot_run_so_is_refused(
         assert found.actions == ()
 
 
-def test_a_hypervisor_of_the_users_own_gives_nothing_away() -> None:
-    assert planned(declared(), host(uri="qemu:///session", store="writable")).refusal is None
-
-
 def test_status_says_where_it_runs_from() -> None:
     observation = host(there(declared()))
     (applied,) = applied_statuses(observation)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pyguixvm.hypervisor.sharing import sharing_driver
+from pyguixvm.hypervisor.sharing import sharing_driver, store_access
 
 
 @pytest.mark.parametrize(
@@ -30,3 +30,20 @@ def test_the_driver_is_what_the_hypervisor_has(
     if virtiofsd:
         (tmp_path / "50-virtiofsd.json").write_text("{}")
     assert sharing_driver(uri, uid, [tmp_path, tmp_path / "missing"]) == driver
+
+
+@pytest.mark.parametrize(
+    ("uri", "uid", "access"),
+    [
+        ("qemu:///system", 0, "writable"),
+        ("qemu:///system", 1000, "writable"),
+        ("qemu:///session", 1000, "read-only"),
+        # Libvirt serves root as the system's, whatever the URI says.
+        ("qemu:///session", 0, "writable"),
+    ],
+)
+def test_only_libvirt_as_root_can_give_the_store_away(
+    tmp_path: Path, uri: str, uid: int, access: str
+) -> None:
+    assert store_access(uri, uid, tmp_path) == access
+    assert store_access(uri, uid, tmp_path / "missing") == "absent"

@@ -8,6 +8,7 @@
              (gnu system)
              (gnu system file-systems)
              (gnu system image)
+             (gnu system mapped-devices)
              (ice-9 match)
              (srfi srfi-1)
              (srfi srfi-64))
@@ -63,6 +64,25 @@
     1
     (count (lambda (mount) (string=? "/gnu/store" (first mount)))
            (mounts shared)))
+
+  (define (modules . fields)
+    (operating-system-initrd-modules
+     (shared-store-operating-system
+      (operating-system
+        (inherit os)
+        (initrd-modules (cons "added" (operating-system-initrd-modules os)))
+        (mapped-devices (if (memq 'encrypted fields)
+                            (list (mapped-device (source "/dev/vdb") (target "x")
+                                                 (type luks-device-mapping)))
+                            '()))))))
+
+  (test-equal "drivers of absent hardware are not loaded, all others are"
+    '(("added" "virtio_blk")
+      ("added" "virtio_blk" "dm-crypt"))
+    (map (lambda (modules)
+           (filter (lambda (name) (member name modules))
+                   '("added" "virtio_blk" "ahci" "isci" "dm-crypt")))
+         (list (modules) (modules 'encrypted))))
 
   (test-equal "all else is as declared"
     (map (lambda (get) (get os))
