@@ -96,7 +96,7 @@ def test_status_and_plan_say_where_it_runs_from(config: Path) -> None:
     assert "image: none, the shared store of its host -> /gnu/store/" in shown.out
     back = plan(config)
     assert (back["effect"], back["differences"][0]["path"]) == ("replace", "image")
-    assert "create-root" in {action["kind"] for action in back["actions"]}
+    assert "create-root" in {action["action"] for action in back["actions"]}
 
 
 def test_an_edited_file_takes_a_boot_and_no_image(config: Path, tmp_path: Path) -> None:
