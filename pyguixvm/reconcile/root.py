@@ -18,11 +18,13 @@ from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.image import increment as increments
 from pyguixvm.image import metadata, overlay
 from pyguixvm.image.grow import grow
+from pyguixvm.image.overlay import ImageError
 from pyguixvm.image.workplace import workplace
-from pyguixvm.model.deployment import LocalImage, SharedStore, VirtualMachine
+from pyguixvm.model.deployment import ImageContent, LocalImage, SharedStore, VirtualMachine
 from pyguixvm.model.generation import Generation
 from pyguixvm.model.names import base_volume, generation_of
 from pyguixvm.model.sizes import format_size
+from pyguixvm.process import CommandFailedError
 from pyguixvm.reconcile.plan import CreateRoot
 from pyguixvm.reconcile.workshop import Workshop
 from pyguixvm.xml.storage import BackingFile
@@ -174,27 +176,46 @@ def _incremented(
 ) -> int | None:
     """Make FILE of a base and what ACTION's content adds; return the size of that (bytes).
 
-    Return None if there is no content, or so much to add that the whole image is better.
+    Return None if there is no content, or if the whole image is better: so much is
+    to be added, or the base is not as Guix makes images.
     """
-    path, content = Path(action.image), action.content
-    if content is None:
+    if action.content is None:
         return None
-    with (
-        phase(workshop.emit, "grow", machine.name) as result,
-        workplace() as directory,
-    ):
+    with phase(workshop.emit, "grow", machine.name) as result:
+        try:
+            size = _increment(action, action.content, file, workshop)
+        except (ImageError, CommandFailedError) as error:
+            # Guix's own way is always there.
+            workshop.warn(machine.name, f"a whole image is made, since {error.message}")
+            result.detail = "no increment"
+            return None
+        result.detail = (
+            "too much has changed for an increment"
+            if size is None
+            else f"{format_size(action.size)}, of which {format_size(size)} changed"
+        )
+    return size
+
+
+def _increment(
+    action: CreateRoot, content: ImageContent, file: Path, workshop: Workshop
+) -> int | None:
+    """Make FILE of ACTION's base and CONTENT; return the size of what it adds, None if too much.
+
+    Raises ImageError and CommandFailedError.
+    """
+    path = Path(action.image)
+    with workplace() as directory:
         base = increments.examine(path, directory)
         items = workshop.store.items_beyond(
             base.registered.items, [content.system.output, content.boot_configuration.output]
         )
         size = sum(item.nar_size for item in items)
-        if size > base.registered.size * LARGEST_INCREMENT or not metadata.suits(
-            path, "raw", action.size
-        ):
-            result.detail = f"{format_size(size)} would change: too much for an increment"
+        if size > base.registered.size * LARGEST_INCREMENT:
+            return None
+        if not metadata.suits(path, "raw", action.size):
             return None
         increments.increment(base, file, action.size, content, items)
-        result.detail = f"{format_size(action.size)}, of which {format_size(size)} changed"
     return size
 
 

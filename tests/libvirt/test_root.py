@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from images import make_image, make_system_image
 
-from pyguixvm.events import PhaseFinished
+from pyguixvm.events import Notice, PhaseFinished
 from pyguixvm.guix.exchange import Exchange
 from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor import volumes
@@ -62,7 +62,7 @@ def whole(tmp_path):
 def make(pool, a_machine, base, whole, tmp_path):
     """Return a function that makes the root volume of a generation that changed by SIZE bytes."""
 
-    def made(connection, number, size):
+    def made(connection, number, size, base=base):
         text = tmp_path / "text"
         text.write_text(f"edition {number}")
         text.chmod(0o444)
@@ -142,4 +142,15 @@ def test_more_than_half_of_the_base_is_a_whole_image(connection, make, whole, tm
     assert Path(link).is_relative_to(tmp_path / "state")
     assert item == image
     told = [e.detail for e in events if isinstance(e, PhaseFinished) and e.phase == "grow"]
-    assert "too much for an increment" in told[0]
+    assert told[0] == "too much has changed for an increment"
+
+
+def test_a_base_that_is_none_of_guixs_is_told_and_a_whole_image_made(
+    connection, make, whole, tmp_path
+):
+    directory = tmp_path / "other"
+    directory.mkdir()
+    root, _, events = make(connection, 4, MIB, base=make_image(directory))
+    assert (root.image, root.increment) == (str(whole.with_suffix("")), None)
+    (warning,) = [event.message for event in events if isinstance(event, Notice)]
+    assert warning.startswith("a whole image is made, since debugfs")
