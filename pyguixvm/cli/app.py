@@ -124,7 +124,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         left = _LEFT.get(options.verb or "", "Nothing was changed on the hypervisor.")
         return _report(InterruptedRequestError("interrupted", hint=left), options)
     except click.ClickException as error:
-        return _report(_as_usage_error(error), options)
+        # What click had not come to yet when it stumbled.
+        options.json = options.json or "--json" in (
+            sys.argv[1:] if arguments is None else arguments
+        )
+        return _report_usage(error, options)
     except PyguixvmError as error:
         return _report(error, options)
     except BrokenPipeError:
@@ -143,10 +147,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status if isinstance(status, int) else 0
 
 
-def _as_usage_error(error: click.ClickException) -> PyguixvmError:
+def _report_usage(error: click.ClickException, options: Options) -> int:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        # Whoever types the command alone wants to know more, and did nothing wrong.
+        error.show()
+        return UsageError.status
     context = error.ctx if isinstance(error, click.UsageError) else None
     path = context.command_path if context else "pyguixvm"
-    return UsageError(error.format_message(), hint=f"See '{path} --help'.")
+    hint = f"See '{path} --help'."
+    return _report(UsageError(error.format_message(), hint=hint), options)
 
 
 def _report(error: PyguixvmError, options: Options) -> int:

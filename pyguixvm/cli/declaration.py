@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,10 +21,12 @@ from pyguixvm.cli.options import (
 )
 from pyguixvm.cli.output import Output, error_document
 from pyguixvm.cli.show import declared_line, plan_lines
+from pyguixvm.errors import InterruptedRequestError, PyguixvmError, UsageError
 from pyguixvm.model.deployment import Deployment, SystemImage
 from pyguixvm.reconcile.plan import Policy
 
 if TYPE_CHECKING:
+    from pyguixvm.operations import Done
     from pyguixvm.reconcile.apply import Outcome
 
 DIFFERENCES_FOUND = 8
@@ -148,13 +150,37 @@ def deploy_command(
     the old one runs; if it does not get ready, the old one comes back.
     """
     output = Output(options)
-    status, undeclared = deploy_once(output, session(options, output), arguments, policy)
+    if prune and output.json and not yes:
+        raise UsageError(
+            "--prune asks before it removes anything, and --json is for programs",
+            hint="Give --yes if you are sure.",
+        )
+    outcomes, undeclared = _deploy(session(options, output), arguments, policy)
+    status = 0 if output.json else report_outcomes(output, outcomes)
+    removed: tuple[Done, ...] = ()
+    error: PyguixvmError | None = None
     if undeclared and prune:
-        _prune(options, output, undeclared, yes=yes, unprotect=policy.unprotect)
+        try:
+            removed = _prune(options, output, undeclared, yes=yes, unprotect=policy.unprotect)
+        except InterruptedRequestError:
+            raise
+        except PyguixvmError as failure:
+            # How the deployment went is not to be forgotten over it.
+            error = failure
     elif undeclared:
         names = ", ".join(name for _, name in undeclared)
         output.note(f"no longer declared: {names}; 'pyguixvm deploy --prune' removes them")
-    return status
+    if output.json:
+        status = report_outcomes(
+            output,
+            outcomes,
+            undeclared=[{"hypervisor": uri, "name": name} for uri, name in undeclared],
+            removed=removed,
+            **({"error": error_document(error)} if error else {}),
+        )
+    elif error is not None:
+        output.error(error)
+    return _gravest({status, error.status if error else 0})
 
 
 def deploy_once(
@@ -165,27 +191,39 @@ def deploy_once(
     Return the exit status, and hypervisor and name of the machines that are no
     longer declared.
     """
+    outcomes, undeclared = _deploy(here, arguments, policy)
+    return report_outcomes(output, outcomes), undeclared
+
+
+def _deploy(
+    here: pipeline.Session, arguments: tuple[str, ...], policy: Policy
+) -> tuple[tuple[Outcome, ...], list[tuple[str, str]]]:
+    """Deploy what ARGUMENTS name; return how it went, and what is not declared any more."""
     config, machines = split_config(arguments)
     deployment = evaluated(here, config, machines, policy)
     whole = None if machines else deployment.config
     with pipeline.observed(here, deployment.machines, policy=policy, config=whole) as planned:
         outcomes = pipeline.deploy(here, planned)
         undeclared = [(each.plan.uri, name) for each in planned for name in each.plan.undeclared]
-    return report_outcomes(output, outcomes), undeclared
+    return outcomes, undeclared
 
 
-def report_outcomes(output: Output, outcomes: Sequence[Outcome]) -> int:
-    """Print OUTCOMES; return the exit status that stands for all of them."""
+def report_outcomes(output: Output, outcomes: Sequence[Outcome], **more: object) -> int:
+    """Print OUTCOMES, with MORE as JSON; return the exit status that stands for all of them."""
     if output.json:
-        output.document({"machines": [_outcome_document(outcome) for outcome in outcomes]})
+        machines = [_outcome_document(outcome) for outcome in outcomes]
+        output.document({"machines": machines, **more})
     else:
         for outcome in outcomes:
             if outcome.error is not None:
                 output.error(outcome.error)
             else:
                 output.line(_outcome_line(outcome))
-    statuses = {outcome.status for outcome in outcomes}
-    return next((status for status in _GRAVITY if status in statuses), 0)
+    return _gravest({outcome.status for outcome in outcomes})
+
+
+def _gravest(statuses: Collection[int]) -> int:
+    return next((status for status in _GRAVITY if status in statuses), max(statuses, default=0))
 
 
 def _prune(
@@ -195,11 +233,12 @@ def _prune(
     *,
     yes: bool,
     unprotect: bool,
-) -> None:
-    """Remove the machines that are UNDECLARED."""
+) -> tuple[Done, ...]:
+    """Remove the machines that are UNDECLARED; return what became of each."""
     from pyguixvm import operations
     from pyguixvm.cli.confirmation import confirm_removals
 
+    removed: list[Done] = []
     for uri in dict.fromkeys(uri for uri, _ in undeclared):
         here = dataclasses.replace(session(options, output), uri=uri)
         theirs = [name for at, name in undeclared if at == uri]
@@ -207,7 +246,9 @@ def _prune(
         if not yes:
             confirm_removals("deploy --prune", removals)
         for done in operations.undefine(here, removals):
+            removed.append(done)
             output.note(f"{done.machine}: {done.detail}")
+    return tuple(removed)
 
 
 def _outcome_line(outcome: Outcome) -> str:

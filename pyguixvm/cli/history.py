@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from datetime import timedelta
 
 import click
@@ -17,6 +18,8 @@ from pyguixvm.cli.output import Output
 from pyguixvm.model.sizes import format_size
 
 _AGE = re.compile(r"(?P<count>[0-9]+)(?P<unit>[mhdw])")
+# Longer than anything can be old, and what dates can still be reckoned with.
+_LONGEST = timedelta(days=365 * 1000)
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -37,7 +40,12 @@ class _Age(click.ParamType[timedelta]):
                 parameter,
                 context,
             )
-        return timedelta(**{_UNITS[found["unit"]]: int(found["count"])})
+        age = None
+        with suppress(OverflowError):
+            age = timedelta(**{_UNITS[found["unit"]]: int(found["count"])})
+        if age is None or age > _LONGEST:
+            self.fail(f"'{value}' is longer ago than a thousand years", parameter, context)
+        return age
 
 
 @click.command("generations")

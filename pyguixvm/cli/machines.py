@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from contextlib import suppress
+from typing import Any
 
 import click
 
@@ -28,11 +30,33 @@ def complete_machine(
     return []
 
 
+def _once(
+    _context: click.Context, _parameter: click.Parameter, names: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Return NAMES without repetitions: what is gone cannot be removed again."""
+    return tuple(dict.fromkeys(names))
+
+
+class _Seconds(click.FloatRange):
+    """A number of seconds that ends some time, unlike inf and nan."""
+
+    name = "seconds"
+
+    def convert(
+        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
+    ) -> float:
+        seconds = float(super().convert(value, parameter, context))
+        if not math.isfinite(seconds):
+            self.fail(f"'{value}' is no number of seconds", parameter, context)
+        return seconds
+
+
 machine_arguments = click.argument(
-    "machines", nargs=-1, required=True, metavar="MACHINE...", shell_complete=complete_machine
-)
+    "machines", nargs=-1, required=True, metavar="MACHINE...", shell_complete=complete_machine,
+    callback=_once,
+)  # fmt: skip
 deadline_option = click.option(
-    "--timeout", type=click.FloatRange(min=1), default=120.0, show_default=True,
+    "--timeout", type=_Seconds(min=1), default=120.0, show_default=True,
     metavar="SECONDS", help="How long to wait.",
 )  # fmt: skip
 

@@ -19,12 +19,20 @@ import pytest
 from declarations import GIB, domain, machine
 
 from pyguixvm import operations
+from pyguixvm.cli import declaration
 from pyguixvm.cli.app import main
 from pyguixvm.cli.options import split_config
 from pyguixvm.cli.output import error_document, error_lines
 from pyguixvm.cli.show import declared_line, plan_lines
-from pyguixvm.errors import BuildError, EvaluationError, NotReadyError, PyguixvmError
+from pyguixvm.errors import (
+    BuildError,
+    EvaluationError,
+    HypervisorError,
+    NotReadyError,
+    PyguixvmError,
+)
 from pyguixvm.model.observation import Observation
+from pyguixvm.reconcile.apply import Outcome
 from pyguixvm.reconcile.difference import Difference
 from pyguixvm.reconcile.plan import MachinePlan, Plan
 from pyguixvm.reconcile.planner import plan
@@ -56,6 +64,9 @@ def test_which_argument_is_the_configuration(
         (["deploy", "--frobnicate"], 2, "No such option"),
         (["check", "missing.scm"], 2, "there is no configuration missing.scm"),
         (["start"], 2, "Missing argument"),
+        (["shutdown", "--timeout", "nan", "web"], 2, "is no number of seconds"),
+        (["reboot", "--timeout", "inf", "web"], 2, "is no number of seconds"),
+        (["gc", "--older-than", "99999999999w"], 2, "longer ago than"),
     ],
 )
 def test_exit_statuses(
@@ -71,6 +82,30 @@ def test_exit_statuses(
     assert words in capsys.readouterr().err
 
 
+def test_the_command_alone_says_how_it_is_used(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("Usage: pyguixvm [OPTIONS] COMMAND")
+    assert "Commands:" in said
+
+
+@pytest.mark.parametrize("verb", ["destroy", "undefine", "start"])
+def test_a_machine_that_is_named_twice_is_dealt_with_once(
+    verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def noted(_session: object, names: tuple[str, ...], **_: object) -> tuple[()]:
+        asked.append(names)
+        return ()
+
+    for name in ("destroy", "removals", "start"):
+        monkeypatch.setattr(operations, name, noted)
+    monkeypatch.setattr(operations, "undefine", lambda *_: ())
+    assert main([verb, *(["--yes"] if verb == "undefine" else []), "web", "db", "web"]) == 0
+    assert asked == [("web", "db")]
+
+
 def test_no_guix_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -83,7 +118,16 @@ def test_no_guix_is_said(
     assert "in PATH" in said
 
 
-@pytest.mark.parametrize("place", [["--json", "check"], ["check", "--json"]])
+@pytest.mark.parametrize(
+    "place",
+    [
+        ["--json", "check"],
+        ["check", "--json"],
+        ["check", "--frobnicate", "--json"],
+        ["--frobnicate", "--json"],
+        ["--json"],
+    ],
+)
 def test_errors_as_json(
     place: list[str],
     tmp_path: Path,
@@ -93,6 +137,29 @@ def test_errors_as_json(
     monkeypatch.chdir(tmp_path)
     assert main(place) == 2
     assert json.loads(capsys.readouterr().out)["error"]["status"] == 2
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_deployment_that_prunes_is_one_document(
+    fails: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def undefine(*_: object) -> tuple[operations.Done, ...]:
+        if fails:
+            raise HypervisorError("it is gone")
+        return (operations.Done("old", "removed"),)
+
+    outcomes = (Outcome("web", "unchanged"), Outcome("db", "failed", error=NotReadyError("late")))
+    monkeypatch.setattr(declaration, "_deploy", lambda *_: (outcomes, [("test:///default", "old")]))
+    monkeypatch.setattr(operations, "removals", lambda *_, **__: ())
+    monkeypatch.setattr(operations, "undefine", undefine)
+    assert main(["deploy", "--json", "--prune"]) == 2
+    assert "Give --yes" in json.loads(capsys.readouterr().out)["error"]["hint"]
+    assert main(["deploy", "--json", "--prune", "--yes"]) == 7
+    document = json.loads(capsys.readouterr().out)
+    assert [machine["name"] for machine in document["machines"]] == ["web", "db"]
+    assert document["undeclared"] == [{"hypervisor": "test:///default", "name": "old"}]
+    assert [done["machine"] for done in document["removed"]] == ([] if fails else ["old"])
+    assert document.get("error", {}).get("message") == ("it is gone" if fails else None)
 
 
 @pytest.mark.parametrize(
