@@ -193,7 +193,7 @@ def observed(
         yield tuple(planned)
 
 
-def measured(planned: Planned) -> Plan:
+def measured(session: Session, planned: Planned) -> Plan:
     """Return the plan of PLANNED with the bytes that its new roots have to move."""
     import msgspec
 
@@ -205,7 +205,7 @@ def measured(planned: Planned) -> Plan:
         moved: int | None = 0
         for action in plan.actions:
             if isinstance(action, CreateRoot):
-                moved = bytes_to_move(planned.connection, plan.machine, action)
+                moved = bytes_to_move(planned.connection, plan.machine, action, session.store)
         machines.append(msgspec.structs.replace(plan, bytes_to_move=moved))
     return msgspec.structs.replace(planned.plan, machines=tuple(machines))
 

@@ -92,7 +92,7 @@ def plan_command(
     deployment = evaluated(here, config, machines, policy)
     whole = None if machines else deployment.config
     with pipeline.observed(here, deployment.machines, policy=policy, config=whole) as planned:
-        plans = [pipeline.measured(each) for each in planned]
+        plans = [pipeline.measured(here, each) for each in planned]
     if output.json:
         output.document({"plans": plans})
     else:

@@ -82,7 +82,8 @@ def _machine_lines(plan: MachinePlan, uri: str) -> Iterator[str]:
     for action in plan.actions:
         yield f"    {_action(action)}"
         if isinstance(action, CreateRoot):
-            yield f"      to be sent for its image: {_moved(plan.bytes_to_move)}"
+            what = "its image" if action.content is None else "what changed"
+            yield f"      to be sent for {what}: {_moved(plan.bytes_to_move)}"
     if plan.hint is not None:
         yield f"    {plan.hint}"
 

@@ -57,7 +57,7 @@ class Store:
         nobody, and returns false, if all is there already.  GUIX_BUILD_OPTIONS is
         honoured, by Guix.  Raises BuildError.
         """
-        missing = [derivation for derivation, output in outputs.items() if not _built(output)]
+        missing = [derivation for derivation, output in outputs.items() if not is_built(output)]
         unrooted = {str(root): item for root, item in roots.items() if not _links_to(root, item)}
         if not missing and not unrooted:
             return False
@@ -85,10 +85,10 @@ class Store:
         raise log.failure(answer.error.message, lines.all)
 
 
-def _built(output: str) -> bool:
+def is_built(output: str) -> bool:
     """Return whether OUTPUT is complete: while the daemon builds it, it is locked."""
     return Path(output).exists() and not Path(f"{output}.lock").exists()
 
 
 def _links_to(root: Path, output: str) -> bool:
-    return root.is_symlink() and str(root.readlink()) == output and _built(output)
+    return root.is_symlink() and str(root.readlink()) == output and is_built(output)

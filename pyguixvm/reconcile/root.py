@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,6 +13,7 @@ import msgspec
 
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.events import phase
+from pyguixvm.guix.store import Store, is_built
 from pyguixvm.hypervisor import pools, transfer, volumes
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.image import increment as increments
@@ -24,6 +25,7 @@ from pyguixvm.model.deployment import ImageContent, LocalImage, SharedStore, Vir
 from pyguixvm.model.generation import Generation
 from pyguixvm.model.names import base_volume, generation_of
 from pyguixvm.model.sizes import format_size
+from pyguixvm.model.store import StoreItem
 from pyguixvm.process import CommandFailedError
 from pyguixvm.reconcile.plan import CreateRoot
 from pyguixvm.reconcile.workshop import Workshop
@@ -158,12 +160,38 @@ def planned_root(connection: Connection, machine: VirtualMachine, action: Create
 
 
 def bytes_to_move(
-    connection: Connection, machine: VirtualMachine, action: CreateRoot
+    connection: Connection, machine: VirtualMachine, action: CreateRoot, store: Store
 ) -> int | None:
-    """Return how many bytes ACTION has to send for its image; None if that is not built yet."""
+    """Return how many bytes ACTION has to send for its image and for what changed since.
+
+    Return None if what it is made of is not built yet.
+    """
     image = Path(action.image)
-    if not image.exists():
+    changed: int | None = 0
+    if image.exists() and action.content is not None:
+        changed = _changed(image, action.content, store)
+        if changed is None and action.whole is not None:
+            whole = msgspec.structs.replace(action, image=action.whole.output, content=None)
+            return bytes_to_move(connection, machine, whole, store)
+    if not image.exists() or changed is None:
         return None
+    return changed + _image_bytes(connection, machine, action)
+
+
+def _changed(image: Path, content: ImageContent, store: Store) -> int | None:
+    """Return the size of what CONTENT adds to IMAGE (bytes); None if not known, or too much."""
+    if not all(is_built(each.output) for each in (content.system, content.boot_configuration)):
+        return None
+    with suppress(ImageError), workplace() as directory:
+        base, items = _examined(image, content, directory, store)
+        size = sum(item.nar_size for item in items)
+        return size if _is_little(size, base) else None
+    # Then a whole image will be made.
+    return None
+
+
+def _image_bytes(connection: Connection, machine: VirtualMachine, action: CreateRoot) -> int:
+    image = Path(action.image)
     name = _base_name(connection, machine, action)
     if name is None or volumes.is_whole(connection, action.pool, name):
         return 0
@@ -206,17 +234,25 @@ def _increment(
     """
     path = Path(action.image)
     with workplace() as directory:
-        base = increments.examine(path, directory)
-        items = workshop.store.items_beyond(
-            base.registered.items, [content.system.output, content.boot_configuration.output]
-        )
+        base, items = _examined(path, content, directory, workshop.store)
         size = sum(item.nar_size for item in items)
-        if size > base.registered.size * LARGEST_INCREMENT:
-            return None
-        if not metadata.suits(path, "raw", action.size):
+        if not _is_little(size, base) or not metadata.suits(path, "raw", action.size):
             return None
         increments.increment(base, file, action.size, content, items)
     return size
+
+
+def _examined(
+    image: Path, content: ImageContent, directory: Path, store: Store
+) -> tuple[increments.Base, tuple[StoreItem, ...]]:
+    """Return what IMAGE is, examined in DIRECTORY, and the items that CONTENT has beyond it."""
+    base = increments.examine(image, directory)
+    wanted = [content.system.output, content.boot_configuration.output]
+    return base, store.items_beyond(base.registered.items, wanted)
+
+
+def _is_little(size: int, base: increments.Base) -> bool:
+    return size <= base.registered.size * LARGEST_INCREMENT
 
 
 def _whole(machine: VirtualMachine, action: CreateRoot, workshop: Workshop) -> CreateRoot:

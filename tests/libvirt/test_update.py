@@ -32,6 +32,8 @@ UPDATE = Path(__file__).with_name("update_once.py")
 # More than an update has events: then it is not killed.
 NEVER = 1000
 DATA = 3 * MIB + 17
+# What is not an increment asks for none.
+NO_STORE = None
 
 
 KILLED = ("sh", "-c", "kill -KILL $UPDATE_PROCESS")
@@ -203,12 +205,12 @@ def test_what_an_image_takes_to_send_is_known_before(connection, running):
     machine = running(2)
     action = new_root(machine, 2)
     missing = msgspec.structs.replace(action, image="/gnu/store/not-built")
-    assert bytes_to_move(connection, machine, missing) is None
+    assert bytes_to_move(connection, machine, missing, NO_STORE) is None
     Path(action.image).write_bytes(bytes(MIB) + random.Random(2).randbytes(3 * MIB))
-    assert bytes_to_move(connection, machine, action) == 4 * MIB
+    assert bytes_to_move(connection, machine, action, NO_STORE) == 4 * MIB
     base = base_volume(action.image, size=machine.image.size, modified=machine.image.modified)
     transfer.upload_base(connection, action.pool, action.image, ignore, name=base)
-    assert bytes_to_move(connection, machine, action) == 0
+    assert bytes_to_move(connection, machine, action, NO_STORE) == 0
 
 
 def test_of_two_at_once_the_second_waits_and_says_for_whom(connection, pool):

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How much a new root volume takes to send, on a real image with a real database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from declarations import machine
+from images import MIB, make_system_image
+
+from pyguixvm.events import ignore
+from pyguixvm.guix.store import Store
+from pyguixvm.hypervisor.connection import Connection
+from pyguixvm.model.deployment import Derivation, ImageContent
+from pyguixvm.model.store import StoreItem
+from pyguixvm.reconcile.plan import CreateRoot, RealizeImage
+from pyguixvm.reconcile.root import bytes_to_move
+from pyguixvm.reconcile.way import new_root
+
+PRESENT = {f"/gnu/store/{'a' * 32}-old": 10 * MIB}
+HERE = Connection(uri="qemu:///system", local=True, handle=None)
+
+
+class Beyond(Store):
+    """A store in which what is wanted is SIZE bytes larger than what is present."""
+
+    def __init__(self, directory: Path, size: int) -> None:
+        super().__init__(lambda: pytest.fail("Guix was asked"), directory, ignore)
+        object.__setattr__(self, "size", size)
+
+    def items_beyond(self, present: Iterable[str], wanted: Sequence[str]) -> tuple[StoreItem, ...]:
+        assert set(present) == PRESENT.keys()
+        size: int = vars(self)["size"]
+        return tuple(StoreItem(each, "sha256:00", size // len(wanted), ()) for each in wanted)
+
+
+@pytest.fixture
+def action(tmp_path: Path) -> CreateRoot:
+    """Return the making of an increment of which nothing but the base is built."""
+    outputs = {name: str(tmp_path / name) for name in ("new-system", "grub.cfg", "whole")}
+    content = ImageContent(
+        layout="layout",
+        root_uuid="0b0e3c4e-1fd6-4b6f-9f0e-6b1b3d6f2a11",
+        system=Derivation("/gnu/store/new-system.drv", outputs["new-system"]),
+        boot_configuration=Derivation("/gnu/store/grub.cfg.drv", outputs["grub.cfg"]),
+        boot_configuration_file="/boot/grub/grub.cfg",
+    )
+    return msgspec.structs.replace(
+        new_root(machine(), 2),
+        image=str(make_system_image(tmp_path, PRESENT)),
+        content=content,
+        whole=RealizeImage(derivation="/gnu/store/whole.drv", output=outputs["whole"]),
+    )
+
+
+def moved(action: CreateRoot, directory: Path, size: int, connection: Any = HERE) -> int | None:
+    return bytes_to_move(connection, machine(), action, Beyond(directory, size))
+
+
+def test_what_changed_is_unknown_until_it_is_built(action: CreateRoot, tmp_path: Path) -> None:
+    assert moved(action, tmp_path, 2 * MIB) is None
+    (tmp_path / "new-system").mkdir()
+    assert moved(action, tmp_path, 2 * MIB) is None
+    (tmp_path / "grub.cfg").touch()
+    assert moved(action, tmp_path, 2 * MIB) == 2 * MIB
+
+
+def test_what_is_too_much_for_an_increment_is_sent_as_a_whole(
+    action: CreateRoot, tmp_path: Path
+) -> None:
+    (tmp_path / "new-system").mkdir()
+    (tmp_path / "grub.cfg").touch()
+    assert moved(action, tmp_path, 8 * MIB) is None
+    (tmp_path / "whole").write_bytes(bytes(MIB))
+    # The image in the store of this very machine is not sent at all.
+    assert moved(action, tmp_path, 8 * MIB) == 0
