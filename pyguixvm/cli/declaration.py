@@ -97,7 +97,7 @@ def plan_command(
         output.document({"plans": plans})
     else:
         for plan in plans:
-            for line in plan_lines(plan):
+            for line in plan_lines(plan, output.paint):
                 output.diff(line)
     empty = all(plan.empty for plan in plans)
     return DIFFERENCES_FOUND if exit_code and not empty else 0

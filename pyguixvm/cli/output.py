@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 
 
 # Green, yellow, magenta, red: what is made, changed, replaced, removed or refused.
-_COLOURS = {"+": "32", "~": "33", "!": "35", "-": "31", "x": "31"}
+_COLOURS = {
+    "+": "32", "~": "33", "!": "35", "-": "31", "x": "31", "old": "31", "new": "32",
+}  # fmt: skip
 
 
 class Output:
@@ -70,8 +73,12 @@ class Output:
     def diff(self, text: str) -> None:
         """Print a line of the result, coloured by what its first character says it does."""
         self.settle()
-        code = _COLOURS.get(text[:1]) if sys.stdout.isatty() else None
-        sys.stdout.write(f"\x1b[{code}m{text}\x1b[0m\n" if code else f"{text}\n")
+        sys.stdout.write(f"{self.paint(text, text[:1])}\n")
+
+    def paint(self, text: str, colour: str) -> str:
+        """Return TEXT in COLOUR, a key of the table above, where results are shown in colours."""
+        code = _COLOURS.get(colour) if _shows_colours(sys.stdout) else None
+        return f"\x1b[{code}m{text}\x1b[0m" if code else text
 
     def note(self, text: str) -> None:
         """Print a line for the person who watches, unless --quiet."""
@@ -105,7 +112,12 @@ class Output:
             sys.stderr.write(f"{line}\n")
 
     def _style(self, text: str, code: str) -> str:
-        return f"\x1b[{code}m{text}\x1b[0m" if sys.stderr.isatty() else text
+        return f"\x1b[{code}m{text}\x1b[0m" if _shows_colours(sys.stderr) else text
+
+
+def _shows_colours(stream: TextIO) -> bool:
+    """Whether STREAM is a terminal whose user wants colours (https://no-color.org)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR")
 
 
 def error_document(error: PyguixvmError) -> dict[str, Any]:

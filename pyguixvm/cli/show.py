@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import assert_never
+from collections.abc import Callable, Iterator
+from typing import TypeAlias, assert_never
 
 from pyguixvm.model.deployment import Image, LocalImage, SharedStore, VirtualMachine
 from pyguixvm.model.sizes import format_size
@@ -35,7 +35,16 @@ from pyguixvm.reconcile.plan import (
 
 _SIZES = frozenset({"domain.memory", "domain.maximum-memory", "domain.storage"})
 
+# Takes a text and its colour: "old", "new", or a plan's sign.
+Paint: TypeAlias = Callable[[str, str], str]
+
 _SIGNS = {"none": " ", "live": "~", "restart": "~", "replace": "!", "create": "+", "delete": "-"}
+
+
+def plain(text: str, colour: str) -> str:
+    """Return TEXT as it is, for where there are no colours."""
+    del colour
+    return text
 
 
 def declared_line(machine: VirtualMachine) -> str:
@@ -57,15 +66,15 @@ def _image(image: Image) -> str:
             return f"{image.label}, {image.root_file_system} root"
 
 
-def plan_lines(plan: Plan) -> Iterator[str]:
-    """Yield the lines that show PLAN to a person."""
+def plan_lines(plan: Plan, paint: Paint = plain) -> Iterator[str]:
+    """Yield the lines that show PLAN to a person, what differs in colours of PAINT."""
     for machine in plan.machines:
-        yield from _machine_lines(machine, plan.uri)
+        yield from _machine_lines(machine, plan.uri, paint)
     for name in plan.undeclared:
         yield f"- {name}: no longer declared on {plan.uri}; 'deploy --prune' removes it"
 
 
-def _machine_lines(plan: MachinePlan, uri: str) -> Iterator[str]:
+def _machine_lines(plan: MachinePlan, uri: str, paint: Paint) -> Iterator[str]:
     name = plan.machine.name
     if plan.refusal is not None:
         yield f"x {name}: refused: {plan.refusal}"
@@ -74,7 +83,7 @@ def _machine_lines(plan: MachinePlan, uri: str) -> Iterator[str]:
     else:
         yield f"{_SIGNS[plan.effect]} {name}: {plan.effect} on {uri}{_downtime(plan)}"
     for difference in plan.differences:
-        yield f"    {difference_line(difference)}"
+        yield f"    {difference_line(difference, paint)}"
     if plan.strategy is not None:
         yield f"    strategy {plan.strategy}: {plan.reason}"
     for device in plan.foreign:
@@ -102,14 +111,14 @@ def _downtime(plan: MachinePlan) -> str:
     return f", away for about {plan.downtime:.0f} s as the last time"
 
 
-def difference_line(difference: Difference) -> str:
-    """Return DIFFERENCE in one line."""
+def difference_line(difference: Difference, paint: Paint = plain) -> str:
+    """Return DIFFERENCE in one line, its values in colours of PAINT."""
     old, new = (
         _kind_of_image(value) if difference.path == "image" else _value(difference.path, value)
         for value in (difference.old, difference.new)
     )
     effect = "pending until restart" if difference.pending else difference.effect
-    return f"{difference.path}: {old} -> {new} ({effect})"
+    return f"{difference.path}: {paint(old, 'old')} -> {paint(new, 'new')} ({effect})"
 
 
 def _kind_of_image(value: Value) -> str:

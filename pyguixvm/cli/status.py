@@ -50,17 +50,17 @@ def status_command(options: Options, arguments: tuple[str, ...], exit_code: bool
         output.note("No machines. Deploy some with: pyguixvm deploy")
     else:
         for machine in found:
-            for line in _lines(machine):
+            for line in _lines(machine, output):
                 output.diff(line)
     clean = all(machine.status == "deployed" for machine in found)
     return DIFFERENCES_FOUND if exit_code and not clean else 0
 
 
-def _lines(machine: MachineStatus) -> Iterator[str]:
+def _lines(machine: MachineStatus, output: Output) -> Iterator[str]:
     generation = f", generation {machine.generation}" if machine.generation else ""
     detail = f": {machine.detail}" if machine.detail else ""
     yield f"{_SIGNS.get(machine.status, 'x')} {machine.name}: {machine.status}{generation}{detail}"
     for difference in machine.differences:
-        yield f"    {difference_line(difference)}"
+        yield f"    {difference_line(difference, output.paint)}"
     for device in machine.foreign:
         yield f"    {device}: not ours"

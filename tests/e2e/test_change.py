@@ -244,6 +244,8 @@ def test_an_earlier_generation_comes_back_as_it_was() -> None:
     assert back.status == 0, back.err
     assert guest.content("/etc/edition") == "one"
     assert [g["number"] for g in generations() if g["current"]] == [1]
+    # It is built: what the way forward would send is known.
+    assert 0 < plan(**SECOND_SYSTEM)["bytes-to-move"] < 50 * MIB
     assert status() == (0, "deployed")
     assert pyguixvm("rollback", "change", "7").status == 1
 

@@ -21,8 +21,8 @@ from declarations import GIB, domain, machine
 from pyguixvm import operations
 from pyguixvm.cli import declaration
 from pyguixvm.cli.app import main
-from pyguixvm.cli.options import split_config
-from pyguixvm.cli.output import error_document, error_lines
+from pyguixvm.cli.options import Options, split_config
+from pyguixvm.cli.output import Output, error_document, error_lines
 from pyguixvm.cli.show import declared_line, plan_lines
 from pyguixvm.errors import (
     BuildError,
@@ -221,6 +221,42 @@ def test_a_refusal_shows_what_differs() -> None:
         "    domain.autostart: #t -> #f (live)",
         "    domain.kernel-arguments: () -> (quiet nosmt) (pending until restart)",
         "    replace it",
+    ]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("colours", [True, False])
+def test_a_plan_on_a_terminal_is_a_diff_in_colours(
+    colours: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("NO_COLOR", "" if colours else "1")
+    output = Output(Options())
+    changed = MachinePlan(
+        machine=machine(),
+        effect="live",
+        differences=(Difference("domain.title", "a -> b", "c", "live"),),
+    )
+    for line in plan_lines(Plan("test:///", (changed,), undeclared=("old",)), output.paint):
+        output.diff(line)
+    shown = terminal.getvalue()
+    first, second, last = (
+        "~ web: live on test:///",
+        "    domain.title: a -> b -> c (live)",
+        "- old: no longer declared on test:///; 'deploy --prune' removes it",
+    )
+    if not colours:
+        assert shown.splitlines() == [first, second, last]
+        return
+    assert shown.splitlines() == [
+        f"\x1b[33m{first}\x1b[0m",
+        "    domain.title: \x1b[31ma -> b\x1b[0m -> \x1b[32mc\x1b[0m (live)",
+        f"\x1b[31m{last}\x1b[0m",
     ]
 
 
