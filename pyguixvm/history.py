@@ -164,6 +164,7 @@ def _unneeded(connection: Connection, keep: int, older_than: timedelta) -> Garba
             name=volume.name,
             allocation=volume.allocation,
             whole=not volumes.incomplete(connection, pool, volume.name),
+            base=volumes.base(connection, pool, volume.name),
         )
         for pool in pools.active(connection)
         for volume in volumes.list_ours(connection, pool)

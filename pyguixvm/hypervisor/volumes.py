@@ -15,7 +15,7 @@ from pyguixvm.hypervisor import pools
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.failure import explained, is_code
 from pyguixvm.model import names
-from pyguixvm.xml.volume import VolumeDefinition, volume_xml
+from pyguixvm.xml.volume import VolumeDefinition, backing, volume_xml
 
 
 class Volume(msgspec.Struct, frozen=True):
@@ -88,6 +88,22 @@ def list_ours(connection: Connection, pool: str) -> tuple[Volume, ...]:
         return tuple(
             sorted((_described(pool, volume) for volume in ours), key=lambda volume: volume.name)
         )
+
+
+def base(connection: Connection, pool: str, name: str) -> str | None:
+    """Return the name of the volume of POOL that volume NAME stands on, None if there is none."""
+    with explained(f"see what volume '{name}' of pool '{pool}' stands on"):
+        found = find_handle(connection, pool, name)
+        path = None if found is None else backing(found.XMLDesc(0))
+        if path is None:
+            return None
+        try:
+            below = connection.handle.storageVolLookupByPath(path)
+        except libvirt.libvirtError as error:
+            if is_code(error, libvirt.VIR_ERR_NO_STORAGE_VOL):
+                return None  # a store item, or lost
+            raise
+        return str(below.name())
 
 
 def incomplete(connection: Connection, pool: str, name: str) -> bool:

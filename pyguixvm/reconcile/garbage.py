@@ -12,12 +12,16 @@ from pyguixvm.model.generation import Generation, Metadata
 
 
 class StoredVolume(msgspec.Struct, frozen=True, rename="kebab"):
-    """A volume of ours in POOL that takes ALLOCATION bytes; WHOLE: nobody is making it."""
+    """A volume of ours in POOL that takes ALLOCATION bytes; WHOLE: nobody is making it.
+
+    BASE is the name of the volume that it stands on, if there is one.
+    """
 
     pool: str
     name: str
     allocation: int
     whole: bool
+    base: str | None = None
 
 
 class Garbage(msgspec.Struct, frozen=True, rename="kebab"):
@@ -43,7 +47,8 @@ def garbage(
 
     Of the others those go that were made at BEFORE (UTC in ISO 8601) or earlier.
     The current one, the one before it and one to fall back to always stay.
-    Volumes that belong to no machine, kept when it was removed, stay, too.
+    Volumes that belong to no machine, kept when it was removed, stay, too, and
+    what they stand on.
     """
     machines = tuple(machines)
     volumes = tuple(volumes)
@@ -58,7 +63,12 @@ def garbage(
                     (generation.pool, generation.volume),
                     (generation.pool, generation.base or ""),
                 }
-    candidates = {(generation.pool, generation.volume) for _, generation in gone}
+    candidates = {(generation.pool, generation.volume) for _, generation in gone} - needed
+    needed |= {
+        (volume.pool, volume.base)
+        for volume in volumes
+        if volume.base and volume.whole and (volume.pool, volume.name) not in candidates
+    }
     # Where a root volume is in the making, the base it stands on is not in any metadata yet.
     busy = {volume.pool for volume in volumes if not volume.whole}
     return Garbage(

@@ -37,6 +37,11 @@ def volume_xml(definition: VolumeDefinition) -> str:
     )
 
 
+def backing(xml: str) -> str | None:
+    """Return the file name that the volume described by XML stands on, if there is one."""
+    return parse(xml).findtext("backingStore/path")
+
+
 def written(xml: str) -> tuple[str | None, str | None]:
     """Return the allocation and the time of the last write of the volume described by XML.
 

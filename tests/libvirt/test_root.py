@@ -4,23 +4,29 @@
 import hashlib
 import json
 import subprocess
+import sys
+from datetime import timedelta
 from pathlib import Path
 
 import msgspec
 import pytest
 from images import make_image, make_system_image
 
-from pyguixvm.events import Notice, PhaseFinished
+from pyguixvm.events import Notice, PhaseFinished, ignore
 from pyguixvm.guix.exchange import Exchange
 from pyguixvm.guix.store import Store
+from pyguixvm.history import unneeded
 from pyguixvm.hypervisor import volumes
 from pyguixvm.model.deployment import Derivation, ImageContent, SystemImage
 from pyguixvm.model.names import base_volume, generation_volume, is_base
+from pyguixvm.pipeline import Session
 from pyguixvm.reconcile.plan import CreateRoot, RealizeImage
 from pyguixvm.reconcile.root import created_root
 from pyguixvm.reconcile.workshop import Workshop
 
 MIB = 1024**2
+# The same libvirtd as another machine's.
+ELSEWHERE = "qemu+unix:///system?socket=/run/libvirt/libvirt-sock"
 PRESENT = {f"/gnu/store/{'a' * 32}-old": 20 * MIB}
 
 
@@ -129,6 +135,13 @@ def test_elsewhere_the_base_travels_once_and_then_only_what_changed(elsewhere, p
     assert bases_sent(events) == []
     names = [volume.name for volume in volumes.list_ours(elsewhere, pool.name)]
     assert len([name for name in names if is_base(name)]) == 1
+    # No machine has these roots, as after undefine --keep-volumes: gc leaves the base to them.
+    for root in (first, second):
+        assert volumes.base(elsewhere, pool.name, root.volume) == first.base
+    assert volumes.base(elsewhere, pool.name, first.base) is None
+    session = Session(ELSEWHERE, (), {"HOME": "/nonexistent"}, ignore, sys.stderr.buffer.write)
+    found = unneeded(session, keep=0, older_than=timedelta(0)).volumes
+    assert [volume for volume in found if volume.pool == pool.name] == []
 
 
 def test_more_than_half_of_the_base_is_a_whole_image(connection, make, whole, tmp_path):

@@ -90,6 +90,19 @@ def test_a_base_stays_while_a_root_volume_is_being_made() -> None:
     assert unneeded(web(*FOUR, current=4), stored(OTHER_BASE), making).volumes == (making,)
 
 
+def test_what_a_kept_root_volume_of_no_machine_stands_on_stays() -> None:
+    kept = msgspec.structs.replace(stored("pyguixvm-kept.g1.qcow2"), base=OTHER_BASE)
+    assert unneeded(web(*FOUR, current=4), kept, stored(OTHER_BASE)).volumes == ()
+
+
+def test_what_a_root_volume_that_goes_stands_on_goes() -> None:
+    going = msgspec.structs.replace(stored("pyguixvm-web.g1.qcow2"), base=OTHER_BASE)
+    assert unneeded(web(*FOUR, current=4), going, stored(OTHER_BASE)).volumes == (
+        going,
+        stored(OTHER_BASE),
+    )
+
+
 def test_a_volume_that_two_generations_share_stays_with_either() -> None:
     shared = generation(3, volume=FOUR[0].volume)
     found = unneeded(web(FOUR[0], FOUR[1], shared, current=3), stored(FOUR[0].volume))
