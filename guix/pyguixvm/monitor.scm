@@ -126,7 +126,9 @@ or one that says why there is none, or #f as soon as CLIENT is gone."
       ;; Whatever the configuration started ends with it.
       (kill-group worker)
       (when line
-        (send-line client line)))))
+        (send-line client line))
+      ;; To let go of so much memory takes its time, which the client need not wait.
+      (await-end worker))))
 
 
 ;;;

@@ -7,6 +7,7 @@
   #:use-module (system foreign)
   #:export (fork
             kill-group
+            await-end
             wait-for
             status->string
             redirect
@@ -46,9 +47,12 @@ parent's."
      pid)))
 
 (define (kill-group pid)
-  "Kill the process group PID and take leave of its leader, a child of ours."
+  "Kill the process group PID."
   (false-if-exception (kill (- pid) SIGKILL))
-  (false-if-exception (kill pid SIGKILL))
+  (false-if-exception (kill pid SIGKILL)))
+
+(define (await-end pid)
+  "Take leave of PID, a child of ours that is ending, unless that was done already."
   (false-if-exception (waitpid pid)))
 
 (define (wait-for pid)

@@ -5,6 +5,7 @@
   #:use-module (pyguixvm evaluation)
   #:use-module (pyguixvm failure)
   #:use-module (pyguixvm guest)
+  #:use-module (pyguixvm module-closures)
   #:use-module (pyguixvm realization)
   #:use-module (ice-9 match)
   #:use-module (json)
@@ -87,6 +88,7 @@ with each new connection to the store."
     (if (and (string? config) want)
         (begin
           (observe-dependencies!)
+          (remember-module-closures!)
           (let ((result (parameterize ((%sharing (request-ref request "sharing"
                                                               (%sharing))))
                           (evaluate config

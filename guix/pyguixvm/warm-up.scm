@@ -83,14 +83,15 @@ connection that must not be used at the same time."
   (define type
     (struct-vtable origin))
 
-  (define (copy-table field store)
-    (let ((table (record-accessor type field)))
-      (hash-for-each (cut hash-set! (table store) <> <>)
-                     (table origin))))
+  ;; The tables of a parent are ours alone once we are forked: no need to copy them.
+  ;; Nothing in (guix store) sets these fields, so that there is no modifier.
+  (define (share field store)
+    (struct-set! store (list-index (cut eq? field <>) (record-type-fields type))
+                 ((record-accessor type field) origin)))
 
   (lambda (store)
     (when (lset<= eq? '(ats-cache atts-cache caches) (record-type-fields type))
       ((record-modifier type 'caches)
        store (vector-copy ((record-accessor type 'caches) origin)))
-      (copy-table 'ats-cache store)
-      (copy-table 'atts-cache store))))
+      (share 'ats-cache store)
+      (share 'atts-cache store))))
