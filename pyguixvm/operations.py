@@ -18,8 +18,8 @@ from pyguixvm.model.generation import Metadata
 from pyguixvm.model.names import data_of
 from pyguixvm.model.observation import ObservedDomain
 from pyguixvm.pipeline import Session
-from pyguixvm.reconcile.planner import UNPROTECT_HINT
 from pyguixvm.reconcile.readiness import wait_ready
+from pyguixvm.reconcile.refusals import UNPROTECT_HINT
 
 
 class Listed(msgspec.Struct, frozen=True, rename="kebab"):

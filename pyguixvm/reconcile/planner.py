@@ -28,18 +28,23 @@ from pyguixvm.reconcile.plan import (
     StopDomain,
     UpdateInterface,
 )
-from pyguixvm.reconcile.shared_store import require_shareable
-from pyguixvm.reconcile.storage import plug_actions, storage_refusal, volume_actions
+from pyguixvm.reconcile.refusals import (
+    owners_of_addresses,
+    require_ours,
+    require_own_addresses,
+    require_possible,
+    require_replaceable,
+    require_stoppable,
+)
+from pyguixvm.reconcile.storage import plug_actions, volume_actions
 from pyguixvm.reconcile.way import Bases, choose
 
 # How long (seconds) a guest may take to shut down.
 STOP_SECONDS = 120
-UNPROTECT_HINT = "Give --unprotect as well, or declare (protect? #f) first."
 
 _OFF = ("shut off", "crashed")
 _ORDER: tuple[Effect, ...] = ("none", "live", "restart", "replace")
 _ALLOW_ALL = Policy()
-_NOT_YET = frozenset({"in-place"})
 
 
 def plan(
@@ -54,38 +59,16 @@ def plan(
     CONFIG is the file that declares MACHINES, if these are all of its machines.
     """
     machines = tuple(machines)
-    owners = _owners(observation)
+    owners = owners_of_addresses(observation)
     bases = Bases(observation)
     return Plan(
         uri=observation.uri,
         machines=tuple(
-            _unshareable(machine, observation, policy)
-            or _plan_machine(
-                machine,
-                observation.domains.get(machine.name),
-                observation.volumes,
-                owners,
-                bases,
-                policy,
-            )
-            for machine in machines
+            _plan_machine(machine, observation, owners, bases, policy) for machine in machines
         ),
         config=config,
         undeclared=tuple(_undeclared(machines, observation, config)) if config else (),
     )
-
-
-def _unshareable(
-    machine: VirtualMachine, observation: Observation, policy: Policy
-) -> MachinePlan | None:
-    """Return a refusal if MACHINE cannot run from the shared store, as POLICY asks for."""
-    if policy.strategy != "shared-store":
-        return None
-    try:
-        require_shareable(machine, observation)
-    except RequestRefusedError as error:
-        return _refused(machine, "none", error)
-    return None
 
 
 def _undeclared(
@@ -98,85 +81,26 @@ def _undeclared(
             yield name
 
 
-def _plan_machine(  # noqa: PLR0917 -- what is wanted, what there is, and what is allowed
+def _plan_machine(
     machine: VirtualMachine,
-    domain: ObservedDomain | None,
-    volumes: Collection[str],
+    observation: Observation,
     owners: Mapping[str, ObservedDomain],
     bases: Bases,
     policy: Policy,
 ) -> MachinePlan:
-    if policy.strategy in _NOT_YET:
-        return MachinePlan(
-            machine=machine,
-            effect="none",
-            refusal=f"this version cannot use the strategy '{policy.strategy}' yet",
-            hint="Deploy with --strategy auto.",
-        )
-    if domain is None:
-        return _taken(machine, owners) or _create(machine, volumes, bases, policy)
-    refused = _not_ours(machine, domain) or _taken(machine, owners) or _lossy(machine, domain)
-    if refused is not None or domain.metadata is None:
-        return refused or MachinePlan(machine=machine, effect="none")
+    domain, volumes = observation.domains.get(machine.name), observation.volumes
+    try:
+        require_possible(machine, observation, policy)
+        require_own_addresses(machine, owners)
+        metadata = None if domain is None else require_ours(machine, domain)
+    except RequestRefusedError as error:
+        return _refused(machine, "none", error)
+    if domain is None or metadata is None:
+        return _create(machine, volumes, bases, policy)
     changed = differences(machine, domain)
-    effect = _strongest(changed)
-    if effect == "replace":
-        return _replace(machine, domain, domain.metadata, volumes, bases, changed, policy)
-    return _update(machine, domain, domain.metadata, volumes, changed, policy)
-
-
-def _not_ours(machine: VirtualMachine, domain: ObservedDomain) -> MachinePlan | None:
-    """Return a refusal if DOMAIN is another's, or cannot be understood."""
-    if domain.unreadable is not None:
-        return MachinePlan(machine=machine, effect="none", refusal=domain.unreadable)
-    if domain.metadata is None:
-        return MachinePlan(
-            machine=machine,
-            effect="none",
-            refusal=f"a domain named '{machine.name}' exists that pyguixvm did not make",
-            hint="Nothing was done to it. Declare another name, or remove that domain yourself.",
-        )
-    return None
-
-
-def _lossy(machine: VirtualMachine, domain: ObservedDomain) -> MachinePlan | None:
-    """Return a refusal if what is declared would cost data on the disks of DOMAIN."""
-    forbidden = storage_refusal(machine, domain)
-    if forbidden is None:
-        return None
-    refusal, hint = forbidden
-    return MachinePlan(machine=machine, effect="none", refusal=refusal, hint=hint)
-
-
-def _owners(observation: Observation) -> dict[str, ObservedDomain]:
-    """Return the domains of OBSERVATION by the MAC addresses of their interfaces."""
-    return {
-        interface.mac_address: domain
-        for domain in observation.domains.values()
-        for interface in domain.defined.interfaces
-    }
-
-
-def _taken(machine: VirtualMachine, owners: Mapping[str, ObservedDomain]) -> MachinePlan | None:
-    """Return a refusal if another domain has a MAC address of MACHINE.
-
-    Libvirt would define both; then they take each other's leases and packets.
-    """
-    for mac in (interface.mac_address.lower() for interface in machine.domain.networking):
-        owner = owners.get(mac)
-        if owner is not None and owner.name != machine.name:
-            whose = "that pyguixvm did not make" if owner.metadata is None else "of another machine"
-            if owner.unreadable is not None:
-                whose = f"of another machine ({owner.unreadable})"
-            return MachinePlan(
-                machine=machine,
-                effect="none",
-                refusal=f"the MAC address {mac} of '{machine.name}' is in use "
-                f"by domain '{owner.name}', {whose}",
-                hint="Nothing was done to either. Declare another mac-address, or none for one "
-                "that derives from the machine's name; or change or remove that domain.",
-            )
-    return None
+    if _strongest(changed) == "replace":
+        return _replace(machine, domain, metadata, volumes, bases, changed, policy)
+    return _update(machine, domain, metadata, volumes, changed, policy)
 
 
 def _strongest(changed: Iterable[Difference]) -> Effect:
@@ -240,7 +164,7 @@ def _replace(  # noqa: PLR0917 -- what there is, what is wanted, and what is all
     running = domain.state not in _OFF
     generation = _next_number(machine.name, volumes, metadata.numbers)
     try:
-        _require_allowed(machine, policy, running=running)
+        require_replaceable(machine, policy, running=running)
         way = choose(machine, generation, bases, policy.strategy)
     except RequestRefusedError as error:
         return _refused(machine, "replace", error, changed)
@@ -263,19 +187,6 @@ def _replace(  # noqa: PLR0917 -- what there is, what is wanted, and what is all
     )
 
 
-def _require_allowed(machine: VirtualMachine, policy: Policy, *, running: bool) -> None:
-    """Raise RequestRefusedError unless POLICY allows MACHINE a new root volume."""
-    if machine.protect and not policy.unprotect:
-        raise RequestRefusedError(
-            f"'{machine.name}' needs a new root volume, and is protected", hint=UNPROTECT_HINT
-        )
-    if running and not policy.restart:
-        raise RequestRefusedError(
-            f"'{machine.name}' needs a new root volume, and that a restart",
-            hint="Deploy without --no-restart.",
-        )
-
-
 def _update(  # noqa: PLR0917 -- what there is, what is wanted, and what is allowed
     machine: VirtualMachine,
     domain: ObservedDomain,
@@ -292,14 +203,11 @@ def _update(  # noqa: PLR0917 -- what there is, what is wanted, and what is allo
     restart = (
         not off and policy.restart and (unheard or any(d.effect == "restart" for d in changed))
     )
-    if restart and machine.protect and policy.force and not policy.unprotect:
-        return MachinePlan(
-            machine=machine,
-            effect="restart",
-            differences=changed,
-            refusal=f"'{machine.name}' is protected, and --force might power it off",
-            hint=UNPROTECT_HINT,
-        )
+    if restart:
+        try:
+            require_stoppable(machine, policy)
+        except RequestRefusedError as error:
+            return _refused(machine, "restart", error, changed)
     actions: list[Action] = list(volume_actions(machine, domain, volumes))
     if any(not difference.pending for difference in changed):
         actions.append(_define(machine, metadata.current))
