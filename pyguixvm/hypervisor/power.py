@@ -36,7 +36,8 @@ def shutdown(
 ) -> Way | Literal["already"]:
     """Shut domain NAME down within TIMEOUT seconds; return what made it stop.
 
-    A connected agent has half of the time, the power button the rest.
+    A connected agent has half of the time, the power button the rest.  An agent that
+    connects meanwhile has half of TIMEOUT from then on, even beyond it.
     Raises `RequestRefusedError` if the guest runs on nevertheless.
     """
     domain = our_domain(connection, name)
@@ -46,15 +47,19 @@ def shutdown(
         _require_running(domain, name)
         begun = clock()
         deadline = begun + timeout
-        by_agent = _agent(
-            domain, lambda: domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_GUEST_AGENT)
-        )
+        by_agent = _ask_agent(domain)
         if by_agent and _stops(domain, begun + timeout / 2, clock, sleep):
             return "agent"
         while clock() < deadline:
-            _press(domain)
+            # A guest that is still booting gets its agent while the button is pressed in vain.
+            late = not by_agent and _ask_agent(domain)
+            by_agent = by_agent or late
+            if late:
+                deadline = max(deadline, clock() + timeout / 2)
+            else:
+                _press(domain)
             if _stops(domain, min(clock() + _PRESS_SECONDS, deadline), clock, sleep):
-                return "acpi"
+                return "agent" if late else "acpi"
     raise RequestRefusedError(
         f"machine '{name}' still runs after {timeout:g} s: {_deaf(by_agent=by_agent)}",
         hint="let the guest handle the power button (elogind does) or run qemu-guest-agent; "
@@ -138,6 +143,10 @@ def _agent(domain: libvirt.virDomain, ask: Callable[[], object]) -> bool:
     except libvirt.libvirtError:
         return not domain.isActive()  # it went away before it could answer
     return True
+
+
+def _ask_agent(domain: libvirt.virDomain) -> bool:
+    return _agent(domain, lambda: domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_GUEST_AGENT))
 
 
 def _press(domain: libvirt.virDomain) -> None:

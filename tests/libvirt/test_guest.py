@@ -230,6 +230,13 @@ def test_the_agent_shuts_down_and_reboots(connection, tiny_machine):
     assert power.shutdown(connection, machine.name, timeout=60) == "already"
 
 
+def test_an_agent_that_comes_while_the_guest_boots_shuts_it_down(connection, tiny_machine):
+    machine = tiny_machine("agent")
+    with guest.boot(connection, machine) as evidence:
+        assert not evidence.agent_answers()
+        assert power.shutdown(connection, machine.name, timeout=60) == "agent"
+
+
 def test_the_power_button_shuts_down_and_reboots(connection, tiny_machine):
     machine = tiny_machine("button")
     with guest.boot(connection, machine) as evidence:
