@@ -42,6 +42,11 @@ class Changes(FileSystemEventHandler):
         self._complete = False
         self._schedule()
 
+    @property
+    def last(self) -> float:
+        """When the last change was seen, on the monotonic clock; 0 if there was none."""
+        return self._last
+
     def follow(self, files: Iterable[str], *, complete: bool, since: float) -> None:
         """Watch FILES from now on, by their absolute names; some may not exist.
 
