@@ -102,3 +102,9 @@ class RolledBackError(NotReadyError):
     """The new generation was not ready in time; the former one runs again."""
 
     status = 6
+
+
+class TrialFailedError(NotReadyError):
+    """A throwaway copy was not ready in time; the machine itself was left alone."""
+
+    status = 1

@@ -10,13 +10,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
 Phase: TypeAlias = Literal[
     "evaluate", "observe", "build", "grow", "transfer", "disk", "define", "update",
-    "start", "ready", "stop", "remove",
+    "start", "ready", "stop", "remove", "try",
 ]  # fmt: skip
 
 
@@ -55,6 +55,39 @@ class DependenciesFound(msgspec.Struct, frozen=True, tag="dependencies-found", r
     files: tuple[str, ...]
 
 
+class PlannedDifference(msgspec.Struct, frozen=True, rename="kebab"):
+    """PATH (``domain.memory``) is OLD and will be NEW, which takes EFFECT.
+
+    The fields are those of a difference in a plan.
+    """
+
+    path: str
+    old: Any
+    new: Any
+    effect: str
+    pending: bool = False
+
+
+class ChangePlanned(msgspec.Struct, frozen=True, tag="planned", rename="kebab"):
+    """What is going to happen to MACHINE, and why in this way.
+
+    GENERATION and STATE are what was found, None for a machine that is yet to come;
+    TARGET is the generation that it will have.  STRATEGY is the way to a new operating
+    system, None where there is none, and REASON says why it was chosen.  REFUSAL says why
+    nothing may be done.
+    """
+
+    machine: str
+    effect: str
+    differences: tuple[PlannedDifference, ...] = ()
+    strategy: str | None = None
+    reason: str | None = None
+    refusal: str | None = None
+    generation: int | None = None
+    target: int | None = None
+    state: str | None = None
+
+
 class BuildOutput(msgspec.Struct, frozen=True, tag="build-output", rename="kebab"):
     """One line that guix or a builder wrote."""
 
@@ -70,7 +103,13 @@ class Notice(msgspec.Struct, frozen=True, tag="notice", rename="kebab"):
 
 
 Event: TypeAlias = (
-    PhaseStarted | PhaseProgress | PhaseFinished | DependenciesFound | BuildOutput | Notice
+    PhaseStarted
+    | PhaseProgress
+    | PhaseFinished
+    | DependenciesFound
+    | ChangePlanned
+    | BuildOutput
+    | Notice
 )
 Emit: TypeAlias = Callable[[Event], None]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyguixvm.errors import RequestRefusedError, UsageError
-from pyguixvm.events import DependenciesFound, Emit, phase
+from pyguixvm.events import ChangePlanned, DependenciesFound, Emit, PlannedDifference, phase
 from pyguixvm.guix.command import find_guix
 from pyguixvm.guix.evaluator import Want
 from pyguixvm.guix.evaluator import evaluate as ask_for_evaluation
@@ -27,7 +27,14 @@ from pyguixvm.model.deployment import (
     VirtualMachine,
 )
 from pyguixvm.model.names import generation_of, is_store_item
-from pyguixvm.reconcile.plan import CreateEmptyRoot, CreateRoot, Plan, Policy
+from pyguixvm.reconcile.plan import (
+    CreateEmptyRoot,
+    CreateRoot,
+    DefineDomain,
+    MachinePlan,
+    Plan,
+    Policy,
+)
 from pyguixvm.reconcile.readiness import check_patterns
 from pyguixvm.reconcile.way import realizations
 
@@ -210,16 +217,22 @@ def measured(session: Session, planned: Planned) -> Plan:
     return msgspec.structs.replace(planned.plan, machines=tuple(machines))
 
 
-def deploy(session: Session, planned: Sequence[Planned]) -> tuple[Outcome, ...]:
+def deploy(
+    session: Session, planned: Sequence[Planned], *, trial: bool = False
+) -> tuple[Outcome, ...]:
     """Carry out the plans of PLANNED; return what became of each machine.
 
-    Whoever wants to change one of these machines meanwhile waits.  Raises
-    BuildError, and then nothing was touched.
+    With TRIAL, a new root has to get ready in a throwaway copy before.  Whoever
+    wants to change one of these machines meanwhile waits.  Raises BuildError, and
+    then nothing was touched.
     """
     from pyguixvm.hypervisor.lock import held
     from pyguixvm.reconcile.apply import apply
     from pyguixvm.reconcile.workshop import Workshop
 
+    for each in planned:
+        for machine_plan in each.plan.machines:
+            session.emit(_announced(machine_plan, each.observation))
     _realize_plans(session, [each.plan for each in planned])
     outcomes: list[Outcome] = []
     for each in planned:
@@ -234,8 +247,29 @@ def deploy(session: Session, planned: Sequence[Planned]) -> tuple[Outcome, ...]:
             plan = each.again() if busy else each.plan
             if plan != each.plan:
                 _realize_plans(session, [plan])
-            outcomes += apply(plan, workshop)
+            outcomes += apply(plan, workshop, trial=trial)
     return tuple(outcomes)
+
+
+def _announced(plan: MachinePlan, observation: Observation) -> ChangePlanned:
+    """Return PLAN as the event that says what is going to happen."""
+    domain = observation.domains.get(plan.machine.name)
+    metadata = domain.metadata if domain else None
+    current = metadata.current if metadata else None
+    targets = [a.generation for a in plan.actions if isinstance(a, DefineDomain)]
+    return ChangePlanned(
+        machine=plan.machine.name,
+        effect=plan.effect,
+        differences=tuple(
+            PlannedDifference(d.path, d.old, d.new, d.effect, d.pending) for d in plan.differences
+        ),
+        strategy=plan.strategy,
+        reason=plan.reason,
+        refusal=plan.refusal,
+        generation=current,
+        target=next(iter(targets), current),
+        state=domain.state if domain else None,
+    )
 
 
 def _realize_plans(session: Session, plans: Sequence[Plan]) -> None:

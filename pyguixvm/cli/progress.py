@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 
 from pyguixvm.events import (
     BuildOutput,
+    ChangePlanned,
     Event,
     Notice,
     Phase,
@@ -33,6 +34,7 @@ DOING: dict[Phase, str] = {
     "ready": "waiting for the guest",
     "stop": "shutting down",
     "remove": "removing",
+    "try": "trying it in a throwaway copy",
 }
 
 DONE: dict[Phase, str] = {
@@ -48,6 +50,7 @@ DONE: dict[Phase, str] = {
     "ready": "ready",
     "stop": "shut down",
     "remove": "removed",
+    "try": "tried in a throwaway copy",
 }
 
 
@@ -74,6 +77,15 @@ def finished_line(event: PhaseFinished) -> str:
     return f"{_whose(event.machine)}{DONE[event.phase]}{detail} ({event.seconds:.1f} s)"
 
 
+def planned_line(event: ChangePlanned) -> str | None:
+    """Return what is going to happen, and in which way; None if nothing is."""
+    if event.refusal is not None or (event.effect == "none" and not event.differences):
+        return None
+    paths = ", ".join(difference.path for difference in event.differences)
+    line = f"{event.machine}: {event.effect}{f' for {paths}' if paths else ''}"
+    return line if event.strategy is None else f"{line}, {event.strategy}: {event.reason}"
+
+
 def _whose(machine: str | None) -> str:
     return f"{machine}: " if machine else ""
 
@@ -98,6 +110,9 @@ class PlainProgress:
                 self._write(line)
             case PhaseFinished():
                 self._write(finished_line(event))
+            case ChangePlanned():
+                if planned := planned_line(event):
+                    self._write(planned)
             case PhaseStarted(phase=phase, machine=machine) if self._verbosity > 0:
                 self._write(f"{_whose(machine)}{DOING[phase]}")
 
@@ -136,6 +151,9 @@ class LiveProgress:
             case PhaseFinished():
                 self._print(finished_line(event), mark="✓", colour="green")
                 self._update(self._doing)
+            case ChangePlanned():
+                if planned := planned_line(event):
+                    self._print(planned, mark="→", colour="cyan")
             case Notice(message=message, machine=machine, warning=warning):
                 self._print(
                     f"{_whose(machine)}{message}",

@@ -137,12 +137,19 @@ class GuestEvidence:
 
 
 @contextmanager
-def boot(connection: Connection, machine: VirtualMachine) -> Iterator[GuestEvidence]:
-    """Start MACHINE's domain, and watch its guest from its first instruction on."""
+def boot(
+    connection: Connection,
+    machine: VirtualMachine,
+    start_paused: Callable[[Connection, str], None] | None = None,
+) -> Iterator[GuestEvidence]:
+    """Start MACHINE's domain, and watch its guest from its first instruction on.
+
+    START_PAUSED starts it, where the domain is not defined.
+    """
     leases = _leases(connection, _networks(machine))
     with ExitStack() as consoles:
         with _never_left_paused(connection, machine.name):
-            domains.start_paused(connection, machine.name)
+            (start_paused or domains.start_paused)(connection, machine.name)
             text = consoles.enter_context(console.record(connection, machine.name))
             # libvirt matches ARP entries with an active domain's interfaces only.
             neighbours = _neighbours(connection, machine)
@@ -157,7 +164,10 @@ def _never_left_paused(connection: Connection, name: str) -> Iterator[None]:
     A paused domain counts as paused by a person, and would be left alone for
     ever; one that was active before is left as it was.
     """
-    was_active = domains.state(connection, name) not in {"shut off", "crashed"}
+    was_active = domains.exists(connection, name) and domains.state(connection, name) not in {
+        "shut off",
+        "crashed",
+    }
     try:
         yield
     except BaseException:

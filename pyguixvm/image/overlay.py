@@ -76,6 +76,12 @@ def create(base: Path, base_format: str, overlay: Path, size: int) -> None:
     _qemu_img("create", *options, "--", str(overlay), str(size), image=overlay)
 
 
+def create_unsafe(backing: Path, backing_format: str, overlay: Path, size: int) -> None:
+    """Make OVERLAY as `create` does, on a BACKING that need not exist here.  Raises ImageError."""
+    options = ["-q", "-u", "-f", "qcow2", "-b", str(backing), "-F", backing_format]
+    _qemu_img("create", *options, "--", str(overlay), str(size), image=overlay)
+
+
 def rebase_unsafe(overlay: Path, backing: Path, backing_format: str) -> None:
     """Let OVERLAY stand on BACKING, which need not exist here but has the same content.
 

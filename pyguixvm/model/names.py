@@ -2,8 +2,9 @@
 """The names of our volumes; pure, and imported without libvirt.
 
 ``pyguixvm-NAME.gN.qcow2`` is the root of generation N of machine NAME,
-``pyguixvm-NAME.DISK.qcow2`` its data disk DISK, and ``pyguixvm-HASH.img`` a
-base volume, shared by whoever has the same image.
+``pyguixvm-NAME.DISK.qcow2`` its data disk DISK, ``pyguixvm-NAME.trial`` what a
+throwaway copy of it writes to, and ``pyguixvm-HASH.img`` a base volume, shared by
+whoever has the same image.
 Volumes cannot be renamed, so ``….partial`` beside a volume marks it as
 incomplete.
 """
@@ -71,6 +72,22 @@ def is_store_item(path: str) -> bool:
 def lock_volume(machine: str) -> str:
     """Return the name of the volume that stands for the right to change MACHINE."""
     return f"{PREFIX}{machine}.lock"
+
+
+def trial_volume(machine: str, disk: str | None = None) -> str:
+    """Return the name of the root, or of data disk DISK, of a throwaway copy of MACHINE."""
+    return f"{PREFIX}{machine}.trial" + ("" if disk is None else f"-{disk}")
+
+
+def trial_domain(machine: str) -> str:
+    """Return the name of the domain of a throwaway copy of MACHINE."""
+    return f"{machine}-test"
+
+
+def trial_mac(machine: str, index: int) -> str:
+    """Return the MAC address of interface INDEX of a throwaway copy of MACHINE."""
+    digest = hashlib.sha256(f"{machine}\0trial\0{index}".encode()).hexdigest()
+    return f"52:54:00:{digest[0:2]}:{digest[2:4]}:{digest[4:6]}"
 
 
 def is_base(volume: str) -> bool:

@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 
 from pyguixvm.errors import NotReadyError, PyguixvmError, RequestRefusedError, RolledBackError
-from pyguixvm.events import phase
+from pyguixvm.events import Notice, phase
 from pyguixvm.hypervisor import domains, guest, networks, power, volumes
 from pyguixvm.model.deployment import VirtualMachine
 from pyguixvm.reconcile.change import change
@@ -37,6 +37,7 @@ from pyguixvm.reconcile.plan import (
 )
 from pyguixvm.reconcile.readiness import Evidence, Readiness, wait_ready
 from pyguixvm.reconcile.root import Root, created_root
+from pyguixvm.reconcile.trial import try_root
 from pyguixvm.reconcile.workshop import Workshop
 
 
@@ -70,9 +71,11 @@ class _Booting:
     stopped: float | None
 
 
-def apply(plan: Plan, workshop: Workshop) -> tuple[Outcome, ...]:
+def apply(plan: Plan, workshop: Workshop, *, trial: bool = False) -> tuple[Outcome, ...]:
     """Carry out PLAN, whose images are built; return what became of each machine.
 
+    With TRIAL, a new root has to get ready in a throwaway copy before its machine
+    is touched.
     All guests are started before the first is waited for, so that they boot
     side by side.  What fails for one machine does not stop the others.
     """
@@ -82,7 +85,7 @@ def apply(plan: Plan, workshop: Workshop) -> tuple[Outcome, ...]:
         for machine_plan in plan.machines:
             name = machine_plan.machine.name
             try:
-                result = _carry_out(machine_plan, plan.config, workshop, watched)
+                result = _carry_out(machine_plan, plan.config, workshop, watched, trial)
             except PyguixvmError as error:
                 outcomes[name] = Outcome(name, "failed", error=error)
                 continue
@@ -97,7 +100,7 @@ def apply(plan: Plan, workshop: Workshop) -> tuple[Outcome, ...]:
 
 
 def _carry_out(  # noqa: PLR0912 -- one for each kind of action
-    plan: MachinePlan, config: str | None, workshop: Workshop, watched: ExitStack
+    plan: MachinePlan, config: str | None, workshop: Workshop, watched: ExitStack, trial: bool
 ) -> _Booting | Outcome:
     """Do the actions of PLAN; return the guest that boots, or how it went.
 
@@ -106,6 +109,9 @@ def _carry_out(  # noqa: PLR0912 -- one for each kind of action
     name = plan.machine.name
     if plan.refusal is not None:
         raise RequestRefusedError(plan.refusal, hint=plan.hint, location=str(plan.machine.location))
+    roots = (CreateRoot, CreateEmptyRoot)
+    if trial and plan.actions and not any(isinstance(a, roots) for a in plan.actions):
+        workshop.emit(Notice("there is nothing to try: it keeps its root", name))
     booting: _Booting | None = None
     root: Root | None = None
     stopped: float | None = None
@@ -116,8 +122,12 @@ def _carry_out(  # noqa: PLR0912 -- one for each kind of action
                     pass  # all were built in one go, before anything was touched
                 case CreateRoot():
                     root = undo.enter_context(created_root(plan.machine, action, workshop))
+                    if trial:
+                        try_root(plan.machine, root, action.size, workshop)
                 case CreateEmptyRoot():
                     root = undo.enter_context(created_empty_root(name, action, workshop))
+                    if trial:
+                        try_root(plan.machine, root, action.size, workshop)
                 case CreateDisk():
                     create_disk(plan.machine, action, workshop)
                 case GrowDisk():

@@ -17,11 +17,15 @@ from pyguixvm.xml.text import element
 
 
 class BackingFile(msgspec.Struct, frozen=True):
-    """A file under the root volume that is only read; STORE_ITEM if it lies in /gnu/store."""
+    """A file under the root volume that is only read; STORE_ITEM if it lies in /gnu/store.
+
+    PRIVATE: only its owner may read it, as a root volume, until libvirt lets QEMU in.
+    """
 
     path: str
     format: Literal["raw", "qcow2"]
     store_item: bool
+    private: bool = False
 
 
 class AttachedDisk(msgspec.Struct, frozen=True):
@@ -139,4 +143,6 @@ def _must_keep_label(backing: BackingFile, model: str) -> bool:
     share is safer as root's.  SELinux however needs its label on a base
     volume; AppArmor's is a profile, not a property of the file.
     """
+    if backing.private:
+        return False
     return model == "dac" or (model == "selinux" and backing.store_item)

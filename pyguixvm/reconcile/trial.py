@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A new root is booted in a throwaway copy before its machine gets it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import msgspec
+
+from pyguixvm.errors import RequestRefusedError, TrialFailedError
+from pyguixvm.events import ignore, phase
+from pyguixvm.hypervisor import guest, networks, transfer, transient, volumes
+from pyguixvm.hypervisor.connection import Connection
+from pyguixvm.image import overlay
+from pyguixvm.image.blank import make_disk
+from pyguixvm.image.workplace import workplace
+from pyguixvm.model.deployment import BlockDevice, DataDisk, MountPoint, VirtualMachine
+from pyguixvm.model.generation import Generation, Metadata
+from pyguixvm.model.names import data_label, trial_domain, trial_mac, trial_volume
+from pyguixvm.reconcile.define import definition
+from pyguixvm.reconcile.readiness import wait_ready
+from pyguixvm.reconcile.root import Root
+from pyguixvm.reconcile.workshop import Workshop
+from pyguixvm.xml.domain import DomainDefinition, domain_xml
+from pyguixvm.xml.storage import AttachedDisk, BackingFile
+
+
+def try_root(machine: VirtualMachine, root: Root, size: int, workshop: Workshop) -> None:
+    """Boot a copy of MACHINE from ROOT, of SIZE bytes, and return when it was ready.
+
+    ROOT is only read.  The copy has a name and MAC addresses of its own, empty data
+    disks, and nothing of it stays.  Raises TrialFailedError if it is not ready in
+    time, and RequestRefusedError if MACHINE cannot be tried.
+    """
+    connection = workshop.connection
+    name = trial_domain(machine.name)
+    transient.require_free(connection, name)
+    with phase(workshop.emit, "try", machine.name, detail=name) as result, ExitStack() as made:
+        directory = made.enter_context(workplace())
+        copy = _copy(machine, directory, workshop)
+        defined = _definition(machine, copy, root, size, directory, made, workshop)
+        xml = domain_xml(defined)
+        nvram = copy.domain.firmware == "uefi"
+        # A run that was killed may have left it; whoever does not hold our lock cannot.
+        transient.discard(connection, name, xml, nvram=nvram)
+        for interface in copy.domain.networking:
+            networks.ensure_network(connection, interface.network)
+        made.callback(transient.discard, connection, name, xml, nvram=nvram)
+        evidence = made.enter_context(
+            guest.boot(
+                connection, copy, lambda where, name: transient.start_paused(where, name, xml)
+            )
+        )
+        readiness = wait_ready(
+            copy,
+            evidence,
+            deadline=workshop.clock() + machine.ready_timeout,
+            clock=workshop.clock,
+            sleep=workshop.sleep,
+        )
+        result.detail = readiness.detail
+        if readiness.outcome == "not-ready":
+            raise TrialFailedError(
+                f"'{machine.name}' was left as it is: its throwaway copy is not ready: "
+                f"{readiness.detail}",
+                console=readiness.console,
+                hint="Mend the declaration and deploy again.",
+            )
+    if readiness.outcome == "unverified":
+        workshop.warn(machine.name, f"its throwaway copy is not verified: {readiness.detail}")
+
+
+def _copy(machine: VirtualMachine, directory: Path, workshop: Workshop) -> VirtualMachine:
+    """Return MACHINE with nothing that another machine has as well."""
+    domain = machine.domain
+    for disk in domain.disks:
+        if isinstance(disk, BlockDevice):
+            workshop.warn(machine.name, f"its throwaway copy goes without {disk.device}")
+    return msgspec.structs.replace(
+        machine,
+        name=trial_domain(machine.name),
+        domain=msgspec.structs.replace(
+            domain,
+            autostart=False,
+            networking=tuple(
+                msgspec.structs.replace(interface, mac_address=trial_mac(machine.name, index))
+                for index, interface in enumerate(domain.networking)
+            ),
+            mount_points=tuple(
+                _harmless(mount, machine, directory, workshop) for mount in domain.mount_points
+            ),
+        ),
+    )
+
+
+def _harmless(
+    mount: MountPoint, machine: VirtualMachine, directory: Path, workshop: Workshop
+) -> MountPoint:
+    """Return MOUNT, with an empty directory in place of one that a guest could write to."""
+    if mount.read_only:
+        return mount
+    if not workshop.connection.local:
+        raise RequestRefusedError(
+            f"'{machine.name}' cannot be tried: its copy would write to {mount.source} "
+            "on another host",
+            hint="Make that mount-point read-only, or deploy without --test.",
+            location=str(machine.location),
+        )
+    empty = directory / f"mount-{mount.tag}"
+    empty.mkdir()
+    # QEMU runs as a user of its own, who has to get there.
+    directory.chmod(0o711)
+    empty.chmod(0o777)
+    return msgspec.structs.replace(mount, source=str(empty))
+
+
+def _definition(  # noqa: PLR0917 -- the copy, what it stands on, and where it is made
+    machine: VirtualMachine,
+    copy: VirtualMachine,
+    root: Root,
+    size: int,
+    directory: Path,
+    made: ExitStack,
+    workshop: Workshop,
+) -> DomainDefinition:
+    """Make the volumes of COPY, which go with MADE; return its definition."""
+    connection = workshop.connection
+    file = directory / "root"
+    overlay.create_unsafe(Path(root.path), "qcow2", file, size)
+    volume = trial_volume(machine.name)
+    path = made.enter_context(_throwaway(connection, root.pool, volume, file))
+    disks = []
+    for disk in machine.domain.disks:
+        if isinstance(disk, DataDisk):
+            label, file = data_label(disk.name), directory / disk.name
+            make_disk(file, disk.size, disk.file_system, label, directory)
+            name = trial_volume(machine.name, disk.name)
+            empty = made.enter_context(_throwaway(connection, root.pool, name, file))
+            disks.append(AttachedDisk(path=empty, serial=label))
+    generation = Generation(
+        number=1,
+        date=workshop.now().isoformat(timespec="seconds"),
+        label=f"a throwaway copy of {machine.name}",
+        pool=root.pool,
+        volume=volume,
+        image=root.image,
+        declaration=copy,
+        base=root.base,
+    )
+    own = BackingFile(path=root.path, format="qcow2", store_item=False, private=True)
+    return msgspec.structs.replace(
+        definition(
+            copy,
+            dataclasses.replace(root, path=path),
+            tuple(disks),
+            connection,
+            workshop.environment,
+            Metadata(current=1, generations=(generation,)),
+        ),
+        backing=(own,) if root.backing is None else (own, root.backing),
+    )
+
+
+@contextmanager
+def _throwaway(connection: Connection, pool: str, name: str, file: Path) -> Iterator[str]:
+    """Yield the file name of a volume with the bytes of FILE; it goes whatever happens."""
+    volumes.delete(connection, pool, name)
+    try:
+        yield transfer.upload_volume(connection, pool, name, file, ignore).path
+    finally:
+        volumes.delete(connection, pool, name)

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Throwaway copies: what they are made of, and that nothing of them is left."""
+
+import dataclasses
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import libvirt
+import msgspec
+import pytest
+from images import make_image
+
+from pyguixvm.errors import BuildError, RequestRefusedError, TrialFailedError
+from pyguixvm.events import Notice, ignore
+from pyguixvm.guix.store import Store
+from pyguixvm.hypervisor import transfer, transient, volumes
+from pyguixvm.image import overlay
+from pyguixvm.model.deployment import BlockDevice, DataDisk, MountPoint
+from pyguixvm.model.names import base_volume, data_volume, trial_volume
+from pyguixvm.reconcile.root import Root
+from pyguixvm.reconcile.trial import try_root
+from pyguixvm.reconcile.workshop import Workshop
+from pyguixvm.xml.storage import BackingFile
+from pyguixvm.xml.text import parse
+
+MIB = 1024**2
+SIZE = 256 * MIB
+DISK = DataDisk(name="db", size=64 * MIB, file_system="ext4", target="/srv/db")
+
+
+def no_guix():
+    raise BuildError("there is no guix here")
+
+
+@pytest.fixture
+def root(connection, pool, tmp_path):
+    """A root volume on a base, as it is before its machine gets it; its guest says nothing."""
+    image = make_image(tmp_path)
+    base = transfer.upload_base(connection, pool.name, image, ignore, name=base_volume(str(image)))
+    file = tmp_path / "root"
+    overlay.create_unsafe(Path(base.path), "raw", file, SIZE)
+    made = transfer.upload_volume(connection, pool.name, "pyguixvm-some.g2.qcow2", file, ignore)
+    backing = BackingFile(path=base.path, format="raw", store_item=False)
+    return Root(pool.name, made.name, made.path, backing, base.name, str(image))
+
+
+@pytest.fixture
+def workshop(connection):
+    """Where a second of waiting is none, so that a copy is given up as soon as it was seen."""
+    events = []
+    begun = time.monotonic()
+
+    def clock():
+        return begun + 1000 * (time.monotonic() - begun)
+
+    store = Store(no_guix, Path("/nonexistent"), ignore)
+    made = Workshop(connection, events.append, {"PYGUIXVM_VIRT_TYPE": "qemu"}, store, clock=clock)
+    return made, events
+
+
+def declared(a_machine, pool, **fields):
+    return msgspec.structs.replace(a_machine(pool=pool.name, **fields), ready_timeout=2000)
+
+
+def seen_while(workshop, look):
+    """Have LOOK called once while the copy runs, and return what it returned."""
+    found = []
+
+    def sleep(seconds):
+        if not found:
+            found.append(look())
+        time.sleep(seconds)
+
+    return dataclasses.replace(workshop, sleep=sleep), found
+
+
+def names(connection, pool):
+    return {volume.name for volume in volumes.list_ours(connection, pool.name)}
+
+
+@pytest.mark.parametrize("firmware", ["bios", "uefi"])
+def test_a_copy_has_its_own_of_everything_and_leaves_nothing(
+    connection, pool, root, a_machine, workshop, tmp_path, firmware
+):
+    made, events = workshop
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    machine = declared(
+        a_machine,
+        pool,
+        firmware=firmware,
+        disks=(DISK, BlockDevice(device="/dev/no-such-disk")),
+        mount_points=(
+            MountPoint(source=str(shared), target="/w", tag="w", driver="9p", read_only=False),
+            MountPoint(source="/srv", target="/r", tag="r", driver="9p", read_only=True),
+        ),
+    )
+    data = data_volume(machine.name, DISK.name)
+    content = tmp_path / "data"
+    content.write_bytes(b"precious" * 512)
+    transfer.upload_volume(connection, pool.name, data, content, ignore)
+    before = names(connection, pool)
+    root_before = Path(root.path).read_bytes()
+
+    def look():
+        domain = connection.handle.lookupByName(f"{machine.name}-test")
+        return parse(domain.XMLDesc(0)), domain.isPersistent(), domain.autostart()
+
+    made, found = seen_while(made, look)
+    with pytest.raises(TrialFailedError) as failed:
+        try_root(machine, root, SIZE, made)
+    assert failed.value.status == 1
+    assert f"'{machine.name}' was left as it is" in failed.value.message
+    ((xml, persistent, autostart),) = found
+    assert (persistent, autostart) == (0, 0)
+    sources = [source.get("file") for source in xml.findall("devices/disk/source")]
+    directory = Path(root.path).parent
+    assert sources == [
+        str(directory / trial_volume(machine.name)),
+        str(directory / trial_volume(machine.name, "db")),
+    ]
+    assert xml.findtext("devices/disk/serial") == "data-db"
+    assert xml.find("devices/disk/backingStore/source").get("file") == root.path
+    mac = xml.find("devices/interface/mac").get("address")
+    assert mac != machine.domain.networking[0].mac_address
+    writable, read_only = xml.findall("devices/filesystem")
+    assert writable.find("source").get("dir") != str(shared)
+    assert read_only.find("source").get("dir") == "/srv"
+    assert read_only.find("readonly") is not None
+    warnings = [e.message for e in events if isinstance(e, Notice)]
+    assert warnings == ["its throwaway copy goes without /dev/no-such-disk"]
+    # Nothing is left, and nothing of the machine's own was written.
+    assert names(connection, pool) == before
+    assert Path(root.path).read_bytes() == root_before
+    assert (directory / data).read_bytes() == content.read_bytes()
+    with pytest.raises(libvirt.libvirtError):
+        connection.handle.lookupByName(f"{machine.name}-test")
+    nvram = xml.findtext("os/nvram")
+    assert (nvram is None) == (firmware == "bios")
+    assert nvram is None or not Path(nvram).exists()
+
+
+def test_what_a_killed_run_left_is_replaced(connection, pool, root, a_machine, workshop, tmp_path):
+    made, _ = workshop
+    machine = declared(a_machine, pool)
+    before = names(connection, pool)
+    remains = tmp_path / "remains"
+    remains.write_bytes(b"half")
+    transfer.upload_volume(connection, pool.name, trial_volume(machine.name), remains, ignore)
+    with pytest.raises(TrialFailedError):
+        try_root(machine, root, SIZE, made)
+    assert names(connection, pool) == before
+
+
+def test_an_interrupted_trial_leaves_nothing(connection, pool, root, a_machine, workshop):
+    made, _ = workshop
+    machine = declared(a_machine, pool)
+    before = names(connection, pool)
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    made, _ = seen_while(made, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        try_root(machine, root, SIZE, made)
+    assert names(connection, pool) == before
+    with pytest.raises(libvirt.libvirtError):
+        connection.handle.lookupByName(f"{machine.name}-test")
+
+
+def test_a_domain_of_that_name_is_left_alone(connection, pool, root, a_machine, defined, workshop):
+    made, _ = workshop
+    machine = declared(a_machine, pool)
+    defined(msgspec.structs.replace(machine, name=f"{machine.name}-test"))
+    with pytest.raises(RequestRefusedError, match="there is a domain of that name"):
+        try_root(machine, root, SIZE, made)
+    assert connection.handle.lookupByName(f"{machine.name}-test").isPersistent()
+
+
+def test_a_copy_ends_with_the_connection_that_started_it(connection, elsewhere, a_machine):
+    name = f"{a_machine().name}-test"
+    xml = (
+        f"<domain type='qemu'><name>{name}</name><memory unit='MiB'>64</memory>"
+        "<os><type arch='x86_64' machine='q35'>hvm</type></os></domain>"
+    )
+    transient.start_paused(elsewhere, name, xml)
+    assert connection.handle.lookupByName(name).isActive()
+    elsewhere.handle.close()
+    deadline = time.monotonic() + 10
+    with suppress(libvirt.libvirtError):
+        while connection.handle.lookupByName(name).isActive():
+            assert time.monotonic() < deadline, "it still runs"
+            time.sleep(0.1)
