@@ -160,10 +160,13 @@ def _report_usage(error: click.ClickException, options: Options) -> int:
 
 def _report(error: PyguixvmError, options: Options) -> int:
     from pyguixvm.cli.output import Output  # not needed by most runs
+    from pyguixvm.cli.rounds import JsonRounds
 
     if options.debug:
         import traceback  # slow to load
 
         traceback.print_exc()
-    Output(options).error(error)
+    # Whoever reads what watch prints reads lines, up to the last one.
+    output = JsonRounds(options) if options.json and options.verb == "watch" else Output(options)
+    output.error(error)
     return error.status

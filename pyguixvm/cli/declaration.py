@@ -18,8 +18,10 @@ from pyguixvm.cli.options import (
     config_arguments,
     policy_options,
     split_config,
+    trial_option,
 )
 from pyguixvm.cli.output import Output, error_document
+from pyguixvm.cli.safepoints import SafePoints
 from pyguixvm.cli.show import declared_line, plan_lines
 from pyguixvm.errors import InterruptedRequestError, PyguixvmError, UsageError
 from pyguixvm.model.deployment import Deployment, SystemImage
@@ -134,6 +136,7 @@ def build_command(options: Options, arguments: tuple[str, ...], derivation: bool
 @click.command("deploy")
 @config_arguments
 @policy_options
+@trial_option
 @click.option(
     "--prune", is_flag=True, help="Remove machines that CONFIG does not declare any more."
 )
@@ -141,7 +144,13 @@ def build_command(options: Options, arguments: tuple[str, ...], derivation: bool
 @common_options
 @click.pass_obj
 def deploy_command(
-    options: Options, arguments: tuple[str, ...], policy: Policy, prune: bool, yes: bool
+    options: Options,
+    arguments: tuple[str, ...],
+    policy: Policy,
+    *,
+    trial: bool,
+    prune: bool,
+    yes: bool,
 ) -> int:
     """Make the hypervisor match CONFIG with the smallest safe change.
 
@@ -155,8 +164,12 @@ def deploy_command(
             "--prune asks before it removes anything, and --json is for programs",
             hint="Give --yes if you are sure.",
         )
-    outcomes, undeclared = _deploy(session(options, output), arguments, policy)
-    status = 0 if output.json else report_outcomes(output, outcomes)
+    points = SafePoints(output.emit)
+    here = dataclasses.replace(session(options, output), emit=points.emit)
+    with points.heeded():
+        outcomes, undeclared = deploy_once(here, arguments, policy, trial=trial)
+        if not output.json:
+            output.outcomes(outcomes)
     removed: tuple[Done, ...] = ()
     error: PyguixvmError | None = None
     if undeclared and prune:
@@ -171,8 +184,7 @@ def deploy_command(
         names = ", ".join(name for _, name in undeclared)
         output.note(f"no longer declared: {names}; 'pyguixvm deploy --prune' removes them")
     if output.json:
-        status = report_outcomes(
-            output,
+        output.outcomes(
             outcomes,
             undeclared=[{"hypervisor": uri, "name": name} for uri, name in undeclared],
             removed=removed,
@@ -180,45 +192,28 @@ def deploy_command(
         )
     elif error is not None:
         output.error(error)
-    return _gravest({status, error.status if error else 0})
+    return _gravest({status_of(outcomes), error.status if error else 0})
 
 
 def deploy_once(
-    output: Output, here: pipeline.Session, arguments: tuple[str, ...], policy: Policy
-) -> tuple[int, list[tuple[str, str]]]:
-    """Deploy what ARGUMENTS name and print how it went.
+    here: pipeline.Session, arguments: tuple[str, ...], policy: Policy, *, trial: bool = False
+) -> tuple[tuple[Outcome, ...], list[tuple[str, str]]]:
+    """Deploy what ARGUMENTS name, with TRIAL new roots in throwaway copies first.
 
-    Return the exit status, and hypervisor and name of the machines that are no
+    Return how it went, and hypervisor and name of the machines that are no
     longer declared.
     """
-    outcomes, undeclared = _deploy(here, arguments, policy)
-    return report_outcomes(output, outcomes), undeclared
-
-
-def _deploy(
-    here: pipeline.Session, arguments: tuple[str, ...], policy: Policy
-) -> tuple[tuple[Outcome, ...], list[tuple[str, str]]]:
-    """Deploy what ARGUMENTS name; return how it went, and what is not declared any more."""
     config, machines = split_config(arguments)
     deployment = evaluated(here, config, machines, policy)
     whole = None if machines else deployment.config
     with pipeline.observed(here, deployment.machines, policy=policy, config=whole) as planned:
-        outcomes = pipeline.deploy(here, planned)
+        outcomes = pipeline.deploy(here, planned, trial=trial)
         undeclared = [(each.plan.uri, name) for each in planned for name in each.plan.undeclared]
     return outcomes, undeclared
 
 
-def report_outcomes(output: Output, outcomes: Sequence[Outcome], **more: object) -> int:
-    """Print OUTCOMES, with MORE as JSON; return the exit status that stands for all of them."""
-    if output.json:
-        machines = [_outcome_document(outcome) for outcome in outcomes]
-        output.document({"machines": machines, **more})
-    else:
-        for outcome in outcomes:
-            if outcome.error is not None:
-                output.error(outcome.error)
-            else:
-                output.line(_outcome_line(outcome))
+def status_of(outcomes: Sequence[Outcome]) -> int:
+    """Return the exit status that stands for all of OUTCOMES."""
     return _gravest({outcome.status for outcome in outcomes})
 
 
@@ -249,23 +244,6 @@ def _prune(
             removed.append(done)
             output.note(f"{done.machine}: {done.detail}")
     return tuple(removed)
-
-
-def _outcome_line(outcome: Outcome) -> str:
-    detail = f": {outcome.detail}" if outcome.detail else ""
-    if outcome.outcome == "unchanged":
-        return f"{outcome.machine} unchanged, nothing to do"
-    return f"{outcome.machine} {outcome.outcome}{detail}"
-
-
-def _outcome_document(outcome: Outcome) -> dict[str, object]:
-    return {
-        "name": outcome.machine,
-        "outcome": outcome.outcome,
-        "detail": outcome.detail,
-        "addresses": outcome.addresses,
-        "error": error_document(outcome.error) if outcome.error else None,
-    }
 
 
 @click.command("xml")

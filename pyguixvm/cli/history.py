@@ -11,7 +11,7 @@ import click
 
 from pyguixvm import history
 from pyguixvm.cli.confirmation import confirm
-from pyguixvm.cli.declaration import report_outcomes, session
+from pyguixvm.cli.declaration import session, status_of
 from pyguixvm.cli.machines import complete_machine
 from pyguixvm.cli.options import Options, common_options, unprotect_option
 from pyguixvm.cli.output import Output
@@ -113,7 +113,8 @@ def rollback_command(
     outcome = history.roll_back(
         session(options, output), machine, number, force=force, unprotect=unprotect
     )
-    return report_outcomes(output, (outcome,))
+    output.outcomes((outcome,))
+    return status_of((outcome,))
 
 
 @click.command("gc")

@@ -83,6 +83,17 @@ def unprotect_option(command: F) -> F:
     )(command)
 
 
+def trial_option(command: F) -> F:
+    """Give COMMAND the option that boots a new operating system in a copy first, as TRIAL."""
+    return click.option(
+        "--test",
+        "trial",
+        is_flag=True,
+        help="Boot each new operating system in a throwaway copy first; unless that gets "
+        "ready, the machine itself is left alone.",
+    )(command)
+
+
 def policy_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give COMMAND the options that say what may be done to a guest, as its POLICY."""
 

@@ -21,6 +21,7 @@ from pyguixvm.errors import (
 if TYPE_CHECKING:
     from pyguixvm.cli.progress import Progress
     from pyguixvm.events import Event
+    from pyguixvm.reconcile.apply import Outcome
 
 
 # Green, yellow, magenta, red: what is made, changed, replaced, removed or refused.
@@ -111,6 +112,18 @@ class Output:
         for line in error_lines(error, self._style):
             sys.stderr.write(f"{line}\n")
 
+    def outcomes(self, outcomes: Sequence[Outcome], **more: object) -> None:
+        """Print OUTCOMES, what became of each machine, with MORE as JSON."""
+        if self.json:
+            machines = [_outcome_document(outcome) for outcome in outcomes]
+            self.document({"machines": machines, **more})
+            return
+        for outcome in outcomes:
+            if outcome.error is not None:
+                self.error(outcome.error)
+            else:
+                self.line(outcome_line(outcome))
+
     def _style(self, text: str, code: str) -> str:
         return f"\x1b[{code}m{text}\x1b[0m" if _shows_colours(sys.stderr) else text
 
@@ -151,3 +164,21 @@ def error_lines(error: PyguixvmError, style: Any = lambda text, _code: text) -> 
     if error.hint:
         lines.append(f"{style('hint:', '1;36')} {error.hint}")
     return lines
+
+
+def outcome_line(outcome: Outcome) -> str:
+    """Return OUTCOME in one line."""
+    detail = f": {outcome.detail}" if outcome.detail else ""
+    if outcome.outcome == "unchanged":
+        return f"{outcome.machine} unchanged, nothing to do"
+    return f"{outcome.machine} {outcome.outcome}{detail}"
+
+
+def _outcome_document(outcome: Outcome) -> dict[str, object]:
+    return {
+        "name": outcome.machine,
+        "outcome": outcome.outcome,
+        "detail": outcome.detail,
+        "addresses": outcome.addresses,
+        "error": error_document(outcome.error) if outcome.error else None,
+    }

@@ -6,32 +6,33 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
 
 from pyguixvm import process
-from pyguixvm.cli.declaration import deploy_once, session
+from pyguixvm.cli.declaration import deploy_once, session, status_of
 from pyguixvm.cli.options import (
     Options,
     common_options,
     config_arguments,
     policy_options,
     split_config,
+    trial_option,
 )
-from pyguixvm.cli.output import Output
+from pyguixvm.cli.rounds import Ended, JsonRounds, Rounds
+from pyguixvm.cli.safepoints import SafePoints
 from pyguixvm.errors import EvaluationError, PyguixvmError, UsageError
 from pyguixvm.events import (
-    BuildOutput,
     DependenciesFound,
     Emit,
     Event,
     Phase,
     PhaseFinished,
-    PhaseProgress,
     PhaseStarted,
 )
 from pyguixvm.pipeline import Session
@@ -40,40 +41,14 @@ from pyguixvm.watch import Changes, watching
 
 # Seconds.
 _WORTH_TELLING = 0.05
+# Terminals that cannot draw.
+_DUMB = frozenset({"dumb", "unknown", ""})
 _MAIN = threading.main_thread().ident or 0
 # Until one of the others begins, nothing has happened to a guest, and nothing would be
 # left behind: a newer save makes what is done pointless.
 _POINTLESS_IF_SAVED: frozenset[Phase] = frozenset(
-    {"evaluate", "observe", "build", "grow", "transfer"}
+    {"evaluate", "observe", "build", "grow", "transfer", "try"}
 )
-
-
-class _Lines(Output):
-    """Prints one line of JSON for each thing that happens."""
-
-    def emit(self, event: Event) -> None:
-        """Print EVENT, unless it is one of thousands."""
-        import msgspec
-
-        if not isinstance(event, BuildOutput | PhaseProgress):
-            self._write(msgspec.to_builtins(event))
-
-    def document(self, value: Any) -> None:
-        """Print VALUE, how a deployment ended."""
-        import msgspec
-
-        document = msgspec.to_builtins(value)
-        self._write({"type": "failed" if "error" in document else "deployed", **document})
-
-    def note(self, text: str) -> None:
-        """Print TEXT, what a person would be told."""
-        self._write({"type": "note", "message": text})
-
-    def _write(self, value: dict[str, Any]) -> None:
-        import msgspec
-
-        # At once: whoever reads acts on it.
-        click.echo(msgspec.json.encode(value).decode())
 
 
 class _Round:
@@ -81,11 +56,13 @@ class _Round:
 
     def __init__(self, emit: Emit, changes: Changes) -> None:
         """Begin now; pass events on to EMIT, and what the configuration depends on to CHANGES."""
-        self._emit = emit
+        self.safe_points = SafePoints(emit)
         self._changes = changes
         self._begun = time.time()
         self._files: tuple[str, ...] = ()
         self._seconds: dict[Phase, float] = {}
+        # What must be finished does not begin between the decision to cancel and the signal.
+        self._deciding = threading.Lock()
         self.may_be_cancelled = True
         self.cancelled = False
 
@@ -97,10 +74,11 @@ class _Round:
             case PhaseFinished(phase="evaluate"):
                 self.follow(complete=True)
             case PhaseStarted(phase=phase) if phase not in _POINTLESS_IF_SAVED:
-                self.may_be_cancelled = False
+                with self._deciding:
+                    self.may_be_cancelled = False
         if isinstance(event, PhaseFinished):
             self._seconds[event.phase] = self._seconds.get(event.phase, 0.0) + event.seconds
-        self._emit(event)
+        self.safe_points.emit(event)
 
     def follow(self, *, complete: bool) -> None:
         """Have the files watched that the configuration is known to depend on."""
@@ -108,10 +86,11 @@ class _Round:
 
     def cancel(self) -> None:
         """Interrupt the main thread, unless it does what must be finished."""
-        if self.may_be_cancelled and not self.cancelled:
-            self.cancelled = True
-            # A real signal: it ends what the thread waits for.
-            signal.pthread_kill(_MAIN, signal.SIGINT)
+        with self._deciding:
+            if self.may_be_cancelled and not self.cancelled:
+                self.cancelled = True
+                # A real signal: it ends what the thread waits for.
+                signal.pthread_kill(_MAIN, signal.SIGINT)
 
     def summary(self) -> str:
         """Return in words how long all of it took, and the phases that took most."""
@@ -126,6 +105,7 @@ class _Round:
 @click.command("watch")
 @config_arguments
 @policy_options
+@trial_option
 @click.option(
     "--on-success", metavar="COMMAND", help="Have the shell run COMMAND if all went well."
 )
@@ -136,6 +116,8 @@ def watch_command(
     options: Options,
     arguments: tuple[str, ...],
     policy: Policy,
+    *,
+    trial: bool,
     on_success: str | None,
     on_failure: str | None,
 ) -> NoReturn:
@@ -147,55 +129,72 @@ def watch_command(
 
     COMMAND finds PYGUIXVM_CONFIG, PYGUIXVM_STATUS and PYGUIXVM_MESSAGE in its environment.
     """
-    output = _Lines(options) if options.json else Output(options)
     config, _ = split_config(arguments)
     if not config.absolute().parent.is_dir():
         raise UsageError(
             f"there is no directory {config.absolute().parent}",
             hint="Give the name of a configuration, which may be yet to be written.",
         )
+    output = _output(options, config)
     here = session(options, output)
     with watching(config, options.load_path) as changes:
         while True:
             current = _Round(output.emit, changes)
+            output.begin(changes.last)
             changes.saved = current.cancel
             try:
-                status, message = _deploy(output, current, here, arguments, policy)
+                with current.safe_points.heeded():
+                    status, message = _deploy(output, current, here, arguments, policy, trial=trial)
                 hook = on_failure if status else on_success
                 if hook is not None:
                     _run_hook(output, hook, config, status, message)
-                output.note(f"{current.summary()}; waiting for {config} to be saved")
+                output.waiting(Ended(config, status, current.summary()))
             except KeyboardInterrupt:
                 if not current.cancelled:
                     raise
-                output.note(f"{config} was saved meanwhile: starting over")
+                output.saved_again(config)
             changes.wait()
 
 
+def _output(options: Options, config: Path) -> Rounds:
+    """Return what shows the rounds: a view on a terminal, lines in a pipe."""
+    if options.json:
+        return JsonRounds(options)
+    terminal = sys.stdout.isatty() and sys.stderr.isatty()
+    if options.verbosity == 0 and terminal and os.environ.get("TERM", "dumb") not in _DUMB:
+        from pyguixvm.cli.screen import Screen  # rich takes its time to load
+
+        return Screen(options, config)
+    return Rounds(options)
+
+
 def _deploy(
-    output: Output,
+    output: Rounds,
     current: _Round,
     here: Session,
     arguments: tuple[str, ...],
     policy: Policy,
+    *,
+    trial: bool,
 ) -> tuple[int, str]:
     """Deploy what ARGUMENTS name; return the exit status and what to say of it."""
+    here = dataclasses.replace(here, emit=current.emit)
     try:
-        status, _ = deploy_once(
-            output, dataclasses.replace(here, emit=current.emit), arguments, policy
-        )
+        outcomes, _ = deploy_once(here, arguments, policy, trial=trial)
     except PyguixvmError as error:
         if isinstance(error, EvaluationError):
             current.follow(complete=False)
         output.error(error)
         status, message = error.status, error.message
     else:
+        output.outcomes(outcomes)
+        status = status_of(outcomes)
         message = "deployed" if status == 0 else "a machine failed"
     current.may_be_cancelled = False
     return status, message
 
 
-def _run_hook(output: Output, hook: str, config: Path, status: int, message: str) -> None:
+def _run_hook(output: Rounds, hook: str, config: Path, status: int, message: str) -> None:
     """Have the shell run HOOK, and show what it writes; that it fails ends nothing."""
     environment = {
         **os.environ,

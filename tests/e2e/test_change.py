@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import time
@@ -207,8 +208,11 @@ SECOND_SYSTEM = {
 def test_another_system_is_another_generation() -> None:
     planned = plan(**SECOND_SYSTEM)
     assert planned["strategy"] == "increment"
-    updated = deploy(**SECOND_SYSTEM)
+    updated = deploy("--test", **SECOND_SYSTEM)
     assert updated.status == 0, updated.err
+    assert ", increment: its image is there to stand on" in updated.err
+    assert "change: tried in a throwaway copy: " in updated.err
+    assert_no_trial_is_left()
     assert updated.out.startswith("change updated")
     assert guest.content("/etc/edition") == "two"
     assert guest.content("/run/current-system/profile/sbin/mkfs.fat", 2)
@@ -223,6 +227,40 @@ def test_another_system_is_another_generation() -> None:
     assert second["downtime"] > 0
     assert plan(edition="three")["downtime"] == second["downtime"]
     assert status(**SECOND_SYSTEM) == (0, "deployed")
+
+
+def assert_no_trial_is_left() -> None:
+    assert "change-test" not in virsh("list", "--all", "--name")
+    assert ".trial" not in virsh("vol-list", "default")
+    assert ".partial" not in virsh("vol-list", "default")
+
+
+def test_a_system_whose_copy_does_not_get_ready_leaves_the_machine_alone() -> None:
+    boot, numbers = guest.booted(), [g["number"] for g in generations()]
+    # The copy of a run that is killed ends with it; its volume goes with the next one.
+    changes = settings(edition="three", broken="yes", timeout="20")
+    killed = subprocess.Popen(
+        ["pyguixvm", "deploy", CONFIG, "--test"],
+        env={**os.environ, **changes},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    eventually(lambda: "change-test" in virsh("list", "--name"))
+    killed.kill()
+    killed.wait()
+    eventually(lambda: "change-test" not in virsh("list", "--all", "--name"))
+    assert ".trial" in virsh("vol-list", "default")
+    tried = deploy("--test", edition="three", broken="yes", timeout="20")
+    assert tried.status == 1
+    assert "'change' was left as it is: its throwaway copy is not ready" in tried.err
+    assert "the console's last lines:" in tried.err
+    assert_no_trial_is_left()
+    assert (guest.booted(), [g["number"] for g in generations()]) == (boot, numbers)
+    assert status(**SECOND_SYSTEM) == (0, "deployed")
+    untried = deploy("--test", **SECOND_SYSTEM, memory="1536M")
+    assert untried.status == 0, untried.err
+    assert "change: there is nothing to try: it keeps its root" in untried.err
+    assert deploy(**SECOND_SYSTEM).status == 0
 
 
 def test_a_system_that_does_not_get_ready_is_taken_back() -> None:

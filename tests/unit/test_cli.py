@@ -149,7 +149,8 @@ def test_a_deployment_that_prunes_is_one_document(
         return (operations.Done("old", "removed"),)
 
     outcomes = (Outcome("web", "unchanged"), Outcome("db", "failed", error=NotReadyError("late")))
-    monkeypatch.setattr(declaration, "_deploy", lambda *_: (outcomes, [("test:///default", "old")]))
+    done = (outcomes, [("test:///default", "old")])
+    monkeypatch.setattr(declaration, "deploy_once", lambda *_, **__: done)
     monkeypatch.setattr(operations, "removals", lambda *_, **__: ())
     monkeypatch.setattr(operations, "undefine", undefine)
     assert main(["deploy", "--json", "--prune"]) == 2

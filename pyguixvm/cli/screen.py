@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Draws what watch shows on a terminal; see `pyguixvm.cli.view` for what that is."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console, Group
+from rich.live import Live
+
+from pyguixvm.cli import view
+from pyguixvm.cli.options import Options
+from pyguixvm.cli.rounds import Ended, Rounds
+from pyguixvm.errors import PyguixvmError
+from pyguixvm.events import Event
+from pyguixvm.reconcile.apply import Outcome
+
+# Between two frames (seconds), as long as something is going on.
+_FRAME_SECONDS = 0.125
+# While nothing goes on, this often whether the terminal has another size.
+_IDLE_SECONDS = 0.5
+
+
+class Screen(Rounds):
+    """Shows rounds on the terminal's other screen, and leaves the last state on the first.
+
+    Events only change the state, whichever thread they come from; one thread draws
+    it, so that an interrupt never ends within a control sequence.
+    """
+
+    def __init__(self, options: Options, config: Path) -> None:
+        """Draw from now on; the command's end restores the terminal."""
+        super().__init__(options)
+        now = time.monotonic()
+        first = view.Change(begun=now, saved=_clock_time())
+        self._view = view.View(config=str(config), change=first)
+        self._lock = threading.Lock()
+        self._changed, self._over = threading.Event(), threading.Event()
+        self._console = Console(file=sys.stdout, highlight=False)
+        self._live = Live(
+            console=self._console,
+            screen=True,
+            auto_refresh=False,
+            redirect_stdout=False,
+            redirect_stderr=False,
+            vertical_overflow="crop",
+        )
+        self._drawing = threading.Thread(target=self._draw, name="screen", daemon=True)
+        click.get_current_context().call_on_close(self._close)
+        self._live.start()
+        self._drawing.start()
+
+    def emit(self, event: Event) -> None:
+        """Show EVENT."""
+        self._change(lambda state: view.happened(state, event, time.monotonic()))
+
+    def forward(self, data: bytes) -> None:
+        """Show what the configuration itself, or a hook, wrote."""
+        self._change(lambda state: view.said(state, data.decode(errors="replace")))
+
+    def line(self, text: str = "") -> None:
+        """Show TEXT."""
+        self.note(text)
+
+    def note(self, text: str) -> None:
+        """Show TEXT."""
+        self._change(lambda state: view.said(state, text))
+
+    def error(self, error: PyguixvmError) -> None:
+        """Show ERROR until the next save."""
+        self._change(lambda state: view.failed(state, error))
+
+    def outcomes(self, outcomes: Sequence[Outcome], **_more: object) -> None:
+        """Show what became of each machine."""
+        self._change(lambda state: view.came_out(state, outcomes))
+
+    def document(self, value: Any) -> None:
+        """Show nothing: there are no documents on a screen."""
+
+    def begin(self, saved: float) -> None:
+        """Show that a round begins."""
+        at = saved or time.monotonic()
+        self._change(lambda state: view.began(state, _clock_time(), at))
+
+    def saved_again(self, config: Path) -> None:
+        """Show nothing: the next round does."""
+
+    def waiting(self, ended: Ended) -> None:
+        """Show that the next save is waited for."""
+        self._change(lambda state: view.ended(state, ended.status, time.monotonic()))
+
+    def settle(self) -> None:
+        """Leave the screen as it is: nothing else is printed while it is shown."""
+
+    def _change(self, step: Callable[[view.View], view.View]) -> None:
+        with self._lock:
+            self._view = step(self._view)
+        self._changed.set()
+
+    def _draw(self) -> None:
+        drawn: tuple[object, ...] = ()
+        while not self._over.is_set():
+            state, size = self._view, self._console.size
+            if not state.waiting or drawn != (state, size):
+                self._live.update(self._frame(state), refresh=True)
+                drawn = (state, size)
+            if state.waiting:
+                self._changed.wait(_IDLE_SECONDS)
+                self._changed.clear()
+            else:
+                self._over.wait(_FRAME_SECONDS)
+
+    def _frame(self, state: view.View) -> Group:
+        size = self._console.size
+        return Group(*view.lines(state, size.width, size.height, time.monotonic()))
+
+    def _close(self) -> None:
+        """Restore the terminal, and leave on it how things were at the end."""
+        self._over.set()
+        self._changed.set()
+        self._drawing.join()
+        self._live.stop()
+        width = self._console.size.width
+        last = view.lines(self._view, width, 24, time.monotonic())
+        for text in last[:-2]:
+            if text.plain.strip():
+                self._console.print(text)
+
+
+def _clock_time() -> str:
+    return time.strftime("%H:%M:%S")
