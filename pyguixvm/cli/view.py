@@ -356,10 +356,11 @@ def _activity(doing: Doing, width: int, now: float, before: str | Text) -> Text:
     seconds = f" {max(now - doing.since, 0.0):.1f} s"
     if doing.done is not None and doing.total:
         share = min(doing.done / doing.total, 1.0)
-        if doing.phase in _SIZED and width > _NARROW:
-            text.append(f" {format_size(doing.done)} of {format_size(doing.total)}", "dim")
-        full = round(share * _BAR)
-        text.append(" " + "━" * full, "cyan").append("━" * (_BAR - full), "dim")
+        if width > _NARROW:
+            if doing.phase in _SIZED:
+                text.append(f" {format_size(doing.done)} of {format_size(doing.total)}", "dim")
+            full = round(share * _BAR)
+            text.append(" " + "━" * full, "cyan").append("━" * (_BAR - full), "dim")
         text.append(f" {share:.0%}")
     text.truncate(max(width - len(seconds), 1), overflow="ellipsis")
     return text.append(seconds, "dim")

@@ -79,6 +79,7 @@ def test_a_machine_shows_its_generations_and_how_far_its_phase_is() -> None:
     assert "g4→g5" in row
     assert "sending the volume 512M of 2G" in row
     assert "25%" in row
+    assert " 25%" in text(after(*GROWING), width=50)
     # It began with the sixth event, 3 s after the save, and now it is 5 s after it.
     assert row.endswith(" 2.0 s")
 
