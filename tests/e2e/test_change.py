@@ -87,7 +87,8 @@ def test_a_save_changes_the_running_guest(tmp_path: Path) -> None:
     line = 1 + declared[: declared.index("(memory ")].count("\n")
     shown, hooks = tmp_path / "shown", tmp_path / "hooks"
     hook = f"echo $PYGUIXVM_STATUS $PYGUIXVM_MESSAGE | cut -c 1-10 >> {hooks}"
-    options = ["--on-success", hook, "--on-failure", hook]
+    # An increment would be made before anybody can save once more.
+    options = ["--full", "--on-success", hook, "--on-failure", hook]
     with shown.open("wb") as output:
         watch = subprocess.Popen(
             ["pyguixvm", "watch", config, *options], stdout=output, stderr=output
@@ -106,7 +107,9 @@ def test_a_save_changes_the_running_guest(tmp_path: Path) -> None:
         eventually(lambda: guest_memory() < 1100 * MIB)
         # What takes long to build is given up when it is saved once more.
         boot, numbers = guest.booted(), [g["number"] for g in generations()]
-        config.write_text(declared.replace('"EDITION" "one"', '"EDITION" "not for long"'))
+        # No earlier run has built it.
+        edition = f"not for long {time.time_ns()}"
+        config.write_text(declared.replace('"EDITION" "one"', f'"EDITION" "{edition}"'))
         wait_for(shown, "The following derivations will be built")
         config.write_text(declared)
         wait_for(shown, "was saved meanwhile: starting over")
