@@ -125,7 +125,8 @@ def watch_command(
 
     What it loads, its modules on the load path and its local-files count as well.  A
     newer save cancels what it makes pointless, up to where a guest is touched.  After
-    an error, machines stay as they are until the next save.
+    an error, machines stay as they are until the next save.  On a terminal, a view shows
+    the machines and the last change.
 
     COMMAND finds PYGUIXVM_CONFIG, PYGUIXVM_STATUS and PYGUIXVM_MESSAGE in its environment.
     """
