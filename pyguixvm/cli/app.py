@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 import click
 
@@ -52,6 +54,8 @@ _LEFT = {
     "undefine": "'pyguixvm list' shows the machines that are left. Of one that is gone, volumes "
     "named pyguixvm-MACHINE may be left in their pools.",
 }
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
 
 _NOT_YET = frozenset({
     "graph", "ssh", "repl", "test", "publish", "exporter",
@@ -114,20 +118,20 @@ def verbs() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that ARGUMENTS (default: the process's own) name; return its exit status."""
     options = Options()
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        _require_text(words)
         status = verbs.main(
-            args=None if arguments is None else list(arguments),
-            prog_name="pyguixvm", standalone_mode=False, obj=options,
+            args=words, prog_name="pyguixvm", standalone_mode=False, obj=options,
         )  # fmt: skip
+        sys.stdout.flush()
     except (click.exceptions.Abort, KeyboardInterrupt):
         # Click, which has ended the line that holds the terminal's ^C, makes an Abort of it.
         left = _LEFT.get(options.verb or "", "Nothing was changed on the hypervisor.")
         return _report(InterruptedRequestError("interrupted", hint=left), options)
     except click.ClickException as error:
         # What click had not come to yet when it stumbled.
-        options.json = options.json or "--json" in (
-            sys.argv[1:] if arguments is None else arguments
-        )
+        options.json = options.json or "--json" in words
         return _report_usage(error, options)
     except PyguixvmError as error:
         return _report(error, options)
@@ -137,14 +141,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:  # noqa: BLE001 -- the one place where a defect of ours ends
-        return _report(
-            PyguixvmError(
-                f"this is a defect of pyguixvm: {type(error).__name__}: {error}",
-                hint="Run the command again with --debug and report what it shows.",
-            ),
-            options,
-        )
+        return _report_defect(error, options)
     return status if isinstance(status, int) else 0
+
+
+def _report_defect(error: Exception, options: Options) -> int:
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return _unwritten(error)
+    message = f"this is a defect of pyguixvm: {type(error).__name__}: {error}"
+    hint = "Run the command again with --debug and report what it shows."
+    return _report(PyguixvmError(message, hint=hint), options)
+
+
+def _require_text(words: Sequence[str]) -> None:
+    """Raise UsageError if one of WORDS is not text: neither Guix nor libvirt has names for it."""
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise UsageError(f"{word!a} is no text in UTF-8") from None
+
+
+def _unwritten(error: OSError) -> int:
+    """Say that a device took no more, where that can still be said."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with suppress(OSError):
+        sys.stderr.write(f"pyguixvm: error: cannot write: {error.strerror}\n")
+    return PyguixvmError.status
 
 
 def _report_usage(error: click.ClickException, options: Options) -> int:
@@ -168,5 +191,8 @@ def _report(error: PyguixvmError, options: Options) -> int:
         traceback.print_exc()
     # Whoever reads what watch prints reads lines, up to the last one.
     output = JsonRounds(options) if options.json and options.verb == "watch" else Output(options)
-    output.error(error)
+    try:
+        output.error(error)
+    except OSError as lost:
+        return _unwritten(lost)
     return error.status

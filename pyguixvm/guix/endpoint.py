@@ -14,6 +14,7 @@ import os
 import socket
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -79,7 +80,9 @@ def runtime_directory(environment: Mapping[str, str]) -> Path:
         directory = Path(given) / "pyguixvm"
         name_size = len(os.fsencode(directory / f"{'0' * 24}.socket"))
         if Path(given).is_dir() and name_size <= _LONGEST_ADDRESS:
-            return _private(directory)
+            # What su has left of another user's environment, for instance, is not for us.
+            with suppress(OSError):
+                return _private(directory)
     return _private(Path("/tmp") / f"pyguixvm-{os.getuid()}")  # noqa: S108 -- verified
 
 

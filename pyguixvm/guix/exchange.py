@@ -71,7 +71,7 @@ class Exchange:
             **request,
             "schema": SCHEMA,
             "command": command,
-            "directory": str(Path.cwd()),
+            "directory": _directory(),
             "environment": _readable(self._setting.environment),
             "stderr": None,
             "time-limit": round(seconds),
@@ -118,6 +118,15 @@ class Exchange:
             answer = _receive(connection, messages, forward, seconds + _GRACE)
             _forward_available(messages, forward)
         return answer
+
+
+def _directory() -> str:
+    try:
+        return str(Path.cwd())
+    except FileNotFoundError:
+        raise EvaluationError(
+            "the directory that this was started in is gone", hint="Go to another one."
+        ) from None
 
 
 def _readable(environment: Mapping[str, str]) -> dict[str, str]:

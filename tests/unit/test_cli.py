@@ -67,6 +67,8 @@ def test_which_argument_is_the_configuration(
         (["shutdown", "--timeout", "nan", "web"], 2, "is no number of seconds"),
         (["reboot", "--timeout", "inf", "web"], 2, "is no number of seconds"),
         (["gc", "--older-than", "99999999999w"], 2, "longer ago than"),
+        (["start", "\udcff"], 2, "'\\udcff' is no text"),
+        (["check", "\udcff.scm"], 2, "is no text"),
     ],
 )
 def test_exit_statuses(
@@ -397,3 +399,50 @@ def test_an_interruption_while_python_still_reads_the_program_is_no_traceback(
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
     )
     assert (done.returncode, done.stderr) == (130, "pyguixvm: interrupted\n")
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "said"),
+    [
+        ("--help >/dev/full", 1, "pyguixvm: error: cannot write: No space left on device\n"),
+        ("check missing.scm --json >/dev/full", 1, "pyguixvm: error: cannot write: "),
+        ("check missing.scm 2>/dev/full", 1, ""),
+        ("check missing.scm 2>&-", 2, ""),
+        ("--help >&-", 0, ""),
+        ("check missing.scm <&- >&-", 2, "pyguixvm: error: there is no configuration missing.scm"),
+    ],
+)
+def test_streams_that_take_nothing_are_no_traceback(
+    command: str, status: int, said: str, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f"exec {sys.executable} -m pyguixvm {command}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode == status
+    assert done.stderr.startswith(said)
+    assert "Traceback" not in done.stderr
+    assert done.stderr == "" or said
+
+
+def test_a_directory_that_is_gone_is_said(tmp_path: Path) -> None:
+    config = tmp_path / "config.scm"
+    config.write_text("(virtual-machine)")
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    guix = tmp_path / "guix"
+    guix.write_text("#!/bin/sh\n")
+    guix.chmod(0o755)
+    done = subprocess.run(
+        ["sh", "-c", f"rmdir ../gone; exec {sys.executable} -m pyguixvm check {config}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=gone,
+        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+    )
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "the directory that this was started in is gone" in done.stderr

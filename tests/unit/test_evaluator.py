@@ -289,6 +289,10 @@ def test_the_runtime_directory_is_made_private(runtime: Path) -> None:
 
 
 # Only root can give a directory away.
+def test_a_runtime_directory_that_takes_nothing_is_passed_over() -> None:
+    assert runtime_directory({"XDG_RUNTIME_DIR": "/proc"}) == Path(f"/tmp/pyguixvm-{os.getuid()}")
+
+
 @pytest.mark.parametrize("kind", ["mode", "link", *(["owner"] if os.getuid() == 0 else [])])
 def test_a_runtime_directory_of_others_is_refused(runtime: Path, kind: str) -> None:
     directory = runtime / "pyguixvm"
