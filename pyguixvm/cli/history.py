@@ -59,6 +59,9 @@ def generations_command(options: Options, machines: tuple[str, ...]) -> int:
     if output.json:
         output.document({"generations": found})
         return 0
+    if not found:
+        output.note("No machines. Deploy some with: pyguixvm deploy")
+        return 0
     output.table(
         (
             "MACHINE",

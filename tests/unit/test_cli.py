@@ -108,6 +108,16 @@ def test_a_machine_that_is_named_twice_is_dealt_with_once(
     assert asked == [("web", "db")]
 
 
+@pytest.mark.parametrize("verb", ["list", "status", "generations"])
+def test_that_there_is_nothing_is_said(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["-c", "test:///default", verb]) == 0
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "No machines. Deploy some with: pyguixvm deploy\n")
+    assert main(["-c", "test:///default", verb, "--json"]) == 0
+    (key,) = json.loads(capsys.readouterr().out).items()
+    assert key[1] == []
+
+
 def test_no_guix_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
