@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From an edit to a running guest: pyguixvm beside the pipeline by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import by_hand
+import ours
+from measure import Cost, Row, compared, seconds
+from workspace import Workspace
+
+_PIPELINE = "image, copy, grow, define, start"
+_MIB = 1024**2
+
+
+def deployments(runs: int, work: Workspace) -> Iterator[Row]:
+    """Each change in turn; rows leave out boots, which have rows of their own."""
+    ours.remove()
+    by_hand.remove()
+    try:
+        yield from _deployments(runs, work)
+    finally:
+        ours.remove()
+        by_hand.remove()
+
+
+def _deployments(runs: int, work: Workspace) -> Iterator[Row]:
+    work.edit()
+    mine = ours.deploy(work.machines)
+    work.edit()
+    hand = by_hand.deploy(work)
+    yield from _rows("first deployment", [(mine, hand)])
+    work.declare()
+    ours.deploy(work.machines)
+
+    times = [(ours.deploy(work.machines), by_hand.deploy(work, boot=False)) for _ in range(runs)]
+    yield from _rows("no change", times, goal=0.2)
+
+    times = []
+    for number in range(runs):
+        work.declare(memory=f"{1100 + number}M")
+        mine = ours.deploy(work.machines)
+        hand = by_hand.deploy(work, boot=False, memory=(1100 + number) * _MIB)
+        times.append((mine, hand))
+    yield from _rows("memory changed", times, goal=0.2)
+    by_virsh = seconds(lambda: by_hand.set_memory("900M"))
+    yield compared(
+        "memory changed", [(mine.work, by_virsh) for mine, _ in times], "virsh setmem alone",
+        note="for who knows that nothing else has changed",
+    )  # fmt: skip
+
+    yield from _changes_of_the_system(runs, work)
+
+
+def _changes_of_the_system(runs: int, work: Workspace) -> Iterator[Row]:
+    full: list[Cost] = []
+    for strategy, goal in (("full", 0.6), ("increment", 0.15), ("shared-store", 0.3)):
+        work.edit()
+        if not ours.supported(strategy, work.machines):
+            yield Row(f"a file changed: {strategy}", 0, 0, "", 0, note="not in this version")
+            continue
+        if strategy == "shared-store":
+            # The way there is a change of hardware, too.
+            ours.deploy(work.machines, "--strategy", strategy)
+        times = []
+        for _ in range(runs):
+            work.edit()
+            mine = ours.deploy(work.machines, "--strategy", strategy)
+            work.edit()
+            times.append((mine, by_hand.deploy(work)))
+        what = f"a file changed: {strategy}"
+        yield from _rows(what, times, goal=goal)
+        if strategy == "full":
+            full = [mine for mine, _ in times]
+            yield compared(
+                f"{what}, without the build",
+                [(mine.without("build"), hand.without("build")) for mine, hand in times],
+                "copy, grow, define, start", goal=0.5,
+            )  # fmt: skip
+        if strategy == "increment" and full:
+            yield compared(
+                what, [(m.work, f.work) for (m, _), f in zip(times, full, strict=False)],
+                "our own full image", goal=0.25,
+            )  # fmt: skip
+        boots = [(mine.boot, hand.boot) for mine, hand in times]
+        yield compared(
+            f"boot after {strategy}", boots, "boot from disk",
+            goal=0.8 if strategy == "shared-store" else None,
+        )  # fmt: skip
+
+
+def several(runs: int, work: Workspace) -> Iterator[Row]:
+    """Five machines of one operating system, against five times the pipeline."""
+    ours.remove()
+    by_hand.remove()
+    times = []
+    try:
+        for _ in range(max(1, runs // 2)):
+            work.edit(count=5, booted=False)
+            mine = ours.deploy(work.machines)
+            ours.remove()
+            work.edit()
+            hand = by_hand.deploy(work, boot=False)
+            # The start, which is the same for both, is left out on one side only.
+            times.append((mine.without("start"), 5 * hand.work))
+        yield compared(
+            "five machines of one system", times, "five times image, copy, grow, define",
+            goal=0.3, note=_phases(mine),
+        )  # fmt: skip
+    finally:
+        ours.remove()
+        by_hand.remove()
+
+
+def _rows(what: str, times: list[tuple[Cost, Cost]], goal: float | None = None) -> Iterator[Row]:
+    """Yield a row for the work, and one for each phase on either side."""
+    yield compared(
+        what, [(mine.work, hand.work) for mine, hand in times], _PIPELINE,
+        goal=goal, note=_weights(*times[-1]),
+    )  # fmt: skip
+    mine, hand = times[-1]
+    for phase in dict.fromkeys([*mine.phases, *hand.phases]):
+        us, them = mine.phases.get(phase, 0.0), hand.phases.get(phase, 0.0)
+        yield Row(f"    {phase}", us, them, "", us / them if them else 0.0)
+
+
+def _phases(cost: Cost) -> str:
+    return ", ".join(f"{phase} {seconds:.1f}" for phase, seconds in cost.phases.items())
+
+
+def _weights(mine: Cost, hand: Cost) -> str:
+    return (
+        f"MB written {mine.written / _MIB:.0f}, {hand.written / _MIB:.0f}; "
+        f"in the pool {mine.sent / _MIB:.0f}, {hand.sent / _MIB:.0f}; "
+        f"memory: Python {mine.memory / _MIB:.0f}, evaluator {mine.evaluator / _MIB:.0f}, "
+        f"guix {hand.memory / _MIB:.0f}"
+    )
