@@ -14,7 +14,7 @@ import click
 from rich.console import Console, Group
 from rich.live import Live
 
-from pyguixvm.cli import view
+from pyguixvm.cli import view, view_lines
 from pyguixvm.cli.options import Options
 from pyguixvm.cli.rounds import Ended, Rounds
 from pyguixvm.errors import PyguixvmError
@@ -118,7 +118,7 @@ class Screen(Rounds):
 
     def _frame(self, state: view.View) -> Group:
         size = self._console.size
-        return Group(*view.lines(state, size.width, size.height, time.monotonic()))
+        return Group(*view_lines.lines(state, size.width, size.height, time.monotonic()))
 
     def _close(self) -> None:
         """Restore the terminal, and leave on it how things were at the end."""
@@ -127,7 +127,7 @@ class Screen(Rounds):
         self._drawing.join()
         self._live.stop()
         width = self._console.size.width
-        last = view.lines(self._view, width, 24, time.monotonic())
+        last = view_lines.lines(self._view, width, 24, time.monotonic())
         for text in last[:-2]:
             if text.plain.strip():
                 self._console.print(text)

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from rich.cells import cell_len
 
-from pyguixvm.cli import view
+from pyguixvm.cli import view, view_lines
 from pyguixvm.errors import EvaluationError, RolledBackError
 from pyguixvm.events import (
     BuildOutput,
@@ -51,7 +51,7 @@ def after(*events: Event) -> view.View:
 
 
 def text(shown: view.View, width: int = 100, height: int = 30, now: float = SAVED + 5) -> str:
-    return "\n".join(line.plain for line in view.lines(shown, width, height, now))
+    return "\n".join(line.plain for line in view_lines.lines(shown, width, height, now))
 
 
 GROWING = (
@@ -123,7 +123,7 @@ def test_an_error_stays_with_its_place_in_red_until_the_next_save() -> None:
     error = EvaluationError("unknown field 'memry'", hint="Do you mean memory?", location="c:35:4")
     shown = view.ended(view.failed(after(), error), 3, SAVED + 1)
     assert "c:35:4: error: unknown field 'memry'" in text(shown, now=SAVED + 5000)
-    line = next(line for line in view.lines(shown, 100, 30, SAVED) if "c:35:4" in line.plain)
+    line = next(line for line in view_lines.lines(shown, 100, 30, SAVED) if "c:35:4" in line.plain)
     assert str(line.style) == "red"
     assert [line.plain[span.start : span.end] for span in line.spans] == [" c:35:4"]
     assert "c:35:4" not in text(view.began(shown, "12:04:00", SAVED + 60))
@@ -174,7 +174,7 @@ def busy() -> view.View:
 @pytest.mark.parametrize("height", [5, 10, 24, 60])
 def test_nothing_is_wider_or_higher_than_the_terminal(width: int, height: int) -> None:
     for shown in (first(), busy(), view.ended(busy(), 3, SAVED + 9)):
-        drawn = view.lines(shown, width, height, SAVED + 9)
+        drawn = view_lines.lines(shown, width, height, SAVED + 9)
         assert len(drawn) == height
         assert max(cell_len(line.plain) for line in drawn) <= width
         assert not any("\x1b" in line.plain or "\n" in line.plain for line in drawn)
