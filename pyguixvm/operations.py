@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
 
-from pyguixvm.errors import NotReadyError, RequestRefusedError
+from pyguixvm.errors import NotReadyError, PyguixvmError, RequestRefusedError
 from pyguixvm.events import Emit, phase
 from pyguixvm.guix.roots import remove_root, root_path
 from pyguixvm.hypervisor import domains, guest, networks, pools, power, terminal, volumes
@@ -36,11 +36,12 @@ class Listed(msgspec.Struct, frozen=True, rename="kebab"):
 
 
 class Done(msgspec.Struct, frozen=True, rename="kebab"):
-    """What became of one machine."""
+    """What became of one machine; ERROR is why nothing did."""
 
     machine: str
     detail: str
     addresses: tuple[str, ...] = ()
+    error: PyguixvmError | None = None
 
 
 class Removal(msgspec.Struct, frozen=True, rename="kebab"):
@@ -90,11 +91,11 @@ def _listed(connection: Connection, domain: ObservedDomain) -> Listed:
 def start(session: Session, names: Sequence[str]) -> tuple[Done, ...]:
     """Start the machines NAMES, one by one, and wait until each is ready.
 
-    Raises NotReadyError for the first that is not in time.
+    Raises NotReadyError if the only one is not in time.
     """
     with connect(session.uri) as connection:
         metadata = machines_metadata(connection, names)
-        return tuple(_start(connection, name, metadata[name], session.emit) for name in names)
+        return _tried(names, lambda name: _start(connection, name, metadata[name], session.emit))
 
 
 def _start(connection: Connection, name: str, metadata: Metadata, emit: Emit) -> Done:
@@ -278,4 +279,17 @@ def _each(
     """Do ONE to each of the machines NAMES, all of which are known to be ours."""
     with connect(session.uri) as connection:
         machines_metadata(connection, names)
-        return tuple(Done(name, one(connection, name)) for name in names)
+        return _tried(names, lambda name: Done(name, one(connection, name)))
+
+
+def _tried(names: Sequence[str], one: Callable[[str], Done]) -> tuple[Done, ...]:
+    """Return what ONE makes of each of NAMES: of several, what fails does not stop the others."""
+    if len(names) == 1:
+        return (one(names[0]),)
+    done = []
+    for name in names:
+        try:
+            done.append(one(name))
+        except PyguixvmError as error:
+            done.append(Done(name, "failed", error=error))
+    return tuple(done)

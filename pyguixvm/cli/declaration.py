@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ from pyguixvm.cli.options import (
     split_config,
     trial_option,
 )
-from pyguixvm.cli.output import Output, error_document
+from pyguixvm.cli.output import Output, error_document, gravest
 from pyguixvm.cli.safepoints import SafePoints
 from pyguixvm.cli.show import declared_line, plan_lines
 from pyguixvm.errors import InterruptedRequestError, PyguixvmError, UsageError
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     from pyguixvm.reconcile.apply import Outcome
 
 DIFFERENCES_FOUND = 8
-
-# With several machines one status has to stand for all: the one that asks for more.
-_GRAVITY = (7, 6, 5, 4, 3, 1)
 
 
 def session(options: Options, output: Output) -> pipeline.Session:
@@ -192,7 +189,7 @@ def deploy_command(
         )
     elif error is not None:
         output.error(error)
-    return _gravest({status_of(outcomes), error.status if error else 0})
+    return gravest({status_of(outcomes), error.status if error else 0})
 
 
 def deploy_once(
@@ -214,11 +211,7 @@ def deploy_once(
 
 def status_of(outcomes: Sequence[Outcome]) -> int:
     """Return the exit status that stands for all of OUTCOMES."""
-    return _gravest({outcome.status for outcome in outcomes})
-
-
-def _gravest(statuses: Collection[int]) -> int:
-    return next((status for status in _GRAVITY if status in statuses), max(statuses, default=0))
+    return gravest({outcome.status for outcome in outcomes})
 
 
 def _prune(

@@ -14,7 +14,7 @@ from pyguixvm import operations
 from pyguixvm.cli.confirmation import confirm_removals
 from pyguixvm.cli.declaration import session
 from pyguixvm.cli.options import Options, common_options, unprotect_option
-from pyguixvm.cli.output import Output
+from pyguixvm.cli.output import Output, error_document, gravest
 from pyguixvm.errors import PyguixvmError, UsageError
 from pyguixvm.model.sizes import format_size
 
@@ -199,9 +199,22 @@ def undefine_command(  # noqa: PLR0917 -- one for each option
 
 
 def _report(output: Output, done: tuple[operations.Done, ...]) -> int:
+    """Print what became of each machine; return the exit status that stands for all of them."""
     if output.json:
-        output.document({"machines": done})
+        output.document({"machines": [_document(item) for item in done]})
     else:
         for item in done:
-            output.line(f"{item.machine}: {item.detail}")
-    return 0
+            if item.error is None:
+                output.line(f"{item.machine}: {item.detail}")
+            else:
+                output.error(item.error)
+    return gravest({item.error.status for item in done if item.error})
+
+
+def _document(done: operations.Done) -> dict[str, object]:
+    document: dict[str, object] = {
+        "machine": done.machine,
+        "detail": done.detail,
+        "addresses": done.addresses,
+    }
+    return document | ({"error": error_document(done.error)} if done.error else {})

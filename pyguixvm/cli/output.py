@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
@@ -182,3 +182,12 @@ def _outcome_document(outcome: Outcome) -> dict[str, object]:
         "addresses": outcome.addresses,
         "error": error_document(outcome.error) if outcome.error else None,
     }
+
+
+# With several machines one status has to stand for all: the one that asks for more.
+_GRAVITY = (7, 6, 5, 4, 3, 1)
+
+
+def gravest(statuses: Collection[int]) -> int:
+    """Return the exit status that stands for STATUSES, those of several machines."""
+    return next((status for status in _GRAVITY if status in statuses), max(statuses, default=0))

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from pyguixvm import operations
 from pyguixvm.errors import HypervisorError, RequestRefusedError
+from pyguixvm.events import ignore
 from pyguixvm.hypervisor import domains, networks, power
 from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.generation import Metadata
+from pyguixvm.pipeline import Session
 from pyguixvm.xml.domain import SPARE_ROOT_PORTS
 from pyguixvm.xml.metadata import NAMESPACE
 from pyguixvm.xml.storage import BackingFile
@@ -277,3 +280,16 @@ def test_an_inactive_network_is_started_now_and_with_the_host(connection, a_mach
     finally:
         handle.destroy()
         handle.undefine()
+
+
+def test_of_several_machines_one_that_fails_does_not_stop_the_others(defined, a_machine):
+    first, second = (defined(a_machine()) for _ in range(2))
+    here = Session(uri="qemu:///system", load_path=(), environment={}, emit=ignore, forward=bytes)
+    with pytest.raises(RequestRefusedError, match=first):
+        operations.reboot(here, [first], 1)
+    done = operations.reboot(here, [first, second], 1)
+    for name, each in zip((first, second), done, strict=True):
+        assert each.machine == name
+        assert f"'{name}'" in each.error.message
+    powered_off = operations.destroy(here, [first, second], unprotect=False)
+    assert [(each.detail, each.error) for each in powered_off] == [("was not running", None)] * 2
