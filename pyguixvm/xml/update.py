@@ -152,9 +152,15 @@ def _replace_firmware(domain: etree._Element, declared: etree._Element) -> None:
 
 
 def _replace_direct_boot(domain: etree._Element, declared: etree._Element) -> None:
-    """Have the hypervisor start what DECLARED says; without a kernel it starts from disk."""
+    """Have the hypervisor start what DECLARED says; without a kernel it starts from disk.
+
+    A kernel that is no store item is somebody else's, and stays.
+    """
     old, new = domain.find("os"), declared.find("os")
-    if old is not None and new is not None:
+    if old is None or new is None:
+        return
+    ours = (old.findtext("kernel") or "").startswith("/gnu/store/")
+    if ours or new.find("kernel") is not None:
         for tag in ("kernel", "initrd", "cmdline"):
             _replace(old, new, tag)
 

@@ -274,3 +274,10 @@ def test_the_shared_store_comes_changes_and_goes():
     assert started(one) == expected("/gnu/store/one")
     assert started(two) == expected("/gnu/store/two")
     assert started(back) == ([None, None, None], [])
+
+
+def test_a_kernel_that_somebody_else_put_there_stays():
+    there = as_libvirt_has_it(declared())
+    xml = there.replace("<boot dev=", "<kernel>/boot/vmlinuz</kernel><boot dev=")
+    kernel = parse(updated_xml(xml, declared())).findtext("os/kernel")
+    assert kernel == "/boot/vmlinuz"
