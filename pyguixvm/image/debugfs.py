@@ -113,10 +113,8 @@ def link(target: str, name: str) -> Iterator[str]:
 
 def replaced_link(target: str, name: str) -> Iterator[str]:
     """Yield what lets the symbolic link with the absolute NAME lead to TARGET."""
-    path = PurePosixPath(name)
-    yield f"cd {quoted(str(path.parent))}"
-    yield f"rm {quoted(path.name)}"
-    yield f"symlink {quoted(path.name)} {quoted(target)}"
+    yield f"rm {quoted(name)}"
+    yield from link(target, name)
 
 
 def _attributes(name: str, mode: int, modified: int | None = None) -> Iterator[str]:

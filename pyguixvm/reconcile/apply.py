@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -109,8 +109,11 @@ def _carry_out(  # noqa: PLR0912 -- one for each kind of action
     name = plan.machine.name
     if plan.refusal is not None:
         raise RequestRefusedError(plan.refusal, hint=plan.hint, location=str(plan.machine.location))
-    roots = (CreateRoot, CreateEmptyRoot)
-    if trial and plan.actions and not any(isinstance(a, roots) for a in plan.actions):
+    if (
+        trial
+        and plan.actions
+        and not any(isinstance(action, CreateRoot | CreateEmptyRoot) for action in plan.actions)
+    ):
         workshop.emit(Notice("there is nothing to try: it keeps its root", name))
     booting: _Booting | None = None
     root: Root | None = None
@@ -120,12 +123,8 @@ def _carry_out(  # noqa: PLR0912 -- one for each kind of action
             match action:
                 case RealizeImage() | RealizeContent() | RealizeSystem():
                     pass  # all were built in one go, before anything was touched
-                case CreateRoot():
-                    root = undo.enter_context(created_root(plan.machine, action, workshop))
-                    if trial:
-                        try_root(plan.machine, root, action.size, workshop)
-                case CreateEmptyRoot():
-                    root = undo.enter_context(created_empty_root(name, action, workshop))
+                case CreateRoot() | CreateEmptyRoot():
+                    root = undo.enter_context(_created(plan.machine, action, workshop))
                     if trial:
                         try_root(plan.machine, root, action.size, workshop)
                 case CreateDisk():
@@ -158,6 +157,14 @@ def _carry_out(  # noqa: PLR0912 -- one for each kind of action
     if plan.pending:
         return Outcome(name, "updated", detail="pending until its restart: " + _pending(plan))
     return Outcome(name, "updated" if plan.actions else "unchanged")
+
+
+def _created(
+    machine: VirtualMachine, action: CreateRoot | CreateEmptyRoot, workshop: Workshop
+) -> AbstractContextManager[Root]:
+    if isinstance(action, CreateEmptyRoot):
+        return created_empty_root(machine.name, action, workshop)
+    return created_root(machine, action, workshop)
 
 
 def _pending(plan: MachinePlan) -> str:

@@ -64,8 +64,7 @@ def created_root(machine: VirtualMachine, action: CreateRoot, workshop: Workshop
     Raises RequestRefusedError if the image is larger than declared,
     HypervisorError if the pool cannot take the volume, and BuildError.
     """
-    connection, emit = workshop.connection, workshop.emit
-    pools.ensure_pool(connection, action.pool)
+    pools.ensure_pool(workshop.connection, action.pool)
     # The pool belongs to the hypervisor, often to root: the overlay is grown in a
     # directory of our own, and only its few megabytes are sent.
     with workplace() as directory:
@@ -73,22 +72,30 @@ def created_root(machine: VirtualMachine, action: CreateRoot, workshop: Workshop
         increment = _incremented(machine, action, file, workshop)
         if increment is None:
             action = _whole(machine, action, workshop)
-            with phase(emit, "grow", machine.name) as result:
+            with phase(workshop.emit, "grow", machine.name) as result:
                 result.detail = _grown(machine, action, file, workshop)
         backing, base = _backing(machine, action, workshop)
         if backing.path != action.image:
             overlay.rebase_unsafe(file, Path(backing.path), backing.format)
-        with ExitStack() as incomplete:
-            with phase(emit, "transfer", machine.name) as result:
-                volume = incomplete.enter_context(
-                    transfer.incomplete_volume(
-                        connection, action.pool, action.volume, file, emit, machine.name
-                    )
+        with sent_root(machine.name, action.pool, file, workshop) as path:
+            yield Root(action.pool, action.volume, path, backing, base, action.image, increment)
+
+
+@contextmanager
+def sent_root(machine: str, pool: str, file: Path, workshop: Workshop) -> Iterator[str]:
+    """Send FILE to POOL as the volume of its name, a root of MACHINE; yield its name there.
+
+    When it counts as whole, and what is raised, is as for `created_root`.
+    """
+    with ExitStack() as incomplete:
+        with phase(workshop.emit, "transfer", machine) as result:
+            volume = incomplete.enter_context(
+                transfer.incomplete_volume(
+                    workshop.connection, pool, file.name, file, workshop.emit, machine
                 )
-                result.detail = f"{format_size(volume.allocation)} in {volume.path}"
-            yield Root(
-                action.pool, action.volume, volume.path, backing, base, action.image, increment
             )
+            result.detail = f"{format_size(volume.allocation)} in {volume.path}"
+        yield volume.path
 
 
 def root_of(connection: Connection, generation: Generation) -> Root:
