@@ -1,6 +1,7 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
 (define-module (pyguixvm)
+  #:use-module (pyguixvm power)
   #:use-module (pyguixvm records)
   #:use-module (pyguixvm readiness)
   #:use-module (pyguixvm storage)
@@ -14,6 +15,7 @@
                mount-point
                local-image
                remote-image
+               shutdown-service
 
                virtual-machine-name
                virtual-machine-operating-system

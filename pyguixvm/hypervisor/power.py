@@ -47,13 +47,16 @@ def shutdown(
         _require_running(domain, name)
         begun = clock()
         deadline = begun + timeout
-        by_agent = _ask_agent(domain)
+        unwilling = _ask_agent(domain)
+        by_agent = unwilling is None
         if by_agent and _stops(domain, begun + timeout / 2, clock, sleep):
             return "agent"
         while clock() < deadline:
             # A guest that is still booting gets its agent while the button is pressed in vain.
-            late = not by_agent and _ask_agent(domain)
-            by_agent = by_agent or late
+            late = False
+            if not by_agent:
+                unwilling = _ask_agent(domain)
+                late = by_agent = unwilling is None
             if late:
                 deadline = max(deadline, clock() + timeout / 2)
             else:
@@ -61,9 +64,10 @@ def shutdown(
             if _stops(domain, min(clock() + _PRESS_SECONDS, deadline), clock, sleep):
                 return "agent" if late else "acpi"
     raise RequestRefusedError(
-        f"machine '{name}' still runs after {timeout:g} s: {_deaf(by_agent=by_agent)}",
-        hint="let the guest handle the power button (elogind does) or run qemu-guest-agent; "
-        f"'ssh' into it and use 'halt', or power it off with 'pyguixvm destroy {name}'",
+        f"machine '{name}' still runs after {timeout:g} s: {_deaf(unwilling)}",
+        hint="let the guest run qemu-guest-agent with pyguixvm's shutdown-service, or handle the "
+        "power button (elogind does); 'ssh' into it and use 'halt', or power it off with "
+        f"'pyguixvm destroy {name}'",
     )
 
 
@@ -77,7 +81,8 @@ def reboot(connection: Connection, name: str, *, timeout: float) -> Way:
     with explained(f"reboot domain '{name}'"):
         _require_running(domain, name)
         with _reboots(connection, domain) as begun:
-            by_agent = _agent(domain, lambda: domain.reboot(libvirt.VIR_DOMAIN_REBOOT_GUEST_AGENT))
+            unwilling = _agent(domain, lambda: domain.reboot(libvirt.VIR_DOMAIN_REBOOT_GUEST_AGENT))
+            by_agent = unwilling is None
             if by_agent and begun.wait(timeout / 2):
                 return "agent"
             # Libvirt starts the guest again when the button has stopped it.
@@ -85,7 +90,7 @@ def reboot(connection: Connection, name: str, *, timeout: float) -> Way:
             if begun.wait(timeout / 2 if by_agent else timeout):
                 return "acpi"
     raise RequestRefusedError(
-        f"machine '{name}' did not reboot within {timeout:g} s: {_deaf(by_agent=by_agent)}",
+        f"machine '{name}' did not reboot within {timeout:g} s: {_deaf(unwilling)}",
         hint=f"'ssh' into it and use 'reboot', or 'pyguixvm destroy {name}' and "
         f"'pyguixvm start {name}'",
     )
@@ -119,8 +124,8 @@ def _reboots(connection: Connection, domain: libvirt.virDomain) -> Iterator[thre
                 connection.handle.domainEventDeregisterAny(callback)
 
 
-def _deaf(*, by_agent: bool) -> str:
-    agent = "did not manage it" if by_agent else "is not connected"
+def _deaf(unwilling: str | None) -> str:
+    agent = "did not manage it" if unwilling is None else unwilling
     return f"its guest agent {agent}, and it does not react to the ACPI power button"
 
 
@@ -134,18 +139,22 @@ def _require_running(domain: libvirt.virDomain, name: str) -> None:
         )
 
 
-def _agent(domain: libvirt.virDomain, ask: Callable[[], object]) -> bool:
-    """ASK the guest agent if one is connected; whether it took the request."""
+def _agent(domain: libvirt.virDomain, ask: Callable[[], object]) -> str | None:
+    """ASK the guest agent if one is connected; return None if it took the request, or why not."""
+    absent = "is not connected"
     if not has_agent(domain.XMLDesc(0)):
-        return False
+        return absent
     try:
         ask()
-    except libvirt.libvirtError:
-        return not domain.isActive()  # it went away before it could answer
-    return True
+    except libvirt.libvirtError as error:
+        if not domain.isActive():
+            return None  # it went away before it could answer
+        unheard = is_code(error, libvirt.VIR_ERR_AGENT_UNRESPONSIVE)
+        return absent if unheard else f"cannot ({error.get_error_message()})"
+    return None
 
 
-def _ask_agent(domain: libvirt.virDomain) -> bool:
+def _ask_agent(domain: libvirt.virDomain) -> str | None:
     return _agent(domain, lambda: domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_GUEST_AGENT))
 
 

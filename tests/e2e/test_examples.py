@@ -24,6 +24,9 @@ def deployed_twice(config: Path, *machines: str) -> None:
         assert pyguixvm("status", "--exit-code", config).status == 0
         again = pyguixvm("deploy", config)
         assert again.out == "".join(f"{machine} unchanged, nothing to do\n" for machine in machines)
+        # A new system needs no more than this.
+        stopped = pyguixvm("shutdown", *machines)
+        assert stopped.out == "".join(f"{m}: shut down by its guest agent\n" for m in machines)
     finally:
         pyguixvm("undefine", "--yes", "--delete-data", *machines)
 
