@@ -86,6 +86,8 @@ def _grow(target: Path, raw: Path) -> None:
     place = f"{raw}?offset={last['start'] * 512}"
     run("sh", "-c", f"e2fsck -fp '{place}' || [ $? -eq 1 ]")
     run("resize2fs", place, f"{last['size'] // 2}K")
+    # resize2fs cuts the file off where the file system would end without the offset.
+    run("truncate", "-s", _SIZE, raw)
     run("qemu-img", "convert", "-O", "qcow2", raw, target)
     raw.unlink()
 

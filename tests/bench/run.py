@@ -41,7 +41,7 @@ PARTS: dict[str, Part] = {
     "several": loop.several,
     "edits": growth.edits,
     "closures": growth.closures,
-    "downtime": lambda runs, _: updates.downtimes(max(1, runs // 2)),
+    "downtime": updates.downtimes,
 }
 
 
