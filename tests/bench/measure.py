@@ -57,8 +57,8 @@ class Cost(msgspec.Struct, frozen=True):
 
     @property
     def work(self) -> float:
-        """Seconds without the boot, which no tool makes faster."""
-        return self.seconds - self.boot
+        """Seconds without those that guests take to boot and to stop: no tool makes these fewer."""
+        return self.seconds - self.boot - self.phases.get("stop", 0.0)
 
     def without(self, *phases: str) -> float:
         """Return the seconds of the work without those of PHASES."""
