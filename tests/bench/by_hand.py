@@ -39,8 +39,7 @@ def deploy(work: Workspace, *, boot: bool = True, memory: int = 1024**3) -> Cost
     with writing() as written:
         image = weighed("guix", "system", "image", "-t", "qcow2", work.system)
         phases["build"] = image.seconds
-        if boot:
-            step("stop", _power_off)
+        step("stop", _power_off)
         step("copy", lambda: run("cp", "--sparse=always", image.out.strip(), target))
         step("grow", lambda: _grow(target, raw))
         step("define", lambda: _define(work, target, memory))
