@@ -58,11 +58,6 @@ def deploy(work: Workspace, *, boot: bool = True, memory: int = 1024**3) -> Cost
     )
 
 
-def set_memory(size: str) -> None:
-    """Change the memory as somebody does who knows that the machine need not be made anew."""
-    virsh("setmem", _NAME, size, "--live", "--config")
-
-
 def remove() -> None:
     _power_off()
     with suppress(FailedCommandError):
