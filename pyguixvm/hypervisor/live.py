@@ -19,7 +19,7 @@ from pyguixvm.xml.update import disk_target, disk_xml, interface_xml, reconnecte
 # How long (seconds) a guest may take to let go of what it is asked for.
 _PATIENCE = 20.0
 _AGENT_PATIENCE = 3.0
-_POLL_SECONDS = 0.1
+_POLL_SECONDS = 0.05
 _KIB = 1024
 
 
