@@ -206,10 +206,10 @@ has none."
                                                (mount->file-system machine mount)))
                                         (libvirt-domain-mount-points domain))))
          (services  (append
-                     ;; Activation goes by this order: first of all, what the others
-                     ;; would make anew.
-                     (if (null? persist) '() (list (persistence persist)))
-                     (if (null? growing) '() (list (growth growing))))))
+                     (if (null? growing) '() (list (growth growing)))
+                     ;; Activation goes by this order from its end: persistence before
+                     ;; all that writes to what persists.
+                     (if (null? persist) '() (list (persistence persist))))))
     (if (or (not os)
             (and (null? arguments) (null? mounts) (null? services)))
         os
@@ -218,4 +218,4 @@ has none."
           (kernel-arguments
            (append (operating-system-user-kernel-arguments os) arguments))
           (file-systems (append (operating-system-file-systems os) mounts))
-          (services (append services (operating-system-user-services os)))))))
+          (services (append (operating-system-user-services os) services))))))

@@ -11,8 +11,10 @@
              (gnu services ssh)
              (gnu system)
              (gnu system file-systems)
+             (guix gexp)
              (ice-9 match)
              (srfi srfi-1)
+             (srfi srfi-26)
              (srfi srfi-64)
              (tests systems))
 
@@ -133,6 +135,18 @@
   (test-equal "in the directory of the service"
     '("/etc/ssh")
     (machine-persist (virtual-machine (operating-system os))))
+
+  (test-equal "they are mounted before sshd's activation makes keys and says whom to let in"
+    '("MS_BIND" "authorized_keys")
+    (filter-map (lambda (activation)
+                  (let ((text (object->string (gexp->approximate-sexp activation))))
+                    (find (cut string-contains text <>)
+                          '("MS_BIND" "authorized_keys"))))
+                (service-value
+                 (fold-services (operating-system-services
+                                 (effective-operating-system
+                                  (virtual-machine (operating-system os))))
+                                #:target-type activation-service-type))))
 
   (test-equal "disks and directories are mounted"
     '(("/db" "btrfs" #f) ("/data" "virtiofs" #f))
