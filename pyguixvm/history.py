@@ -20,8 +20,9 @@ from pyguixvm.model.generation import Generation, Metadata
 from pyguixvm.model.observation import Observation
 from pyguixvm.operations import machines_metadata, require_unprotected
 from pyguixvm.pipeline import Session
-from pyguixvm.reconcile.apply import Outcome, apply
+from pyguixvm.reconcile.apply import apply
 from pyguixvm.reconcile.garbage import Garbage, StoredVolume, garbage
+from pyguixvm.reconcile.outcome import Outcome
 from pyguixvm.reconcile.plan import Action, DefineDomain, MachinePlan, Plan, StartDomain, StopDomain
 from pyguixvm.reconcile.planner import STOP_SECONDS
 from pyguixvm.reconcile.workshop import Workshop

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     # libvirt is loaded only by the runs that get as far as a hypervisor.
     from pyguixvm.hypervisor.connection import Connection
     from pyguixvm.model.observation import Observation
-    from pyguixvm.reconcile.apply import Outcome
+    from pyguixvm.reconcile.outcome import Outcome
     from pyguixvm.reconcile.status import MachineStatus
 
 

@@ -29,7 +29,7 @@ from pyguixvm.reconcile.plan import Policy
 
 if TYPE_CHECKING:
     from pyguixvm.operations import Done
-    from pyguixvm.reconcile.apply import Outcome
+    from pyguixvm.reconcile.outcome import Outcome
 
 DIFFERENCES_FOUND = 8
 

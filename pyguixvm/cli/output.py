@@ -21,7 +21,7 @@ from pyguixvm.errors import (
 if TYPE_CHECKING:
     from pyguixvm.cli.progress import Progress
     from pyguixvm.events import Event
-    from pyguixvm.reconcile.apply import Outcome
+    from pyguixvm.reconcile.outcome import Outcome
 
 
 # Green, yellow, magenta, red: what is made, changed, replaced, removed or refused.

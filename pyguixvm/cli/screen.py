@@ -19,7 +19,7 @@ from pyguixvm.cli.options import Options
 from pyguixvm.cli.rounds import Ended, Rounds
 from pyguixvm.errors import PyguixvmError
 from pyguixvm.events import Event
-from pyguixvm.reconcile.apply import Outcome
+from pyguixvm.reconcile.outcome import Outcome
 
 # Between two frames (seconds), as long as something is going on.
 _FRAME_SECONDS = 0.125

@@ -20,7 +20,7 @@ from pyguixvm.events import (
     PhaseProgress,
     PhaseStarted,
 )
-from pyguixvm.reconcile.apply import Outcome
+from pyguixvm.reconcile.outcome import Outcome
 
 # What a person calls the parts of a deployment, in their order.
 PARTS: dict[Phase, str] = {

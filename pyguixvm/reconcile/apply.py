@@ -4,22 +4,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
 import msgspec
 
-from pyguixvm.errors import NotReadyError, PyguixvmError, RequestRefusedError, RolledBackError
-from pyguixvm.events import Notice, phase
-from pyguixvm.hypervisor import domains, guest, networks, power, volumes
+from pyguixvm.errors import NotReadyError, PyguixvmError, RequestRefusedError
+from pyguixvm.events import Notice
+from pyguixvm.hypervisor import domains, guest, volumes
 from pyguixvm.model.deployment import VirtualMachine
+from pyguixvm.reconcile import running
 from pyguixvm.reconcile.change import change
 from pyguixvm.reconcile.define import define
 from pyguixvm.reconcile.difference import Effect
 from pyguixvm.reconcile.disk import create_disk, grow_disk
 from pyguixvm.reconcile.empty_root import created_empty_root
+from pyguixvm.reconcile.outcome import Outcome
 from pyguixvm.reconcile.plan import (
     AwaitReady,
     CreateDisk,
@@ -35,26 +37,11 @@ from pyguixvm.reconcile.plan import (
     StartDomain,
     StopDomain,
 )
-from pyguixvm.reconcile.readiness import Evidence, Readiness, wait_ready
+from pyguixvm.reconcile.readiness import Evidence
 from pyguixvm.reconcile.root import Root, created_root
+from pyguixvm.reconcile.take_back import taken_back
 from pyguixvm.reconcile.trial import try_root
 from pyguixvm.reconcile.workshop import Workshop
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How it went with one machine."""
-
-    machine: str
-    outcome: Literal["unchanged", "deployed", "updated", "restarted", "started", "failed"]
-    detail: str = ""
-    addresses: tuple[str, ...] = ()
-    error: PyguixvmError | None = None
-
-    @property
-    def status(self) -> int:
-        """The exit status that this machine alone would give."""
-        return self.error.status if self.error else 0
 
 
 @dataclass(frozen=True)
@@ -133,17 +120,17 @@ def _carry_out(  # noqa: PLR0912 -- one for each kind of action
                     grow_disk(plan.machine, action, workshop)
                 case StopDomain():
                     stopped = workshop.clock()
-                    _stop(name, action, workshop)
-                    undo.push(partial(_start_again, name, workshop))
+                    running.stop(name, action, workshop)
+                    undo.push(partial(running.start_again, name, workshop))
                 case DefineDomain():
                     define(plan, action, root, config, workshop)
                     # The metadata vouches for the volume now, which is whole from here on.
                     undo.close()
                 case StartDomain():
                     try:
-                        evidence = _start(plan.machine, workshop, watched)
+                        evidence = running.start(plan.machine, workshop, watched)
                     except PyguixvmError as error:
-                        return _failed_to_start(plan, error, workshop)
+                        return _failed(plan, error, workshop)
                     deadline = workshop.clock() + action.timeout
                     booting = _Booting(plan, evidence, deadline, stopped)
                 case AwaitReady():
@@ -171,48 +158,14 @@ def _pending(plan: MachinePlan) -> str:
     return ", ".join(d.path for d in plan.differences if d.effect == "restart")
 
 
-def _stop(name: str, action: StopDomain, workshop: Workshop) -> None:
-    with phase(workshop.emit, "stop", name) as result:
-        try:
-            result.detail = power.shutdown(
-                workshop.connection,
-                name,
-                timeout=action.timeout,
-                clock=workshop.clock,
-                sleep=workshop.sleep,
-            )
-        except RequestRefusedError as error:
-            if not action.force:
-                raise RequestRefusedError(
-                    error.message,
-                    hint=f"{error.hint}. 'pyguixvm deploy --force' powers it off instead.",
-                ) from error
-            domains.destroy(workshop.connection, name)
-            result.detail = "powered off"
-
-
-def _start_again(name: str, workshop: Workshop, kind: object, *_: object) -> None:
-    """Let the old definition run again if an exception of KIND came before the new one."""
-    if kind is not None:
-        with suppress(PyguixvmError):
-            domains.start(workshop.connection, name)
-
-
-def _start(machine: VirtualMachine, workshop: Workshop, watched: ExitStack) -> Evidence:
-    with phase(workshop.emit, "start", machine.name):
-        for interface in machine.domain.networking:
-            networks.ensure_network(workshop.connection, interface.network)
-        return watched.enter_context(guest.boot(workshop.connection, machine))
-
-
 def _await(booting: _Booting, workshop: Workshop) -> Outcome:
     plan, machine = booting.plan, booting.plan.machine
     try:
-        readiness = _wait(machine, booting.evidence, booting.deadline, workshop)
+        readiness = running.wait(machine, booting.evidence, booting.deadline, workshop)
         if readiness.outcome == "not-ready":
             message = f"'{machine.name}' was deployed but is not ready: {readiness.detail}"
             if plan.fallback is not None:
-                return _rolled_back(plan, message, readiness.console, workshop)
+                return taken_back(plan, message, readiness.console, workshop)
             raise NotReadyError(
                 message,
                 console=readiness.console,
@@ -240,17 +193,6 @@ _WORDS: Mapping[Effect, Literal["deployed", "updated", "restarted", "started"]] 
 }
 
 
-def _wait(
-    machine: VirtualMachine, evidence: Evidence, deadline: float, workshop: Workshop
-) -> Readiness:
-    with phase(workshop.emit, "ready", machine.name) as result:
-        readiness = wait_ready(
-            machine, evidence, deadline=deadline, clock=workshop.clock, sleep=workshop.sleep
-        )
-        result.detail = readiness.detail
-    return readiness
-
-
 def _remember_ready(name: str, downtime: float | None, workshop: Workshop) -> None:
     """Note that the current generation was seen ready, and how long the machine was away."""
     metadata = domains.read_metadata(workshop.connection, name)
@@ -268,58 +210,8 @@ def _remember_ready(name: str, downtime: float | None, workshop: Workshop) -> No
     domains.write_metadata(workshop.connection, name, metadata)
 
 
-def _failed_to_start(plan: MachinePlan, error: PyguixvmError, workshop: Workshop) -> Outcome:
-    """Return how it went with a machine whose new definition libvirt does not start."""
+def _failed(plan: MachinePlan, error: PyguixvmError, workshop: Workshop) -> Outcome:
+    """Return how it went with a machine whose new generation does not even start, for ERROR."""
     if plan.fallback is None:
         raise error
-    return _rolled_back(plan, error.message, (), workshop)
-
-
-def _rolled_back(
-    plan: MachinePlan, message: str, console: tuple[str, ...], workshop: Workshop
-) -> Outcome:
-    """Let the generation to fall back to run again: all of it happens on the hypervisor."""
-    name, number = plan.machine.name, plan.fallback
-    if number is None:
-        raise ValueError("there is nothing to roll back to")
-    workshop.warn(name, f"{message}; back to generation {number}")
-    error: PyguixvmError
-    try:
-        _return_to(name, number, workshop)
-        error = RolledBackError(
-            f"{message}; rolled back to generation {number}, which runs again",
-            console=console,
-            hint="Mend the declaration and deploy again.",
-        )
-    except PyguixvmError as failure:
-        error = NotReadyError(
-            f"{message}; the way back to generation {number} failed: {failure.message}",
-            console=console,
-            hint=f"Look at its console with: pyguixvm console {name}. "
-            f"Try again with: pyguixvm rollback {name} {number}",
-        )
-    return Outcome(name, "failed", error=error)
-
-
-def _return_to(name: str, number: int, workshop: Workshop) -> None:
-    """Power NAME off and start generation NUMBER; raises PyguixvmError if it is not ready."""
-    connection = workshop.connection
-    domains.destroy(connection, name)
-    metadata = domains.read_metadata(connection, name)
-    if metadata.current != number:
-        failed = msgspec.structs.replace(metadata.generation, failed=True)
-        domains.write_metadata(connection, name, metadata.having(failed))
-    machine = metadata.find(number).declaration
-    way_back = MachinePlan(machine=machine, effect="restart")
-    define(
-        way_back,
-        DefineDomain(generation=number, autostart=machine.domain.autostart),
-        None,
-        None,
-        workshop,
-    )
-    with ExitStack() as watched:
-        evidence = _start(machine, workshop, watched)
-        readiness = _wait(machine, evidence, workshop.clock() + machine.ready_timeout, workshop)
-        if readiness.outcome == "not-ready":
-            raise NotReadyError(readiness.detail, console=readiness.console)
+    return taken_back(plan, error.message, (), workshop)

@@ -32,8 +32,8 @@ from pyguixvm.errors import (
     PyguixvmError,
 )
 from pyguixvm.model.observation import Observation
-from pyguixvm.reconcile.apply import Outcome
 from pyguixvm.reconcile.difference import Difference
+from pyguixvm.reconcile.outcome import Outcome
 from pyguixvm.reconcile.plan import MachinePlan, Plan
 from pyguixvm.reconcile.planner import plan
 

@@ -14,7 +14,7 @@ from pyguixvm.cli.progress import PlainProgress
 from pyguixvm.cli.rounds import Ended, JsonRounds
 from pyguixvm.errors import InterruptedRequestError
 from pyguixvm.events import BuildOutput, ChangePlanned, PlannedDifference
-from pyguixvm.reconcile.apply import Outcome
+from pyguixvm.reconcile.outcome import Outcome
 
 PLANNED = ChangePlanned(
     machine="web",

@@ -19,7 +19,7 @@ from pyguixvm.events import (
     PhaseStarted,
     PlannedDifference,
 )
-from pyguixvm.reconcile.apply import Outcome
+from pyguixvm.reconcile.outcome import Outcome
 
 SAVED = 100.0
 PLANNED = ChangePlanned(

@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What became of machines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pyguixvm.errors import PyguixvmError
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How it went with one machine."""
+
+    machine: str
+    outcome: Literal["unchanged", "deployed", "updated", "restarted", "started", "failed"]
+    detail: str = ""
+    addresses: tuple[str, ...] = ()
+    error: PyguixvmError | None = None
+
+    @property
+    def status(self) -> int:
+        """The exit status that this machine alone would give."""
+        return self.error.status if self.error else 0

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Guests are stopped, started, and waited for."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, suppress
+
+from pyguixvm.errors import PyguixvmError, RequestRefusedError
+from pyguixvm.events import phase
+from pyguixvm.hypervisor import domains, guest, networks, power
+from pyguixvm.model.deployment import VirtualMachine
+from pyguixvm.reconcile.plan import StopDomain
+from pyguixvm.reconcile.readiness import Evidence, Readiness, wait_ready
+from pyguixvm.reconcile.workshop import Workshop
+
+
+def stop(name: str, action: StopDomain, workshop: Workshop) -> None:
+    """Have the guest of NAME shut down as ACTION allows.
+
+    Raises RequestRefusedError if it does not and may not be powered off.
+    """
+    with phase(workshop.emit, "stop", name) as result:
+        try:
+            result.detail = power.shutdown(
+                workshop.connection,
+                name,
+                timeout=action.timeout,
+                clock=workshop.clock,
+                sleep=workshop.sleep,
+            )
+        except RequestRefusedError as error:
+            if not action.force:
+                raise RequestRefusedError(
+                    error.message,
+                    hint=f"{error.hint}. 'pyguixvm deploy --force' powers it off instead.",
+                ) from error
+            domains.destroy(workshop.connection, name)
+            result.detail = "powered off"
+
+
+def start_again(name: str, workshop: Workshop, kind: object, *_: object) -> None:
+    """Let the old definition run again if an exception of KIND came before the new one."""
+    if kind is not None:
+        with suppress(PyguixvmError):
+            domains.start(workshop.connection, name)
+
+
+def start(machine: VirtualMachine, workshop: Workshop, watched: ExitStack) -> Evidence:
+    """Start MACHINE, on networks that are active; watch its guest until WATCHED is closed."""
+    with phase(workshop.emit, "start", machine.name):
+        for interface in machine.domain.networking:
+            networks.ensure_network(workshop.connection, interface.network)
+        return watched.enter_context(guest.boot(workshop.connection, machine))
+
+
+def wait(
+    machine: VirtualMachine, evidence: Evidence, deadline: float, workshop: Workshop
+) -> Readiness:
+    """Wait until MACHINE is ready, or until DEADLINE on the workshop's clock."""
+    with phase(workshop.emit, "ready", machine.name) as result:
+        readiness = wait_ready(
+            machine, evidence, deadline=deadline, clock=workshop.clock, sleep=workshop.sleep
+        )
+        result.detail = readiness.detail
+    return readiness

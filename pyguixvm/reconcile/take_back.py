@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The way back to the generation before, when a new one does not get ready.
+
+All of it happens on the hypervisor: nothing is needed of the guest.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+import msgspec
+
+from pyguixvm.errors import NotReadyError, PyguixvmError, RolledBackError
+from pyguixvm.hypervisor import domains
+from pyguixvm.reconcile import running
+from pyguixvm.reconcile.define import define
+from pyguixvm.reconcile.outcome import Outcome
+from pyguixvm.reconcile.plan import DefineDomain, MachinePlan
+from pyguixvm.reconcile.workshop import Workshop
+
+
+def taken_back(
+    plan: MachinePlan, message: str, console: tuple[str, ...], workshop: Workshop
+) -> Outcome:
+    """Let the generation to fall back to run again: all of it happens on the hypervisor."""
+    name, number = plan.machine.name, plan.fallback
+    if number is None:
+        raise ValueError("there is nothing to roll back to")
+    workshop.warn(name, f"{message}; back to generation {number}")
+    error: PyguixvmError
+    try:
+        _return_to(name, number, workshop)
+        error = RolledBackError(
+            f"{message}; rolled back to generation {number}, which runs again",
+            console=console,
+            hint="Mend the declaration and deploy again.",
+        )
+    except PyguixvmError as failure:
+        error = NotReadyError(
+            f"{message}; the way back to generation {number} failed: {failure.message}",
+            console=console,
+            hint=f"Look at its console with: pyguixvm console {name}. "
+            f"Try again with: pyguixvm rollback {name} {number}",
+        )
+    return Outcome(name, "failed", error=error)
+
+
+def _return_to(name: str, number: int, workshop: Workshop) -> None:
+    """Power NAME off and start generation NUMBER; raises PyguixvmError if it is not ready."""
+    connection = workshop.connection
+    domains.destroy(connection, name)
+    metadata = domains.read_metadata(connection, name)
+    if metadata.current != number:
+        failed = msgspec.structs.replace(metadata.generation, failed=True)
+        domains.write_metadata(connection, name, metadata.having(failed))
+    machine = metadata.find(number).declaration
+    way_back = MachinePlan(machine=machine, effect="restart")
+    define(
+        way_back,
+        DefineDomain(generation=number, autostart=machine.domain.autostart),
+        None,
+        None,
+        workshop,
+    )
+    with ExitStack() as watched:
+        evidence = running.start(machine, workshop, watched)
+        readiness = running.wait(
+            machine, evidence, workshop.clock() + machine.ready_timeout, workshop
+        )
+        if readiness.outcome == "not-ready":
+            raise NotReadyError(readiness.detail, console=readiness.console)
