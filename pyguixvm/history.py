@@ -32,7 +32,8 @@ class ListedGeneration(msgspec.Struct, frozen=True, rename="kebab"):
     """One generation; SIZE is what its root volume takes (bytes), None if that is gone.
 
     INCREMENT is the size (bytes) of what its system has beside IMAGE, on which it
-    stands, None if it is IMAGE as it is.
+    stands, None if it is IMAGE as it is.  UNDER names the volumes in between, those of
+    generations that were changed in place.
     """
 
     machine: str
@@ -48,6 +49,7 @@ class ListedGeneration(msgspec.Struct, frozen=True, rename="kebab"):
     base: str | None
     size: int | None
     increment: int | None
+    under: tuple[str, ...]
     downtime: float | None
 
 
@@ -90,6 +92,7 @@ def _listed(
         base=generation.base,
         size=volume.allocation if volume else None,
         increment=generation.increment,
+        under=generation.under,
         downtime=generation.downtime,
     )
 

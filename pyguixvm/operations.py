@@ -195,9 +195,7 @@ def removals(
             Removal(
                 machine=name,
                 running=domains.state(connection, name) != "shut off",
-                volumes=()
-                if keep_volumes
-                else tuple((g.pool, g.volume) for g in metadata[name].generations),
+                volumes=() if keep_volumes else tuple(root_volumes(metadata[name])),
                 generations=()
                 if keep_volumes
                 else tuple(g.number for g in metadata[name].generations),
@@ -240,6 +238,16 @@ def _removed(removal: Removal) -> str:
         f"removed; its data is kept in {kept} for the next machine of this name "
         "('undefine --delete-data' deletes data, too)"
     )
+
+
+def root_volumes(metadata: Metadata) -> Iterator[tuple[str, str]]:
+    """Yield pool and name of each root volume of METADATA, and of what these stand on, once."""
+    seen = set()
+    for generation in metadata.generations:
+        for volume in (generation.volume, *generation.under):
+            if (generation.pool, volume) not in seen:
+                seen.add((generation.pool, volume))
+                yield generation.pool, volume
 
 
 def data_volumes(connection: Connection, machine: str) -> Iterator[tuple[str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import msgspec
 
-from pyguixvm.model.deployment import VirtualMachine
+from pyguixvm.model.deployment import SystemImage, VirtualMachine
 
 
 class Generation(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
@@ -15,7 +15,10 @@ class Generation(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True
     is what it stands on: a store item, or a local image's file name.
     BASE names the base volume, or is None where the store item itself is
     the backing file.  INCREMENT is the size (bytes) of the store items that
-    the volume has and the image lacks, None for the image as it is.  DOWNTIME
+    the volume has and the image lacks, None for the image as it is.  UNDER names
+    the volumes in POOL between VOLUME and the image, nearest first: those of
+    generations that were changed in place.  PINNED_UUID is then what the root
+    file system is found by, whatever the declaration says.  DOWNTIME
     is how long (seconds) the machine was away when it switched to this
     generation.  FAILED: it was not ready in time.
     """
@@ -29,9 +32,18 @@ class Generation(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True
     declaration: VirtualMachine
     base: str | None = None
     increment: int | None = None
+    under: tuple[str, ...] = ()
+    pinned_uuid: str | None = None
     kernel: str | None = None
     downtime: float | None = None
     failed: bool = False
+
+    @property
+    def root_uuid(self) -> str | None:
+        """What the root file system is found by, None where that is not known."""
+        image = self.declaration.image
+        content = image.content if isinstance(image, SystemImage) else None
+        return self.pinned_uuid or (content.root_uuid if content else None)
 
 
 class Metadata(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
@@ -68,6 +80,10 @@ class Metadata(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
             if generation.number == number:
                 return generation
         raise LookupError(f"generation {number}")
+
+    def stands_on(self, volume: str) -> bool:
+        """Whether the volume of a generation stands on VOLUME, which must not change then."""
+        return any(volume in generation.under for generation in self.generations)
 
     def having(self, generation: Generation) -> Metadata:
         """Return this with GENERATION, which takes the place of the one with its number."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from datetime import datetime
 
 import msgspec
@@ -15,7 +16,8 @@ from pyguixvm.model.deployment import BlockDevice, LocalImage, VirtualMachine
 from pyguixvm.model.generation import Generation, Metadata
 from pyguixvm.reconcile.disk import attached_disks
 from pyguixvm.reconcile.plan import DefineDomain, MachinePlan
-from pyguixvm.reconcile.root import Root, root_of
+from pyguixvm.reconcile.root import Root
+from pyguixvm.reconcile.stack import writable
 from pyguixvm.reconcile.workshop import Workshop
 from pyguixvm.xml.capabilities import choose_domain_type
 from pyguixvm.xml.domain import DomainDefinition, domain_xml
@@ -36,18 +38,23 @@ def define(
     it.  CONFIG is the file that declares the machine, where it is known.
     """
     connection, machine = workshop.connection, plan.machine
-    with phase(workshop.emit, "define", machine.name):
-        for interface in machine.domain.networking:
-            networks.ensure_network(connection, interface.network)
-        found = domains.find_definition(connection, machine.name)
-        metadata = found[1] if found else Metadata(current=0, generations=())
+    found = domains.find_definition(connection, machine.name)
+    metadata = found[1] if found else Metadata(current=0, generations=())
+    with ExitStack() as made:
         if root is None:
             generation = msgspec.structs.replace(
-                metadata.find(action.generation), declaration=machine
+                metadata.find(action.generation),
+                declaration=machine,
+                label=_label(machine),
+                kernel=_kernel(machine),
             )
-            root = root_of(connection, generation)
+            root = made.enter_context(writable(machine.name, generation, metadata, workshop))
+            generation = msgspec.structs.replace(generation, volume=root.volume, under=root.under)
         else:
             generation = _new_generation(machine, action.generation, root, workshop.now())
+        made.enter_context(phase(workshop.emit, "define", machine.name))
+        for interface in machine.domain.networking:
+            networks.ensure_network(connection, interface.network)
         metadata = msgspec.structs.replace(
             metadata.having(generation),
             current=action.generation,
@@ -84,19 +91,29 @@ def _devices(machine: VirtualMachine) -> Removed:
     )
 
 
-def _new_generation(machine: VirtualMachine, number: int, root: Root, now: datetime) -> Generation:
+def _label(machine: VirtualMachine) -> str:
     image = machine.image
+    return image.path if isinstance(image, LocalImage) else image.label
+
+
+def _kernel(machine: VirtualMachine) -> str | None:
+    return None if isinstance(machine.image, LocalImage) else machine.image.kernel
+
+
+def _new_generation(machine: VirtualMachine, number: int, root: Root, now: datetime) -> Generation:
     return Generation(
         number=number,
         date=now.isoformat(timespec="seconds"),
-        label=image.path if isinstance(image, LocalImage) else image.label,
-        kernel=None if isinstance(image, LocalImage) else image.kernel,
+        label=_label(machine),
+        kernel=_kernel(machine),
         pool=root.pool,
         volume=root.volume,
         image=root.image,
         declaration=machine,
         base=root.base,
         increment=root.increment,
+        under=root.under,
+        pinned_uuid=root.pinned_uuid,
     )
 
 
@@ -117,7 +134,7 @@ def definition(  # noqa: PLR0917 -- the machine, its storage, and where it runs
     return DomainDefinition(
         machine=machine,
         root=root.path,
-        backing=() if root.backing is None else (root.backing,),
+        backing=root.backing,
         domain_type=choose_domain_type(
             machine, host.domain_types, environment.get("PYGUIXVM_VIRT_TYPE")
         ),

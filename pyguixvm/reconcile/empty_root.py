@@ -29,4 +29,4 @@ def created_empty_root(machine: str, action: CreateEmptyRoot, workshop: Workshop
             make_root(file, action.size, action.label, action.system, directory)
             result.detail = f"{format_size(action.size)}, empty"
         with sent_root(machine, action.pool, file, workshop) as path:
-            yield Root(action.pool, action.volume, path, None, None, action.system)
+            yield Root(action.pool, action.volume, path, (), None, action.system)

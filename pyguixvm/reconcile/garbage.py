@@ -62,8 +62,13 @@ def garbage(
                 needed |= {
                     (generation.pool, generation.volume),
                     (generation.pool, generation.base or ""),
+                    *((generation.pool, volume) for volume in generation.under),
                 }
-    candidates = {(generation.pool, generation.volume) for _, generation in gone} - needed
+    candidates = {
+        (generation.pool, volume)
+        for _, generation in gone
+        for volume in (generation.volume, *generation.under)
+    } - needed
     needed |= {
         (volume.pool, volume.base)
         for volume in volumes

@@ -37,20 +37,23 @@ LARGEST_INCREMENT = 0.5
 
 @dataclass(frozen=True)
 class Root:
-    """A root volume in its pool: its file name there, and the file that backs it, if any.
+    """A root volume in its pool: its file name there, and the files under it, nearest first.
 
     It was made from IMAGE, or for the system of that name.  BASE is the name of the
-    volume that backs it, None where there is none.  INCREMENT is the size (bytes) of
+    base volume under it, None where there is none.  INCREMENT is the size (bytes) of
     the store items that it has and IMAGE lacks, None if it shows IMAGE as it is.
+    UNDER and PINNED_UUID are as for a generation.
     """
 
     pool: str
     volume: str
     path: str
-    backing: BackingFile | None
+    backing: tuple[BackingFile, ...]
     base: str | None
     image: str
     increment: int | None = None
+    under: tuple[str, ...] = ()
+    pinned_uuid: str | None = None
 
 
 @contextmanager
@@ -78,7 +81,7 @@ def created_root(machine: VirtualMachine, action: CreateRoot, workshop: Workshop
         if backing.path != action.image:
             overlay.rebase_unsafe(file, Path(backing.path), backing.format)
         with sent_root(machine.name, action.pool, file, workshop) as path:
-            yield Root(action.pool, action.volume, path, backing, base, action.image, increment)
+            yield Root(action.pool, action.volume, path, (backing,), base, action.image, increment)
 
 
 @contextmanager
@@ -104,29 +107,44 @@ def root_of(connection: Connection, generation: Generation) -> Root:
     Raises RequestRefusedError if it, or what backs it, is gone.
     """
     volume = _require(connection, generation, generation.volume)
-    backing: BackingFile | None
-    if isinstance(generation.declaration.image, SharedStore):
-        backing = None
-        if connection.local:
-            _require_system(generation)
-    elif generation.base is None:
-        backing = BackingFile(path=generation.image, format="raw", store_item=True)
-    else:
-        image = generation.declaration.image
-        backing = BackingFile(
-            path=_require(connection, generation, generation.base),
-            format=image.format if isinstance(image, LocalImage) else "raw",
-            store_item=False,
-        )
     return Root(
         generation.pool,
         generation.volume,
         volume,
-        backing,
+        (*_between(connection, generation), *_bottom(connection, generation)),
         generation.base,
         generation.image,
         generation.increment,
+        generation.under,
+        generation.pinned_uuid,
     )
+
+
+def _between(connection: Connection, generation: Generation) -> Iterator[BackingFile]:
+    """Yield the root volumes under that of GENERATION."""
+    for name in generation.under:
+        yield root_as_backing(_require(connection, generation, name))
+
+
+def root_as_backing(path: str) -> BackingFile:
+    """Return the root volume with the file name PATH as what another one stands on."""
+    return BackingFile(path=path, format="qcow2", store_item=False, private=True)
+
+
+def _bottom(connection: Connection, generation: Generation) -> Iterator[BackingFile]:
+    """Yield the image that GENERATION stands on, if there is one."""
+    image = generation.declaration.image
+    if isinstance(image, SharedStore):
+        if connection.local:
+            _require_system(generation)
+    elif generation.base is None:
+        yield BackingFile(path=generation.image, format="raw", store_item=True)
+    else:
+        yield BackingFile(
+            path=_require(connection, generation, generation.base),
+            format=image.format if isinstance(image, LocalImage) else "raw",
+            store_item=False,
+        )
 
 
 def _require_system(generation: Generation) -> None:
@@ -156,14 +174,14 @@ def planned_root(connection: Connection, machine: VirtualMachine, action: Create
     path = str(directory / action.volume)
     base = _base_name(connection, machine, action)
     if base is None:
-        return Root(action.pool, action.volume, path, _store_item(action), None, action.image)
+        return Root(action.pool, action.volume, path, (_store_item(action),), None, action.image)
     image = machine.image
     backing = BackingFile(
         path=str(directory / base),
         format=image.format if isinstance(image, LocalImage) else "raw",
         store_item=False,
     )
-    return Root(action.pool, action.volume, path, backing, base, action.image)
+    return Root(action.pool, action.volume, path, (backing,), base, action.image)
 
 
 def bytes_to_move(

@@ -22,10 +22,10 @@ from pyguixvm.model.generation import Generation, Metadata
 from pyguixvm.model.names import data_label, trial_domain, trial_mac, trial_volume
 from pyguixvm.reconcile.define import definition
 from pyguixvm.reconcile.readiness import wait_ready
-from pyguixvm.reconcile.root import Root
+from pyguixvm.reconcile.root import Root, root_as_backing
 from pyguixvm.reconcile.workshop import Workshop
 from pyguixvm.xml.domain import DomainDefinition, domain_xml
-from pyguixvm.xml.storage import AttachedDisk, BackingFile
+from pyguixvm.xml.storage import AttachedDisk
 
 
 def try_root(machine: VirtualMachine, root: Root, size: int, workshop: Workshop) -> None:
@@ -150,17 +150,13 @@ def _definition(  # noqa: PLR0917 -- the copy, what it stands on, and where it i
         declaration=copy,
         base=root.base,
     )
-    own = BackingFile(path=root.path, format="qcow2", store_item=False, private=True)
-    return msgspec.structs.replace(
-        definition(
-            copy,
-            dataclasses.replace(root, path=path),
-            tuple(disks),
-            connection,
-            workshop.environment,
-            Metadata(current=1, generations=(generation,)),
-        ),
-        backing=(own,) if root.backing is None else (own, root.backing),
+    return definition(
+        copy,
+        dataclasses.replace(root, path=path, backing=(root_as_backing(root.path), *root.backing)),
+        tuple(disks),
+        connection,
+        workshop.environment,
+        Metadata(current=1, generations=(generation,)),
     )
 
 

@@ -70,7 +70,8 @@ def _observed(observation: Observation) -> Iterator[Base]:
         for generation in domain.metadata.generations
     )
     for name, generation in sorted(generations, key=lambda found: found[1].date):
-        layout = _layout(generation)
+        # What was changed in place stands on an image of an earlier declaration.
+        layout = None if generation.pinned_uuid else _layout(generation)
         if layout is not None and generation.image in observation.images:
             yield Base(generation.image, layout, name)
 

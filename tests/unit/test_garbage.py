@@ -119,3 +119,25 @@ def test_the_current_and_the_previous_one_always_stay(
     assert current not in gone
     assert max((n for n in numbers if n < current), default=0) not in gone
     assert len(numbers - gone) >= min(keep, len(numbers))
+
+
+def on_top(number: int, *under: int) -> Generation:
+    return generation(number, under=tuple(f"pyguixvm-web.g{each}.qcow2" for each in under))
+
+
+def root_volumes(*numbers: int) -> tuple[StoredVolume, ...]:
+    return tuple(stored(f"pyguixvm-web.g{number}.qcow2") for number in numbers)
+
+
+def test_a_volume_on_which_a_kept_one_stands_stays() -> None:
+    stack = (generation(1), on_top(2, 1), on_top(3, 2, 1), on_top(4, 3, 2, 1))
+    found = unneeded(web(*stack, current=4), *root_volumes(1, 2, 3, 4))
+    assert found.generations == (("web", 1), ("web", 2))
+    assert found.volumes == ()
+
+
+def test_the_volumes_of_forgotten_generations_go_with_the_last_that_stands_on_them() -> None:
+    kept = (on_top(3, 2, 1), generation(4), generation(5))
+    found = unneeded(web(*kept, current=5), *root_volumes(1, 2, 3, 4, 5))
+    assert found.generations == (("web", 3),)
+    assert found.volumes == root_volumes(1, 2, 3)

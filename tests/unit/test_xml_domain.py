@@ -117,6 +117,16 @@ CASES = {
         ),
         security_models=("selinux", "dac"),
     ),
+    "root-on-root": a_definition(
+        root="/pool/pyguixvm-web.g2.qcow2",
+        backing=(
+            BackingFile(
+                path="/pool/pyguixvm-web.g1.qcow2", format="qcow2", store_item=False, private=True
+            ),
+            BackingFile(path=ITEM, format="raw", store_item=True),
+        ),
+        security_models=("selinux", "dac"),
+    ),
     "session": a_definition(security_models=()),
     "storage": a_definition(
         a_machine(
