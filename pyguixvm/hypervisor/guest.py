@@ -4,18 +4,16 @@
 from __future__ import annotations
 
 import ipaddress
-import json
 import math
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 
 import libvirt
-import libvirt_qemu
 
 from pyguixvm.errors import PyguixvmError
-from pyguixvm.hypervisor import console, domains
+from pyguixvm.hypervisor import agent, console, domains
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.console import ConsoleText
 from pyguixvm.hypervisor.failure import explained
@@ -25,10 +23,11 @@ from pyguixvm.model.observation import State
 from pyguixvm.xml.inspection import gives_leases, has_agent, network_interfaces
 
 _CONNECT_SECONDS = 1.0
-_AGENT_SECONDS = 2
 _AGENT = libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT
 _ARP = libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_ARP
 _DISCARD_PORT = 9
+# The kind that both Guile-SSH and OpenSSH prefer.
+_HOST_KEY = "/etc/ssh/ssh_host_ed25519_key.pub"
 _HERD = "/run/current-system/profile/bin/herd"
 _GROWTH_SECONDS = 30.0
 _POLL_SECONDS = 0.1
@@ -97,7 +96,7 @@ class GuestEvidence:
         if not _agent_connected(domain):
             return False
         try:
-            libvirt_qemu.qemuAgentCommand(domain, '{"execute":"guest-ping"}', _AGENT_SECONDS, 0)
+            agent.ask(domain, "guest-ping")
         except libvirt.libvirtError:
             return False
         return True
@@ -180,9 +179,11 @@ def _never_left_paused(connection: Connection, name: str) -> Iterator[None]:
 
 @contextmanager
 def watch(connection: Connection, machine: VirtualMachine) -> Iterator[GuestEvidence]:
-    """Watch the guest of MACHINE's domain, which runs already: all leases count."""
+    """Watch the guest of MACHINE's domain, which runs already: each newest lease counts."""
+    leases = _leases(connection, _networks(machine))
+    outdated = {lease: time for lease, time in leases.items() if lease not in _newest(leases)}
     with console.record(connection, machine.name) as text:
-        yield GuestEvidence(connection, machine, text, {}, frozenset())
+        yield GuestEvidence(connection, machine, text, outdated, frozenset())
 
 
 def addresses(connection: Connection, name: str) -> tuple[str, ...]:
@@ -193,6 +194,19 @@ def addresses(connection: Connection, name: str) -> tuple[str, ...]:
         if _agent_connected(domain):
             found += _interface_addresses(domain, _AGENT)
     return _useful(found or _interface_addresses(domain, _ARP))
+
+
+def ssh_host_key(connection: Connection, name: str) -> str | None:
+    """Return the public ssh host key of the guest of NAME, as its agent reads it there.
+
+    That way is as safe as the hypervisor is, and nobody has to trust a key that is
+    seen for the first time.  None if the agent does not tell.
+    """
+    domain = domains.our_domain(connection, name)
+    with suppress(libvirt.libvirtError):
+        if _agent_connected(domain):
+            return agent.read_file(domain, _HOST_KEY).decode().strip() or None
+    return None
 
 
 def grow_file_systems(
@@ -207,23 +221,15 @@ def grow_file_systems(
     try:
         if not has_agent(domain.XMLDesc(0)):
             return False
-        started = _ask_agent(domain, "guest-exec", path=_HERD, arg=["start", "grow-data-disks"])
+        started = agent.fields(domain, "guest-exec", path=_HERD, arg=["start", "grow-data-disks"])
         for _ in range(int(_GROWTH_SECONDS / _POLL_SECONDS)):
-            status = _ask_agent(domain, "guest-exec-status", pid=started["pid"])
+            status = agent.fields(domain, "guest-exec-status", pid=started["pid"])
             if status["exited"]:
                 return bool(status.get("exitcode") == 0)
             sleep(_POLL_SECONDS)
     except libvirt.libvirtError:
         pass
     return False
-
-
-def _ask_agent(domain: libvirt.virDomain, command: str, **arguments: object) -> dict[str, object]:
-    """Return what the agent of DOMAIN answers to COMMAND, see QEMU's qga/qapi-schema.json."""
-    request = json.dumps({"execute": command, "arguments": arguments})
-    answer = libvirt_qemu.qemuAgentCommand(domain, request, _AGENT_SECONDS, 0)
-    returned: dict[str, object] = json.loads(answer)["return"]
-    return returned
 
 
 def _networks(machine: VirtualMachine) -> frozenset[str]:
@@ -238,14 +244,18 @@ def _current_leases(connection: Connection, domain: libvirt.virDomain) -> list[s
     """
     interfaces = network_interfaces(domain.XMLDesc(0))
     macs = {interface.mac_address for interface in interfaces}
-    newest: dict[tuple[str, bool], tuple[float, str]] = {}
     found = _leases(connection, frozenset(interface.network for interface in interfaces))
-    for (mac, address), expiry in found.items():
-        if mac in macs:
-            kind = (mac, ":" in address)
-            candidate = (expiry or math.inf, address)
-            newest[kind] = max(newest.get(kind, candidate), candidate)
-    return [address for _, address in newest.values()]
+    return [address for mac, address in _newest(found) if mac in macs]
+
+
+def _newest(leases: Mapping[_Lease, int]) -> tuple[_Lease, ...]:
+    """Return those of LEASES that expire last, for each MAC address one of each kind."""
+    newest: dict[tuple[str, bool], tuple[float, str]] = {}
+    for (mac, address), expiry in leases.items():
+        kind = (mac, ":" in address)
+        candidate = (expiry or math.inf, address)
+        newest[kind] = max(newest.get(kind, candidate), candidate)
+    return tuple((mac, address) for (mac, _), (_, address) in newest.items())
 
 
 def _leases(connection: Connection, networks: frozenset[str]) -> dict[_Lease, int]:
