@@ -36,6 +36,7 @@
             machine-root-file-system
             machine-image-derivation
             machine-system-derivation
+            machine-image-operating-system
 
             machine-image-content
             image-content-layout
@@ -149,6 +150,11 @@ operating-system declares says nothing about that: Guix replaces it."
    (size 'guess)
    (volatile-root? #f)
    (shared-network? #f)))
+
+(define (machine-image-operating-system machine)
+  "Return the operating-system in the disk image of MACHINE, which is the declared one
+with another root."
+  (operating-system-for-image (machine-disk-image machine)))
 
 (define (machine-image-derivation machine)
   "Return, as a monadic value, the derivation of the disk image of MACHINE."

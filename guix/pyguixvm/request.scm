@@ -9,6 +9,8 @@
   #:use-module (pyguixvm realization)
   #:use-module (ice-9 match)
   #:use-module (json)
+  ;; Few want it, and it takes Guile-SSH.
+  #:autoload   (pyguixvm in-place) (prepare-activation activate)
   #:export (parse-request
             request-command
             request-stderr
@@ -44,11 +46,14 @@
     (value value)))
 
 (define (request-command request)
-  "Return the command of REQUEST: 'evaluate, 'realize, 'items, 'ping, 'stop, or #f."
+  "Return the command of REQUEST: 'evaluate, 'realize, 'items, 'prepare-activation,
+'activate, 'ping, 'stop, or #f."
   (match (request-ref request "command")
     ("evaluate" 'evaluate)
     ("realize" 'realize)
     ("items" 'items)
+    ("prepare-activation" 'prepare-activation)
+    ("activate" 'activate)
     ("ping" 'ping)
     ("stop" 'stop)
     (_ #f)))
@@ -102,6 +107,17 @@ with each new connection to the store."
         (failure->json
          (make-failure 'exception "malformed request" #f #f)))))
 
+(define (answer-activation proc request prepare)
+  "Return the JSON of what PROC, 'prepare-activation' or 'activate', makes of REQUEST."
+  (parameterize ((%sharing (request-ref request "sharing" (%sharing))))
+    (proc (request-ref request "config")
+          (request-ref request "machine")
+          #:system (request-ref request "system")
+          #:root-uuid (request-ref request "root-uuid")
+          #:address (request-ref request "address")
+          #:host-key (request-ref request "host-key")
+          #:prepare prepare)))
+
 (define* (answer request #:key (prepare (const #t)))
   "Return the answer to REQUEST, which asks for work, as a line.  This process takes the
 client's environment and directory, so it should not do anything else later.  PREPARE
@@ -119,6 +135,10 @@ is called with each new connection to the store that an evaluation opens."
            ('items
             (items-beyond (request-ref request "present")
                           (vector->list (request-ref request "wanted"))))
+           ('prepare-activation
+            (answer-activation prepare-activation request prepare))
+           ('activate
+            (answer-activation activate request prepare))
            (_
             (failure->json
              (make-failure 'exception "malformed request" #f #f))))))

@@ -1,0 +1,218 @@
+;;; SPDX-License-Identifier: GPL-3.0-or-later
+
+(define-module (pyguixvm in-place)
+  #:use-module (pyguixvm configuration)
+  #:use-module (pyguixvm derivations)
+  #:use-module (pyguixvm evaluation)
+  #:use-module (pyguixvm failure)
+  #:use-module (pyguixvm guest)
+  #:use-module (pyguixvm records)
+  #:use-module (pyguixvm validation)
+  #:use-module (gnu machine)
+  #:use-module (gnu machine ssh)
+  #:use-module (gnu services)
+  #:use-module (gnu services base)
+  #:use-module (gnu services ssh)
+  #:use-module (gnu system)
+  #:use-module (gnu system file-systems)
+  #:use-module (gnu system uuid)
+  #:use-module (guix derivations)
+  #:use-module (guix diagnostics)
+  #:use-module (guix gexp)
+  #:use-module (guix i18n)
+  #:use-module (guix monads)
+  #:use-module (guix pki)
+  #:use-module (guix store)
+  #:use-module (guix utils)
+  #:use-module (gcrypt pk-crypto)
+  #:use-module (ice-9 match)
+  #:use-module (ice-9 textual-ports)
+  #:use-module (srfi srfi-1)
+  #:use-module (srfi srfi-34)
+  #:export (pin-root
+            ssh-port
+            trusts?
+            prepare-activation
+            activate))
+
+;;; Commentary:
+;;;
+;;; Another system in a guest that runs, by Guix's own deployment: 'managed-host' of
+;;; (gnu machine ssh) sends what the guest's store lacks, switches to the system,
+;;; upgrades its services and installs its boot loader.
+;;;
+;;; Code:
+
+(define %guest-daemon
+  ;; Where the guest's daemon listens.  'remote-eval' takes the socket of ours for that.
+  "/var/guix/daemon-socket/socket")
+
+(define (pin-root os root-uuid)
+  "Return OS with its root file system found by ROOT-UUID, a string: the one on the disk
+that is there, where an image of OS would have another."
+  (operating-system
+    (inherit os)
+    (file-systems
+     (map (lambda (declared)
+            (if (string=? "/" (file-system-mount-point declared))
+                (file-system
+                  (inherit declared)
+                  (device (uuid root-uuid 'dce)))
+                declared))
+          (operating-system-file-systems os)))))
+
+(define (ssh-port os)
+  "Return the port on which OS, as declared, takes connections by ssh."
+  (match (find (lambda (service)
+                 (eq? openssh-service-type (service-kind service)))
+               (operating-system-user-services os))
+    (#f      22)
+    (service (or (openssh-configuration-port-number (service-value service)) 22))))
+
+(define (key-text key)
+  "Return the text of KEY, one that an operating-system trusts, or #f if that is not known
+before it is built."
+  (cond ((local-file? key)
+         (call-with-input-file (local-file-absolute-file-name key)
+           get-string-all))
+        ((plain-file? key) (plain-file-content key))
+        (else #f)))
+
+(define (trusts? os public-key)
+  "Return true unless OS, once it is active, is known not to accept store items signed by
+the key with the text PUBLIC-KEY.  A system makes the list of whom it trusts anew."
+  (define (canonical text)
+    (canonical-sexp->string (string->canonical-sexp text)))
+
+  (define services (operating-system-services os))
+
+  (define (trusted? configuration)
+    (or (not (guix-configuration-authorize-key? configuration))
+        (any (lambda (key)
+               (match (key-text key)
+                 (#f   #t)
+                 (text (string=? (canonical text) (canonical public-key)))))
+             ;; These are of Guix's own servers.
+             (lset-difference eq?
+                              (guix-configuration-authorized-keys configuration)
+                              %default-authorized-guix-keys))))
+
+  (or (not (find (lambda (service)
+                   (eq? guix-service-type (service-kind service)))
+                 services))
+      (trusted? (service-value
+                 (fold-services services #:target-type guix-service-type)))))
+
+(define (require-trust os)
+  "Raise an error unless OS would accept what this machine sends it."
+  (unless (file-exists? %public-key-file)
+    (raise (formatted-message (G_ "no signing key '~a'") %public-key-file)))
+  (unless (trusts? os (call-with-input-file %public-key-file get-string-all))
+    (raise (formatted-message
+            (G_ "the system would not trust the signing key '~a' of this machine")
+            %public-key-file))))
+
+(define (host-machine os address port host-key)
+  "Return the <machine> for OS at ADDRESS and PORT.  Its ssh host key is HOST-KEY, as in
+a file of public keys."
+  (machine
+   (operating-system os)
+   (environment managed-host-environment-type)
+   (configuration
+    (machine-ssh-configuration
+     (host-name address)
+     (system (%current-system))
+     (port port)
+     (user "root")
+     (host-key host-key)
+     ;; Going back is going forward here: what is declared is to be.
+     (allow-downgrades? #t)))))
+
+(define (expect system os)
+  "Return, as a monadic value, whether OS is what has the derivation SYSTEM, a file name;
+raise an error if it is not."
+  (mlet %store-monad ((drv (lower-object os)))
+    (unless (string=? system (derivation-file-name drv))
+      (raise (formatted-message
+              (G_ "the configuration changed while it was deployed"))))
+    (return #t)))
+
+(define (call-with-host config name system root-uuid address host-key prepare proc)
+  "Call PROC with a connection to the store, the operating-system of the machine NAME in
+CONFIG, its root pinned to ROOT-UUID, and the <machine> at ADDRESS with HOST-KEY that is
+to run it; return the JSON that it returns, or that of a failure.  SYSTEM is the
+derivation of that operating-system in an image, a file name: with another one, it is not
+the declaration that was planned.  PREPARE is called with the connection before it is
+used."
+  (define (call file)
+    (match (select-machines (deployment-machines (load-configuration file))
+                            (list name))
+      ((machine)
+       (let* ((os     (machine-image-operating-system machine))
+              (pinned (pin-root os root-uuid))
+              (port   (ssh-port (effective-operating-system machine))))
+         (call-with-guix
+          (lambda (store)
+            (prepare store)
+            (run-with-guix store (expect system os))
+            (proc store pinned (host-machine pinned address port host-key))))))))
+
+  (let* ((file   (call-with-failure-handling config
+                   (lambda ()
+                     (configuration-file-name config))))
+         (result (if (failure? file)
+                     file
+                     (call-with-failure-handling file
+                       (lambda ()
+                         (call file))))))
+    (if (failure? result)
+        (failure->json result)
+        result)))
+
+(define* (prepare-activation config name #:key system root-uuid address host-key
+                             (prepare (const #t)))
+  "Build what 'activate' with the same arguments needs, and see whether it would be let
+in.  Nothing is changed in the guest."
+  (define (build store os host)
+    (require-trust os)
+    (run-with-guix store
+      (mlet* %store-monad ((drv     (lower-object os))
+                           (bootcfg (lower-object (operating-system-bootcfg os))))
+        (built-derivations (list drv bootcfg))))
+    (machine-ssh-configuration-session (machine-configuration host))
+    '(("prepared" . #t)))
+
+  (call-with-host config name system root-uuid address host-key prepare build))
+
+(define %restart-wanted
+  ;; Whether the guest booted by what its system does not boot by.
+  #~(let ()
+      (define (boots-by system)
+        (let ((directory (string-append "/run/" system "-system/")))
+          (list (readlink (string-append directory "kernel"))
+                (readlink (string-append directory "initrd"))
+                (call-with-input-file (string-append directory "parameters")
+                  (lambda (port)
+                    (assq-ref (cdr (read port)) 'kernel-arguments))))))
+
+      (not (equal? (boots-by "booted") (boots-by "current")))))
+
+(define* (activate config name #:key system root-uuid address host-key
+                   (prepare (const #t)))
+  "Have the guest at ADDRESS, whose ssh host key is HOST-KEY or else known to the user,
+run the operating-system of the machine NAME in CONFIG, which SYSTEM identifies, with its
+root on the file system with ROOT-UUID.  Return JSON: whether a restart is wanted, since
+it was booted by another kernel, initrd, or other arguments.  What is reported goes to
+the standard error port."
+  (define (deploy store os host)
+    (parameterize ((%daemon-socket-uri %guest-daemon))
+      (guard (c ((deploy-error? c)
+                 ;; What happened, without the advice to roll back: that is up to us.
+                 (apply throw (deploy-error-captured-args c))))
+        `(("activated" . #t)
+          ("restart" . ,(run-with-guix store
+                          (mbegin %store-monad
+                            (deploy-machine host)
+                            (machine-remote-eval host %restart-wanted))))))))
+
+  (call-with-host config name system root-uuid address host-key prepare deploy))

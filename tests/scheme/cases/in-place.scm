@@ -1,0 +1,115 @@
+;;; SPDX-License-Identifier: GPL-3.0-or-later
+
+;; The operating-system that a running guest gets, and what is asked of it before.
+
+(use-modules (pyguixvm in-place)
+             (gnu services)
+             (gnu services base)
+             (gnu services ssh)
+             (gnu system)
+             (gnu system file-systems)
+             (gnu system uuid)
+             (gcrypt pk-crypto)
+             (guix gexp)
+             (guix utils)
+             (ice-9 match)
+             (json)
+             (srfi srfi-1)
+             (srfi srfi-64)
+             (tests configuration)
+             (tests systems))
+
+(define %root-uuid "38af4c98-1cdd-13b5-82b2-60fb38af4c98")
+
+(define (with-services . services)
+  (operating-system
+    (inherit %os)
+    (services (append services %base-services))))
+
+(define (with-trust . keys)
+  "Return an operating-system that trusts KEYS and the servers of Guix's."
+  (operating-system
+    (inherit %os)
+    (services
+     (modify-services %base-services
+       (guix-service-type
+        config =>
+        (guix-configuration
+          (inherit config)
+          (authorized-keys (append keys %default-authorized-guix-keys))))))))
+
+(define (key q)
+  (format #f "(public-key\n (ecc\n  (curve Ed25519)\n  (q #~a#)))\n" q))
+
+(define %ours (key "AA58C98ADC"))
+(define %other (key "BB58C98ADC"))
+
+(test-begin "in-place")
+
+(test-equal "the root is found by the UUID that is on the disk, all else stays"
+  `(,(uuid %root-uuid 'dce) ,@(map file-system-device %base-file-systems))
+  (map file-system-device
+       (operating-system-file-systems (pin-root %os %root-uuid))))
+
+(for-each (match-lambda
+            ((os port)
+             (test-equal (format #f "port ~a" port)
+               port
+               (ssh-port os))))
+          `((,%os 22)
+            (,(with-services (service openssh-service-type)) 22)
+            (,(with-services (service openssh-service-type
+                                      (openssh-configuration (port-number 2222))))
+             2222)))
+
+(for-each (match-lambda
+            ((os trusts title)
+             (test-equal title
+               trusts
+               (and (trusts? os %ours) #t))))
+          `((,(with-trust (plain-file "key" %ours)) #t "our key")
+            (,(with-trust (plain-file "other" %other) (plain-file "key" %ours)) #t
+             "our key among others")
+            (,(with-trust (plain-file "key" (string-join (string-tokenize %ours)))) #t
+             "our key, written otherwise")
+            (,(with-trust (plain-file "other" %other)) #f "another key")
+            (,(with-trust) #f "the keys of Guix's servers alone")
+            (,(with-trust (computed-file "key" #~(symlink "/" #$output))) #t
+             "a key that is not known before it is built")
+            (,(with-services (simple-service 'key guix-service-type
+                                             (guix-extension
+                                               (authorized-keys
+                                                (list (plain-file "key" %ours))))))
+             #t "our key, from an extension")
+            (,(operating-system
+                (inherit %os)
+                (services (modify-services %base-services
+                            (guix-service-type
+                             config =>
+                             (guix-configuration
+                               (inherit config)
+                               (authorize-key? #f))))))
+             #t "whose keys are kept as they are")
+            (,(operating-system
+                (inherit %os)
+                (services (modify-services %base-services
+                            (delete guix-service-type))))
+             #t "without Guix")))
+
+(define (message-of system)
+  "Return the message about a change to the machine m, planned with SYSTEM."
+  (call-with-configuration "(virtual-machine (name \"m\") (operating-system %os))"
+    (lambda (file)
+      (ref (json-string->scm
+            (scm->json-string
+             (prepare-activation file "m"
+                                 #:system system
+                                 #:root-uuid %root-uuid
+                                 #:address "127.0.0.1")))
+           "error" "message"))))
+
+(test-equal "another declaration than was planned"
+  "the configuration changed while it was deployed"
+  (message-of "/gnu/store/00000000000000000000000000000000-system.drv"))
+
+(test-end "in-place")
