@@ -16,7 +16,7 @@ import msgspec
 
 Phase: TypeAlias = Literal[
     "evaluate", "observe", "build", "grow", "transfer", "disk", "define", "update",
-    "start", "ready", "stop", "remove", "try",
+    "activate", "start", "ready", "stop", "remove", "try",
 ]  # fmt: skip
 
 

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pyguixvm.errors import RequestRefusedError, UsageError
 from pyguixvm.events import ChangePlanned, DependenciesFound, Emit, PlannedDifference, phase
+from pyguixvm.guix.activation import Activation
 from pyguixvm.guix.command import find_guix
 from pyguixvm.guix.evaluator import Want
 from pyguixvm.guix.evaluator import evaluate as ask_for_evaluation
@@ -34,6 +35,8 @@ from pyguixvm.reconcile.plan import (
     MachinePlan,
     Plan,
     Policy,
+    PrepareSystem,
+    StackRoot,
 )
 from pyguixvm.reconcile.readiness import check_patterns
 from pyguixvm.reconcile.way import realizations
@@ -71,6 +74,11 @@ class Session:
         """The store of this machine; Guix is looked for when it is needed."""
         return Store(self.exchange, self.state_directory.absolute(), self.emit)
 
+    @property
+    def sharing(self) -> Literal["virtiofs", "9p"]:
+        """How the hypervisor of machines that name none shares directories with guests."""
+        return sharing_driver(self.uri or self.environment.get("LIBVIRT_DEFAULT_URI"), os.geteuid())
+
     def exchange(self) -> Exchange:
         """Return the way to the evaluator.  Raises BuildError if there is no Guix."""
         return Exchange(find_guix(self.environment), self.load_path, self.environment)
@@ -102,9 +110,7 @@ def evaluate(
             want=want,
             machines=tuple(machines) or None,
             shared_store=shared_store,
-            sharing=sharing_driver(
-                session.uri or session.environment.get("LIBVIRT_DEFAULT_URI"), os.geteuid()
-            ),
+            sharing=session.sharing,
             forward=session.forward,
             depends=lambda files: session.emit(DependenciesFound(files)),
         )
@@ -204,7 +210,6 @@ def measured(session: Session, planned: Planned) -> Plan:
     """Return the plan of PLANNED with the bytes that its new roots have to move."""
     import msgspec
 
-    from pyguixvm.reconcile.plan import CreateRoot
     from pyguixvm.reconcile.root import bytes_to_move
 
     machines = []
@@ -213,14 +218,16 @@ def measured(session: Session, planned: Planned) -> Plan:
         for action in plan.actions:
             if isinstance(action, CreateRoot):
                 moved = bytes_to_move(planned.connection, plan.machine, action, session.store)
+            elif isinstance(action, PrepareSystem):
+                moved = None
         machines.append(msgspec.structs.replace(plan, bytes_to_move=moved))
     return msgspec.structs.replace(planned.plan, machines=tuple(machines))
 
 
 def deploy(
-    session: Session, planned: Sequence[Planned], *, trial: bool = False
+    session: Session, config: Path, planned: Sequence[Planned], *, trial: bool = False
 ) -> tuple[Outcome, ...]:
-    """Carry out the plans of PLANNED; return what became of each machine.
+    """Carry out the plans of PLANNED for what CONFIG declares; return what became of each machine.
 
     With TRIAL, a new root has to get ready in a throwaway copy before.  Whoever
     wants to change one of these machines meanwhile waits.  Raises BuildError, and
@@ -236,7 +243,13 @@ def deploy(
     _realize_plans(session, [each.plan for each in planned])
     outcomes: list[Outcome] = []
     for each in planned:
-        workshop = Workshop(each.connection, session.emit, session.environment, session.store)
+        workshop = Workshop(
+            each.connection,
+            session.emit,
+            session.environment,
+            session.store,
+            Activation(session.exchange, config.absolute(), session.sharing, session.emit),
+        )
         busy = [machine.machine for machine in each.plan.machines if machine.actions]
         with ExitStack() as locks:
             for machine in sorted(busy, key=lambda machine: machine.name):
@@ -280,13 +293,13 @@ def _realize_plans(session: Session, plans: Sequence[Plan]) -> None:
         for machine in plan.machines:
             outputs.update(realizations(machine.actions))
             for action in machine.actions:
-                if isinstance(action, CreateRoot | CreateEmptyRoot):
+                if isinstance(action, CreateRoot | CreateEmptyRoot | StackRoot):
                     roots.update(_roots(session.store, plan.uri, action))
     _realize(session, outputs, roots)
 
 
 def _roots(
-    store: Store, uri: str, action: CreateRoot | CreateEmptyRoot
+    store: Store, uri: str, action: CreateRoot | CreateEmptyRoot | StackRoot
 ) -> Iterator[tuple[Path, str]]:
     """Yield the GC roots of the generation whose root volume ACTION makes, and their items."""
     named = generation_of(action.volume)

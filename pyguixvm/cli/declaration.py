@@ -204,7 +204,7 @@ def deploy_once(
     deployment = evaluated(here, config, machines, policy)
     whole = None if machines else deployment.config
     with pipeline.observed(here, deployment.machines, policy=policy, config=whole) as planned:
-        outcomes = pipeline.deploy(here, planned, trial=trial)
+        outcomes = pipeline.deploy(here, config, planned, trial=trial)
         undeclared = [(each.plan.uri, name) for each in planned for name in each.plan.undeclared]
     return outcomes, undeclared
 

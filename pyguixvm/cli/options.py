@@ -129,7 +129,8 @@ def policy_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--strategy", type=click.Choice(_STRATEGIES), default="auto",
                      help="The way to a changed operating system; auto takes the fastest "
                      "that keeps every promise, shared-store makes no image and lets the "
-                     "guest have this machine's /gnu/store.  [default: auto]"),
+                     "guest have this machine's /gnu/store, in-place changes a guest "
+                     "that runs, by ssh, and keeps its state.  [default: auto]"),
         click.option("--full", is_flag=True, help="Short for --strategy full: a whole image."),
     ):  # fmt: skip
         decorated = decorate(decorated)

@@ -12,7 +12,9 @@ from pyguixvm.events import Emit, Event, Notice, Phase, PhaseStarted
 
 # From the first of these until another phase begins, a guest may be away, or be
 # another one than is defined.  All else is undone when it is interrupted.
-_UNDIVIDED: frozenset[Phase] = frozenset({"stop", "define", "update", "start", "remove"})
+_UNDIVIDED: frozenset[Phase] = frozenset(
+    {"stop", "define", "update", "activate", "start", "remove"}
+)
 
 
 class SafePoints:

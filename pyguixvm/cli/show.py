@@ -11,6 +11,7 @@ from pyguixvm.model.sizes import format_size
 from pyguixvm.reconcile.difference import Difference, Value
 from pyguixvm.reconcile.plan import (
     Action,
+    ActivateSystem,
     AttachDisk,
     AttachInterface,
     AwaitReady,
@@ -23,11 +24,13 @@ from pyguixvm.reconcile.plan import (
     GrowDisk,
     MachinePlan,
     Plan,
+    PrepareSystem,
     RealizeContent,
     RealizeImage,
     RealizeSystem,
     SetMemory,
     SetVcpus,
+    StackRoot,
     StartDomain,
     StopDomain,
     UpdateInterface,
@@ -172,6 +175,13 @@ def _action(action: Action) -> str:  # noqa: PLR0911, PLR0912 -- one for each ki
         case StopDomain(timeout=timeout, force=force):
             otherwise = ", then power it off" if force else ""
             return f"shut it down within {timeout} s{otherwise}"
+        case PrepareSystem():
+            return "build its operating system for the disk that is there, and log in by ssh"
+        case StackRoot(volume=volume):
+            return f"have its guest write to {volume} now, on top of its root"
+        case ActivateSystem(restart=restart):
+            otherwise = "restart it if what it boots by changed" if restart else "no restart"
+            return f"switch its guest to the new system; {otherwise}"
         case StartDomain(timeout=timeout):
             return f"start it and wait at most {timeout} s until it is ready"
         case AwaitReady(timeout=timeout):

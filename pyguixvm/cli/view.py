@@ -34,6 +34,7 @@ PARTS: dict[Phase, str] = {
     "update": "update",
     "stop": "switch",
     "define": "switch",
+    "activate": "activate",
     "start": "boot",
     "ready": "ready",
     "remove": "remove",

@@ -11,14 +11,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-import msgspec
-
-from pyguixvm.errors import BuildError
-from pyguixvm.events import BuildOutput, Emit
-from pyguixvm.guix import log
-from pyguixvm.guix.evaluator import Failure
+from pyguixvm.events import Emit
 from pyguixvm.guix.exchange import Exchange
 from pyguixvm.guix.roots import root_path
+from pyguixvm.guix.work import Answer, work
 from pyguixvm.model.store import StoreItem, hash_part
 
 # Builds take what they take: a month, which also ends whoever was forgotten.
@@ -26,10 +22,9 @@ _BUILD_SECONDS = 30 * 24 * 3600.0
 _SECONDS = 600.0
 
 
-class _Answer(msgspec.Struct, forbid_unknown_fields=True):
+class _Answer(Answer):
     realized: bool = False
     items: tuple[StoreItem, ...] = ()
-    error: Failure | None = None
 
 
 @dataclass(frozen=True)
@@ -74,15 +69,7 @@ class Store:
         return self._ask("items", request, _SECONDS).items
 
     def _ask(self, command: str, request: Mapping[str, object], seconds: float) -> _Answer:
-        lines = log.Lines(lambda line: self.emit(BuildOutput(line=line)))
-        line = self.exchange().ask(command, request, forward=lines.take, seconds=seconds)
-        lines.finish()
-        answer = msgspec.json.decode(line, type=_Answer)
-        if answer.error is None:
-            return answer
-        if answer.error.unreachable:
-            raise BuildError(answer.error.message, hint="Is guix-daemon running?")
-        raise log.failure(answer.error.message, lines.all)
+        return work(self.exchange(), self.emit, command, request, _Answer, seconds)
 
 
 def is_built(output: str) -> bool:

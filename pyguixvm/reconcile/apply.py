@@ -16,6 +16,7 @@ from pyguixvm.events import Notice
 from pyguixvm.hypervisor import domains, guest, volumes
 from pyguixvm.model.deployment import VirtualMachine
 from pyguixvm.reconcile import running
+from pyguixvm.reconcile.activation import activate, prepare, stack_root
 from pyguixvm.reconcile.change import change
 from pyguixvm.reconcile.define import define
 from pyguixvm.reconcile.difference import Effect
@@ -23,6 +24,7 @@ from pyguixvm.reconcile.disk import create_disk, grow_disk
 from pyguixvm.reconcile.empty_root import created_empty_root
 from pyguixvm.reconcile.outcome import Outcome
 from pyguixvm.reconcile.plan import (
+    ActivateSystem,
     AwaitReady,
     CreateDisk,
     CreateEmptyRoot,
@@ -31,13 +33,15 @@ from pyguixvm.reconcile.plan import (
     GrowDisk,
     MachinePlan,
     Plan,
+    PrepareSystem,
     RealizeContent,
     RealizeImage,
     RealizeSystem,
+    StackRoot,
     StartDomain,
     StopDomain,
 )
-from pyguixvm.reconcile.readiness import Evidence
+from pyguixvm.reconcile.readiness import Evidence, unheard
 from pyguixvm.reconcile.root import Root, created_root
 from pyguixvm.reconcile.take_back import taken_back
 from pyguixvm.reconcile.trial import try_root
@@ -46,13 +50,14 @@ from pyguixvm.reconcile.workshop import Workshop
 
 @dataclass(frozen=True)
 class _Booting:
-    """A guest that runs but has not been seen ready.
+    """A guest that runs but has not been seen ready, as MACHINE declares it.
 
     DEADLINE and STOPPED, when the guest before it was stopped, are on the
     workshop's clock.
     """
 
     plan: MachinePlan
+    machine: VirtualMachine
     evidence: Evidence
     deadline: float
     stopped: float | None
@@ -86,7 +91,7 @@ def apply(plan: Plan, workshop: Workshop, *, trial: bool = False) -> tuple[Outco
     return tuple(outcomes[machine_plan.machine.name] for machine_plan in plan.machines)
 
 
-def _carry_out(  # noqa: PLR0912 -- one for each kind of action
+def _carry_out(  # noqa: PLR0912, PLR0915 -- one for each kind of action
     plan: MachinePlan, config: str | None, workshop: Workshop, watched: ExitStack, trial: bool
 ) -> _Booting | Outcome:
     """Do the actions of PLAN; return the guest that boots, or how it went.
@@ -105,6 +110,7 @@ def _carry_out(  # noqa: PLR0912 -- one for each kind of action
     booting: _Booting | None = None
     root: Root | None = None
     stopped: float | None = None
+    restart: StopDomain | None = None
     with ExitStack() as undo:
         for action in plan.actions:
             match action:
@@ -128,15 +134,24 @@ def _carry_out(  # noqa: PLR0912 -- one for each kind of action
                     undo.close()
                 case StartDomain():
                     try:
-                        evidence = running.start(plan.machine, workshop, watched)
+                        booting = _boot(plan, action.timeout, stopped, workshop, watched)
                     except PyguixvmError as error:
                         return _failed(plan, error, workshop)
-                    deadline = workshop.clock() + action.timeout
-                    booting = _Booting(plan, evidence, deadline, stopped)
+                case PrepareSystem():
+                    prepare(name, action, workshop)
+                case StackRoot():
+                    stack_root(plan, action, workshop)
+                case ActivateSystem():
+                    try:
+                        restart = activate(name, action, workshop)
+                    except PyguixvmError as error:
+                        return _failed(plan, error, workshop)
+                case AwaitReady() if restart is not None:
+                    stopped = workshop.clock()
+                    running.stop(name, restart, workshop)
+                    booting = _boot(plan, action.timeout, stopped, workshop, watched)
                 case AwaitReady():
-                    evidence = watched.enter_context(guest.watch(workshop.connection, plan.machine))
-                    deadline = workshop.clock() + action.timeout
-                    booting = _Booting(plan, evidence, deadline, None)
+                    booting = _listen(plan, action.timeout, workshop, watched)
                 case _:
                     change(plan.machine.name, action, workshop)
     if booting is not None:
@@ -158,8 +173,26 @@ def _pending(plan: MachinePlan) -> str:
     return ", ".join(d.path for d in plan.differences if d.effect == "restart")
 
 
+def _boot(
+    plan: MachinePlan,
+    timeout: int,
+    stopped: float | None,
+    workshop: Workshop,
+    watched: ExitStack,
+) -> _Booting:
+    evidence = running.start(plan.machine, workshop, watched)
+    return _Booting(plan, plan.machine, evidence, workshop.clock() + timeout, stopped)
+
+
+def _listen(plan: MachinePlan, timeout: int, workshop: Workshop, watched: ExitStack) -> _Booting:
+    """Watch a guest that runs already: what it said on its console when it booted is gone."""
+    machine = unheard(plan.machine)
+    evidence = watched.enter_context(guest.watch(workshop.connection, machine))
+    return _Booting(plan, machine, evidence, workshop.clock() + timeout, None)
+
+
 def _await(booting: _Booting, workshop: Workshop) -> Outcome:
-    plan, machine = booting.plan, booting.plan.machine
+    plan, machine = booting.plan, booting.machine
     try:
         readiness = running.wait(machine, booting.evidence, booting.deadline, workshop)
         if readiness.outcome == "not-ready":
@@ -188,6 +221,7 @@ def _await(booting: _Booting, workshop: Workshop) -> Outcome:
 
 _WORDS: Mapping[Effect, Literal["deployed", "updated", "restarted", "started"]] = {
     "create": "deployed",
+    "live": "updated",
     "replace": "updated",
     "restart": "restarted",
 }

@@ -154,6 +154,41 @@ class DetachDisk(_Action, frozen=True, tag="detach-disk"):
     source: str
 
 
+class PrepareSystem(_Action, frozen=True, tag="prepare-system"):
+    """Build what the guest is to run in place, and see that it can be reached by ssh.
+
+    SYSTEM is the derivation of the operating system as it would be in an image; it is
+    built for the root file system with ROOT_UUID, which is there.
+    """
+
+    system: str
+    root_uuid: str
+
+
+class StackRoot(_Action, frozen=True, tag="stack-root"):
+    """Have the running guest write to VOLUME, on top of its root, from now on.
+
+    What is below stays as it is and can be returned to; in the end that is IMAGE.  The
+    volume is that of GENERATION, in which nothing else has changed yet.
+    """
+
+    generation: int
+    volume: str
+    image: str
+
+
+class ActivateSystem(_Action, frozen=True, tag="activate-system"):
+    """Have the running guest switch to the system that was prepared.
+
+    RESTART is how to stop it if it booted by what that does not boot by; None if it
+    may not be restarted.
+    """
+
+    system: str
+    root_uuid: str
+    restart: StopDomain | None
+
+
 class StartDomain(_Action, frozen=True, tag="start-domain"):
     """Start the domain and wait at most TIMEOUT seconds until its guest is ready."""
 
@@ -184,6 +219,9 @@ Action: TypeAlias = (
     | CreateDisk
     | GrowDisk
     | StopDomain
+    | PrepareSystem
+    | StackRoot
+    | ActivateSystem
     | DefineDomain
     | LiveAction
     | StartDomain

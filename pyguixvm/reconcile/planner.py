@@ -12,6 +12,7 @@ from pyguixvm.model.names import generation_of
 from pyguixvm.model.observation import Observation, ObservedDomain
 from pyguixvm.reconcile.difference import Difference, Effect
 from pyguixvm.reconcile.differences import defined_memory, differences, foreign_devices
+from pyguixvm.reconcile.in_place import REASON, activation, as_done_in_place
 from pyguixvm.reconcile.plan import (
     Action,
     AttachInterface,
@@ -99,6 +100,8 @@ def _plan_machine(
         return _create(machine, volumes, bases, policy)
     changed = differences(machine, domain)
     if _strongest(changed) == "replace":
+        if policy.strategy == "in-place":
+            return _change_in_place(machine, domain, metadata, volumes, changed, policy)
         return _replace(machine, domain, metadata, volumes, bases, changed, policy)
     return _update(machine, domain, metadata, volumes, changed, policy)
 
@@ -184,6 +187,39 @@ def _replace(  # noqa: PLR0917 -- what there is, what is wanted, and what is all
         foreign=foreign_devices(machine, domain),
         strategy=way.strategy,
         reason=way.reason,
+    )
+
+
+def _change_in_place(  # noqa: PLR0917 -- what there is, what is wanted, and what is allowed
+    machine: VirtualMachine,
+    domain: ObservedDomain,
+    metadata: Metadata,
+    volumes: Collection[str],
+    changed: tuple[Difference, ...],
+    policy: Policy,
+) -> MachinePlan:
+    """Plan another operating system in the guest that runs."""
+    generation = _next_number(machine.name, volumes, metadata.numbers)
+    stop = next(iter(_stop(policy.restart, policy)), None)
+    try:
+        require_stoppable(machine, policy)
+        steps = activation(machine, domain, metadata, generation, changed, restart=stop)
+    except RequestRefusedError as error:
+        return _refused(machine, "live", error, changed)
+    return MachinePlan(
+        machine=machine,
+        effect="live",
+        actions=(
+            *steps,
+            _define(machine, generation),
+            *_live_actions(changed, domain),
+            AwaitReady(timeout=machine.ready_timeout),
+        ),
+        differences=as_done_in_place(changed),
+        fallback=proven(metadata),
+        foreign=foreign_devices(machine, domain),
+        strategy="in-place",
+        reason=REASON,
     )
 
 

@@ -22,11 +22,6 @@ UNPROTECT_HINT = "Give --unprotect as well, or declare (protect? #f) first."
 
 def require_possible(machine: VirtualMachine, observation: Observation, policy: Policy) -> None:
     """Raise unless the strategy of POLICY suits MACHINE on the hypervisor of OBSERVATION."""
-    if policy.strategy == "in-place":
-        raise RequestRefusedError(
-            f"this version cannot use the strategy '{policy.strategy}' yet",
-            hint="Deploy with --strategy auto.",
-        )
     if policy.strategy == "shared-store":
         require_shareable(machine, observation)
 

@@ -9,18 +9,24 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from pyguixvm.events import Emit, Notice
+from pyguixvm.guix.activation import Activation
 from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor.connection import Connection
 
 
 @dataclass(frozen=True)
 class Workshop:
-    """What carrying out a plan needs; the effects that are not libvirt's are arguments."""
+    """What carrying out a plan needs; the effects that are not libvirt's are arguments.
+
+    ACTIVATION changes guests in place to what a configuration declares; None where
+    there is none.
+    """
 
     connection: Connection
     emit: Emit
     environment: Mapping[str, str]
     store: Store
+    activation: Activation | None = None
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep

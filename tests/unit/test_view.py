@@ -3,17 +3,21 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import msgspec
 import pytest
 from rich.cells import cell_len
 
 from pyguixvm.cli import view, view_lines
+from pyguixvm.cli.progress import DOING, DONE
 from pyguixvm.errors import EvaluationError, RolledBackError
 from pyguixvm.events import (
     BuildOutput,
     ChangePlanned,
     Event,
     Notice,
+    Phase,
     PhaseFinished,
     PhaseProgress,
     PhaseStarted,
@@ -35,6 +39,11 @@ PLANNED = ChangePlanned(
     target=5,
     state="running",
 )
+
+
+def test_every_phase_has_its_words() -> None:
+    phases = set(get_args(Phase))
+    assert phases == set(view.PARTS) == set(DOING) == set(DONE)
 
 
 def first() -> view.View:

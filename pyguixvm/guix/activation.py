@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Having a running guest switch to another system, by Guix's own deployment.
+
+That is the ``managed-host-environment-type`` of Guix's (gnu machine ssh), which
+"Invoking guix deploy" in its manual describes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from pyguixvm.errors import BuildError
+from pyguixvm.events import Emit
+from pyguixvm.guix.exchange import Exchange
+from pyguixvm.guix.work import Answer, work
+
+# A build takes what it takes, and so do slow lines.
+_SECONDS = 30 * 24 * 3600.0
+
+
+class _Activated(Answer):
+    prepared: bool = False
+    activated: bool = False
+    restart: bool = False
+
+
+class Host(msgspec.Struct, frozen=True):
+    """A guest that root can log in to at ADDRESS, and what it is to run.
+
+    HOST_KEY is its public ssh host key, None to trust in known_hosts.  SYSTEM is the
+    derivation of the declared operating system of MACHINE, and ROOT_UUID what the
+    root file system is found by that is on the guest's disk.
+    """
+
+    machine: str
+    address: str
+    host_key: str | None
+    system: str
+    root_uuid: str
+
+
+@dataclass(frozen=True)
+class Activation:
+    """Changes guests to what the file CONFIG declares, through the Guix that EXCHANGE reaches.
+
+    SHARING is how their hypervisor shares directories.  EMIT takes what Guix writes.
+    """
+
+    exchange: Callable[[], Exchange]
+    config: Path
+    sharing: Literal["virtiofs", "9p"]
+    emit: Emit
+
+    def prepare(self, host: Host) -> None:
+        """Build what `activate` needs and see that HOST lets us in; nothing changes there.
+
+        Raises BuildError.
+        """
+        self._ask("prepare-activation", host)
+
+    def activate(self, host: Host) -> bool:
+        """Have HOST run its system; whether it boots by other things than it was booted by.
+
+        Raises BuildError: then it may be anything in between.
+        """
+        return self._ask("activate", host).restart
+
+    def _ask(self, command: str, host: Host) -> _Activated:
+        request = {
+            "config": str(self.config),
+            "sharing": self.sharing,
+            "machine": host.machine,
+            "address": host.address,
+            "host-key": host.host_key,
+            "system": host.system,
+            "root-uuid": host.root_uuid,
+        }
+        try:
+            return work(self.exchange(), self.emit, command, request, _Activated, _SECONDS)
+        except BuildError as error:
+            error.hint = error.hint or _hint(error.message, host)
+            if error.log is None:
+                # No build failed: what Guix said before is beside the point.
+                error.tail = ()
+            raise
+
+
+def _hint(message: str, host: Host) -> str | None:
+    """Return what to do about an error of Guix's with MESSAGE."""
+    hints: Iterable[tuple[str, str]] = (
+        (
+            "SSH authentication failed",
+            "Have the guest let root in by a key of yours, see 'authorized-keys' of "
+            "openssh-configuration, and that key in your ssh agent.",
+        ),
+        (
+            "failed to authenticate server",
+            "Its agent did not tell its host key, and known_hosts does not know it.  Compare it "
+            f"on the console ('pyguixvm console {host.machine}'), then accept it with: "
+            f"ssh root@{host.address}",
+        ),
+        ("SSH connection to", "Does the guest run sshd (openssh-service-type)?"),
+        ("no signing key", "Run as root, once: guix archive --generate-key"),
+        (
+            "would not trust",
+            "Add it to the 'authorized-keys' of the guix-configuration in the declared "
+            'operating-system, as "Invoking guix deploy" in Guix\'s manual shows: '
+            '(local-file "/etc/guix/signing-key.pub").',
+        ),
+        ("no code for module (ssh", "Install Guile-SSH (Guix: guile-ssh; Debian: guile-ssh)."),
+    )
+    return next((hint for text, hint in hints if text in message), None)

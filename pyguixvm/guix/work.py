@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Requests that have Guix do something, and show what it says while it does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+import msgspec
+
+from pyguixvm.errors import BuildError
+from pyguixvm.events import BuildOutput, Emit
+from pyguixvm.guix import log
+from pyguixvm.guix.evaluator import Failure
+from pyguixvm.guix.exchange import Exchange
+
+
+class Answer(msgspec.Struct, forbid_unknown_fields=True):
+    """What comes back: an ERROR, or the fields that each kind of answer adds."""
+
+    error: Failure | None = None
+
+
+_Kind = TypeVar("_Kind", bound=Answer)
+
+
+def work(  # noqa: PLR0917 -- whom to ask, what, and how to take it
+    exchange: Exchange,
+    emit: Emit,
+    command: str,
+    request: Mapping[str, object],
+    kind: type[_Kind],
+    seconds: float,
+) -> _Kind:
+    """Return the answer, of KIND, to COMMAND with REQUEST, which may take SECONDS.
+
+    EMIT takes what Guix writes meanwhile, as BuildOutput.  Raises BuildError.
+    """
+    lines = log.Lines(lambda line: emit(BuildOutput(line=line)))
+    line = exchange.ask(command, request, forward=lines.take, seconds=seconds)
+    lines.finish()
+    answer = msgspec.json.decode(line, type=kind)
+    if answer.error is None:
+        return answer
+    if answer.error.unreachable:
+        raise BuildError(answer.error.message, hint="Is guix-daemon running?")
+    raise log.failure(answer.error.message, lines.all)

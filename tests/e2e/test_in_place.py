@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Another operating system in a guest that runs, and the way back."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import CONFIGS, Ran, command, pyguixvm, virsh
+from guest import Guest
+
+CONFIG = CONFIGS / "in-place.scm"
+NAME = "in-place"
+guest = Guest(NAME)
+KEY = "/etc/ssh/ssh_host_ed25519_key.pub"
+
+
+@pytest.fixture(scope="module")
+def login(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Yield the environment of a person whose agent holds the key that the guest lets in."""
+    directory = tmp_path_factory.mktemp("ssh")
+    key = directory / "key"
+    made = command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)
+    assert made.status == 0, made.err
+    socket = directory / "agent"
+    agent = subprocess.Popen(["ssh-agent", "-D", "-a", str(socket)], stdout=subprocess.DEVNULL)
+    environment = {"SSH_AUTH_SOCK": str(socket), "PYGUIXVM_TEST_KEY": str(key) + ".pub"}
+    try:
+        while not socket.exists():
+            assert agent.poll() is None
+        added = command("ssh-add", key, **environment)
+        assert added.status == 0, added.err
+        yield environment
+    finally:
+        agent.terminate()
+        agent.wait()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def deployed(login: dict[str, str]) -> Iterator[None]:
+    """Deploy the machine with a key that signs what it is sent, as a host of Guix's has it."""
+    if not Path("/var/lib/pyguixvm-testbed/chroot/etc/guix/signing-key.pub").exists():
+        made = command("guix", "archive", "--generate-key")
+        assert made.status == 0, made.err
+    pyguixvm("undefine", "--yes", NAME)
+    first = pyguixvm("deploy", CONFIG, "--strategy", "in-place", **login)
+    assert first.status == 0, first.err
+    yield
+    pyguixvm("undefine", "--yes", NAME)
+
+
+def generations() -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = pyguixvm("generations", NAME, "--json").json["generations"]
+    return found
+
+
+def deploy(login: dict[str, str], *options: str, **changes: str) -> Ran:
+    changed = {f"PYGUIXVM_TEST_{name.upper()}": value for name, value in changes.items()}
+    return pyguixvm("deploy", CONFIG, "--strategy", "in-place", *options, **login, **changed)
+
+
+def test_a_saved_system_arrives_in_the_guest_while_it_runs(
+    login: dict[str, str], tmp_path: Path
+) -> None:
+    config, shown = tmp_path / "config.scm", tmp_path / "shown"
+    declared = CONFIG.read_text()
+    config.write_text(declared)
+    boot, key = guest.booted(), guest.content(KEY)
+    guest.write("/root/kept", "before")
+    with shown.open("wb") as output:
+        watch = subprocess.Popen(
+            ["pyguixvm", "watch", config, "--strategy", "in-place"],
+            stdout=output,
+            stderr=output,
+            env={**os.environ, **login},
+        )
+    try:
+        wait_for(watch, shown, "in-place unchanged")
+        two = declared.replace('"EDITION" "one"', '"EDITION" "two"')
+        config.write_text(two.replace('"MEMORY" "1G"', '"MEMORY" "1536M"'))
+        wait_for(watch, shown, "in-place updated")
+        watch.send_signal(signal.SIGINT)
+        assert watch.wait(timeout=20) == 130
+    finally:
+        watch.kill()
+        watch.wait()
+    assert guest.content("/etc/edition") == "two"
+    assert guest.content("/root/kept") == "before"
+    assert (guest.booted(), guest.content(KEY)) == (boot, key)
+    first, second = generations()
+    assert (first["current"], second["current"]) == (False, True)
+    assert second["under"] == [first["volume"]]
+    assert second["volume"] in virsh("domblklist", NAME)
+    again = pyguixvm("deploy", config, **login)
+    assert "in-place unchanged" in again.out, again.err
+
+
+def wait_for(watch: subprocess.Popen[bytes], shown: Path, words: str) -> None:
+    deadline = time.monotonic() + 600
+    while words not in shown.read_text():
+        assert watch.poll() is None, shown.read_text()
+        assert time.monotonic() < deadline, shown.read_text()
+        time.sleep(0.1)
+
+
+def test_the_hypervisor_takes_it_back_as_it_was(login: dict[str, str]) -> None:
+    """What the guest kept before the change is there; what it has kept since is not."""
+    guest.write("/root/kept", "after")
+    back = pyguixvm("rollback", NAME, **login)
+    assert back.status == 0, back.err
+    assert guest.content("/etc/edition") == "one"
+    assert guest.content("/root/kept") == "before"
+    # Whom sshd lets in comes from the system, though its directory outlives the root.
+    assert guest.content("/etc/ssh/authorized_keys.d/root").split() == (
+        Path(login["PYGUIXVM_TEST_KEY"]).read_text().split()
+    )
+
+
+def test_a_system_that_would_not_trust_this_machine_again_is_refused(
+    login: dict[str, str],
+) -> None:
+    refused = deploy(login, edition="three", distrust="yes")
+    assert refused.status == 4
+    assert "would not trust the signing key" in refused.err
+    assert "authorized-keys" in refused.err
+    # Nothing was touched: there is no generation for it.
+    assert len(generations()) == 2
+
+
+def test_whom_the_guest_does_not_let_in_is_told_what_to_do(login: dict[str, str]) -> None:
+    stranger = {**login, "SSH_AUTH_SOCK": "/nonexistent", "HOME": "/nonexistent"}
+    refused = deploy(stranger, edition="three")
+    assert refused.status == 4
+    assert "SSH authentication failed" in refused.err
+    assert "authorized-keys" in refused.err
+    assert len(generations()) == 2

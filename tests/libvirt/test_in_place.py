@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A new volume on the root that a guest writes to, and the ways back under it.
+
+The guests are tiny; that they switch systems is played.
+"""
+
+import base64
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import libvirt_qemu
+import msgspec
+import pytest
+from in_place_once import Switching, change_in_place
+
+from pyguixvm.errors import BuildError, RolledBackError
+from pyguixvm.events import ignore
+from pyguixvm.guix.store import Store
+from pyguixvm.hypervisor import domains, volumes
+from pyguixvm.hypervisor.observe import observe
+from pyguixvm.model.deployment import (
+    AddressReady,
+    Derivation,
+    GuestAgentReady,
+    ImageContent,
+    LocalImage,
+    SystemImage,
+)
+from pyguixvm.model.names import is_base, is_marker
+from pyguixvm.operations import root_volumes
+from pyguixvm.reconcile.apply import apply
+from pyguixvm.reconcile.differences import differences
+from pyguixvm.reconcile.plan import DefineDomain, MachinePlan, Plan, StartDomain, StopDomain
+from pyguixvm.reconcile.workshop import Workshop
+
+MIB = 1024**2
+UPDATE = Path(__file__).with_name("update_once.py")
+IN_PLACE = Path(__file__).with_name("in_place_once.py")
+KILLED = ("sh", "-c", "kill -KILL $UPDATE_PROCESS")
+UUID = "11111111-2222-3333-4444-555555555555"
+
+
+def system(edition):
+    derivation = Derivation(derivation=f"/gnu/store/{edition}.drv", output=f"/gnu/store/{edition}")
+    return SystemImage(
+        host_name="tiny", label=edition, kernel="linux", image_type="mbr-hybrid-raw",
+        derivation=f"/gnu/store/{edition}-image.drv", output=f"/gnu/store/{edition}-image",
+        system=f"/gnu/store/{edition}.drv",
+        content=ImageContent(
+            layout="layout", root_uuid=UUID if edition == "one" else "another",
+            system=derivation, boot_configuration=derivation, boot_configuration_file="/grub.cfg",
+        ),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def edition(connection, tiny_machine, pool, tmp_path):
+    """Yield a function that declares an edition of a machine whose first one runs."""
+    machine = tiny_machine(
+        "agent,button,dhcp", ready=(GuestAgentReady(), AddressReady()), pool=pool.name
+    )
+    image = tmp_path / "image.raw"
+    image.touch()
+    os.truncate(image, 16 * MIB)
+    modified = int(image.stat().st_mtime)
+    local = LocalImage(path=str(image), format="raw", size=16 * MIB, modified=modified)
+    first = domains.read_metadata(connection, machine.name)
+    first = first.having(
+        msgspec.structs.replace(
+            first.generation, pool=pool.name, volume=f"pyguixvm-{machine.name}.g1.qcow2"
+        )
+    )
+    domains.write_metadata(connection, machine.name, first)
+    run_script(UPDATE, msgspec.structs.replace(machine, image=local), "never")
+    # From here on it passes for one that was made of an operating-system.
+    metadata = domains.read_metadata(connection, machine.name)
+    made = msgspec.structs.replace(metadata.generation, declaration=declared(machine, "one"))
+    domains.write_metadata(connection, machine.name, metadata.having(made))
+    return lambda name: declared(machine, name)
+
+
+def declared(machine, name):
+    return msgspec.structs.replace(machine, image=system(name))
+
+
+def run_script(script, machine, event, *command, check=True):
+    done = subprocess.run(
+        [sys.executable, script, msgspec.json.encode(machine).decode(), str(event), *command],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert not check or done.returncode == 0, done.stderr
+    return done
+
+
+def run(connection, name, command):
+    """Have the guest run the shell's COMMAND; return what it wrote."""
+
+    def ask(execute, **arguments):
+        request = json.dumps({"execute": execute, "arguments": arguments})
+        handle = connection.handle.lookupByName(name)
+        return json.loads(libvirt_qemu.qemuAgentCommand(handle, request, 30, 0))["return"]
+
+    started = ask(
+        "guest-exec", **{"path": "/bin/sh", "arg": ["-c", command], "capture-output": True}
+    )
+    deadline = time.monotonic() + 60
+    while not (status := ask("guest-exec-status", pid=started["pid"]))["exited"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert status["exitcode"] == 0, status
+    return base64.b64decode(status.get("out-data", "")).decode()
+
+
+def write(connection, name, text):
+    run(connection, name, f"printf {text} | dd of=/dev/vda conv=notrunc,fsync")
+
+
+def read(connection, name):
+    return run(connection, name, "dd if=/dev/vda bs=6 count=1")
+
+
+def booted(connection, name):
+    return run(connection, name, "cat /proc/sys/kernel/random/boot_id")
+
+
+def content(connection, pool, volume, directory):
+    """Return what a guest would read first from VOLUME, which may be in use."""
+    path = volumes.lookup(connection, pool, volume).path
+    raw = directory / "content.raw"
+    subprocess.run(["qemu-img", "convert", "-U", "-f", "qcow2", "-O", "raw", path, raw], check=True)
+    with raw.open("rb") as file:
+        return file.read(6).decode()
+
+
+def return_to(connection, name, number):
+    """Return to generation NUMBER as a roll-back does."""
+    metadata = domains.read_metadata(connection, name)
+    machine = metadata.find(number).declaration
+    actions = (
+        StopDomain(timeout=60, force=False),
+        DefineDomain(generation=number, autostart=False),
+        StartDomain(timeout=120),
+    )
+    back = MachinePlan(machine=machine, effect="replace", actions=actions, fallback=number)
+    store = Store(lambda: pytest.fail("Guix is not needed"), Path("/nonexistent"), ignore)
+    workshop = Workshop(connection, ignore, {"PYGUIXVM_VIRT_TYPE": "qemu"}, store)
+    (outcome,) = apply(Plan(uri=connection.uri, machines=(back,)), workshop)
+    assert outcome.error is None, outcome.error
+
+
+def test_what_the_guest_writes_goes_to_a_new_volume_and_the_old_can_be_returned_to(
+    connection, edition, tmp_path
+):
+    machine = edition("two")
+    name, pool = machine.name, machine.domain.pool
+    write(connection, name, "before")
+    old = domains.read_metadata(connection, name).generation
+    boot = booted(connection, name)
+    hosts = []
+
+    def switch(host):
+        hosts.append(host)
+        write(connection, name, "after!")
+        return False
+
+    outcome = change_in_place(connection, machine, ignore, Switching(switch))
+    assert (outcome.outcome, outcome.error) == ("updated", None)
+    (host,) = hosts
+    assert (host.machine, host.system, host.root_uuid) == (name, "/gnu/store/two.drv", UUID)
+    assert host.address in outcome.addresses
+    # The tiny guest has no sshd: no key is known, and known_hosts would have to do.
+    assert host.host_key is None
+
+    metadata = domains.read_metadata(connection, name)
+    new = metadata.generation
+    assert (new.number, new.label, new.under) == (old.number + 1, "two", (old.volume,))
+    assert (new.root_uuid, new.image, metadata.fallback) == (UUID, old.image, None)
+    assert domains.disks(connection, name)[0].endswith(new.volume)
+    assert differences(machine, observe(connection).domains[name]) == ()
+    # Nothing that libvirt calls a snapshot is left.
+    assert connection.handle.lookupByName(name).snapshotNum() == 0
+    assert booted(connection, name) == boot
+    assert content(connection, pool, old.volume, tmp_path) == "before"
+
+    return_to(connection, name, old.number)
+    assert read(connection, name) == "before"
+    write(connection, name, "again!")
+    # The new volume stands on the old one, which so stays as it is.
+    assert content(connection, pool, old.volume, tmp_path) == "before"
+    assert content(connection, pool, new.volume, tmp_path) == "after!"
+    return_to(connection, name, new.number)
+    assert read(connection, name) == "after!"
+    return_to(connection, name, old.number)
+    assert read(connection, name) == "again!"
+
+    metadata = domains.read_metadata(connection, name)
+    domains.destroy(connection, name)
+    for each, volume in root_volumes(metadata):
+        assert volumes.delete(connection, each, volume), volume
+    assert volumes.lookup(connection, pool, old.volume) is None
+
+
+def test_a_guest_that_does_not_switch_is_taken_back(connection, edition):
+    machine = edition("two")
+    name = machine.name
+    write(connection, name, "before")
+    old = domains.read_metadata(connection, name).generation
+
+    def switch(host):
+        write(connection, name, "broken")
+        raise BuildError("it does not want to")
+
+    outcome = change_in_place(connection, machine, ignore, Switching(switch))
+    assert isinstance(outcome.error, RolledBackError)
+    assert "it does not want to" in outcome.error.message
+    assert read(connection, name) == "before"
+    metadata = domains.read_metadata(connection, name)
+    assert (metadata.current, metadata.fallback) == (old.number, None)
+    assert metadata.find(old.number + 1).failed
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_a_guest_that_boots_by_something_else_then_is_restarted_if_it_may_be(
+    connection, edition, allowed
+):
+    machine = edition("two")
+    boot = booted(connection, machine.name)
+    events = []
+    outcome = change_in_place(
+        connection, machine, events.append, Switching(lambda _host: True), restart=allowed
+    )
+    assert outcome.error is None, outcome.error
+    assert (booted(connection, machine.name) != boot) == allowed
+    assert ("away for" in outcome.detail) == allowed
+    warnings = [getattr(event, "message", "") for event in events]
+    assert any("pending until its restart" in text for text in warnings) != allowed
+
+
+def test_a_change_that_is_killed_anywhere_is_taken_up_by_the_next(connection, edition, pool):
+    name = edition("one").name
+    number, event = 2, 1
+    while True:
+        machine = edition(f"edition-{number}")
+        killed = run_script(IN_PLACE, machine, event, *KILLED, check=False)
+        if killed.returncode == 0:
+            break
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        # Whatever it was: the guest runs, and would start again from what is defined.
+        assert domains.state(connection, name) == "running"
+        current = domains.read_metadata(connection, name).generation
+        assert volumes.lookup(connection, pool.name, current.volume) is not None
+        run_script(IN_PLACE, machine, "never")
+        observed = observe(connection).domains[name]
+        assert differences(machine, observed) == ()
+        assert observed.metadata.fallback is None
+        handle = connection.handle.storagePoolLookupByName(pool.name)
+        handle.refresh()
+        left = set(handle.listVolumes())
+        assert not any(is_marker(volume) for volume in left)
+        # Nothing is there that no generation knows.
+        known = {volume for _, volume in root_volumes(observed.metadata)}
+        assert {volume for volume in left if not is_base(volume)} == known
+        number, event = number + 1, event + 1
+    assert event > 8

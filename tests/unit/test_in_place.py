@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which changes a running guest follows in place, and what is said of others."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from declarations import GIB, domain, machine, system
+from test_planner import applied, hardware, hypervisor, observed
+
+from pyguixvm.errors import BuildError
+from pyguixvm.events import Event
+from pyguixvm.guix.activation import Activation, Host
+from pyguixvm.guix.exchange import Exchange, Forward
+from pyguixvm.model.deployment import (
+    ConsoleReady,
+    DataDisk,
+    Derivation,
+    ImageContent,
+    LocalImage,
+    SystemImage,
+    VirtualMachine,
+)
+from pyguixvm.model.observation import Observation, ObservedDomain
+from pyguixvm.reconcile.plan import (
+    ActivateSystem,
+    AwaitReady,
+    CreateRoot,
+    DefineDomain,
+    MachinePlan,
+    Policy,
+    PrepareSystem,
+    SetMemory,
+    StackRoot,
+    StopDomain,
+)
+from pyguixvm.reconcile.planner import plan
+from pyguixvm.reconcile.readiness import unheard
+
+
+def content(item: str, uuid: str = "1111-2222") -> ImageContent:
+    derivation = Derivation(derivation=f"/gnu/store/{item}.drv", output=f"/gnu/store/{item}")
+    return ImageContent(
+        layout="mbr", root_uuid=uuid, system=derivation, boot_configuration=derivation,
+        boot_configuration_file="/boot/grub/grub.cfg",
+    )  # fmt: skip
+
+
+def image(item: str, uuid: str = "1111-2222", **changes: Any) -> SystemImage:
+    return system(item * 32, content=content(item, uuid), **changes)
+
+
+ONE = image("a")
+# Its image would have another root file system: the one that is there keeps its UUID.
+TWO = image("b", "3333-4444")
+
+
+def in_place(
+    there: ObservedDomain | None, *, policy: Policy | None = None, **declared: Any
+) -> MachinePlan:
+    found: Observation = hypervisor(*([there] if there else []))
+    wanted: VirtualMachine = machine(**({"image": TWO} | declared))
+    allowed = policy or Policy(strategy="in-place")
+    return plan([wanted], found, policy=allowed).machines[0]
+
+
+def there(**changes: Any) -> ObservedDomain:
+    return observed(**({"metadata": applied(image=ONE)} | changes))
+
+
+def test_the_guest_gets_a_volume_on_top_and_then_the_system() -> None:
+    web = in_place(there())
+    assert (web.effect, web.strategy, web.fallback) == ("live", "in-place", 1)
+    assert web.actions == (
+        PrepareSystem(system="/gnu/store/b.drv", root_uuid="1111-2222"),
+        StackRoot(generation=2, volume="pyguixvm-web.g2.qcow2", image="/gnu/store/x"),
+        ActivateSystem(
+            system="/gnu/store/b.drv",
+            root_uuid="1111-2222",
+            restart=StopDomain(timeout=120, force=False),
+        ),
+        DefineDomain(generation=2, autostart=True),
+        AwaitReady(timeout=120),
+    )
+    assert {difference.effect for difference in web.differences} == {"live"}
+
+
+def test_what_was_changed_in_place_keeps_the_uuid_that_is_on_its_disk() -> None:
+    before = applied(image=TWO)
+    metadata = before.having(msgspec.structs.replace(before.generation, pinned_uuid="1111-2222"))
+    web = in_place(there(metadata=metadata), image=image("c", "5555"))
+    assert web.actions[0] == PrepareSystem(system="/gnu/store/c.drv", root_uuid="1111-2222")
+
+
+def test_it_is_not_restarted_unless_it_may_be() -> None:
+    web = in_place(there(), policy=Policy(strategy="in-place", restart=False))
+    (activate,) = (action for action in web.actions if isinstance(action, ActivateSystem))
+    assert activate.restart is None
+
+
+def test_what_changes_live_changes_with_it() -> None:
+    larger = hardware(maximum_memory=2 * GIB)
+    web = in_place(
+        there(
+            metadata=applied(image=ONE, domain=domain(maximum_memory=2 * GIB)),
+            defined=larger,
+            live=larger,
+        ),
+        domain=domain(memory=GIB // 2, maximum_memory=2 * GIB),
+    )
+    assert web.refusal is None
+    assert SetMemory(memory=GIB // 2) in web.actions
+    kinds = [type(action) for action in web.actions]
+    assert kinds.index(DefineDomain) < kinds.index(SetMemory) < kinds.index(AwaitReady)
+
+
+def test_a_machine_that_is_not_there_yet_gets_a_whole_root() -> None:
+    web = in_place(None)
+    assert (web.effect, web.strategy) == ("create", "full")
+    assert any(isinstance(action, CreateRoot) for action in web.actions)
+
+
+def test_nothing_is_done_where_nothing_differs() -> None:
+    assert in_place(there(), image=ONE).actions == ()
+
+
+DISK = DataDisk(name="db", size=GIB, file_system="ext4", target="/db")
+
+
+@pytest.mark.parametrize(
+    ("found", "declared", "words"),
+    [
+        (there(state="shut off"), {}, "it is shut off"),
+        (there(state="paused"), {}, "it is paused"),
+        (there(), {"domain": domain(storage=20 * GIB)}, "domain.storage changed, too"),
+        (there(), {"domain": domain(maximum_cpu=4)}, "domain.maximum-cpu changed, too"),
+        (there(), {"domain": domain(disks=(DISK,))}, "domain.disks.db changed, too"),
+        (
+            there(),
+            {"image": image("b", root_file_system="btrfs")},
+            "image.root-file-system changed, too",
+        ),
+        (
+            there(),
+            {"image": LocalImage(path="/x", format="raw", size=1, modified=1)},
+            "not made of an operating-system",
+        ),
+        # Deployed by a version that did not know what is in an image.
+        (there(metadata=applied(image=system())), {}, "not made of an operating-system"),
+        (there(live=hardware(disks=("/pool/other",))), {}, "root changed, too"),
+    ],
+)
+def test_refusals(found: ObservedDomain, declared: dict[str, Any], words: str) -> None:
+    web = in_place(found, **declared)
+    assert web.actions == ()
+    assert web.refusal is not None
+    assert words in web.refusal
+    assert "--strategy auto" in (web.hint or "")
+
+
+def test_a_change_that_ended_between_definition_and_switch_is_taken_up() -> None:
+    """The guest writes to what is below still, and the volume on top is empty."""
+    before = applied(image=ONE)
+    stacked = msgspec.structs.replace(
+        before.generation,
+        number=2,
+        volume="pyguixvm-web.g2.qcow2",
+        under=("pyguixvm-web.g1.qcow2",),
+    )
+    metadata = msgspec.structs.replace(before.having(stacked), current=2)
+    defined = hardware(disks=("/pool/pyguixvm-web.g2.qcow2",))
+    web = in_place(there(metadata=metadata, defined=defined, live=hardware()))
+    assert web.refusal is None
+    assert StackRoot(3, "pyguixvm-web.g3.qcow2", "/gnu/store/x") in web.actions
+
+
+def test_what_a_running_guest_said_on_its_console_is_not_asked_for() -> None:
+    deaf = unheard(machine(ready=(ConsoleReady("login:"),)))
+    assert deaf.ready == ()
+
+
+class Answering(Exchange):
+    """Answers every request alike, and remembers the last."""
+
+    def __init__(self, **answer: Any) -> None:
+        self.answer = answer
+        self.asked: tuple[str, Any] | None = None
+
+    def ask(self, command: str, request: Any, *, forward: Forward, seconds: float) -> bytes:
+        self.asked = (command, request)
+        forward(b"sending 1 store item\n")
+        assert seconds > 3600
+        return json.dumps(self.answer).encode()
+
+
+HOST = Host("web", "192.0.2.1", "ssh-ed25519 AAAA", "/gnu/store/b.drv", "1111-2222")
+
+
+def activation(exchange: Exchange, events: list[Event] | None = None) -> Activation:
+    emit = events.append if events is not None else lambda _event: None
+    return Activation(lambda: exchange, Path("/config.scm"), "virtiofs", emit)
+
+
+def test_the_evaluator_is_asked_for_the_machine_at_its_address() -> None:
+    exchange, events = Answering(activated=True, restart=True), list[Event]()
+    assert activation(exchange, events).activate(HOST)
+    assert exchange.asked == (
+        "activate",
+        {
+            "config": "/config.scm",
+            "sharing": "virtiofs",
+            "machine": "web",
+            "address": "192.0.2.1",
+            "host-key": "ssh-ed25519 AAAA",
+            "system": "/gnu/store/b.drv",
+            "root-uuid": "1111-2222",
+        },
+    )
+    assert len(events) == 1
+    prepared = Answering(prepared=True)
+    activation(prepared).prepare(HOST)
+    assert prepared.asked is not None
+    assert prepared.asked[0] == "prepare-activation"
+
+
+@pytest.mark.parametrize(
+    ("message", "hint"),
+    [
+        ("SSH authentication failed for 'root@192.0.2.1': Access denied", "authorized-keys"),
+        ("failed to authenticate server at '192.0.2.1': not-known", "ssh root@192.0.2.1"),
+        ("SSH connection to '192.0.2.1' port 22 failed: refused", "openssh-service-type"),
+        ("no signing key '/etc/guix/signing-key.pub'", "guix archive --generate-key"),
+        ("the system would not trust the signing key", '(local-file "/etc/guix/signing-key.pub")'),
+        ("no code for module (ssh session)", "guile-ssh"),
+    ],
+)
+def test_what_to_do_about_an_error_of_guix_s(message: str, hint: str) -> None:
+    error = {"kind": "guix", "message": message, "hint": None, "location": None}
+    with pytest.raises(BuildError) as raised:
+        activation(Answering(error=error)).prepare(HOST)
+    assert hint in (raised.value.hint or "")
+    # What Guix said before is beside the point.
+    assert raised.value.tail == ()
