@@ -11,7 +11,13 @@ from typing import Literal
 
 import msgspec
 
-from pyguixvm.errors import NotReadyError, PyguixvmError, RequestRefusedError
+from pyguixvm.errors import (
+    BuildError,
+    EvaluationError,
+    NotReadyError,
+    PyguixvmError,
+    RequestRefusedError,
+)
 from pyguixvm.events import Notice
 from pyguixvm.hypervisor import domains, guest, volumes
 from pyguixvm.model.deployment import VirtualMachine
@@ -144,7 +150,8 @@ def _carry_out(  # noqa: PLR0912, PLR0915 -- one for each kind of action
                 case ActivateSystem():
                     try:
                         restart = activate(name, action, workshop)
-                    except PyguixvmError as error:
+                    except (BuildError, EvaluationError) as error:
+                        # It had begun, and the guest may be anything in between.
                         return _failed(plan, error, workshop)
                 case AwaitReady() if restart is not None:
                     stopped = workshop.clock()

@@ -18,7 +18,7 @@ import msgspec
 import pytest
 from in_place_once import Switching, change_in_place
 
-from pyguixvm.errors import BuildError, RolledBackError
+from pyguixvm.errors import BuildError, EvaluationError, RolledBackError
 from pyguixvm.events import ignore
 from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor import domains, volumes
@@ -207,7 +207,8 @@ def test_what_the_guest_writes_goes_to_a_new_volume_and_the_old_can_be_returned_
     assert volumes.lookup(connection, pool, old.volume) is None
 
 
-def test_a_guest_that_does_not_switch_is_taken_back(connection, edition):
+@pytest.mark.parametrize("error", [BuildError, EvaluationError])
+def test_a_guest_that_does_not_switch_is_taken_back(connection, edition, error):
     machine = edition("two")
     name = machine.name
     write(connection, name, "before")
@@ -215,7 +216,7 @@ def test_a_guest_that_does_not_switch_is_taken_back(connection, edition):
 
     def switch(host):
         write(connection, name, "broken")
-        raise BuildError("it does not want to")
+        raise error("it does not want to")
 
     outcome = change_in_place(connection, machine, ignore, Switching(switch))
     assert isinstance(outcome.error, RolledBackError)
