@@ -69,6 +69,10 @@ class BuildError(PyguixvmError):
         self.tail = tail
 
 
+class HalfDoneError(BuildError):
+    """Guix had begun to change a guest when it failed: that may be anything in between."""
+
+
 class InterruptedRequestError(PyguixvmError):
     """The person ended the command; the hint says what is left of it."""
 

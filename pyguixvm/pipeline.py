@@ -145,11 +145,11 @@ def build(session: Session, deployment: Deployment) -> tuple[tuple[VirtualMachin
 
 def _realize(session: Session, outputs: Mapping[str, str], roots: Mapping[Path, str]) -> None:
     """Build what is not there yet, all in one run of Guix, before anything is touched."""
-    if not outputs:
+    if not outputs and not roots:
         return
     with phase(session.emit, "build") as result:
         built = session.store.realize(outputs, roots)
-        result.detail = " ".join(outputs.values()) if built else "nothing to build"
+        result.detail = " ".join(outputs.values()) if built and outputs else "nothing to build"
 
 
 @dataclass(frozen=True)

@@ -22,11 +22,13 @@
   #:use-module (guix i18n)
   #:use-module (guix monads)
   #:use-module (guix pki)
+  #:use-module (guix ssh)
   #:use-module (guix store)
   #:use-module (guix utils)
   #:use-module (gcrypt pk-crypto)
   #:use-module (ice-9 match)
   #:use-module (ice-9 textual-ports)
+  #:use-module (ssh session)
   #:use-module (srfi srfi-1)
   #:use-module (srfi srfi-34)
   #:export (pin-root
@@ -169,6 +171,15 @@ used."
         (failure->json result)
         result)))
 
+(define (require-access host)
+  "Raise an error unless HOST lets us in."
+  (let ((configuration (machine-configuration host)))
+    (disconnect! (open-ssh-session
+                  (machine-ssh-configuration-host-name configuration)
+                  #:user (machine-ssh-configuration-user configuration)
+                  #:port (machine-ssh-configuration-port configuration)
+                  #:host-key (machine-ssh-configuration-host-key configuration)))))
+
 (define* (prepare-activation config name #:key system root-uuid address host-key
                              (prepare (const #t)))
   "Build what 'activate' with the same arguments needs, and see whether it would be let
@@ -179,7 +190,7 @@ in.  Nothing is changed in the guest."
       (mlet* %store-monad ((drv     (lower-object os))
                            (bootcfg (lower-object (operating-system-bootcfg os))))
         (built-derivations (list drv bootcfg))))
-    (machine-ssh-configuration-session (machine-configuration host))
+    (require-access host)
     '(("prepared" . #t)))
 
   (call-with-host config name system root-uuid address host-key prepare build))
@@ -202,17 +213,33 @@ in.  Nothing is changed in the guest."
   "Have the guest at ADDRESS, whose ssh host key is HOST-KEY or else known to the user,
 run the operating-system of the machine NAME in CONFIG, which SYSTEM identifies, with its
 root on the file system with ROOT-UUID.  Return JSON: whether a restart is wanted, since
-it was booted by another kernel, initrd, or other arguments.  What is reported goes to
-the standard error port."
-  (define (deploy store os host)
+it was booted by another kernel, initrd, or other arguments.  A failure is of kind
+'half-done from where the guest may have changed.  What is reported goes to the standard
+error port."
+  (define (deploy store host)
     (parameterize ((%daemon-socket-uri %guest-daemon))
       (guard (c ((deploy-error? c)
                  ;; What happened, without the advice to roll back: that is up to us.
                  (apply throw (deploy-error-captured-args c))))
-        `(("activated" . #t)
-          ("restart" . ,(run-with-guix store
-                          (mbegin %store-monad
-                            (deploy-machine host)
-                            (machine-remote-eval host %restart-wanted))))))))
+        (run-with-guix store
+          (mbegin %store-monad
+            (deploy-machine host)
+            (machine-remote-eval host %restart-wanted))))))
 
-  (call-with-host config name system root-uuid address host-key prepare deploy))
+  (define (half-done failure)
+    (make-failure 'half-done (failure-message failure) (failure-hint failure) #f))
+
+  (define (deploy-and-see store os host)
+    (require-access host)
+    (match (call-with-failure-handling config
+             (lambda ()
+               (let ((restart? (deploy store host)))
+                 ;; Whoever can be let in once more can be helped later.
+                 (require-access host)
+                 restart?)))
+      ((? failure? failure) (failure->json (half-done failure)))
+      (restart?             `(("activated" . #t)
+                              ("restart" . ,restart?)))))
+
+  (call-with-host config name system root-uuid address host-key prepare
+                  deploy-and-see))

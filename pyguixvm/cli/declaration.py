@@ -156,6 +156,7 @@ def deploy_command(
     the old one runs; if it does not get ready, the old one comes back.
     """
     output = Output(options)
+    require_triable(policy, trial=trial)
     if prune and output.json and not yes:
         raise UsageError(
             "--prune asks before it removes anything, and --json is for programs",
@@ -190,6 +191,15 @@ def deploy_command(
     elif error is not None:
         output.error(error)
     return gravest({status_of(outcomes), error.status if error else 0})
+
+
+def require_triable(policy: Policy, *, trial: bool) -> None:
+    """Raise UsageError if a TRIAL is asked for that POLICY makes impossible."""
+    if trial and policy.strategy == "in-place":
+        raise UsageError(
+            "--test and --strategy in-place exclude each other: a copy gets a root of its own",
+            hint="Leave one of them out.",
+        )
 
 
 def deploy_once(

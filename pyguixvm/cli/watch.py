@@ -15,7 +15,7 @@ from typing import NoReturn
 import click
 
 from pyguixvm import process
-from pyguixvm.cli.declaration import deploy_once, session, status_of
+from pyguixvm.cli.declaration import deploy_once, require_triable, session, status_of
 from pyguixvm.cli.options import (
     Options,
     common_options,
@@ -130,6 +130,7 @@ def watch_command(
 
     COMMAND finds PYGUIXVM_CONFIG, PYGUIXVM_STATUS and PYGUIXVM_MESSAGE in its environment.
     """
+    require_triable(policy, trial=trial)
     config, _ = split_config(arguments)
     if not config.absolute().parent.is_dir():
         raise UsageError(

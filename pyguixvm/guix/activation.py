@@ -66,7 +66,8 @@ class Activation:
     def activate(self, host: Host) -> bool:
         """Have HOST run its system; whether it boots by other things than it was booted by.
 
-        Raises BuildError: then it may be anything in between.
+        Raises HalfDoneError if it may be anything in between, and BuildError if it was
+        not begun.
         """
         return self._ask("activate", host).restart
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
-from pyguixvm.errors import BuildError
+from pyguixvm.errors import BuildError, HalfDoneError
 from pyguixvm.events import BuildOutput, Emit
 from pyguixvm.guix import log
 from pyguixvm.guix.evaluator import Failure
@@ -34,7 +34,8 @@ def work(  # noqa: PLR0917 -- whom to ask, what, and how to take it
 ) -> _Kind:
     """Return the answer, of KIND, to COMMAND with REQUEST, which may take SECONDS.
 
-    EMIT takes what Guix writes meanwhile, as BuildOutput.  Raises BuildError.
+    EMIT takes what Guix writes meanwhile, as BuildOutput.  Raises BuildError, and
+    HalfDoneError if what it did cannot be undone by leaving it.
     """
     lines = log.Lines(lambda line: emit(BuildOutput(line=line)))
     line = exchange.ask(command, request, forward=lines.take, seconds=seconds)
@@ -44,4 +45,7 @@ def work(  # noqa: PLR0917 -- whom to ask, what, and how to take it
         return answer
     if answer.error.unreachable:
         raise BuildError(answer.error.message, hint="Is guix-daemon running?")
-    raise log.failure(answer.error.message, lines.all)
+    failed = log.failure(answer.error.message, lines.all)
+    if answer.error.kind == "half-done":
+        raise HalfDoneError(failed.message, log=failed.log, tail=failed.tail)
+    raise failed

@@ -192,7 +192,9 @@ def addresses(connection: Connection, name: str) -> tuple[str, ...]:
     found = _current_leases(connection, domain)
     with suppress(libvirt.libvirtError):
         if _agent_connected(domain):
-            found += _interface_addresses(domain, _AGENT)
+            # Not those of bridges in the guest, which may be addresses of this host, too.
+            macs = frozenset(i.mac_address for i in network_interfaces(domain.XMLDesc(0)))
+            found += _interface_addresses(domain, _AGENT, macs)
     return _useful(found or _interface_addresses(domain, _ARP))
 
 

@@ -27,6 +27,13 @@ _FLAGS = (
 )
 
 
+def written_to(connection: Connection, name: str) -> str | None:
+    """Return the file that the running guest of domain NAME writes its root to."""
+    domain = our_domain(connection, name)
+    with explained(f"look at the root of domain '{name}'"):
+        return root_of(domain.XMLDesc(0))
+
+
 def write_to(connection: Connection, name: str, path: str) -> bool:
     """Have the running guest of domain NAME write its root to PATH from now on.
 

@@ -18,7 +18,8 @@ class Generation(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True
     the volume has and the image lacks, None for the image as it is.  UNDER names
     the volumes in POOL between VOLUME and the image, nearest first: those of
     generations that were changed in place.  PINNED_UUID is then what the root
-    file system is found by, whatever the declaration says.  DOWNTIME
+    file system is found by, whatever the declaration says.  CHANGING: the guest is
+    being changed in place, and what it runs is not known if that does not end.  DOWNTIME
     is how long (seconds) the machine was away when it switched to this
     generation.  FAILED: it was not ready in time.
     """
@@ -34,6 +35,7 @@ class Generation(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True
     increment: int | None = None
     under: tuple[str, ...] = ()
     pinned_uuid: str | None = None
+    changing: bool = False
     kernel: str | None = None
     downtime: float | None = None
     failed: bool = False
@@ -73,6 +75,15 @@ class Metadata(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
     def numbers(self) -> tuple[int, ...]:
         """The numbers of all generations."""
         return tuple(generation.number for generation in self.generations)
+
+    @property
+    def volumes(self) -> frozenset[str]:
+        """The names of all root volumes, and of those that they stand on."""
+        return frozenset(
+            volume
+            for generation in self.generations
+            for volume in (generation.volume, *generation.under)
+        )
 
     def find(self, number: int) -> Generation:
         """Return generation NUMBER; raises LookupError if there is none."""

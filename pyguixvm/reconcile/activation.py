@@ -7,10 +7,11 @@ import dataclasses
 
 import msgspec
 
-from pyguixvm.errors import RequestRefusedError
+from pyguixvm.errors import HypervisorError, RequestRefusedError
 from pyguixvm.events import phase
 from pyguixvm.guix.activation import Activation, Host
-from pyguixvm.hypervisor import domains, guest, snapshot
+from pyguixvm.hypervisor import domains, guest, snapshot, volumes
+from pyguixvm.model.generation import Metadata
 from pyguixvm.reconcile.define import define
 from pyguixvm.reconcile.plan import (
     ActivateSystem,
@@ -20,6 +21,7 @@ from pyguixvm.reconcile.plan import (
     StackRoot,
     StopDomain,
 )
+from pyguixvm.reconcile.root import Root
 from pyguixvm.reconcile.stack import stacked
 from pyguixvm.reconcile.workshop import Workshop
 
@@ -42,7 +44,8 @@ def stack_root(plan: MachinePlan, action: StackRoot, workshop: Workshop) -> None
     sees what the guest left, be the new volume empty.
     """
     connection, name = workshop.connection, plan.machine.name
-    below = domains.read_metadata(connection, name).generation
+    before = domains.read_metadata(connection, name)
+    below = before.generation
     with stacked(name, below, action.volume, workshop) as root:
         as_it_is = msgspec.structs.replace(plan, machine=below.declaration)
         autostart = below.declaration.domain.autostart
@@ -55,7 +58,12 @@ def stack_root(plan: MachinePlan, action: StackRoot, workshop: Workshop) -> None
             workshop,
         )
     with phase(workshop.emit, "update", name) as result:
-        quiet = snapshot.write_to(connection, name, root.path)
+        try:
+            quiet = snapshot.write_to(connection, name, root.path)
+        except HypervisorError:
+            if snapshot.written_to(connection, name) != root.path:
+                _take_away(as_it_is, before, root, workshop)
+            raise
         result.detail = f"generation {below.number} stays as it is below"
     if not quiet:
         workshop.warn(
@@ -65,10 +73,30 @@ def stack_root(plan: MachinePlan, action: StackRoot, workshop: Workshop) -> None
         )
 
 
+def _take_away(plan: MachinePlan, before: Metadata, root: Root, workshop: Workshop) -> None:
+    """Define the domain of PLAN as it was BEFORE, without ROOT, which its guest did not get."""
+    connection, name = workshop.connection, plan.machine.name
+    domains.write_metadata(connection, name, before)
+    number, autostart = before.current, plan.machine.domain.autostart
+    as_it_was = MachinePlan(machine=plan.machine, effect="live", fallback=before.fallback)
+    define(as_it_was, DefineDomain(number, autostart), None, None, workshop)
+    volumes.delete(connection, root.pool, root.volume)
+
+
+def leave(machine: str, workshop: Workshop) -> None:
+    """Remember that the guest of MACHINE is what it was: its change was not begun."""
+    connection = workshop.connection
+    metadata = domains.read_metadata(connection, machine)
+    as_it_was = msgspec.structs.replace(metadata.generation, changing=False)
+    metadata = msgspec.structs.replace(metadata.having(as_it_was), fallback=None)
+    domains.write_metadata(connection, machine, metadata)
+
+
 def activate(machine: str, action: ActivateSystem, workshop: Workshop) -> StopDomain | None:
     """Have the guest of MACHINE run its new system; return how to restart it, if that is wanted.
 
-    Raises BuildError: then the guest may be anything in between.
+    Raises HalfDoneError if the guest may be anything in between, another error if
+    it was not begun.
     """
     with phase(workshop.emit, "activate", machine) as result:
         restart = _activation(workshop).activate(_host(machine, action, workshop))
@@ -92,10 +120,17 @@ def _host(machine: str, action: PrepareSystem | ActivateSystem, workshop: Worksh
             f"'{machine}' cannot be changed in place: no address of its guest is known",
             hint="Let it run qemu-guest-agent, or connect it to a network of libvirt's.",
         )
+    host_key = guest.ssh_host_key(connection, machine)
+    if host_key is None and not connection.local:
+        raise RequestRefusedError(
+            f"'{machine}' cannot be changed in place: its ssh host key is not known, and at "
+            f"{addresses[0]} there may be another host, seen from here",
+            hint="Let it run qemu-guest-agent, which tells the key.",
+        )
     return Host(
         machine=machine,
         address=addresses[0],
-        host_key=guest.ssh_host_key(connection, machine),
+        host_key=host_key,
         system=action.system,
         root_uuid=action.root_uuid,
     )

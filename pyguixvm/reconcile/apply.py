@@ -12,8 +12,8 @@ from typing import Literal
 import msgspec
 
 from pyguixvm.errors import (
-    BuildError,
     EvaluationError,
+    HalfDoneError,
     NotReadyError,
     PyguixvmError,
     RequestRefusedError,
@@ -22,7 +22,7 @@ from pyguixvm.events import Notice
 from pyguixvm.hypervisor import domains, guest, volumes
 from pyguixvm.model.deployment import VirtualMachine
 from pyguixvm.reconcile import running
-from pyguixvm.reconcile.activation import activate, prepare, stack_root
+from pyguixvm.reconcile.activation import activate, leave, prepare, stack_root
 from pyguixvm.reconcile.change import change
 from pyguixvm.reconcile.define import define
 from pyguixvm.reconcile.difference import Effect
@@ -150,15 +150,21 @@ def _carry_out(  # noqa: PLR0912, PLR0915 -- one for each kind of action
                 case ActivateSystem():
                     try:
                         restart = activate(name, action, workshop)
-                    except (BuildError, EvaluationError) as error:
-                        # It had begun, and the guest may be anything in between.
+                    except (HalfDoneError, EvaluationError) as error:
+                        # The guest may be anything in between.
                         return _failed(plan, error, workshop)
-                case AwaitReady() if restart is not None:
-                    stopped = workshop.clock()
-                    running.stop(name, restart, workshop)
-                    booting = _boot(plan, action.timeout, stopped, workshop, watched)
+                    except PyguixvmError:
+                        leave(name, workshop)
+                        raise
                 case AwaitReady():
-                    booting = _listen(plan, action.timeout, workshop, watched)
+                    stopped = None if restart is None else _stopped(name, restart, workshop)
+                    if stopped is None:
+                        booting = _listen(plan, action.timeout, workshop, watched)
+                        continue
+                    try:
+                        booting = _boot(plan, action.timeout, stopped, workshop, watched)
+                    except PyguixvmError as error:
+                        return _failed(plan, error, workshop)
                 case _:
                     change(plan.machine.name, action, workshop)
     if booting is not None:
@@ -178,6 +184,17 @@ def _created(
 
 def _pending(plan: MachinePlan) -> str:
     return ", ".join(d.path for d in plan.differences if d.effect == "restart")
+
+
+def _stopped(name: str, action: StopDomain, workshop: Workshop) -> float | None:
+    """Return when the guest of NAME was stopped to be restarted, None if it does not stop."""
+    stopped = workshop.clock()
+    try:
+        running.stop(name, action, workshop)
+    except RequestRefusedError as error:
+        workshop.warn(name, f"what it boots by is pending until its restart: {error.message}")
+        return None
+    return stopped
 
 
 def _boot(

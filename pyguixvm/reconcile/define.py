@@ -41,17 +41,22 @@ def define(
     found = domains.find_definition(connection, machine.name)
     metadata = found[1] if found else Metadata(current=0, generations=())
     with ExitStack() as made:
+        in_place = plan.strategy == "in-place"
         if root is None:
+            generation = metadata.find(action.generation)
             generation = msgspec.structs.replace(
-                metadata.find(action.generation),
+                generation,
                 declaration=machine,
                 label=_label(machine),
                 kernel=_kernel(machine),
+                changing=generation.changing and not in_place,
             )
             root = made.enter_context(writable(machine.name, generation, metadata, workshop))
             generation = msgspec.structs.replace(generation, volume=root.volume, under=root.under)
         else:
             generation = _new_generation(machine, action.generation, root, workshop.now())
+            # What this root is for has not happened yet.
+            generation = msgspec.structs.replace(generation, changing=in_place)
         made.enter_context(phase(workshop.emit, "define", machine.name))
         for interface in machine.domain.networking:
             networks.ensure_network(connection, interface.network)

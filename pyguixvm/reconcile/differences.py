@@ -32,6 +32,7 @@ def differences(machine: VirtualMachine, domain: ObservedDomain) -> tuple[Differ
         raise ValueError(f"'{domain.name}' is not ours")
     applied = domain.metadata.generation
     return (
+        *_of_a_broken_off_change(applied),
         *_of_the_root(applied.declaration, machine),
         *_of_the_definition(machine, domain),
         *_of_resources(machine, applied, domain.defined, domain.live),
@@ -69,6 +70,11 @@ def _of_machine(name: str, volume: str) -> bool:
 def defined_memory(size: int) -> int:
     """Return SIZE bytes as libvirt keeps it: rounded up to whole KiB."""
     return -(-size // _KIB) * _KIB
+
+
+def _of_a_broken_off_change(applied: Generation) -> Iterator[Difference]:
+    if applied.changing:
+        yield Difference(path="activation", old="broken off", new="done", effect="replace")
 
 
 def _of_the_root(applied: VirtualMachine, declared: VirtualMachine) -> Iterator[Difference]:

@@ -24,7 +24,9 @@ _HINT = (
 # What follows from the operating system alone.  Not its image's type or file system.
 _SYSTEM = frozenset(
     f"image.{field}" for field in ("host-name", "label", "kernel", "derivation", "output", "system")
-) | {"domain.kernel-arguments"}
+) | {"domain.kernel-arguments", "activation"}
+# Each change puts a volume on top, which makes reading slower; libvirt follows 200.
+_MOST_VOLUMES = 50
 # What has to be there, or go, before a system that mounts it, or does no longer.
 _MOUNTED = ("domain.disks", "domain.mount-points")
 
@@ -52,9 +54,16 @@ def activation(
             hint=f"{_HINT}.",
         )
     if domain.state != "running":
+        how = f"pyguixvm start {machine.name}" if domain.live is None else "virsh resume"
         raise RequestRefusedError(
             f"'{machine.name}' cannot be changed in place: it is {domain.state}",
-            hint=f"Start it with 'pyguixvm start {machine.name}', and deploy again.  {_HINT}.",
+            hint=f"Have it run with '{how}', and deploy again.  {_HINT}.",
+        )
+    if len(metadata.generation.under) >= _MOST_VOLUMES:
+        raise RequestRefusedError(
+            f"'{machine.name}' cannot be changed in place any more: its root stands on "
+            f"{_MOST_VOLUMES} volumes of earlier changes",
+            hint=f"{_HINT}.",
         )
     others = ", ".join(_others(changed, stacked=_writes_below(domain, metadata)))
     if others:

@@ -36,6 +36,7 @@ from pyguixvm.reconcile.refusals import (
     require_possible,
     require_replaceable,
     require_stoppable,
+    require_takeable_back,
 )
 from pyguixvm.reconcile.storage import plug_actions, volume_actions
 from pyguixvm.reconcile.way import Bases, choose
@@ -110,11 +111,16 @@ def _strongest(changed: Iterable[Difference]) -> Effect:
     return max((d.effect for d in changed), key=_ORDER.index, default="none")
 
 
-def _next_number(machine: str, volumes: Iterable[str], known: Iterable[int] = ()) -> int:
-    """Return a number that no volume of MACHINE has: one that was kept is never overwritten."""
-    named = (generation_of(volume) for volume in volumes)
+def _next_number(machine: str, volumes: Collection[str], metadata: Metadata | None = None) -> int:
+    """Return a number that no volume of MACHINE has: one that was kept is never overwritten.
+
+    Nor is one that METADATA knows and that is marked as incomplete still.
+    """
+    named = (
+        generation_of(volume) for volume in {*volumes, *(metadata.volumes if metadata else ())}
+    )
     taken = (found[1] for found in named if found and found[0] == machine)
-    return 1 + max([*known, *taken], default=0)
+    return 1 + max([*(metadata.numbers if metadata else ()), *taken], default=0)
 
 
 def _create(
@@ -165,7 +171,7 @@ def _replace(  # noqa: PLR0917 -- what there is, what is wanted, and what is all
 ) -> MachinePlan:
     """Plan a new root volume: made while the old one still runs."""
     running = domain.state not in _OFF
-    generation = _next_number(machine.name, volumes, metadata.numbers)
+    generation = _next_number(machine.name, volumes, metadata)
     try:
         require_replaceable(machine, policy, running=running)
         way = choose(machine, generation, bases, policy.strategy)
@@ -199,10 +205,10 @@ def _change_in_place(  # noqa: PLR0917 -- what there is, what is wanted, and wha
     policy: Policy,
 ) -> MachinePlan:
     """Plan another operating system in the guest that runs."""
-    generation = _next_number(machine.name, volumes, metadata.numbers)
+    generation = _next_number(machine.name, volumes, metadata)
     stop = next(iter(_stop(policy.restart, policy)), None)
     try:
-        require_stoppable(machine, policy)
+        require_takeable_back(machine, policy)
         steps = activation(machine, domain, metadata, generation, changed, restart=stop)
     except RequestRefusedError as error:
         return _refused(machine, "live", error, changed)
@@ -216,7 +222,8 @@ def _change_in_place(  # noqa: PLR0917 -- what there is, what is wanted, and wha
             AwaitReady(timeout=machine.ready_timeout),
         ),
         differences=as_done_in_place(changed),
-        fallback=proven(metadata),
+        # That it lets us in proves more than an earlier look, unless nobody knows what it is.
+        fallback=proven(metadata) if metadata.generation.changing else metadata.current,
         foreign=foreign_devices(machine, domain),
         strategy="in-place",
         reason=REASON,

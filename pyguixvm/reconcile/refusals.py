@@ -89,3 +89,13 @@ def require_stoppable(machine: VirtualMachine, policy: Policy) -> None:
         raise RequestRefusedError(
             f"'{machine.name}' is protected, and --force might power it off", hint=UNPROTECT_HINT
         )
+
+
+def require_takeable_back(machine: VirtualMachine, policy: Policy) -> None:
+    """Raise unless POLICY allows to take a change of MACHINE's running guest back."""
+    if machine.protect and not policy.unprotect:
+        raise RequestRefusedError(
+            f"'{machine.name}' is protected: if its change in place failed, it would be powered "
+            "off and go back to before",
+            hint=UNPROTECT_HINT,
+        )

@@ -78,6 +78,7 @@ def writable(
 
 def _free_volume(connection: Connection, machine: str, pool: str, metadata: Metadata) -> str:
     """Return a name that no root volume of MACHINE has, nor will have by its number."""
-    named = (generation_of(volume.name) for volume in volumes.list_ours(connection, pool))
+    there = {volume.name for volume in volumes.list_ours(connection, pool)}
+    named = (generation_of(name) for name in there | metadata.volumes)
     taken = (found[1] for found in named if found and found[0] == machine)
     return generation_volume(machine, 1 + max([*metadata.numbers, *taken], default=0))

@@ -13,12 +13,19 @@ import sys
 import time
 from pathlib import Path
 
+import libvirt
 import libvirt_qemu
 import msgspec
 import pytest
 from in_place_once import Switching, change_in_place
 
-from pyguixvm.errors import BuildError, EvaluationError, RolledBackError
+from pyguixvm.errors import (
+    BuildError,
+    EvaluationError,
+    HalfDoneError,
+    HypervisorError,
+    RolledBackError,
+)
 from pyguixvm.events import ignore
 from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor import domains, volumes
@@ -79,7 +86,9 @@ def edition(connection, tiny_machine, pool, tmp_path):
     run_script(UPDATE, msgspec.structs.replace(machine, image=local), "never")
     # From here on it passes for one that was made of an operating-system.
     metadata = domains.read_metadata(connection, machine.name)
-    made = msgspec.structs.replace(metadata.generation, declaration=declared(machine, "one"))
+    made = msgspec.structs.replace(
+        metadata.generation, declaration=declared(machine, "one"), label="one", kernel="linux"
+    )
     domains.write_metadata(connection, machine.name, metadata.having(made))
     return lambda name: declared(machine, name)
 
@@ -207,7 +216,7 @@ def test_what_the_guest_writes_goes_to_a_new_volume_and_the_old_can_be_returned_
     assert volumes.lookup(connection, pool, old.volume) is None
 
 
-@pytest.mark.parametrize("error", [BuildError, EvaluationError])
+@pytest.mark.parametrize("error", [HalfDoneError, EvaluationError])
 def test_a_guest_that_does_not_switch_is_taken_back(connection, edition, error):
     machine = edition("two")
     name = machine.name
@@ -225,6 +234,42 @@ def test_a_guest_that_does_not_switch_is_taken_back(connection, edition, error):
     metadata = domains.read_metadata(connection, name)
     assert (metadata.current, metadata.fallback) == (old.number, None)
     assert metadata.find(old.number + 1).failed
+
+
+def test_a_change_that_was_not_begun_leaves_the_guest_alone(connection, edition):
+    machine = edition("two")
+    name = machine.name
+    boot = booted(connection, name)
+
+    def refuse(_host):
+        raise BuildError("it was saved meanwhile")
+
+    outcome = change_in_place(connection, machine, ignore, Switching(refuse))
+    assert outcome.error.message == "it was saved meanwhile"
+    assert booted(connection, name) == boot
+    metadata = domains.read_metadata(connection, name)
+    assert (metadata.fallback, metadata.generation.changing) == (None, False)
+    # It is what it was, on another volume.
+    assert differences(edition("one"), observe(connection).domains[name]) == ()
+
+
+def test_a_volume_that_the_guest_does_not_get_goes_again(connection, edition, pool):
+    machine = edition("two")
+    name = machine.name
+    before = domains.read_metadata(connection, name)
+    handle = connection.handle.lookupByName(name)
+    copy = f"<disk type='file'><driver type='raw'/><source file='{pool.path}/copy.raw'/></disk>"
+    # Somebody copies the disk meanwhile.
+    handle.blockCopy("vda", copy, flags=libvirt.VIR_DOMAIN_BLOCK_COPY_TRANSIENT_JOB)
+    try:
+        outcome = change_in_place(connection, machine, ignore, Switching())
+    finally:
+        handle.blockJobAbort("vda")
+    assert isinstance(outcome.error, HypervisorError)
+    assert domains.read_metadata(connection, name) == before
+    assert differences(edition("one"), observe(connection).domains[name]) == ()
+    added = f"pyguixvm-{name}.g{before.current + 1}.qcow2"
+    assert volumes.lookup(connection, pool.name, added) is None
 
 
 @pytest.mark.parametrize("allowed", [True, False])

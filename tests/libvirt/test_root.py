@@ -116,7 +116,8 @@ def test_an_increment_stands_on_the_image_in_the_store(connection, make, base):
     before = digest(base)
     root, guix, _ = make(connection, 2, MIB)
     assert (root.image, root.base, root.increment) == (str(base), None, MIB)
-    assert (root.backing.path, root.backing.store_item) == (str(base), True)
+    (below,) = root.backing
+    assert (below.path, below.store_item) == (str(base), True)
     ((command, request),) = guix.asked
     assert command == "items"
     assert request["present"] == "a" * 32
@@ -147,7 +148,7 @@ def test_elsewhere_the_base_travels_once_and_then_only_what_changed(elsewhere, p
 def test_more_than_half_of_the_base_is_a_whole_image(connection, make, whole, tmp_path):
     root, guix, events = make(connection, 3, 11 * MIB)
     image = str(whole.with_suffix(""))
-    assert (root.image, root.increment, root.backing.path) == (image, None, image)
+    assert (root.image, root.increment, root.backing[0].path) == (image, None, image)
     command, request = guix.asked[-1]
     assert (command, request["derivations"]) == ("realize", ["/gnu/store/i.drv"])
     # The generation's GC root keeps what it stands on.

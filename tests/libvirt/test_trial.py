@@ -42,7 +42,7 @@ def root(connection, pool, tmp_path):
     overlay.create_unsafe(Path(base.path), "raw", file, SIZE)
     made = transfer.upload_volume(connection, pool.name, "pyguixvm-some.g2.qcow2", file, ignore)
     backing = BackingFile(path=base.path, format="raw", store_item=False)
-    return Root(pool.name, made.name, made.path, backing, base.name, str(image))
+    return Root(pool.name, made.name, made.path, (backing,), base.name, str(image))
 
 
 @pytest.fixture

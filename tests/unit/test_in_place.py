@@ -12,7 +12,7 @@ import pytest
 from declarations import GIB, domain, machine, system
 from test_planner import applied, hardware, hypervisor, observed
 
-from pyguixvm.errors import BuildError
+from pyguixvm.errors import BuildError, HalfDoneError
 from pyguixvm.events import Event
 from pyguixvm.guix.activation import Activation, Host
 from pyguixvm.guix.exchange import Exchange, Forward
@@ -25,6 +25,7 @@ from pyguixvm.model.deployment import (
     SystemImage,
     VirtualMachine,
 )
+from pyguixvm.model.generation import Metadata
 from pyguixvm.model.observation import Observation, ObservedDomain
 from pyguixvm.reconcile.plan import (
     ActivateSystem,
@@ -131,10 +132,28 @@ def test_nothing_is_done_where_nothing_differs() -> None:
 DISK = DataDisk(name="db", size=GIB, file_system="ext4", target="/db")
 
 
+def deep(metadata: Metadata) -> Metadata:
+    volumes = tuple(f"pyguixvm-web.g{number}.qcow2" for number in range(50, 0, -1))
+    return metadata.having(
+        msgspec.structs.replace(
+            metadata.generation, number=1, volume="pyguixvm-web.g51.qcow2", under=volumes
+        )
+    )
+
+
 @pytest.mark.parametrize(
     ("found", "declared", "words"),
     [
         (there(state="shut off"), {}, "it is shut off"),
+        (
+            there(
+                metadata=deep(applied(image=ONE)),
+                defined=hardware(disks=("/pool/pyguixvm-web.g51.qcow2",)),
+                live=hardware(disks=("/pool/pyguixvm-web.g51.qcow2",)),
+            ),
+            {},
+            "stands on 50 volumes",
+        ),
         (there(state="paused"), {}, "it is paused"),
         (there(), {"domain": domain(storage=20 * GIB)}, "domain.storage changed, too"),
         (there(), {"domain": domain(maximum_cpu=4)}, "domain.maximum-cpu changed, too"),
@@ -176,6 +195,68 @@ def test_a_change_that_ended_between_definition_and_switch_is_taken_up() -> None
     web = in_place(there(metadata=metadata, defined=defined, live=hardware()))
     assert web.refusal is None
     assert StackRoot(3, "pyguixvm-web.g3.qcow2", "/gnu/store/x") in web.actions
+
+
+def broken_off() -> ObservedDomain:
+    """Return what a run leaves that ended while its guest was being changed."""
+    before = applied(image=ONE)
+    changing = msgspec.structs.replace(
+        before.generation,
+        number=2,
+        volume="pyguixvm-web.g2.qcow2",
+        under=("pyguixvm-web.g1.qcow2",),
+        pinned_uuid="1111-2222",
+        changing=True,
+    )
+    metadata = msgspec.structs.replace(before.having(changing), current=2, fallback=1)
+    there_now = hardware(disks=("/pool/pyguixvm-web.g2.qcow2",))
+    return there(metadata=metadata, defined=there_now, live=there_now)
+
+
+@pytest.mark.parametrize("declared", [ONE, TWO])
+def test_a_change_that_was_broken_off_is_never_taken_for_either_system(
+    declared: SystemImage,
+) -> None:
+    again = in_place(broken_off(), image=declared)
+    assert any(isinstance(action, ActivateSystem) for action in again.actions)
+    # Not to what nobody knows.
+    assert again.fallback == 1
+    assert again.differences[0].path == "activation"
+    anew = in_place(broken_off(), image=declared, policy=Policy())
+    assert anew.effect == "replace"
+    assert any(isinstance(action, CreateRoot) for action in anew.actions)
+
+
+def test_a_guest_that_was_not_seen_ready_falls_back_to_what_it_is() -> None:
+    """That it lets us in proves more than what was seen of an earlier generation."""
+    unproven = msgspec.structs.replace(applied(image=ONE), fallback=7)
+    assert in_place(there(metadata=unproven)).fallback == 1
+
+
+def test_a_protected_machine_is_not_changed_unless_told() -> None:
+    protected = applied(image=ONE, protect=True)
+    refused = in_place(there(metadata=protected), protect=True)
+    assert refused.actions == ()
+    assert "--unprotect" in (refused.hint or "")
+    told = Policy(strategy="in-place", unprotect=True)
+    assert in_place(there(metadata=protected), protect=True, policy=told).actions
+
+
+def test_a_volume_that_is_known_and_marked_still_keeps_its_number() -> None:
+    """The pool's volumes are those without marker; what was returned to may carry one."""
+    before = applied(image=ONE)
+    returned = msgspec.structs.replace(
+        before.generation, volume="pyguixvm-web.g3.qcow2", under=("pyguixvm-web.g1.qcow2",)
+    )
+    now = hardware(disks=("/pool/pyguixvm-web.g3.qcow2",))
+    found = there(metadata=before.having(returned), defined=now, live=now)
+    for policy in (Policy(), Policy(strategy="in-place")):
+        (volume,) = (
+            action.volume
+            for action in in_place(found, policy=policy).actions
+            if isinstance(action, CreateRoot | StackRoot)
+        )
+        assert volume == "pyguixvm-web.g4.qcow2"
 
 
 def test_what_a_running_guest_said_on_its_console_is_not_asked_for() -> None:
@@ -225,6 +306,15 @@ def test_the_evaluator_is_asked_for_the_machine_at_its_address() -> None:
     activation(prepared).prepare(HOST)
     assert prepared.asked is not None
     assert prepared.asked[0] == "prepare-activation"
+
+
+def test_only_what_had_begun_is_half_done() -> None:
+    error = {"kind": "half-done", "message": "no", "hint": None, "location": None}
+    with pytest.raises(HalfDoneError):
+        activation(Answering(error=error)).activate(HOST)
+    with pytest.raises(BuildError) as raised:
+        activation(Answering(error=error | {"kind": "guix"})).activate(HOST)
+    assert not isinstance(raised.value, HalfDoneError)
 
 
 @pytest.mark.parametrize(
