@@ -76,7 +76,10 @@ def delete_marker(connection: Connection, pool: str, name: str) -> None:
 
 
 def list_ours(connection: Connection, pool: str) -> tuple[Volume, ...]:
-    """Return our volumes in POOL by name, markers left out; none if there is no such pool."""
+    """Return our volumes in POOL by name, markers left out; none if there is no such pool.
+
+    Those are left out, too, whose files somebody removed behind libvirt's back.
+    """
     with explained(f"list the volumes of pool '{pool}'"):
         try:
             found = _pool(connection, pool).listAllVolumes()
@@ -85,9 +88,8 @@ def list_ours(connection: Connection, pool: str) -> tuple[Volume, ...]:
                 return ()
             raise
         ours = [v for v in found if names.is_ours(v.name()) and not names.is_marker(v.name())]
-        return tuple(
-            sorted((_described(pool, volume) for volume in ours), key=lambda volume: volume.name)
-        )
+        there = (_described_if_there(pool, volume) for volume in ours)
+        return tuple(sorted(filter(None, there), key=lambda volume: volume.name))
 
 
 def base(connection: Connection, pool: str, name: str) -> str | None:
@@ -150,6 +152,15 @@ def find_handle(connection: Connection, pool: str, name: str) -> libvirt.virStor
 
 def _pool(connection: Connection, name: str) -> libvirt.virStoragePool:
     return connection.handle.storagePoolLookupByName(name)
+
+
+def _described_if_there(pool: str, volume: libvirt.virStorageVol) -> Volume | None:
+    try:
+        return _described(pool, volume)
+    except libvirt.libvirtError as error:
+        if is_code(error, libvirt.VIR_ERR_NO_STORAGE_VOL):
+            return None
+        raise
 
 
 def _described(pool: str, volume: libvirt.virStorageVol) -> Volume:

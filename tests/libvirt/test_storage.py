@@ -263,6 +263,14 @@ def test_only_our_volumes_are_listed_and_deleted(connection, pool, run):
     assert names_in(pool) == ["precious.img"]
 
 
+def test_a_volume_that_somebody_removed_is_not_listed(connection, pool):
+    """Libvirt goes on telling its name until the pool is refreshed."""
+    for name in (NAME, f"{NAME}-2"):
+        made = volumes.create(connection, pool.name, VolumeDefinition(name=name, capacity=MIB))
+    Path(made.path).unlink()
+    assert [v.name for v in volumes.list_ours(connection, pool.name)] == [NAME]
+
+
 def test_nothing_is_found_in_a_pool_that_is_not_there(connection):
     assert volumes.lookup(connection, "no-such-pool", NAME) is None
     assert volumes.list_ours(connection, "no-such-pool") == ()
