@@ -58,6 +58,12 @@ def guest_memory() -> int:
     return int(line.split()[1]) * 1024
 
 
+def guest_addresses() -> set[str]:
+    """Return the MAC addresses of the interfaces that the guest has."""
+    interfaces = guest.agent("guest-network-get-interfaces")
+    return {interface.get("hardware-address") for interface in interfaces}
+
+
 def generations() -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = pyguixvm("generations", "change", "--json").json["generations"]
     return found
@@ -144,12 +150,10 @@ def test_vcpus_are_plugged_into_the_running_guest() -> None:
 def test_an_interface_comes_and_goes_in_the_running_guest() -> None:
     boot = guest.booted()
     assert deploy(cpu="3", second="yes").status == 0
-    macs = [i.get("hardware-address") for i in guest.agent("guest-network-get-interfaces")]
-    assert SECOND in macs
+    eventually(lambda: SECOND in guest_addresses())
     assert status(cpu="3", second="yes") == (0, "deployed")
     assert deploy(cpu="3").status == 0
-    macs = [i.get("hardware-address") for i in guest.agent("guest-network-get-interfaces")]
-    assert SECOND not in macs
+    eventually(lambda: SECOND not in guest_addresses())
     assert SECOND not in virsh("dumpxml", "--inactive", "change")
     assert guest.booted() == boot
 
