@@ -19,6 +19,7 @@ from pathlib import Path
 
 import evaluation
 import growth
+import in_place
 import loop
 import msgspec
 import planning
@@ -39,6 +40,7 @@ PARTS: dict[str, Part] = {
     "plan": planning.hundred,
     "loop": loop.deployments,
     "several": loop.several,
+    "in-place": in_place.activations,
     "edits": growth.edits,
     "closures": growth.closures,
     "downtime": updates.downtimes,

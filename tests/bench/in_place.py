@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Another system in a guest that runs, beside a new machine by hand."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import by_hand
+import ours
+from measure import FailedCommandError, Row, compared, run
+from workspace import Workspace
+
+_CONFIG = Path(__file__).parents[1] / "e2e" / "configs" / "in-place.scm"
+_SIGNING_KEY = Path("/var/lib/pyguixvm-testbed/chroot/etc/guix/signing-key.pub")
+
+
+def activations(runs: int, work: Workspace) -> Iterator[Row]:
+    """Edit a file in the system: activated in place, and by hand until the guest is back."""
+    if not _SIGNING_KEY.exists():
+        run("guix", "archive", "--generate-key")
+    times = []
+    with _login(work.directory):
+        try:
+            _declare(0)
+            ours.deploy(_CONFIG)
+            for number in range(1, max(1, runs // 2) + 1):
+                _declare(number)
+                mine = ours.deploy(_CONFIG, "--strategy", "in-place")
+                work.edit()
+                times.append((mine, by_hand.deploy(work)))
+        finally:
+            with suppress(FailedCommandError):
+                run("pyguixvm", "undefine", "--yes", "--delete-data", "in-place")
+            by_hand.remove()
+    yield compared(
+        "a file changed: in-place", [(m.seconds, h.seconds) for m, h in times],
+        "all of it and the boot", note=f"of ours, Guix activates {mine.phases['activate']:.1f} s",
+    )  # fmt: skip
+
+
+def _declare(number: int) -> None:
+    os.environ["PYGUIXVM_TEST_EDITION"] = f"bench {number} {os.getpid()}"
+
+
+@contextmanager
+def _login(directory: Path) -> Iterator[None]:
+    """Have an ssh agent hold a key that the guest lets in."""
+    key, socket = directory / "key", directory / "agent"
+    run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)
+    agent = subprocess.Popen(["ssh-agent", "-D", "-a", str(socket)], stdout=subprocess.DEVNULL)
+    try:
+        while not socket.exists():
+            time.sleep(0.05)
+        os.environ |= {"SSH_AUTH_SOCK": str(socket), "PYGUIXVM_TEST_KEY": f"{key}.pub"}
+        run("ssh-add", key)
+        yield
+    finally:
+        agent.terminate()
+        agent.wait()
