@@ -242,12 +242,8 @@ def _removed(removal: Removal) -> str:
 
 def root_volumes(metadata: Metadata) -> Iterator[tuple[str, str]]:
     """Yield pool and name of each root volume of METADATA, and of what these stand on, once."""
-    seen = set()
-    for generation in metadata.generations:
-        for volume in (generation.volume, *generation.under):
-            if (generation.pool, volume) not in seen:
-                seen.add((generation.pool, volume))
-                yield generation.pool, volume
+    found = ((each.pool, volume) for each in metadata.generations for volume in each.volumes)
+    yield from dict.fromkeys(found)
 
 
 def data_volumes(connection: Connection, machine: str) -> Iterator[tuple[str, str]]:

@@ -22,6 +22,7 @@
   #:use-module (srfi srfi-11)
   #:use-module (srfi srfi-26)
   #:export (%schema
+            call-with-configuration-file
             evaluate
             failure->json))
 
@@ -252,6 +253,17 @@ far as WANT asks for them; with SHARED-STORE?, instead, its <shared-system>."
          (describe-all (lambda (machine)
                          (lower store machine want shared-store?)))))))
 
+(define (call-with-configuration-file config proc)
+  "Call PROC with the absolute name of the file CONFIG and return its value, or a failure."
+  (let ((file (call-with-failure-handling config
+                (lambda ()
+                  (configuration-file-name config)))))
+    (if (failure? file)
+        file
+        (call-with-failure-handling file
+          (lambda ()
+            (proc file))))))
+
 (define* (evaluate config #:key (want 'metadata) names shared-store?
                    (prepare (const #t)))
   "Return as JSON what the file CONFIG declares, or the error in it.  WANT is one of
@@ -272,14 +284,7 @@ is #f.  PREPARE is called with a connection to the store before it is used."
                   ("config"   file)
                   ("machines" (list->vector results))))))
 
-  (let* ((file   (call-with-failure-handling config
-                   (lambda ()
-                     (configuration-file-name config))))
-         (result (if (failure? file)
-                     file
-                     (call-with-failure-handling file
-                       (lambda ()
-                         (deployment->json file))))))
+  (let ((result (call-with-configuration-file config deployment->json)))
     (if (failure? result)
         (failure->json result)
         (object ("deployment" result)))))

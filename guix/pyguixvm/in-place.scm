@@ -159,14 +159,7 @@ used."
             (run-with-guix store (expect system os))
             (proc store pinned (host-machine pinned address port host-key))))))))
 
-  (let* ((file   (call-with-failure-handling config
-                   (lambda ()
-                     (configuration-file-name config))))
-         (result (if (failure? file)
-                     file
-                     (call-with-failure-handling file
-                       (lambda ()
-                         (call file))))))
+  (let ((result (call-with-configuration-file config call)))
     (if (failure? result)
         (failure->json result)
         result)))

@@ -41,6 +41,11 @@ class Generation(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True
     failed: bool = False
 
     @property
+    def volumes(self) -> tuple[str, ...]:
+        """The names of its root volume and of those under it, nearest first."""
+        return (self.volume, *self.under)
+
+    @property
     def root_uuid(self) -> str | None:
         """What the root file system is found by, None where that is not known."""
         image = self.declaration.image
@@ -79,11 +84,7 @@ class Metadata(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
     @property
     def volumes(self) -> frozenset[str]:
         """The names of all root volumes, and of those that they stand on."""
-        return frozenset(
-            volume
-            for generation in self.generations
-            for volume in (generation.volume, *generation.under)
-        )
+        return frozenset(volume for each in self.generations for volume in each.volumes)
 
     def find(self, number: int) -> Generation:
         """Return generation NUMBER; raises LookupError if there is none."""

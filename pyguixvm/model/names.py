@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 
 PREFIX = "pyguixvm-"
 
@@ -32,6 +33,13 @@ def generation_of(volume: str) -> tuple[str, int] | None:
     """Return machine and generation number that VOLUME is named after, if it is so named."""
     found = _GENERATION.fullmatch(volume)
     return (found["machine"], int(found["number"])) if found else None
+
+
+def free_number(machine: str, volumes: Iterable[str], known: Iterable[int] = ()) -> int:
+    """Return a number above those KNOWN and those of MACHINE's root volumes among VOLUMES."""
+    named = (generation_of(volume) for volume in volumes)
+    taken = (found[1] for found in named if found and found[0] == machine)
+    return 1 + max([*known, *taken], default=0)
 
 
 def data_volume(machine: str, disk: str) -> str:

@@ -60,14 +60,11 @@ def garbage(
         for generation in metadata.generations:
             if generation not in unneeded:
                 needed |= {
-                    (generation.pool, generation.volume),
                     (generation.pool, generation.base or ""),
-                    *((generation.pool, volume) for volume in generation.under),
+                    *((generation.pool, volume) for volume in generation.volumes),
                 }
     candidates = {
-        (generation.pool, volume)
-        for _, generation in gone
-        for volume in (generation.volume, *generation.under)
+        (generation.pool, volume) for _, generation in gone for volume in generation.volumes
     } - needed
     needed |= {
         (volume.pool, volume.base)

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.model.deployment import ConsoleReady, VirtualMachine
 from pyguixvm.model.generation import Generation, Metadata
-from pyguixvm.model.names import generation_of
+from pyguixvm.model.names import free_number
 from pyguixvm.model.observation import Observation, ObservedDomain
 from pyguixvm.reconcile.difference import Difference, Effect
 from pyguixvm.reconcile.differences import defined_memory, differences, foreign_devices
@@ -116,11 +116,9 @@ def _next_number(machine: str, volumes: Collection[str], metadata: Metadata | No
 
     Nor is one that METADATA knows and that is marked as incomplete still.
     """
-    named = (
-        generation_of(volume) for volume in {*volumes, *(metadata.volumes if metadata else ())}
-    )
-    taken = (found[1] for found in named if found and found[0] == machine)
-    return 1 + max([*(metadata.numbers if metadata else ()), *taken], default=0)
+    if metadata is None:
+        return free_number(machine, volumes)
+    return free_number(machine, {*volumes, *metadata.volumes}, metadata.numbers)
 
 
 def _create(

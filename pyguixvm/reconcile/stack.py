@@ -20,7 +20,7 @@ from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.image import overlay
 from pyguixvm.image.workplace import workplace
 from pyguixvm.model.generation import Generation, Metadata
-from pyguixvm.model.names import generation_of, generation_volume
+from pyguixvm.model.names import free_number, generation_volume
 from pyguixvm.reconcile.root import Root, root_as_backing, root_of, sent_root
 from pyguixvm.reconcile.workshop import Workshop
 
@@ -79,6 +79,6 @@ def writable(
 def _free_volume(connection: Connection, machine: str, pool: str, metadata: Metadata) -> str:
     """Return a name that no root volume of MACHINE has, nor will have by its number."""
     there = {volume.name for volume in volumes.list_ours(connection, pool)}
-    named = (generation_of(name) for name in there | metadata.volumes)
-    taken = (found[1] for found in named if found and found[0] == machine)
-    return generation_volume(machine, 1 + max([*metadata.numbers, *taken], default=0))
+    return generation_volume(
+        machine, free_number(machine, there | metadata.volumes, metadata.numbers)
+    )
