@@ -4,6 +4,10 @@
 Commands are lists of arguments, never shell text, and are checked unless the
 caller says otherwise.  Each runs in a process group of its own, so that
 ending it ends what it started too.
+
+The runner is subprocess alone.  The package sh would read better in places, but it
+forks in Python, which in a process with threads (libvirt's event loop is one) may
+stand still for ever between fork and exec; and it takes a tenth of a second to load.
 """
 
 from __future__ import annotations
@@ -12,13 +16,12 @@ import os
 import shlex
 import shutil
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import IO, TYPE_CHECKING, Any, NoReturn
+from typing import IO, TYPE_CHECKING, NoReturn
 
 import msgspec
 
@@ -26,6 +29,7 @@ from pyguixvm.errors import PyguixvmError
 
 if TYPE_CHECKING:
     import subprocess
+    from threading import Event
 
 # What users other than root do not have in PATH on most distributions, and
 # where sfdisk, e2fsck and resize2fs are.
@@ -34,7 +38,6 @@ _SYSTEM_DIRECTORIES = ("/run/current-system/profile/sbin", "/usr/local/sbin", "/
 # Seconds that a program has between SIGTERM and SIGKILL.
 _GRACE = 10.0
 _POLL = 0.005
-_CHUNK = 65536
 _NOT_EXECUTABLE, _NOT_FOUND = 126, 127
 _SHOWN_LINES = 20
 
@@ -126,82 +129,88 @@ def run(
     MissingProgramError.  When interrupted, the command's whole process group
     is ended before the exception goes on.
     """
-    # Importing sh takes a tenth of a second: only those who run a command pay.
-    import sh
-
-    program = which(argv[0])
-    stderr: list[bytes] = []
-    escaped: list[BaseException] = []
-
-    def take_line(line: str | bytes) -> bool | None:
-        data = line if isinstance(line, bytes) else line.encode(errors="surrogateescape")
-        stderr.append(data)
+    with _in_memory(stdin or b"") as source, _in_memory() as output:
+        child = None
         try:
-            if on_error_line is not None:
-                on_error_line(data.decode(errors="replace").rstrip("\n"))
-        except BaseException as error:  # noqa: BLE001 -- raised again by the caller's thread
-            escaped.append(error)
-            return True
-        return None
-
-    command = None
-    try:
-        with _interrupts_deferred():
-            command = sh.Command(str(program))(
-                *argv[1:],
-                _in=b"" if stdin is None else stdin,
-                _cwd=None if directory is None else str(directory),
-                _env=None if environment is None else dict(environment),
-                _err=take_line,
-                _out_bufsize=_CHUNK,
-                _decode_errors="surrogateescape",
-                _encoding="utf-8",
-                _tty_out=False,
-                _new_group=True,
-                _bg=True,
-                _bg_exc=False,
-                _return_cmd=True,
-            )
-        status = _wait(command, argv, timeout)
-    except BaseException:
-        if command is not None:
-            _end_group(command)
-        raise
-    if escaped:
-        raise escaped[0]
-    completed = Completed(tuple(argv), status, command.process.stdout, b"".join(stderr))
+            with _interrupts_deferred():
+                child = _started(argv, source, output, directory, environment)
+            with _ended_after(timeout, child) as late:
+                stderr = _taken(child, on_error_line)
+                status = child.wait()
+        except BaseException:
+            if child is not None:
+                _end_group(child)
+            raise
+        if late.is_set():
+            raise CommandTimeoutError(argv, timeout or 0)
+        output.seek(0)
+        completed = Completed(tuple(argv), status, output.read(), stderr)
     if check and status != 0:
         raise CommandFailedError(completed)
     return completed
 
 
-def _wait(command: Any, argv: Sequence[str], timeout: float | None) -> int:
-    """Wait for sh's COMMAND, end its group after TIMEOUT seconds, return its status."""
+def _in_memory(content: bytes = b"") -> IO[bytes]:
+    """Return a file with CONTENT: unlike a pipe, it is never full, and never waited for."""
+    file = os.fdopen(os.memfd_create("pyguixvm", os.MFD_CLOEXEC), "w+b")
+    file.write(content)
+    file.seek(0)
+    return file
+
+
+def _started(
+    argv: Sequence[str],
+    stdin: IO[bytes],
+    stdout: IO[bytes],
+    directory: Path | None,
+    environment: Mapping[str, str] | None,
+) -> subprocess.Popen[bytes]:
+    # Whoever asks for help runs no command: loaded by those who do.
+    import subprocess
+
+    return subprocess.Popen(
+        [str(which(argv[0])), *argv[1:]],
+        stdin=stdin,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        cwd=directory,
+        env=None if environment is None else dict(environment),
+        process_group=0,
+    )
+
+
+def _taken(child: subprocess.Popen[bytes], tell: Callable[[str], None] | None) -> bytes:
+    """Return what CHILD writes to its standard error; TELL each line as soon as it is whole."""
+    assert child.stderr is not None  # noqa: S101 -- asked for when it was started
+    taken = []
+    with child.stderr as lines:
+        for line in lines:
+            taken.append(line)
+            if tell is not None:
+                tell(line.decode(errors="replace").rstrip("\n"))
+    return b"".join(taken)
+
+
+@contextmanager
+def _ended_after(seconds: float | None, child: subprocess.Popen[bytes]) -> Iterator[Event]:
+    """End the group of CHILD if the body takes longer than SECONDS; say so by the event."""
     import threading
 
-    import sh
-
-    # Not wait(timeout): that polls ten times a second, and returns without the last output.
     late = threading.Event()
 
-    def end_late() -> None:
+    def end() -> None:
         late.set()
-        _end_group(command)
+        _end_group(child)
 
-    timer = None if timeout is None else threading.Timer(timeout, end_late)
+    timer = None if seconds is None else threading.Timer(seconds, end)
     try:
         if timer is not None:
             timer.start()
-        command.wait()
-    except sh.ErrorReturnCode:
-        pass
+        yield late
     finally:
         if timer is not None:
             timer.cancel()
             timer.join()
-    if late.is_set():
-        raise CommandTimeoutError(argv, timeout or 0)
-    return int(command.process.exit_code)
 
 
 @contextmanager
@@ -234,15 +243,15 @@ def _interrupts_deferred() -> Iterator[None]:
         handlers[signal.Signals(arrival)](arrival, frame)
 
 
-def _end_group(command: Any) -> None:
-    """End the process group of sh's COMMAND: politely first, then for certain."""
+def _end_group(child: subprocess.Popen[bytes]) -> None:
+    """End the process group of CHILD: politely first, then for certain."""
+    import subprocess
+
     for number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError):
-            os.killpg(command.pid, number)
-        limit = time.monotonic() + _GRACE
-        while command.process.is_alive()[0] and time.monotonic() < limit:
-            time.sleep(_POLL)
-        if not command.process.is_alive()[0]:
+            os.killpg(child.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(_GRACE)
             return
 
 
@@ -367,11 +376,3 @@ def _raise_ended(server: subprocess.Popen[bytes], argv: Sequence[str], log: Path
     """Raise the error for SERVER, which ended instead of getting ready."""
     status = server.wait()
     raise CommandFailedError(Completed(tuple(argv), status, b"", log.read_bytes()[-4096:]))
-
-
-def replace(argv: Sequence[str]) -> NoReturn:
-    """Become ARGV: for interactive programs, which take over the terminal."""
-    program = which(argv[0])
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os.execv(program, [str(program), *argv[1:]])  # noqa: S606

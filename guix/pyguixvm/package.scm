@@ -62,7 +62,6 @@ because a test changed."
                   python-lxml
                   python-msgspec
                   python-rich
-                  python-sh
                   python-watchdog
                   qemu-minimal
                   util-linux))

@@ -41,10 +41,9 @@ PURE = [
     "reconcile/status.py",
     "reconcile/garbage.py",
 ]
-IMPURE = {"sh", "libvirt", "libvirt_qemu", "subprocess", "time", "socket", "datetime"}
+IMPURE = {"libvirt", "libvirt_qemu", "subprocess", "time", "socket", "datetime"}
 # Who alone may import what.
 ONLY = {
-    "sh": {"process.py"},
     "subprocess": {"process.py"},
     "libvirt": {"hypervisor"},
     "libvirt_qemu": {"hypervisor"},
@@ -117,7 +116,7 @@ def test_only_the_command_line_prints_or_exits(module: Path) -> None:
 
 
 def test_help_loads_nothing_heavy() -> None:
-    heavy = {"libvirt", "rich", "lxml", "msgspec", "sh", "watchdog"}
+    heavy = {"libvirt", "rich", "lxml", "msgspec", "subprocess", "watchdog"}
     program = (
         "import sys; from pyguixvm.cli.app import main; main(['--help']);"
         "print(*{m.split('.')[0] for m in sys.modules}, file=sys.stderr)"
