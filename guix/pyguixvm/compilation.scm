@@ -34,13 +34,13 @@
 
 (define (source-files directory)
   "Return the names of the evaluator's modules, relative to DIRECTORY, which they are
-in.  The script and our package are none of them."
+in.  The script is none of them."
   (cons "pyguixvm.scm"
         (map (cut string-append "pyguixvm/" <>)
              (lset-difference string=?
                               (scandir (string-append directory "/pyguixvm")
                                        (cut string-suffix? ".scm" <>))
-                              '("evaluator-main.scm" "package.scm")))))
+                              '("evaluator-main.scm")))))
 
 (define (guix-identity)
   "Return what tells this Guix from another one."
