@@ -33,14 +33,11 @@
     (list file (stat:mtime status) (stat:size status))))
 
 (define (source-files directory)
-  "Return the names of the evaluator's modules, relative to DIRECTORY, which they are
-in.  The script is none of them."
+  "Return the names of the evaluator's modules, relative to DIRECTORY."
   (cons "pyguixvm.scm"
         (map (cut string-append "pyguixvm/" <>)
-             (lset-difference string=?
-                              (scandir (string-append directory "/pyguixvm")
-                                       (cut string-suffix? ".scm" <>))
-                              '("evaluator-main.scm")))))
+             (scandir (string-append directory "/pyguixvm")
+                      (cut string-suffix? ".scm" <>)))))
 
 (define (guix-identity)
   "Return what tells this Guix from another one."

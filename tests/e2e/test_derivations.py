@@ -22,7 +22,7 @@ pytestmark = pytest.mark.guix
 ROOT = Path(__file__).parents[2]
 GUIX_DIRECTORY = ROOT / "guix"
 EXAMPLES = ROOT / "examples"
-SCRIPT = GUIX_DIRECTORY / "pyguixvm" / "evaluator-main.scm"
+SCRIPT = ROOT / "pyguixvm/guix/evaluator-main.scm"
 # Without grafts, computing a derivation builds nothing.
 ENVIRONMENT = {**os.environ, "GUIX_BUILD_OPTIONS": "--no-grafts"}
 
