@@ -1,10 +1,10 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
 (define-module (pyguixvm in-place)
-  #:use-module (pyguixvm configuration)
+  #:use-module (pyguixvm evaluator load)
   #:use-module (pyguixvm derivations)
-  #:use-module (pyguixvm evaluation)
-  #:use-module (pyguixvm failure)
+  #:use-module (pyguixvm evaluator evaluation)
+  #:use-module (pyguixvm evaluator failure)
   #:use-module (pyguixvm guest)
   #:use-module (pyguixvm records)
   #:use-module (pyguixvm validation)

@@ -23,7 +23,7 @@
         (append (delete %directory %load-path) (list %directory)))
   (set! %load-compiled-path (delete %directory %load-compiled-path)))
 
-(use-modules (pyguixvm compilation))
+(use-modules (pyguixvm evaluator compilation))
 
 (define %compiled
   (compiled-directory %directory))
@@ -32,13 +32,13 @@
 
 ;; The answer to a single request needs no garbage collected, nor does what is
 ;; loaded for it.
-(use-modules (pyguixvm process))
+(use-modules (pyguixvm evaluator process))
 
 (when (member "--once" (program-arguments))
   (spare-collections))
 
-(use-modules (pyguixvm request)
-             (pyguixvm server)
+(use-modules (pyguixvm evaluator request)
+             (pyguixvm evaluator server)
              (gnu packages)
              (guix diagnostics)
              (ice-9 getopt-long)

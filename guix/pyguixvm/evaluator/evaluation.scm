@@ -1,10 +1,10 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
-(define-module (pyguixvm evaluation)
-  #:use-module (pyguixvm configuration)
+(define-module (pyguixvm evaluator evaluation)
+  #:use-module (pyguixvm evaluator load)
   #:use-module (pyguixvm derivations)
   #:use-module (pyguixvm disk-image)
-  #:use-module (pyguixvm failure)
+  #:use-module (pyguixvm evaluator failure)
   #:use-module (pyguixvm guest)
   #:use-module (pyguixvm readiness)
   #:use-module (pyguixvm records)

@@ -1,6 +1,6 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
-(define-module (pyguixvm compilation)
+(define-module (pyguixvm evaluator compilation)
   #:use-module (guix build utils)
   #:use-module (ice-9 ftw)
   #:use-module (srfi srfi-1)

@@ -1,12 +1,12 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
-(define-module (pyguixvm request)
-  #:use-module (pyguixvm dependencies)
-  #:use-module (pyguixvm evaluation)
-  #:use-module (pyguixvm failure)
+(define-module (pyguixvm evaluator request)
+  #:use-module (pyguixvm evaluator dependencies)
+  #:use-module (pyguixvm evaluator evaluation)
+  #:use-module (pyguixvm evaluator failure)
   #:use-module (pyguixvm guest)
-  #:use-module (pyguixvm module-closures)
-  #:use-module (pyguixvm realization)
+  #:use-module (pyguixvm evaluator module-closures)
+  #:use-module (pyguixvm evaluator realization)
   #:use-module (ice-9 match)
   #:use-module (json)
   ;; Few want it, and it takes Guile-SSH.

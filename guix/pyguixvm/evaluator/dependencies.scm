@@ -1,6 +1,6 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
-(define-module (pyguixvm dependencies)
+(define-module (pyguixvm evaluator dependencies)
   #:use-module (guix gexp)
   #:use-module (ice-9 match)
   #:use-module (srfi srfi-1)
@@ -32,7 +32,7 @@
   "Does DIRECTORY, of the load path, hold Guile's modules, Guix's or ours?"
   (any (lambda (file)
          (file-exists? (string-append directory "/" file)))
-       '("ice-9/boot-9.scm" "guix/gexp.scm" "pyguixvm/evaluation.scm")))
+       '("ice-9/boot-9.scm" "guix/gexp.scm" "pyguixvm/evaluator/evaluation.scm")))
 
 (define (absolute file)
   "Return the name of FILE, relative to this process's directory or to the load path,

@@ -1,6 +1,6 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
-(define-module (pyguixvm configuration)
+(define-module (pyguixvm evaluator load)
   #:use-module ((pyguixvm) #:select ())           ;loaded before any configuration
   #:use-module (pyguixvm refusal)
   #:use-module (pyguixvm validation)

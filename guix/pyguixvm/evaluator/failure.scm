@@ -1,6 +1,6 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
-(define-module (pyguixvm failure)
+(define-module (pyguixvm evaluator failure)
   #:use-module (pyguixvm refusal)
   #:use-module (guix diagnostics)
   #:use-module (guix i18n)

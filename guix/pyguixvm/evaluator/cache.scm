@@ -1,7 +1,7 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
-(define-module (pyguixvm warm-up)
-  #:use-module (pyguixvm configuration)
+(define-module (pyguixvm evaluator cache)
+  #:use-module (pyguixvm evaluator load)
   #:use-module (pyguixvm derivations)
   #:use-module (pyguixvm records)
   #:use-module (guix grafts)

@@ -1,9 +1,9 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
-(define-module (pyguixvm realization)
+(define-module (pyguixvm evaluator realization)
   #:use-module (pyguixvm derivations)
-  #:use-module (pyguixvm evaluation)
-  #:use-module (pyguixvm failure)
+  #:use-module (pyguixvm evaluator evaluation)
+  #:use-module (pyguixvm evaluator failure)
   #:use-module (guix base16)
   #:use-module (guix build utils)
   #:use-module (guix store)
