@@ -1,6 +1,7 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
 (use-modules (guix discovery)
+             (guix build utils)
              (ice-9 popen)
              (ice-9 textual-ports)
              (srfi srfi-64))
@@ -39,17 +40,16 @@
 
 (define (run-scan)
   "Return what the scan wrote to its standard output and error ports, as a string."
-  (let* ((script (tmpnam))
-         (port   (begin
-                   (call-with-output-file script
-                     (lambda (port) (write %scan port)))
-                   (open-pipe* OPEN_READ "sh" "-c"
-                               (string-append "exec guix repl -L " %root
-                                              " -- " script " 2>&1 </dev/null"))))
-         (output (get-string-all port)))
-    (close-pipe port)
-    (delete-file script)
-    output))
+  (call-with-temporary-output-file
+   (lambda (script port)
+     (write %scan port)
+     (close-port port)
+     (let* ((port   (open-pipe* OPEN_READ "sh" "-c"
+                                "exec guix repl -L \"$1\" -- \"$2\" 2>&1 </dev/null"
+                                "sh" %root script))
+            (output (get-string-all port)))
+       (close-pipe port)
+       output))))
 
 (test-begin "modules")
 
