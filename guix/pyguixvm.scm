@@ -1,7 +1,7 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
 (define-module (pyguixvm)
-  #:use-module (pyguixvm power)
+  #:use-module (pyguixvm services power)
   #:use-module (pyguixvm records)
   #:use-module (pyguixvm readiness)
   #:use-module (pyguixvm storage)

@@ -2,9 +2,9 @@
 
 (define-module (pyguixvm validation)
   #:use-module (pyguixvm checks)
-  #:use-module (pyguixvm disk-image)
+  #:use-module (pyguixvm system local-image)
   #:use-module (pyguixvm notation)
-  #:use-module (pyguixvm guest)
+  #:use-module (pyguixvm system guest)
   #:use-module (pyguixvm records)
   #:use-module (pyguixvm refusal)
   #:use-module (pyguixvm storage)

@@ -2,7 +2,7 @@
 
 (define-module (pyguixvm evaluator cache)
   #:use-module (pyguixvm evaluator load)
-  #:use-module (pyguixvm derivations)
+  #:use-module (pyguixvm system image)
   #:use-module (pyguixvm records)
   #:use-module (guix grafts)
   #:use-module (guix store)

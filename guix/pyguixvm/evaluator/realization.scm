@@ -1,7 +1,7 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
 (define-module (pyguixvm evaluator realization)
-  #:use-module (pyguixvm derivations)
+  #:use-module (pyguixvm system image)
   #:use-module (pyguixvm evaluator evaluation)
   #:use-module (pyguixvm evaluator failure)
   #:use-module (guix base16)

@@ -4,13 +4,13 @@
   #:use-module (pyguixvm evaluator dependencies)
   #:use-module (pyguixvm evaluator evaluation)
   #:use-module (pyguixvm evaluator failure)
-  #:use-module (pyguixvm guest)
+  #:use-module (pyguixvm system guest)
   #:use-module (pyguixvm evaluator module-closures)
   #:use-module (pyguixvm evaluator realization)
   #:use-module (ice-9 match)
   #:use-module (json)
   ;; Few want it, and it takes Guile-SSH.
-  #:autoload   (pyguixvm in-place) (prepare-activation activate)
+  #:autoload   (pyguixvm machine in-place) (prepare-activation activate)
   #:export (parse-request
             request-command
             request-stderr

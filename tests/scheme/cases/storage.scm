@@ -4,7 +4,7 @@
 
 (use-modules (tests configuration)
              (pyguixvm records)
-             (pyguixvm guest)
+             (pyguixvm system guest)
              (pyguixvm storage)
              (gnu services)
              (gnu services base)

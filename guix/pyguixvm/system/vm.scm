@@ -1,7 +1,7 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
-(define-module (pyguixvm shared-store)
-  #:use-module (pyguixvm guest)
+(define-module (pyguixvm system vm)
+  #:use-module (pyguixvm system guest)
   #:use-module (pyguixvm storage)
   #:use-module (gnu system)
   #:use-module (gnu system file-systems)

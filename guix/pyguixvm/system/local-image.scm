@@ -1,6 +1,6 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
-(define-module (pyguixvm disk-image)
+(define-module (pyguixvm system local-image)
   #:use-module (pyguixvm records)
   #:use-module (pyguixvm refusal)
   #:use-module (gnu image)

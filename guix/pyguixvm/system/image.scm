@@ -1,8 +1,8 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
-(define-module (pyguixvm derivations)
-  #:use-module (pyguixvm disk-image)
-  #:use-module (pyguixvm guest)
+(define-module (pyguixvm system image)
+  #:use-module (pyguixvm system local-image)
+  #:use-module (pyguixvm system guest)
   #:use-module (pyguixvm records)
   #:use-module (gnu bootloader)
   #:use-module ((gnu image) #:hide (image-type-name))

@@ -1,11 +1,11 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
-(define-module (pyguixvm in-place)
+(define-module (pyguixvm machine in-place)
   #:use-module (pyguixvm evaluator load)
-  #:use-module (pyguixvm derivations)
+  #:use-module (pyguixvm system image)
   #:use-module (pyguixvm evaluator evaluation)
   #:use-module (pyguixvm evaluator failure)
-  #:use-module (pyguixvm guest)
+  #:use-module (pyguixvm system guest)
   #:use-module (pyguixvm records)
   #:use-module (pyguixvm validation)
   #:use-module (gnu machine)

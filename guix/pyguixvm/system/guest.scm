@@ -1,6 +1,6 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
-(define-module (pyguixvm guest)
+(define-module (pyguixvm system guest)
   #:use-module (pyguixvm records)
   #:use-module (pyguixvm storage)
   #:use-module (gnu packages linux)
