@@ -1,7 +1,7 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
 (define-module (pyguixvm declaration)
-  #:use-module (pyguixvm refusal)
+  #:use-module (pyguixvm diagnostics)
   #:use-module (guix utils)
   #:use-module (ice-9 match)
   #:use-module (srfi srfi-1)
@@ -314,7 +314,7 @@ a use of CONSTRUCTOR."
   (syntax-rules (fields later)
     "Define the macro NAME, whose uses expand to uses of CONSTRUCTOR, a record
 constructor made by 'define-record-type*' whose last field is 'places'.  Objects of
-it satisfy PREDICATE.  Each FIELD has a CHECK, see (pyguixvm checks), and a STYLE:
+it satisfy PREDICATE.  Each FIELD has a CHECK, see (pyguixvm sanitizers), and a STYLE:
 #f for ordinary expressions, 'bare-word', '(nested MACRO)' for a field that takes
 the clauses of MACRO, another declaration, or '(names PREDICATE)' for one whose values,
 which satisfy PREDICATE, may be listed by their names alone.  LATER-FIELDs are refused

@@ -1,7 +1,7 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
 (define-module (pyguixvm readiness)
-  #:use-module (pyguixvm checks)
+  #:use-module (pyguixvm sanitizers)
   #:use-module (pyguixvm declaration)
   #:use-module (srfi srfi-9)
   #:export (address

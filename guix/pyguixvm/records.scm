@@ -1,7 +1,7 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
 (define-module (pyguixvm records)
-  #:use-module (pyguixvm checks)
+  #:use-module (pyguixvm sanitizers)
   #:use-module (pyguixvm declaration)
   #:use-module (pyguixvm readiness)
   #:use-module (pyguixvm storage)
@@ -69,7 +69,7 @@
 ;;; The records in which virtual machines are declared: a Guix 'operating-system'
 ;;; and the libvirt resources around it.  What a single field may hold is checked
 ;;; here; what several fields or machines have to do with each other is checked in
-;;; (pyguixvm validation).
+;;; (pyguixvm lint).
 ;;;
 ;;; Code:
 

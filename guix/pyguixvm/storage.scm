@@ -1,9 +1,9 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
 (define-module (pyguixvm storage)
-  #:use-module (pyguixvm checks)
+  #:use-module (pyguixvm sanitizers)
   #:use-module (pyguixvm declaration)
-  #:use-module (pyguixvm refusal)
+  #:use-module (pyguixvm diagnostics)
   #:use-module (guix records)
   #:use-module (srfi srfi-1)
   #:use-module (srfi srfi-9)

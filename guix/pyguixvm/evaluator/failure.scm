@@ -1,7 +1,7 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
 (define-module (pyguixvm evaluator failure)
-  #:use-module (pyguixvm refusal)
+  #:use-module (pyguixvm diagnostics)
   #:use-module (guix diagnostics)
   #:use-module (guix i18n)
   #:use-module ((guix store)

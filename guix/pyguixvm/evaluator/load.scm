@@ -2,8 +2,8 @@
 
 (define-module (pyguixvm evaluator load)
   #:use-module ((pyguixvm) #:select ())           ;loaded before any configuration
-  #:use-module (pyguixvm refusal)
-  #:use-module (pyguixvm validation)
+  #:use-module (pyguixvm diagnostics)
+  #:use-module (pyguixvm lint)
   #:use-module (guix diagnostics)
   #:use-module (guix ui)
   #:use-module (ice-9 match)

@@ -7,7 +7,7 @@
   #:use-module (pyguixvm evaluator failure)
   #:use-module (pyguixvm system guest)
   #:use-module (pyguixvm records)
-  #:use-module (pyguixvm validation)
+  #:use-module (pyguixvm lint)
   #:use-module (gnu machine)
   #:use-module (gnu machine ssh)
   #:use-module (gnu services)

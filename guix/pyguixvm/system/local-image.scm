@@ -2,7 +2,7 @@
 
 (define-module (pyguixvm system local-image)
   #:use-module (pyguixvm records)
-  #:use-module (pyguixvm refusal)
+  #:use-module (pyguixvm diagnostics)
   #:use-module (gnu image)
   #:use-module (ice-9 binary-ports)
   #:use-module (rnrs bytevectors)

@@ -1,8 +1,8 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
-(define-module (pyguixvm checks)
+(define-module (pyguixvm sanitizers)
   #:use-module (pyguixvm notation)
-  #:use-module (pyguixvm refusal)
+  #:use-module (pyguixvm diagnostics)
   #:use-module (ice-9 regex)
   #:use-module (srfi srfi-1)
   #:export (check-anything

@@ -1,12 +1,12 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
-(define-module (pyguixvm validation)
-  #:use-module (pyguixvm checks)
+(define-module (pyguixvm lint)
+  #:use-module (pyguixvm sanitizers)
   #:use-module (pyguixvm system local-image)
   #:use-module (pyguixvm notation)
   #:use-module (pyguixvm system guest)
   #:use-module (pyguixvm records)
-  #:use-module (pyguixvm refusal)
+  #:use-module (pyguixvm diagnostics)
   #:use-module (pyguixvm storage)
   #:use-module (gnu bootloader)
   #:use-module (gnu image)
