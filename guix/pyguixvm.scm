@@ -2,7 +2,7 @@
 
 (define-module (pyguixvm)
   #:use-module (pyguixvm services power)
-  #:use-module (pyguixvm records)
+  #:use-module (pyguixvm machine)
   #:use-module (pyguixvm readiness)
   #:use-module (pyguixvm storage)
   #:re-export (deployment

@@ -3,7 +3,7 @@
 (define-module (pyguixvm evaluator cache)
   #:use-module (pyguixvm evaluator load)
   #:use-module (pyguixvm system image)
-  #:use-module (pyguixvm records)
+  #:use-module (pyguixvm machine)
   #:use-module (guix grafts)
   #:use-module (guix store)
   #:use-module (ice-9 control)

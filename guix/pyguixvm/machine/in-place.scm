@@ -6,7 +6,7 @@
   #:use-module (pyguixvm evaluator evaluation)
   #:use-module (pyguixvm evaluator failure)
   #:use-module (pyguixvm system guest)
-  #:use-module (pyguixvm records)
+  #:use-module (pyguixvm machine)
   #:use-module (pyguixvm lint)
   #:use-module (gnu machine)
   #:use-module (gnu machine ssh)

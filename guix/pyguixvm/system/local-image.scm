@@ -1,7 +1,7 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
 (define-module (pyguixvm system local-image)
-  #:use-module (pyguixvm records)
+  #:use-module (pyguixvm machine)
   #:use-module (pyguixvm diagnostics)
   #:use-module (gnu image)
   #:use-module (ice-9 binary-ports)

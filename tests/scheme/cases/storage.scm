@@ -3,7 +3,7 @@
 ;; Disks, directories of the host, and what outlives a root.
 
 (use-modules (tests configuration)
-             (pyguixvm records)
+             (pyguixvm machine)
              (pyguixvm system guest)
              (pyguixvm storage)
              (gnu services)

@@ -1,6 +1,6 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
-(define-module (pyguixvm records)
+(define-module (pyguixvm machine)
   #:use-module (pyguixvm sanitizers)
   #:use-module (pyguixvm declaration)
   #:use-module (pyguixvm readiness)
