@@ -2,7 +2,7 @@
 
 (define-module (pyguixvm machine)
   #:use-module (pyguixvm sanitizers)
-  #:use-module (pyguixvm declaration)
+  #:use-module (pyguixvm records)
   #:use-module (pyguixvm readiness)
   #:use-module (pyguixvm storage)
   #:use-module ((gnu image) #:select (image? image-operating-system))

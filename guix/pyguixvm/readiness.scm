@@ -2,7 +2,7 @@
 
 (define-module (pyguixvm readiness)
   #:use-module (pyguixvm sanitizers)
-  #:use-module (pyguixvm declaration)
+  #:use-module (pyguixvm records)
   #:use-module (srfi srfi-9)
   #:export (address
             address-ready?

@@ -2,7 +2,7 @@
 
 (define-module (pyguixvm storage)
   #:use-module (pyguixvm sanitizers)
-  #:use-module (pyguixvm declaration)
+  #:use-module (pyguixvm records)
   #:use-module (pyguixvm diagnostics)
   #:use-module (guix records)
   #:use-module (srfi srfi-1)

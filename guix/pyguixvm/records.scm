@@ -1,6 +1,6 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
-(define-module (pyguixvm declaration)
+(define-module (pyguixvm records)
   #:use-module (pyguixvm diagnostics)
   #:use-module (guix utils)
   #:use-module (ice-9 match)
