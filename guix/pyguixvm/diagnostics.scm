@@ -2,12 +2,15 @@
 
 (define-module (pyguixvm diagnostics)
   #:use-module (guix diagnostics)
+  #:use-module (ice-9 match)
   #:use-module (srfi srfi-34)
   #:use-module (srfi srfi-35)
   #:export (&invalid-declaration
             invalid-declaration?
             absolute-source-file
             describe
+            place->location
+            place->syntax
             refuse
             source-location
             syntax-place))
@@ -75,3 +78,13 @@ objects CANDIDATES that has them, or #f."
           (if (and file line column)
               (list file line column)
               (loop (cdr candidates)))))))
+
+(define (place->location place)
+  "Return the <location> of PLACE, as 'syntax-place' returns it."
+  (and place (apply source-location place)))
+
+(define (place->syntax place)
+  "Return syntax for an expression that makes the <location> of PLACE."
+  (match place
+    (#f #'#f)
+    ((file line column) #`(source-location #,file #,line #,column))))

@@ -2,11 +2,11 @@
 
 (define-module (pyguixvm records)
   #:use-module (pyguixvm diagnostics)
-  #:use-module (guix utils)
+  #:use-module (pyguixvm records fields)
+  #:use-module (pyguixvm records shorthand)
   #:use-module (ice-9 match)
   #:use-module (srfi srfi-1)
   #:use-module (srfi srfi-11)
-  #:use-module ((system syntax internal) #:select (syntax-local-binding))
   #:export (define-declaration
             define-located
             place-of
@@ -24,83 +24,11 @@
 ;;;
 ;;; Code:
 
-(define (field-list fields)
-  (string-join (map symbol->string fields) ", "))
-
-(define (place->location place)
-  (and place (apply source-location place)))
-
-(define (place->syntax place)
-  "Return syntax for an expression that makes the <location> of PLACE."
-  (match place
-    (#f #'#f)
-    ((file line column) #`(source-location #,file #,line #,column))))
-
-
-;;;
-;;; The fields of each declaration.
-;;;
-
-(define %fields
-  ;; Name of a declaration -> names of its fields, and of those to come.
-  (make-hash-table))
-
-(define (register-fields! name fields later)
-  (hashq-set! %fields name (cons fields later)))
-
-(define (declared-fields name)
-  "Return the names of the fields of the declaration NAME."
-  (car (hashq-ref %fields name '(()))))
-
-(define (declarations-with field)
-  "Return the names of the declarations that have FIELD."
-  (hash-fold (lambda (name fields names)
-               (if (memq field (append (car fields) (cdr fields)))
-                   (cons name names)
-                   names))
-             '()
-             %fields))
-
-(define (clause-names name)
-  "Return all names that can start a clause of the declaration NAME."
-  (match (hashq-ref %fields name '(()))
-    ((fields . later)
-     (cons 'inherit (append fields later)))))
 
 
 ;;;
 ;;; Run-time support.
 ;;;
-
-(define (call-unless-unbound thunk symbol fallback)
-  "Return what THUNK, a reference to the variable SYMBOL, returns; call FALLBACK
-when the variable is unbound."
-  (let ((unbound (list 'unbound)))
-    (let ((value (catch 'unbound-variable
-                   thunk
-                   (lambda (key . args)
-                     (match args
-                       ((_ _ ((? (lambda (name) (eq? name symbol)))) _ ...)
-                        unbound)
-                       (_ (apply throw key args)))))))
-      (if (eq? value unbound)
-          (fallback)
-          value))))
-
-(define (refuse-field name field allowed location)
-  "Refuse FIELD in a declaration of NAME, whose fields are ALLOWED."
-  (refuse location
-          (format #f "~a: unknown field '~a'; the fields are ~a"
-                  name field (field-list allowed))
-          #:hint (match (declarations-with field)
-                   (()
-                    (and=> (string-closest (symbol->string field)
-                                           (map symbol->string allowed)
-                                           #:threshold 3)
-                           (lambda (closest)
-                             (format #f "Did you mean '~a'?" closest))))
-                   ((other . _)
-                    (format #f "'~a' is a field of ~a." field other)))))
 
 (define (refuse-later form what)
   "Refuse FORM, a use of WHAT, since there is nothing behind it yet."
@@ -125,76 +53,6 @@ else that of the declaration as a whole."
 ;;;
 ;;; Expansion.
 ;;;
-
-(define (bare-word? value)
-  "Is the syntax object VALUE an identifier that looks like a size or MAC address
-and has no meaning in its lexical scope?"
-  (and (identifier? value)
-       (let ((str (symbol->string (syntax->datum value))))
-         (or (char-set-contains? char-set:digit (string-ref str 0))
-             (string-index str #\:)
-             (string-prefix? "-" str)))
-       (eq? 'global (syntax-local-binding value))))
-
-(define (operator-reference form)
-  "Return the operator of FORM when it is a reference to a global variable, else
-#f."
-  (syntax-case form ()
-    ((head . _)
-     (and (identifier? #'head)
-          (eq? 'global (syntax-local-binding #'head)))
-     #'head)
-    (_ #f)))
-
-(define (names? form)
-  "Is FORM a list of references to variables, the first of them a global one?"
-  (syntax-case form ()
-    ((head name ...)
-     (and (operator-reference form)
-          (every identifier? #'(name ...)))
-     #t)
-    (_ #f)))
-
-(define (clauses? forms names)
-  "Are FORMS, what follows the name of a field, clauses of another declaration,
-which start with one of NAMES, rather than one expression?"
-  (match forms
-    (() #t)
-    ((form)
-     (syntax-case form ()
-       ((head . _)
-        (identifier? #'head)
-        (memq (syntax->datum #'head) names))
-       (_ #f)))
-    (_ #t)))
-
-(define (expand-value form style value)
-  "Return syntax for VALUE, written in the clause FORM of a field of STYLE."
-  (syntax-case style (bare-word nested names)
-    (bare-word
-     (bare-word? value)
-     #`(call-unless-unbound (lambda () #,value) '#,value
-                            (lambda () '#,value)))
-    ((nested macro)
-     (operator-reference value)
-     ;; Either a call of the user's procedure, or a misspelt clause.
-     (let ((head (operator-reference value)))
-       #`(begin
-           (call-unless-unbound (lambda () #,head) '#,head
-                                (lambda ()
-                                  (refuse-field 'macro '#,head
-                                                (declared-fields 'macro)
-                                                #,(place->syntax
-                                                   (syntax-place value form)))))
-           #,value)))
-    ((names predicate)
-     (names? value)
-     ;; Either a call of the user's procedure, or a list without 'list'.
-     (with-syntax (((first rest ...) value))
-       #'(if (predicate first)
-             (list first rest ...)
-             (first rest ...))))
-    (_ value)))
 
 (define (expand-clause name form whole specs later)
   "Return the field, the syntax of its value, and that of its <location> for FORM, a
