@@ -8,7 +8,6 @@
   #:use-module ((gnu image) #:select (image? image-operating-system))
   #:use-module (gnu system)
   #:use-module ((guix diagnostics) #:select (location-file))
-  #:use-module (guix records)
   #:use-module (srfi srfi-9)
   #:export (networking
             networking?
@@ -78,23 +77,16 @@
 ;;; Networking.
 ;;;
 
-(define-record-type* <networking> %networking make-networking
-  networking?
+(define-declaration <networking> networking %networking make-networking
+  networking? this-networking networking-place
   (network        networking-network              ;name of a libvirt network
-                  (default "default"))
+                  (default "default")
+                  (sanitize check-label))
   (mac-address    networking-mac-address          ;string | #f: from the name
-                  (default #f))
-  (places         networking-places               ;field -> <location>
-                  (innate) (default '())))
-
-(define-declaration networking %networking networking?
-  (fields (network     check-label       #f)
-          (mac-address check-mac-address bare-word))
+                  (default #f)
+                  (sanitize check-mac-address)
+                  (written bare-word))
   (later address))
-
-(define (networking-place networking field)
-  "Return the <location> of FIELD, or else of NETWORKING, or #f."
-  (place-of (networking-places networking) field))
 
 (define (check-networking value field location)
   (define allowed
@@ -109,64 +101,60 @@
 ;;; Libvirt domains.
 ;;;
 
-(define-record-type* <libvirt-domain> %libvirt-domain make-libvirt-domain
-  libvirt-domain? this-libvirt-domain
+(define-declaration <libvirt-domain> libvirt-domain %libvirt-domain make-libvirt-domain
+  libvirt-domain? this-libvirt-domain libvirt-domain-place
   (cpu            libvirt-domain-cpu              ;integer
-                  (default 1))
+                  (default 1)
+                  (sanitize check-positive))
   (maximum-cpu    libvirt-domain-maximum-cpu      ;integer
                   (thunked)
-                  (default (libvirt-domain-cpu this-libvirt-domain)))
+                  (default (libvirt-domain-cpu this-libvirt-domain))
+                  (sanitize check-positive))
   (memory         libvirt-domain-memory           ;bytes
-                  (default (expt 1024 3)))
+                  (default (expt 1024 3))
+                  (sanitize check-memory)
+                  (written bare-word))
   (maximum-memory libvirt-domain-maximum-memory   ;bytes
                   (thunked)
-                  (default (libvirt-domain-memory this-libvirt-domain)))
+                  (default (libvirt-domain-memory this-libvirt-domain))
+                  (sanitize check-memory)
+                  (written bare-word))
   (storage        libvirt-domain-storage          ;bytes
-                  (default (* 10 (expt 1024 3))))
+                  (default (* 10 (expt 1024 3)))
+                  (sanitize check-size)
+                  (written bare-word))
   (networking     libvirt-domain-networking       ;list of <networking>
-                  (default (list (%networking))))
+                  (default (list (%networking)))
+                  (sanitize check-networking)
+                  (written (nested networking)))
   (mount-points   libvirt-domain-mount-points     ;list of <mount-point>
-                  (default '()))
+                  (default '())
+                  (sanitize check-mount-points)
+                  (written (names mount-point?)))
   (disks          libvirt-domain-disks            ;list of <data-disk>, <block-device>
-                  (default '()))
+                  (default '())
+                  (sanitize check-disks))
   (kernel-arguments libvirt-domain-kernel-arguments ;list of strings
-                  (default '()))
+                  (default '())
+                  (sanitize (check-each check-text)))
   (autostart?     libvirt-domain-autostart?       ;Boolean
-                  (default #t))
+                  (default #t)
+                  (sanitize check-boolean))
   (pool           libvirt-domain-pool             ;name of a storage pool
-                  (default "default"))
+                  (default "default")
+                  (sanitize check-label))
   (firmware       libvirt-domain-firmware         ;'bios | 'uefi
-                  (default 'bios))
+                  (default 'bios)
+                  (sanitize (check-choice 'bios 'uefi)))
   (virtualization libvirt-domain-virtualization   ;'auto | 'kvm | 'qemu
-                  (default 'auto))
+                  (default 'auto)
+                  (sanitize (check-choice 'auto 'kvm 'qemu)))
   (title          libvirt-domain-title            ;string | #f
-                  (default #f))
+                  (default #f)
+                  (sanitize check-title))
   (description    libvirt-domain-description      ;string | #f
-                  (default #f))
-  (places         libvirt-domain-places           ;field -> <location>
-                  (innate) (default '())))
-
-(define-declaration libvirt-domain %libvirt-domain libvirt-domain?
-  (fields (cpu              check-positive                     #f)
-          (maximum-cpu      check-positive                     #f)
-          (memory           check-memory                       bare-word)
-          (maximum-memory   check-memory                       bare-word)
-          (storage          check-size                         bare-word)
-          (networking       check-networking                   (nested networking))
-          (mount-points     check-mount-points                 (names mount-point?))
-          (disks            check-disks                        #f)
-          (kernel-arguments (check-each check-text)            #f)
-          (autostart?       check-boolean                      #f)
-          (pool             check-label                        #f)
-          (firmware         (check-choice 'bios 'uefi)         #f)
-          (virtualization   (check-choice 'auto 'kvm 'qemu)    #f)
-          (title            check-title                        #f)
-          (description      check-text                         #f))
-  (later))
-
-(define (libvirt-domain-place domain field)
-  "Return the <location> of FIELD, or else of DOMAIN, or #f."
-  (place-of (libvirt-domain-places domain) field))
+                  (default #f)
+                  (sanitize check-text)))
 
 (define (check-title value field location)
   ;; libvirt's schema has the title on one line.
@@ -209,43 +197,39 @@
 ;;; Virtual machines and deployments.
 ;;;
 
-(define-record-type* <virtual-machine> %virtual-machine make-virtual-machine
-  virtual-machine? this-virtual-machine
+(define-declaration <virtual-machine> virtual-machine %virtual-machine make-virtual-machine
+  virtual-machine? this-virtual-machine virtual-machine-place
   (name           virtual-machine-name            ;string | #f
                   (thunked)
                   (default
                     (and=> (machine-operating-system this-virtual-machine)
-                           operating-system-host-name)))
+                           operating-system-host-name))
+                  (sanitize check-machine-name))
   (operating-system virtual-machine-operating-system ;<operating-system> | #f
-                  (default #f))
+                  (default #f)
+                  (sanitize check-operating-system))
   (image          virtual-machine-image           ;<local-image> | <image> | #f
-                  (default #f))
+                  (default #f)
+                  (sanitize check-image))
   (libvirt-domain virtual-machine-libvirt-domain  ;<libvirt-domain>
-                  (default (%libvirt-domain)))
+                  (default (%libvirt-domain))
+                  (sanitize check-libvirt-domain)
+                  (written (nested libvirt-domain)))
   (persist        virtual-machine-persist         ;list of directories | #f: host keys
-                  (default #f))
+                  (default #f)
+                  (sanitize check-persist))
   (protect?       virtual-machine-protect?        ;Boolean
-                  (default #f))
+                  (default #f)
+                  (sanitize check-boolean))
   (ready          virtual-machine-ready           ;list of readiness forms
-                  (default (list (address))))
+                  (default (list (address)))
+                  (sanitize (check-each check-ready)))
   (ready-timeout  virtual-machine-ready-timeout   ;seconds
-                  (default 120))
+                  (default 120)
+                  (sanitize check-positive))
   (hypervisor     virtual-machine-hypervisor      ;libvirt URI | #f
-                  (default #f))
-  (places         virtual-machine-places          ;field -> <location>
-                  (innate) (default '())))
-
-(define-declaration virtual-machine %virtual-machine virtual-machine?
-  (fields (name             check-machine-name         #f)
-          (operating-system check-operating-system     #f)
-          (image            check-image                #f)
-          (libvirt-domain   check-libvirt-domain       (nested libvirt-domain))
-          (persist          check-persist              #f)
-          (protect?         check-boolean              #f)
-          (ready            (check-each check-ready)   #f)
-          (ready-timeout    check-positive             #f)
-          (hypervisor       check-text                 #f))
-  (later))
+                  (default #f)
+                  (sanitize check-text)))
 
 (define check-operating-system
   (check-instance operating-system? "an operating-system"))
@@ -265,10 +249,6 @@ FILE), or one of Guix's 'image' records"))
   (check-instance readiness? "a sign of readiness: (address), (tcp-port PORT), \
 (console REGEXP) or (guest-agent)"))
 
-(define (virtual-machine-place machine field)
-  "Return the <location> of FIELD, or else of MACHINE, or #f."
-  (place-of (virtual-machine-places machine) field))
-
 (define (machine-guix-image machine)
   "Return the <image> that was declared for MACHINE, or #f: then Guix makes one of its
 operating-system, if it has that."
@@ -284,23 +264,14 @@ operating-system, if it has that."
   "Return a machine that runs OS, and whatever else is the default."
   (%virtual-machine (operating-system os)))
 
-(define-record-type* <deployment> %deployment make-deployment
-  deployment?
+(define-declaration <deployment> deployment %deployment make-deployment
+  deployment? this-deployment deployment-place
   (machines       deployment-machines             ;list of <virtual-machine>
-                  (default '()))
-  (places         deployment-places               ;field -> <location>
-                  (innate) (default '())))
-
-(define-declaration deployment %deployment deployment?
-  (fields (machines (check-each check-virtual-machine) #f))
-  (later))
+                  (default '())
+                  (sanitize (check-each check-virtual-machine))))
 
 (define check-virtual-machine
   (check-instance virtual-machine? "a virtual-machine"))
-
-(define (deployment-place deployment field)
-  "Return the <location> of FIELD, or else of DEPLOYMENT, or #f."
-  (place-of (deployment-places deployment) field))
 
 (define (machines->deployment machines)
   "Return a deployment of MACHINES, which nobody wrote as one."

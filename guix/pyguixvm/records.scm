@@ -4,13 +4,15 @@
   #:use-module (pyguixvm diagnostics)
   #:use-module (pyguixvm records fields)
   #:use-module (pyguixvm records shorthand)
+  #:use-module (guix records)
   #:use-module (ice-9 match)
   #:use-module (srfi srfi-1)
   #:use-module (srfi srfi-11)
   #:export (define-declaration
             define-located
-            place-of
-            refuse-later))
+            refuse-later)
+  #:re-export (declaration?
+               declaration-values))
 
 ;;; Commentary:
 ;;;
@@ -18,12 +20,11 @@
 ;;; addresses may be bare words, a field that holds another declaration takes its
 ;;; clauses directly, and every mistake is reported where it was made.
 ;;;
-;;; 'define-declaration' defines the macro that users write.  It expands to the
-;;; constructor that 'define-record-type*' made, so that 'inherit', thunked fields
-;;; and references to earlier fields work as in all of Guix.
+;;; 'define-declaration' defines a record as 'define-record-type*' does, and the macro
+;;; that users write.  That expands to the record's constructor, so that 'inherit',
+;;; thunked fields and references to earlier fields work as in all of Guix.
 ;;;
 ;;; Code:
-
 
 
 ;;;
@@ -168,26 +169,82 @@ a use of CONSTRUCTOR."
      (refuse (place->location (syntax-place form))
              (format #f "~s: invalid syntax" (syntax->datum form))))))
 
+
+;;;
+;;; Definition.
+;;;
+
+(define (property-of field name)
+  "Return the syntax of the value of the property NAME of FIELD, or that of #f."
+  (syntax-case field ()
+    ((_ _ property ...)
+     (or (any (lambda (property)
+                (syntax-case property ()
+                  ((key value)
+                   (eq? name (syntax->datum #'key))
+                   #'value)
+                  (_ #f)))
+              #'(property ...))
+         #'#f))))
+
+(define (field->spec field)
+  "Return (FIELD CHECK STYLE), as 'expand-clause' takes it."
+  (syntax-case field ()
+    ((name _ ...)
+     (list #'name (property-of field 'sanitize) (property-of field 'written)))))
+
+(define (field->record-field field)
+  "Return FIELD with those of its properties that 'define-record-type*' knows."
+  (define (ours? property)
+    (syntax-case property ()
+      ((key _) (memq (syntax->datum #'key) '(sanitize written)))
+      (_ #f)))
+
+  (syntax-case field ()
+    ((name get property ...)
+     #`(name get #,@(remove ours? #'(property ...))))))
+
 (define-syntax define-declaration
-  (syntax-rules (fields later)
-    "Define the macro NAME, whose uses expand to uses of CONSTRUCTOR, a record
-constructor made by 'define-record-type*' whose last field is 'places'.  Objects of
-it satisfy PREDICATE.  Each FIELD has a CHECK, see (pyguixvm sanitizers), and a STYLE:
-#f for ordinary expressions, 'bare-word', '(nested MACRO)' for a field that takes
-the clauses of MACRO, another declaration, or '(names PREDICATE)' for one whose values,
-which satisfy PREDICATE, may be listed by their names alone.  LATER-FIELDs are refused
-until there is something behind them."
-    ((_ name constructor predicate
-        (fields (field check style) ...)
-        (later later-field ...))
-     (begin
-       (eval-when (expand load eval)
-         (register-fields! 'name '(field ...) '(later-field ...)))
-       (define-syntax name
-         (lambda (form)
-           (expand-declaration form #'constructor #'predicate
-                               #'((field check style) ...)
-                               '(later-field ...))))))))
+  (lambda (form)
+    "Define the record TYPE with its CONSTRUCTOR, MAKE, PREDICATE and THIS, as
+'define-record-type*' does, the macro NAME that users write in place of CONSTRUCTOR,
+and PLACE, which returns the <location> of a field of a record, or else of the record.
+
+Two properties of a FIELD are ours.  (sanitize CHECK) gives its check, see (pyguixvm
+sanitizers), which a value has to pass that a user writes.  (written STYLE) gives what
+may be written beside an expression: 'bare-word', '(nested MACRO)' for a field that
+takes the clauses of MACRO, another declaration, or '(names PREDICATE)' for one whose
+values, which satisfy PREDICATE, may be listed by their names alone.
+
+LATER-FIELDs are refused until there is something behind them."
+    (syntax-case form (later)
+      ((_ type name constructor make predicate this place
+          (field get property ...) ...
+          (later later-field ...))
+       (with-syntax (((spec ...)
+                      (map field->spec #'((field get property ...) ...)))
+                     ((record-field ...)
+                      (map field->record-field #'((field get property ...) ...))))
+         #'(begin
+             (define-record-type* type constructor make predicate this
+               record-field ...
+               (places places-of                  ;field -> <location>
+                       (innate) (default '())))
+
+             (define (place object asked)
+               (place-of (places-of object) asked))
+
+             (register-accessors! type (list (cons 'field get) ...))
+             (eval-when (expand load eval)
+               (register-fields! 'name '(field ...) '(later-field ...)))
+
+             (define-syntax name
+               (lambda (form)
+                 (expand-declaration form #'constructor #'predicate
+                                     #'(spec ...) '(later-field ...)))))))
+      ((_ type name constructor make predicate this place clause ...)
+       #'(define-declaration type name constructor make predicate this place
+           clause ... (later))))))
 
 (define-syntax define-located
   (syntax-rules ()

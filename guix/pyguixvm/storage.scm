@@ -4,7 +4,6 @@
   #:use-module (pyguixvm sanitizers)
   #:use-module (pyguixvm records)
   #:use-module (pyguixvm diagnostics)
-  #:use-module (guix records)
   #:use-module (srfi srfi-1)
   #:use-module (srfi srfi-9)
   #:export (data-disk
@@ -124,27 +123,19 @@ pyguixvm makes itself"))
         (refuse-value value field location
                       (format #f "one of ~{~s~^, ~}" choices)))))
 
-(define-record-type* <data-disk> %data-disk make-data-disk
-  data-disk?
-  (name           data-disk-name)                 ;string
-  (size           data-disk-size)                 ;bytes
+(define-declaration <data-disk> data-disk %data-disk make-data-disk
+  data-disk? this-data-disk data-disk-place
+  (name           data-disk-name                 ;string
+                  (sanitize check-disk-name))
+  (size           data-disk-size                 ;bytes
+                  (sanitize check-disk-size)
+                  (written bare-word))
   (file-system    data-disk-file-system           ;"ext4" | "btrfs"
-                  (default "ext4"))
+                  (default "ext4")
+                  (sanitize (check-text-choice "ext4" "btrfs")))
   (target         data-disk-target                ;directory | #f: not mounted
-                  (default #f))
-  (places         data-disk-places                ;field -> <location>
-                  (innate) (default '())))
-
-(define-declaration data-disk %data-disk data-disk?
-  (fields (name        check-disk-name        #f)
-          (size        check-disk-size        bare-word)
-          (file-system (check-text-choice "ext4" "btrfs") #f)
-          (target      check-target           #f))
-  (later))
-
-(define (data-disk-place disk field)
-  "Return the <location> of FIELD, or else of DISK, or #f."
-  (place-of (data-disk-places disk) field))
+                  (default #f)
+                  (sanitize check-target)))
 
 (define %state-disk
   ;; Where the directories of 'persist' are kept.
@@ -223,34 +214,25 @@ on the hypervisor lists them."))
                          (substring directory 1))))
     (string-take-right tag (min %longest-tag (string-length tag)))))
 
-(define-record-type* <mount-point> %mount-point make-mount-point
-  mount-point? this-mount-point
-  (source         mount-point-source)             ;directory of the host
+(define-declaration <mount-point> mount-point %mount-point make-mount-point
+  mount-point? this-mount-point mount-point-place
+  (source         mount-point-source             ;directory of the host
+                  (sanitize check-directory))
   (target         mount-point-target              ;directory | #f: not mounted
-                  (default #f))
+                  (default #f)
+                  (sanitize check-target))
   (tag            mount-point-tag                 ;string
                   (thunked)
                   (default (directory->tag
                             (or (mount-point-target this-mount-point)
-                                (mount-point-source this-mount-point)))))
+                                (mount-point-source this-mount-point))))
+                  (sanitize check-tag))
   (read-only?     mount-point-read-only?          ;Boolean
-                  (default #f))
+                  (default #f)
+                  (sanitize check-boolean))
   (driver         mount-point-driver              ;"virtiofs" | "9p" | #f: what there is
-                  (default #f))
-  (places         mount-point-places              ;field -> <location>
-                  (innate) (default '())))
-
-(define-declaration mount-point %mount-point mount-point?
-  (fields (source     check-directory               #f)
-          (target     check-target                  #f)
-          (tag        check-tag                     #f)
-          (read-only? check-boolean                 #f)
-          (driver     (check-text-choice "virtiofs" "9p") #f))
-  (later))
-
-(define (mount-point-place mount field)
-  "Return the <location> of FIELD, or else of MOUNT, or #f."
-  (place-of (mount-point-places mount) field))
+                  (default #f)
+                  (sanitize (check-text-choice "virtiofs" "9p"))))
 
 (define (check-mount-points value field location)
   (define allowed

@@ -8,14 +8,23 @@
             declared-fields
             clause-names
             field-list
-            refuse-field))
+            refuse-field
+
+            register-accessors!
+            declaration?
+            declaration-values))
 
 ;;; Commentary:
 ;;;
 ;;; Which fields each declaration has: one that is misspelt, or that belongs to another
-;;; declaration, is refused with a hint.
+;;; declaration, is refused with a hint; and all that a declaration holds can be told.
 ;;;
 ;;; Code:
+
+
+;;;
+;;; While declarations are expanded.
+;;;
 
 (define %fields
   ;; Name of a declaration -> names of its fields, and of those to come.
@@ -60,3 +69,27 @@
                              (format #f "Did you mean '~a'?" closest))))
                    ((other . _)
                     (format #f "'~a' is a field of ~a." field other)))))
+
+
+;;;
+;;; At run time.
+;;;
+
+(define %accessors
+  ;; Type of a record -> (FIELD . ACCESSOR) for its fields.
+  (make-hash-table))
+
+(define (register-accessors! type accessors)
+  (hashq-set! %accessors type accessors))
+
+(define (declaration? object)
+  "Is OBJECT a declaration?"
+  (and (struct? object)
+       (hashq-ref %accessors (struct-vtable object))
+       #t))
+
+(define (declaration-values object)
+  "Return (FIELD . VALUE) for each field of OBJECT, a declaration."
+  (map (match-lambda
+         ((field . get) (cons field (get object))))
+       (hashq-ref %accessors (struct-vtable object))))
