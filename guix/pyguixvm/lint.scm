@@ -5,6 +5,7 @@
   #:use-module (pyguixvm system local-image)
   #:use-module (pyguixvm notation)
   #:use-module (pyguixvm system guest)
+  #:use-module (pyguixvm libvirt)
   #:use-module (pyguixvm machine)
   #:use-module (pyguixvm diagnostics)
   #:use-module (pyguixvm storage)

@@ -1,10 +1,9 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
 (define-module (pyguixvm storage)
-  #:use-module (pyguixvm sanitizers)
-  #:use-module (pyguixvm records)
   #:use-module (pyguixvm diagnostics)
-  #:use-module (srfi srfi-1)
+  #:use-module (pyguixvm records)
+  #:use-module (pyguixvm sanitizers)
   #:use-module (srfi srfi-9)
   #:export (data-disk
             data-disk?
@@ -30,8 +29,7 @@
             mount-point-place
 
             check-disks
-            check-mount-points
-            check-persist))
+            check-mount-points))
 
 ;;; Commentary:
 ;;;
@@ -39,47 +37,6 @@
 ;;; host.
 ;;;
 ;;; Code:
-
-
-;;;
-;;; Places in the guest.
-;;;
-
-(define (check-directory value field location)
-  "Check the absolute name of a directory other than the root."
-  (if (and (string? value)
-           (string-prefix? "/" value)
-           (not (string-every #\/ value))
-           (not (string-any char-set:iso-control value))
-           (not (any (lambda (part)
-                       (member part '("." "..")))
-                     (string-split value #\/))))
-      (string-append "/" (string-join (string-tokenize
-                                       value (char-set-complement (char-set #\/)))
-                                      "/"))
-      (refuse-value value field location
-                    "the absolute name of a directory, other than \"/\"")))
-
-(define (check-target value field location)
-  (and value (check-directory value field location)))
-
-(define %volatile-directories
-  '("/gnu" "/proc" "/sys" "/dev" "/run"))
-
-(define (check-persistent value field location)
-  (let ((directory (check-directory value field location)))
-    (when (any (lambda (volatile)
-                 (string-prefix? (string-append volatile "/")
-                                 (string-append directory "/")))
-               %volatile-directories)
-      (refuse-value value field location
-                    (format #f "a directory that can be kept: none below ~{~a~^, ~}"
-                            %volatile-directories)))
-    directory))
-
-(define check-persist
-  ;; What 'persist' may hold.
-  (check-each check-persistent))
 
 
 ;;;
@@ -114,14 +71,6 @@ pyguixvm makes itself"))
     (if (< bytes %minimum-data-disk)
         (refuse-value value field location "at least 128M")
         bytes)))
-
-(define (check-text-choice . choices)
-  "Return a check for one of the strings CHOICES."
-  (lambda (value field location)
-    (if (member value choices)
-        value
-        (refuse-value value field location
-                      (format #f "one of ~{~s~^, ~}" choices)))))
 
 (define-declaration <data-disk> data-disk %data-disk make-data-disk
   data-disk? this-data-disk data-disk-place
@@ -174,16 +123,13 @@ pyguixvm makes itself"))
 on the hypervisor lists them."))
   (make-block-device file location))
 
-(define (check-disk value field location)
-  (cond ((or (data-disk? value) (block-device? value)) value)
-        (else
-         (refuse-value value field location
-                       "a disk: (data-disk …) or (block-device FILE)"))))
+(define (disk? object)
+  (or (data-disk? object)
+      (block-device? object)))
 
-(define (check-disks value field location)
-  (if (list? value)
-      ((check-each check-disk) value field location)
-      (list (check-disk value field location))))
+(define check-disks
+  (check-one-or-each
+   (check-instance disk? "a disk: (data-disk …) or (block-device FILE)")))
 
 
 ;;;
@@ -234,10 +180,6 @@ on the hypervisor lists them."))
                   (default #f)
                   (sanitize (check-text-choice "virtiofs" "9p"))))
 
-(define (check-mount-points value field location)
-  (define allowed
-    (check-instance mount-point? "a 'mount-point' record or a list of them"))
-
-  (if (list? value)
-      ((check-each allowed) value field location)
-      (list (allowed value field location))))
+(define check-mount-points
+  (check-one-or-each
+   (check-instance mount-point? "a 'mount-point' record or a list of them")))

@@ -7,6 +7,7 @@
   #:use-module (pyguixvm evaluator failure)
   #:use-module (pyguixvm system guest)
   #:use-module (pyguixvm readiness)
+  #:use-module (pyguixvm libvirt)
   #:use-module (pyguixvm machine)
   #:use-module (pyguixvm diagnostics)
   #:use-module (pyguixvm system vm)

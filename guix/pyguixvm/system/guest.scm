@@ -1,6 +1,7 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
 (define-module (pyguixvm system guest)
+  #:use-module (pyguixvm libvirt)
   #:use-module (pyguixvm machine)
   #:use-module (pyguixvm storage)
   #:use-module (gnu packages linux)

@@ -3,6 +3,7 @@
 (define-module (pyguixvm system image)
   #:use-module (pyguixvm system local-image)
   #:use-module (pyguixvm system guest)
+  #:use-module (pyguixvm libvirt)
   #:use-module (pyguixvm machine)
   #:use-module (gnu bootloader)
   #:use-module ((gnu image) #:hide (image-type-name))
