@@ -43,11 +43,11 @@ plain text that says what to do, or #f."
 
 (define (describe value)
   "Return VALUE as its user would have written it, or the name of its type
-for a record."
+for a record that is not printed so."
   (let ((str (object->string value)))
     (cond ((symbol? value)
            (string-append "'" str))
-          ((record? value)
+          ((and (record? value) (string-prefix? "#<" str))
            (object->string (record-type-name (record-type-descriptor value))))
           ((> (string-length str) 60)
            (string-append (string-take str 57) "..."))

@@ -2,12 +2,14 @@
 
 (define-module (pyguixvm machine)
   #:use-module (pyguixvm libvirt)
+  #:use-module (pyguixvm notation)
   #:use-module (pyguixvm readiness)
   #:use-module (pyguixvm records)
   #:use-module (pyguixvm sanitizers)
   #:use-module ((gnu image) #:select (image? image-operating-system))
   #:use-module (gnu system)
   #:use-module ((guix diagnostics) #:select (location-file))
+  #:use-module (srfi srfi-1)
   #:use-module (srfi srfi-9)
   #:export (local-image
             local-image?
@@ -28,8 +30,10 @@
             virtual-machine-ready-timeout
             virtual-machine-hypervisor
             virtual-machine-place
+            virtual-machine-location
             machine-operating-system
             machine-guix-image
+            machine-interfaces
             operating-system->machine
 
             deployment
@@ -144,6 +148,26 @@ operating-system, if it has that."
   "Return the operating-system of MACHINE, its own or its image's, or #f."
   (or (virtual-machine-operating-system machine)
       (and=> (machine-guix-image machine) image-operating-system)))
+
+(define (virtual-machine-location machine)
+  "Return the <location> of MACHINE, or that of its operating-system when it was
+not declared but derived from one."
+  (or (virtual-machine-place machine #f)
+      (and=> (virtual-machine-operating-system machine)
+             operating-system-location)))
+
+(define (machine-interfaces machine)
+  "Return (NETWORKING MAC-ADDRESS LOCATION) for each interface of MACHINE."
+  (let ((networkings (libvirt-domain-networking
+                      (virtual-machine-libvirt-domain machine))))
+    (map (lambda (networking index)
+           (list networking
+                 (or (networking-mac-address networking)
+                     (derived-mac-address (virtual-machine-name machine) index))
+                 (or (networking-place networking 'mac-address)
+                     (virtual-machine-location machine))))
+         networkings
+         (iota (length networkings)))))
 
 (define (operating-system->machine os)
   "Return a machine that runs OS, and whatever else is the default."

@@ -2,8 +2,9 @@
 
 (define-module (pyguixvm evaluator cache)
   #:use-module (pyguixvm evaluator load)
-  #:use-module (pyguixvm system image)
+  #:use-module (pyguixvm evaluator store)
   #:use-module (pyguixvm machine)
+  #:use-module (pyguixvm system image)
   #:use-module (guix grafts)
   #:use-module (guix store)
   #:use-module (ice-9 control)

@@ -2,6 +2,7 @@
 
 (define-module (pyguixvm evaluator failure)
   #:use-module (pyguixvm diagnostics)
+  #:use-module (pyguixvm json)
   #:use-module (guix diagnostics)
   #:use-module (guix i18n)
   #:use-module ((guix store)
@@ -22,6 +23,7 @@
             failure-message
             failure-hint
             failure-location
+            failure->json
 
             call-with-failure-handling))
 
@@ -39,6 +41,14 @@
   (message  failure-message)           ;string
   (hint     failure-hint)              ;string | #f
   (location failure-location))         ;<location> | #f
+
+(define (failure->json failure)
+  "Return the JSON of FAILURE."
+  (object ("error"
+           (object ("kind"     (symbol->string (failure-kind failure)))
+                   ("message"  (failure-message failure))
+                   ("hint"     (failure-hint failure))
+                   ("location" (location->json (failure-location failure)))))))
 
 
 ;;;

@@ -3,18 +3,24 @@
 (define-module (pyguixvm evaluator load)
   #:use-module ((pyguixvm) #:select ())           ;loaded before any configuration
   #:use-module (pyguixvm diagnostics)
+  #:use-module (pyguixvm evaluator failure)
   #:use-module (pyguixvm lint)
-  #:use-module (guix diagnostics)
+  #:use-module (pyguixvm machine)
+  #:use-module (gnu system)
   #:use-module (guix ui)
   #:use-module (ice-9 match)
-  #:export (configuration-file-name
+  #:use-module (srfi srfi-1)
+  #:use-module (srfi srfi-26)
+  #:export (call-with-configuration-file
             load-configuration
-            make-configuration-module))
+            make-configuration-module
+            select-machines))
 
 ;;; Commentary:
 ;;;
 ;;; Load a configuration as 'guix system' does, see 'load*' in (guix ui); but where
-;;; that prints an error and exits, exceptions are left to the caller.
+;;; that prints an error and exits, exceptions are left to the caller.  What its last
+;;; expression may be, and which machines of it are asked for.
 ;;;
 ;;; Code:
 
@@ -57,11 +63,38 @@
       (let loop ((last #f))
         (match (read-syntax port)
           ((? eof-object?)
-           (and=> (and last (syntax-place last))
-                  (lambda (place)
-                    (apply source-location place))))
+           (and last (place->location (syntax-place last))))
           (expression
            (loop expression)))))))
+
+(define (object->machine object location)
+  "Return OBJECT as a <virtual-machine>; a bare operating-system gets the defaults."
+  (cond ((virtual-machine? object) object)
+        ((operating-system? object)
+         (operating-system->machine object))
+        (else
+         (refuse location
+                 (format #f "~a is no virtual-machine" (describe object))))))
+
+(define (object->deployment object location)
+  "Return OBJECT, what the last expression of a configuration gave at LOCATION, as
+a <deployment>."
+  (match object
+    ((? deployment?) object)
+    ((or (? virtual-machine?) (? operating-system?))
+     (machines->deployment (list (object->machine object location))))
+    (()
+     (refuse location "the last expression is an empty list of machines"
+             #:hint "End the file with at least one virtual-machine."))
+    ((? list?)
+     (machines->deployment (map (cut object->machine <> location) object)))
+    (_
+     (refuse location
+             (if (unspecified? object)
+                 "the last expression gives nothing"
+                 (string-append "the last expression gives " (describe object)))
+             #:hint "End the file with a virtual-machine, a list of them, \
+a deployment, or an operating-system."))))
 
 (define (load-configuration file)
   "Return the validated <deployment> that FILE, a canonical file name, declares."
@@ -70,3 +103,32 @@
     (unless location
       (refuse (source-location file 0 0) "the file is empty"))
     (validate-deployment (object->deployment object location))))
+
+(define (select-machines machines names)
+  "Return those of MACHINES that are called one of NAMES, a list, or all when NAMES
+is #f."
+  (define known
+    (map virtual-machine-name machines))
+
+  (if (not names)
+      machines
+      (match (lset-difference string=? names known)
+        (()
+         (filter (lambda (machine)
+                   (member (virtual-machine-name machine) names))
+                 machines))
+        ((unknown _ ...)
+         (refuse #f
+                 (format #f "there is no machine '~a'; the configuration declares \
+~{~a~^, ~}" unknown known))))))
+
+(define (call-with-configuration-file config proc)
+  "Call PROC with the absolute name of the file CONFIG and return its value, or a failure."
+  (let ((file (call-with-failure-handling config
+                (lambda ()
+                  (configuration-file-name config)))))
+    (if (failure? file)
+        file
+        (call-with-failure-handling file
+          (lambda ()
+            (proc file))))))

@@ -1,9 +1,8 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
 (define-module (pyguixvm evaluator realization)
-  #:use-module (pyguixvm system image)
-  #:use-module (pyguixvm evaluator evaluation)
   #:use-module (pyguixvm evaluator failure)
+  #:use-module (pyguixvm evaluator store)
   #:use-module (guix base16)
   #:use-module (guix build utils)
   #:use-module (guix store)

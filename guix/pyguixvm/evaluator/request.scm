@@ -4,9 +4,10 @@
   #:use-module (pyguixvm evaluator dependencies)
   #:use-module (pyguixvm evaluator evaluation)
   #:use-module (pyguixvm evaluator failure)
-  #:use-module (pyguixvm system guest)
+  #:use-module (pyguixvm evaluator json)
   #:use-module (pyguixvm evaluator module-closures)
   #:use-module (pyguixvm evaluator realization)
+  #:use-module (pyguixvm system guest)
   #:use-module (ice-9 match)
   #:use-module (json)
   ;; Few want it, and it takes Guile-SSH.

@@ -1,9 +1,9 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
 (define-module (pyguixvm evaluator server)
+  #:use-module (pyguixvm evaluator cache)
   #:use-module (pyguixvm evaluator monitor)
   #:use-module (pyguixvm evaluator process)
-  #:use-module (pyguixvm evaluator cache)
   #:use-module (guix store)
   #:use-module (ice-9 match)
   #:use-module (srfi srfi-1)

@@ -1,13 +1,12 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
 (define-module (pyguixvm machine in-place)
-  #:use-module (pyguixvm evaluator load)
-  #:use-module (pyguixvm system image)
-  #:use-module (pyguixvm evaluator evaluation)
   #:use-module (pyguixvm evaluator failure)
-  #:use-module (pyguixvm system guest)
+  #:use-module (pyguixvm evaluator load)
+  #:use-module (pyguixvm evaluator store)
   #:use-module (pyguixvm machine)
-  #:use-module (pyguixvm lint)
+  #:use-module (pyguixvm system guest)
+  #:use-module (pyguixvm system image)
   #:use-module (gnu machine)
   #:use-module (gnu machine ssh)
   #:use-module (gnu services)

@@ -1,12 +1,13 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
 (define-module (pyguixvm system image)
-  #:use-module (pyguixvm system local-image)
-  #:use-module (pyguixvm system guest)
+  #:use-module (pyguixvm diagnostics)
+  #:use-module (pyguixvm json)
   #:use-module (pyguixvm libvirt)
   #:use-module (pyguixvm machine)
+  #:use-module (pyguixvm system guest)
   #:use-module (gnu bootloader)
-  #:use-module ((gnu image) #:hide (image-type-name))
+  #:use-module (gnu image)
   #:use-module (gnu system)
   #:use-module (gnu system file-systems)
   #:use-module (gnu system image)
@@ -14,132 +15,116 @@
   #:use-module (gcrypt hash)
   #:use-module (guix base32)
   #:use-module (guix derivations)
+  #:use-module (guix diagnostics)
   #:use-module (guix gexp)
-  #:use-module (guix grafts)
   #:use-module (guix monads)
-  #:use-module (guix packages)
-  #:use-module (guix scripts)
-  #:use-module (guix scripts build)
-  #:use-module (guix status)
   #:use-module (guix store)
-  #:use-module (guix ui)
-  #:use-module (guix utils)
   #:use-module (ice-9 match)
   #:use-module (rnrs bytevectors)
   #:use-module (srfi srfi-1)
   #:use-module (srfi srfi-9)
-  #:export (call-with-guix
-            grafts-wanted?
-            open-guix-connection
-            run-with-guix
-
-            image-type-name
-            machine-root-file-system
+  #:export (validate-system-image
             machine-image-derivation
             machine-system-derivation
             machine-image-operating-system
-
-            machine-image-content
-            image-content-layout
-            image-content-root-uuid
-            image-content-system
-            image-content-boot-configuration
-            image-content-boot-configuration-file))
+            lower-system-image
+            system-image->json))
 
 ;;; Commentary:
 ;;;
-;;; The derivations of a machine: the very ones that 'guix system' computes for the
-;;; same operating-system.  What follows 'process-action' and 'perform-action' in
-;;; (guix scripts system) is marked as such.
+;;; The disk image that Guix makes of a machine's operating-system or of its <image>.
+;;; Its derivations are the very ones that 'guix system' computes for the same
+;;; operating-system.  What follows 'process-action' and 'perform-action' in (guix
+;;; scripts system) is marked as such.
 ;;;
 ;;; Code:
 
 
 ;;;
-;;; Build options.
+;;; Rules.
 ;;;
 
-(define %options
-  (append %standard-build-options
-          %standard-cross-build-options
-          %standard-native-build-options))
+(define (image-root-partition image)
+  "Return the root <partition> of IMAGE, an <image>, or #f."
+  ;; As 'find-root-partition' in (gnu system image), which is private.
+  (find (lambda (partition)
+          (memq 'boot (partition-flags partition)))
+        (image-partitions image)))
 
-(define %default-options
-  ;; As 'guix system' has them.
-  `((system . ,(%current-system))
-    (target . #f)
-    (substitutes? . #t)
-    (offload? . #t)
-    (print-build-trace? . #t)
-    (print-extended-build-trace? . #t)
-    (multiplexed-build-output? . #t)
-    (graft? . #t)
-    (debug . 0)
-    (verbosity . 1)))
+(define (validate-guix-image machine image)
+  "Refuse MACHINE if IMAGE, its <image>, is none that it could start from or grow."
+  (define root (image-root-partition image))
 
-(define (build-options)
-  "Return the build options that the variable GUIX_BUILD_OPTIONS asks for."
-  (parse-command-line '() %options (list %default-options)))
+  (define (refuse-image message hint)
+    (refuse (virtual-machine-place machine 'image) message #:hint hint))
 
-(define (grafts-wanted?)
-  "Is the user's software to be grafted?"
-  (assoc-ref (build-options) 'graft?))
+  (unless (operating-system? (image-operating-system image))
+    (refuse-image "image: it has no operating-system"
+                  "Add (operating-system …) to the 'image'."))
+  (unless (eq? 'disk-image (image-format image))
+    (refuse-image (format #f "image: its format is '~a', not 'disk-image'"
+                          (image-format image))
+                  "Inherit from mbr-hybrid-disk-image or efi-disk-image."))
+  (unless root
+    (refuse-image "image: none of its partitions is the root"
+                  "Add (flags '(boot)) to the one that is."))
+  (unless (eq? root (last (image-partitions image)))
+    (refuse-image "image: its root is not the last of its partitions, and could not grow"
+                  "List it last."))
+  (let ((type (partition-file-system root)))
+    (unless (member type '("ext4" "btrfs"))
+      (refuse-image (format #f "image: a root of type '~a' is not supported yet" type)
+                    "It may be \"ext4\" or \"btrfs\"."))
+    (when (and (string=? "btrfs" type)
+               (not (eq? 'uefi (libvirt-domain-firmware
+                                (virtual-machine-libvirt-domain machine)))))
+      ;; 'install-grub-disk-image' in (gnu bootloader grub).
+      (refuse-image "image: Guix makes no image that starts from btrfs with the \
+firmware 'bios"
+                    "Add (firmware 'uefi) to the libvirt-domain."))))
 
-(define (run-with-guix store mvalue)
-  "Run MVALUE, a monadic value, on STORE as 'guix system' does."
-  (let ((options (build-options)))
-    (run-with-store store
-      (mbegin %store-monad
-        (set-guile-for-build (default-guile))
-        mvalue)
-      #:target (assoc-ref options 'target)
-      #:system (assoc-ref options 'system))))
+(define (validate-root machine os)
+  ;; Guix makes the root of an image from an operating-system ext4, whatever the
+  ;; declaration says: (gnu system image).
+  (let ((root (find (lambda (fs)
+                      (string=? "/" (file-system-mount-point fs)))
+                    (operating-system-file-systems os))))
+    (when (and root (string=? "btrfs" (file-system-type root)))
+      (refuse (or (source-properties->location (file-system-location root))
+                  (virtual-machine-place machine 'operating-system))
+              "file-systems: of an operating-system, Guix makes an image with an \
+ext4 root, not btrfs"
+              #:hint "Declare \"/\" with the type \"ext4\", or give the machine \
+an 'image' whose root partition is btrfs instead of the operating-system."))))
 
-(define* (call-with-guix proc #:key keep-going?)
-  "Call PROC with a new connection to the store that obeys GUIX_BUILD_OPTIONS.  With
-KEEP-GOING?, a build that fails does not end the others."
-  (let* ((options      (let ((options (build-options)))
-                         (if keep-going?
-                             (alist-cons 'keep-going? #t options)
-                             options)))
-         (verbosity    (assoc-ref options 'verbosity))
-         (substitutes? (assoc-ref options 'substitutes?)))
-    (parameterize ((%graft? (assoc-ref options 'graft?)))
-      (with-status-verbosity verbosity
-        (with-store store
-          (set-build-options-from-command-line store options)
-          (with-build-handler (build-notifier #:use-substitutes? substitutes?
-                                              #:verbosity verbosity)
-            (proc store)))))))
-
-(define (open-guix-connection)
-  "Return a new connection to the store that obeys GUIX_BUILD_OPTIONS."
-  (let ((store (open-connection)))
-    (set-build-options-from-command-line store (build-options))
-    store))
+(define (validate-system-image machine)
+  "Refuse MACHINE if its <image>, or that of its operating-system, is none that it could
+start from or grow."
+  (match (machine-guix-image machine)
+    (#f    (validate-root machine (virtual-machine-operating-system machine)))
+    (image (validate-guix-image machine image))))
 
 
 ;;;
-;;; Machines.
+;;; Derivations.
 ;;;
 
-(define (image-type-name machine)
-  "Return the name of the image type for MACHINE's firmware, or #f for a MACHINE with
-an <image> of its own."
+(define (machine-image-type machine)
+  "Return the <image-type> for MACHINE's firmware, or #f for a MACHINE with an <image> of
+its own."
   (and (not (machine-guix-image machine))
-       (case (libvirt-domain-firmware (virtual-machine-libvirt-domain machine))
-         ((uefi) 'efi-raw)
-         (else 'mbr-hybrid-raw))))
+       (match (libvirt-domain-firmware (virtual-machine-libvirt-domain machine))
+         ('uefi efi-raw-image-type)
+         ('bios mbr-hybrid-raw-image-type))))
 
 (define (base-image machine)
   "Return the <image> of MACHINE, as declared or of the image type."
   (let ((os (effective-operating-system machine)))
     (match (machine-guix-image machine)
-      (#f       (os->image os #:type (lookup-image-type-by-name
-                                      (image-type-name machine))))
+      (#f       (os->image os #:type (machine-image-type machine)))
       (declared (image (inherit declared) (operating-system os))))))
 
-(define (machine-root-file-system machine)
+(define (root-file-system-type machine)
   "Return the type of the root file system in the image of MACHINE.  What its
 operating-system declares says nothing about that: Guix replaces it."
   (partition-file-system (image-root-partition (base-image machine))))
@@ -194,11 +179,7 @@ without grafts: computing it builds nothing."
 
 (define (root-uuid os)
   "Return the UUID of the root file system of OS, made for an image, as a string."
-  (uuid->string
-   (file-system-device
-    (find (lambda (file-system)
-            (string=? "/" (file-system-mount-point file-system)))
-          (operating-system-file-systems os)))))
+  (uuid->string (file-system-device (operating-system-root-file-system os))))
 
 (define (partition-layout image partition)
   "Return what is told of PARTITION of IMAGE by its <image> alone."
@@ -246,3 +227,48 @@ is the derivation of BOOTLOADER, or #f."
                                   system
                                   bootcfg
                                   (bootloader-configuration-file bootloader))))))
+
+
+;;;
+;;; The kind of image.
+;;;
+
+(define (lower-system-image machine want)
+  "Return, as a monadic value, the image and system derivations of MACHINE and the
+content of its image as a list, each #f unless WANT, a symbol, asks for it."
+  (define-syntax-rule (if-wanted symbols mvalue)
+    (if (memq want symbols) mvalue (return #f)))
+
+  (mlet* %store-monad ((image   (if-wanted '(derivations images)
+                                           (machine-image-derivation machine)))
+                       (system  (if-wanted '(systems images)
+                                           (machine-system-derivation machine)))
+                       (content (if-wanted '(images)
+                                           (machine-image-content machine))))
+    (return (list image system content))))
+
+(define (image-content->json content)
+  (object ("layout"                  (image-content-layout content))
+          ("root-uuid"               (image-content-root-uuid content))
+          ("system"                  (derivation->json
+                                      (image-content-system content)))
+          ("boot-configuration"      (derivation->json
+                                      (image-content-boot-configuration content)))
+          ("boot-configuration-file" (image-content-boot-configuration-file
+                                      content))))
+
+(define (system-image->json machine lowered)
+  "Return the JSON of the image of MACHINE; LOWERED is what 'lower-system-image' gave,
+or #f."
+  (match (or lowered '(#f #f #f))
+    ((image system content)
+     `(,@(object ("kind" "system"))
+       ,@(operating-system->json (effective-operating-system machine))
+       ,@(object
+          ("image-type"       (and=> (machine-image-type machine)
+                                     (compose symbol->string image-type-name)))
+          ("root-file-system" (root-file-system-type machine))
+          ("derivation"       (and=> image derivation-file-name))
+          ("output"           (and=> image derivation->output-path))
+          ("system"           (and=> system derivation-file-name))
+          ("content"          (and=> content image-content->json)))))))
