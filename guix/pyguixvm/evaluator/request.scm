@@ -5,7 +5,7 @@
   #:use-module (pyguixvm evaluator evaluation)
   #:use-module (pyguixvm evaluator failure)
   #:use-module (pyguixvm evaluator json)
-  #:use-module (pyguixvm evaluator module-closures)
+  #:use-module (pyguixvm evaluator guix)
   #:use-module (pyguixvm evaluator realization)
   #:use-module (pyguixvm system guest)
   #:use-module (ice-9 match)

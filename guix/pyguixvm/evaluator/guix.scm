@@ -1,6 +1,6 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
-(define-module (pyguixvm evaluator module-closures)
+(define-module (pyguixvm evaluator guix)
   #:use-module (guix modules)
   #:export (remember-module-closures!))
 
