@@ -2,6 +2,7 @@
 
 (define-module (pyguixvm evaluator failure)
   #:use-module (pyguixvm diagnostics)
+  #:use-module (pyguixvm evaluator guix)
   #:use-module (pyguixvm json)
   #:use-module (guix diagnostics)
   #:use-module (guix i18n)
@@ -182,11 +183,10 @@ condition, or #f if they know nothing of it."
 (define (unbound-variable-failure variable)
   (make-failure 'unbound-variable
                 (format #f "~a: unbound variable" variable)
-                (match ((@@ (guix ui) known-variable-definition) variable)
+                (match (module-of-variable variable)
                   (#f "Did you forget a 'use-modules' form?")
-                  (module
-                   (format #f "Did you forget (use-modules ~a)?"
-                           (module-name module))))
+                  (name
+                   (format #f "Did you forget (use-modules ~a)?" name)))
                 #f))
 
 (define (read-failure message)

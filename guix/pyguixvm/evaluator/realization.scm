@@ -31,10 +31,9 @@
 
 (define (register-root store root item)
   "Have the file ROOT protect ITEM from the garbage collector of STORE."
+  ;; 'register-root' of (guix scripts build) refuses a ROOT that is there.
   (mkdir-p (dirname root))
-  (when (false-if-exception (readlink root))
-    (delete-file root))
-  (symlink item root)
+  (switch-symlinks root item)
   (add-indirect-root store root))
 
 (define (realize derivations roots)

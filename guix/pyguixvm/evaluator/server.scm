@@ -2,6 +2,7 @@
 
 (define-module (pyguixvm evaluator server)
   #:use-module (pyguixvm evaluator cache)
+  #:use-module (pyguixvm evaluator guix)
   #:use-module (pyguixvm evaluator monitor)
   #:use-module (pyguixvm evaluator process)
   #:use-module (guix store)

@@ -1,7 +1,9 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
-(use-modules (guix discovery)
+(use-modules (pyguixvm evaluator compilation)
+             (guix discovery)
              (guix build utils)
+             (guix utils)
              (ice-9 popen)
              (ice-9 textual-ports)
              (srfi srfi-64))
@@ -62,5 +64,25 @@
 (test-equal "each file is a module of its name, and loads without an effect"
   (object->string (list %expected '() #t))
   (run-scan))
+
+;; The evaluator starts from compiled modules the next time.
+(call-with-temporary-directory
+ (lambda (directory)
+   (setenv "XDG_CACHE_HOME" directory)
+   (let ((compiled (compiled-directory %root)))
+     (test-assert "nothing is compiled at first"
+       (not (compiled? %root compiled)))
+     (compile-modules %root compiled)
+     (test-equal "each module is compiled"
+       (sort (map (lambda (module)
+                    (string-append compiled "/"
+                                   (string-join (map symbol->string module) "/")
+                                   ".go"))
+                  %expected)
+             string<?)
+       (sort (find-files compiled) string<?))
+     (test-assert "and found to be"
+       (compiled? %root compiled)))
+   (unsetenv "XDG_CACHE_HOME")))
 
 (test-end "modules")
