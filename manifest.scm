@@ -7,6 +7,6 @@
 ;;; Guix itself is the one that runs 'guix shell'.
 
 (packages->manifest
- ;; A file, not a module: nobody has to say '-L guix'.
+ ;; A file, not a module: nobody has to say '-L .guix/modules'.
  (list (load (string-append (dirname (current-filename))
-                            "/guix/pyguixvm/package.scm"))))
+                            "/.guix/modules/pyguixvm-package.scm"))))

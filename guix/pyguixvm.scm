@@ -1,9 +1,10 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
 (define-module (pyguixvm)
-  #:use-module (pyguixvm power)
-  #:use-module (pyguixvm records)
+  #:use-module (pyguixvm libvirt)
+  #:use-module (pyguixvm machine)
   #:use-module (pyguixvm readiness)
+  #:use-module (pyguixvm services power)
   #:use-module (pyguixvm storage)
   #:re-export (deployment
                virtual-machine

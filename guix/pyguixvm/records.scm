@@ -1,307 +1,267 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
 (define-module (pyguixvm records)
-  #:use-module (pyguixvm checks)
-  #:use-module (pyguixvm declaration)
-  #:use-module (pyguixvm readiness)
-  #:use-module (pyguixvm storage)
-  #:use-module ((gnu image) #:select (image? image-operating-system))
-  #:use-module (gnu system)
-  #:use-module ((guix diagnostics) #:select (location-file))
+  #:use-module (pyguixvm diagnostics)
+  #:use-module (pyguixvm records fields)
+  #:use-module (pyguixvm records shorthand)
   #:use-module (guix records)
-  #:use-module (srfi srfi-9)
-  #:export (networking
-            networking?
-            networking-network
-            networking-mac-address
-            networking-place
-
-            libvirt-domain
-            libvirt-domain?
-            libvirt-domain-cpu
-            libvirt-domain-maximum-cpu
-            libvirt-domain-memory
-            libvirt-domain-maximum-memory
-            libvirt-domain-storage
-            libvirt-domain-networking
-            libvirt-domain-mount-points
-            libvirt-domain-disks
-            libvirt-domain-kernel-arguments
-            libvirt-domain-autostart?
-            libvirt-domain-pool
-            libvirt-domain-firmware
-            libvirt-domain-virtualization
-            libvirt-domain-title
-            libvirt-domain-description
-            libvirt-domain-place
-
-            local-image
-            local-image?
-            local-image-file
-            local-image-location
-            remote-image
-
-            virtual-machine
-            virtual-machine?
-            this-virtual-machine
-            virtual-machine-name
-            virtual-machine-operating-system
-            virtual-machine-image
-            virtual-machine-libvirt-domain
-            virtual-machine-persist
-            virtual-machine-protect?
-            virtual-machine-ready
-            virtual-machine-ready-timeout
-            virtual-machine-hypervisor
-            virtual-machine-place
-            machine-operating-system
-            machine-guix-image
-            operating-system->machine
-
-            deployment
-            deployment?
-            deployment-machines
-            deployment-place
-            machines->deployment))
+  #:use-module (ice-9 match)
+  #:use-module (srfi srfi-1)
+  #:use-module (srfi srfi-11)
+  #:export (define-declaration
+            define-located
+            refuse-later)
+  #:re-export (declaration?
+               declaration-values))
 
 ;;; Commentary:
 ;;;
-;;; The records in which virtual machines are declared: a Guix 'operating-system'
-;;; and the libvirt resources around it.  What a single field may hold is checked
-;;; here; what several fields or machines have to do with each other is checked in
-;;; (pyguixvm validation).
+;;; A declaration is a Guix record that is written more freely: sizes and MAC
+;;; addresses may be bare words, a field that holds another declaration takes its
+;;; clauses directly, and every mistake is reported where it was made.
+;;;
+;;; 'define-declaration' defines a record as 'define-record-type*' does, and the macro
+;;; that users write.  That expands to the record's constructor, so that 'inherit',
+;;; thunked fields and references to earlier fields work as in all of Guix.
 ;;;
 ;;; Code:
 
 
 ;;;
-;;; Networking.
+;;; Run-time support.
 ;;;
 
-(define-record-type* <networking> %networking make-networking
-  networking?
-  (network        networking-network              ;name of a libvirt network
-                  (default "default"))
-  (mac-address    networking-mac-address          ;string | #f: from the name
-                  (default #f))
-  (places         networking-places               ;field -> <location>
-                  (innate) (default '())))
+(define (refuse-later form what)
+  "Refuse FORM, a use of WHAT, since there is nothing behind it yet."
+  (refuse (place->location (syntax-place form))
+          (format #f "~a is not supported yet" what)))
 
-(define-declaration networking %networking networking?
-  (fields (network     check-label       #f)
-          (mac-address check-mac-address bare-word))
-  (later address))
+(define (check-original predicate name location original)
+  "Return ORIGINAL, which a declaration of NAME inherits from."
+  (if (predicate original)
+      original
+      (refuse location
+              (format #f "~a: ~a cannot be inherited from"
+                      name (describe original)))))
 
-(define (networking-place networking field)
-  "Return the <location> of FIELD, or else of NETWORKING, or #f."
-  (place-of (networking-places networking) field))
-
-(define (check-networking value field location)
-  (define allowed
-    (check-instance networking? "a 'networking' record or a list of them"))
-
-  (if (list? value)
-      ((check-each allowed) value field location)
-      (list (allowed value field location))))
+(define (place-of places field)
+  "Return the <location> of FIELD according to PLACES, as stored in a declaration,
+else that of the declaration as a whole."
+  (or (assq-ref places field)
+      (assq-ref places #f)))
 
 
 ;;;
-;;; Libvirt domains.
+;;; Expansion.
 ;;;
 
-(define-record-type* <libvirt-domain> %libvirt-domain make-libvirt-domain
-  libvirt-domain? this-libvirt-domain
-  (cpu            libvirt-domain-cpu              ;integer
-                  (default 1))
-  (maximum-cpu    libvirt-domain-maximum-cpu      ;integer
-                  (thunked)
-                  (default (libvirt-domain-cpu this-libvirt-domain)))
-  (memory         libvirt-domain-memory           ;bytes
-                  (default (expt 1024 3)))
-  (maximum-memory libvirt-domain-maximum-memory   ;bytes
-                  (thunked)
-                  (default (libvirt-domain-memory this-libvirt-domain)))
-  (storage        libvirt-domain-storage          ;bytes
-                  (default (* 10 (expt 1024 3))))
-  (networking     libvirt-domain-networking       ;list of <networking>
-                  (default (list (%networking))))
-  (mount-points   libvirt-domain-mount-points     ;list of <mount-point>
-                  (default '()))
-  (disks          libvirt-domain-disks            ;list of <data-disk>, <block-device>
-                  (default '()))
-  (kernel-arguments libvirt-domain-kernel-arguments ;list of strings
-                  (default '()))
-  (autostart?     libvirt-domain-autostart?       ;Boolean
-                  (default #t))
-  (pool           libvirt-domain-pool             ;name of a storage pool
-                  (default "default"))
-  (firmware       libvirt-domain-firmware         ;'bios | 'uefi
-                  (default 'bios))
-  (virtualization libvirt-domain-virtualization   ;'auto | 'kvm | 'qemu
-                  (default 'auto))
-  (title          libvirt-domain-title            ;string | #f
-                  (default #f))
-  (description    libvirt-domain-description      ;string | #f
-                  (default #f))
-  (places         libvirt-domain-places           ;field -> <location>
-                  (innate) (default '())))
+(define (expand-clause name form whole specs later)
+  "Return the field, the syntax of its value, and that of its <location> for FORM, a
+clause in the declaration of NAME at the place WHOLE.  SPECS lists (FIELD CHECK
+STYLE); LATER lists the fields to come."
+  (define place
+    (or (syntax-place form) whole))
 
-(define-declaration libvirt-domain %libvirt-domain libvirt-domain?
-  (fields (cpu              check-positive                     #f)
-          (maximum-cpu      check-positive                     #f)
-          (memory           check-memory                       bare-word)
-          (maximum-memory   check-memory                       bare-word)
-          (storage          check-size                         bare-word)
-          (networking       check-networking                   (nested networking))
-          (mount-points     check-mount-points                 (names mount-point?))
-          (disks            check-disks                        #f)
-          (kernel-arguments (check-each check-text)            #f)
-          (autostart?       check-boolean                      #f)
-          (pool             check-label                        #f)
-          (firmware         (check-choice 'bios 'uefi)         #f)
-          (virtualization   (check-choice 'auto 'kvm 'qemu)    #f)
-          (title            check-title                        #f)
-          (description      check-text                         #f))
-  (later))
+  (define fields
+    (map (compose car syntax->datum) specs))
 
-(define (libvirt-domain-place domain field)
-  "Return the <location> of FIELD, or else of DOMAIN, or #f."
-  (place-of (libvirt-domain-places domain) field))
+  (define (invalid)
+    (refuse (place->location place)
+            (format #f "~a: '~s' is no field; expected (FIELD VALUE)"
+                    name (syntax->datum form))
+            #:hint (format #f "The fields are ~a." (field-list fields))))
 
-(define (check-title value field location)
-  ;; libvirt's schema has the title on one line.
-  (if (and (string? value) (string-index value #\newline))
-      (refuse-value value field location "a single line")
-      (check-text value field location)))
+  (define (checked field check value place)
+    (let ((location (place->syntax place)))
+      (list field #`(#,check #,value '#,field #,location) location)))
+
+  (syntax-case form ()
+    ((field value ...)
+     (identifier? #'field)
+     (let ((symbol   (syntax->datum #'field))
+           (location (place->location place)))
+       (when (memq symbol later)
+         (refuse location
+                 (format #f "~a: field '~a' is not supported yet" name symbol)))
+       (match (find (lambda (spec)
+                      (eq? symbol (car (syntax->datum spec))))
+                    specs)
+         (#f
+          (refuse-field name symbol fields location))
+         (spec
+          (syntax-case spec (nested)
+            ((_ check (nested macro))
+             (clauses? #'(value ...)
+                       (clause-names (syntax->datum #'macro)))
+             ;; Its own form in the file is this clause.
+             (checked #'field #'check
+                      #`(macro #:place #,(datum->syntax #'macro place)
+                               value ...)
+                      place))
+            ((_ check style)
+             (= 1 (length #'(value ...)))
+             (let ((value (car #'(value ...))))
+               (checked #'field #'check
+                        (expand-value form #'style value)
+                        (or (syntax-place value) place))))
+            (_
+             (invalid)))))))
+    (_
+     (invalid))))
+
+(define (check-duplicates name clauses)
+  "Refuse a field that occurs twice among CLAUSES, the syntax of a declaration of
+NAME."
+  (fold (lambda (clause seen)
+          (syntax-case clause ()
+            ((field . _)
+             (let ((symbol (syntax->datum #'field)))
+               (when (memq symbol seen)
+                 (refuse (place->location (syntax-place clause #'field))
+                         (format #f "~a: field '~a' is given twice"
+                                 name symbol)))
+               (cons symbol seen)))
+            (_ seen)))
+        '()
+        clauses))
+
+(define (inherit? clause)
+  (syntax-case clause ()
+    ((head _)
+     (eq? 'inherit (syntax->datum #'head)))
+    (_ #f)))
+
+(define (expand-clauses macro place clauses constructor predicate specs later)
+  "Return the expansion of CLAUSES, the syntax of a declaration by MACRO at PLACE, to
+a use of CONSTRUCTOR."
+  (define name
+    (syntax->datum macro))
+
+  (check-duplicates name clauses)
+  (let-values (((inherited own) (partition inherit? clauses)))
+    (with-syntax ((constructor constructor)
+                  (((field value location) ...)
+                   (map (lambda (clause)
+                          (expand-clause name clause place specs later))
+                        own))
+                  (whole (place->syntax place)))
+      (define fields
+        #'((field value) ...
+           (places (list (cons 'field location) ... (cons #f whole)))))
+
+      (syntax-case inherited ()
+        (()
+         #`(constructor #,@fields))
+        (((_ original))
+         #`(let ((parent (check-original #,predicate '#,macro whole original)))
+             (constructor (inherit parent) #,@fields)))))))
+
+(define (expand-declaration form constructor predicate specs later)
+  "Return the expansion of FORM, a declaration, to a use of CONSTRUCTOR."
+  (syntax-case form ()
+    ((macro #:place place clause ...)
+     (expand-clauses #'macro (syntax->datum #'place) #'(clause ...)
+                     constructor predicate specs later))
+    ((macro clause ...)
+     (expand-clauses #'macro (syntax-place form #'macro) #'(clause ...)
+                     constructor predicate specs later))
+    (_
+     (refuse (place->location (syntax-place form))
+             (format #f "~s: invalid syntax" (syntax->datum form))))))
 
 
 ;;;
-;;; Images that exist already.
+;;; Definition.
 ;;;
 
-(define-record-type <local-image>
-  (make-local-image file location)
-  local-image?
-  (file     local-image-file)                     ;absolute file name
-  (location local-image-location))                ;<location> | #f
+(define (property-of field name)
+  "Return the syntax of the value of the property NAME of FIELD, or that of #f."
+  (syntax-case field ()
+    ((_ _ property ...)
+     (or (any (lambda (property)
+                (syntax-case property ()
+                  ((key value)
+                   (eq? name (syntax->datum #'key))
+                   #'value)
+                  (_ #f)))
+              #'(property ...))
+         #'#f))))
 
-(define (resolve-file file location)
-  "Return FILE, when relative, in the directory of the Scheme file of LOCATION, as
-'local-file' does."
-  (cond ((string-prefix? "/" file) file)
-        (location (string-append (dirname (location-file location)) "/" file))
-        (else (string-append (getcwd) "/" file))))
+(define (field->spec field)
+  "Return (FIELD CHECK STYLE), as 'expand-clause' takes it."
+  (syntax-case field ()
+    ((name _ ...)
+     (list #'name (property-of field 'sanitize) (property-of field 'written)))))
 
-;; The disk image FILE, in the qcow2 or raw format.
-(define-located (local-image file) local-image*)
+(define (field->record-field field)
+  "Return FIELD with those of its properties that 'define-record-type*' knows."
+  (define (ours? property)
+    (syntax-case property ()
+      ((key _) (memq (syntax->datum #'key) '(sanitize written)))
+      (_ #f)))
 
-(define (local-image* file location)
-  (make-local-image (resolve-file (check-text file 'local-image location)
-                                  location)
-                    location))
+  (syntax-case field ()
+    ((name get property ...)
+     #`(name get #,@(remove ours? #'(property ...))))))
 
-(define-syntax remote-image
+(define-syntax define-declaration
   (lambda (form)
-    (refuse-later form "remote-image")))
+    "Define the record TYPE with its CONSTRUCTOR, MAKE, PREDICATE and THIS, as
+'define-record-type*' does, the macro NAME that users write in place of CONSTRUCTOR,
+and PLACE, which returns the <location> of a field of a record, or else of the record.
 
+Two properties of a FIELD are ours.  (sanitize CHECK) gives its check, see (pyguixvm
+sanitizers), which a value has to pass that a user writes.  (written STYLE) gives what
+may be written beside an expression: 'bare-word', '(nested MACRO)' for a field that
+takes the clauses of MACRO, another declaration, or '(names PREDICATE)' for one whose
+values, which satisfy PREDICATE, may be listed by their names alone.
 
-;;;
-;;; Virtual machines and deployments.
-;;;
+LATER-FIELDs are refused until there is something behind them."
+    (syntax-case form (later)
+      ((_ type name constructor make predicate this place
+          (field get property ...) ...
+          (later later-field ...))
+       (with-syntax (((spec ...)
+                      (map field->spec #'((field get property ...) ...)))
+                     ((record-field ...)
+                      (map field->record-field #'((field get property ...) ...))))
+         #'(begin
+             (define-record-type* type constructor make predicate this
+               record-field ...
+               (places places-of                  ;field -> <location>
+                       (innate) (default '())))
 
-(define-record-type* <virtual-machine> %virtual-machine make-virtual-machine
-  virtual-machine? this-virtual-machine
-  (name           virtual-machine-name            ;string | #f
-                  (thunked)
-                  (default
-                    (and=> (machine-operating-system this-virtual-machine)
-                           operating-system-host-name)))
-  (operating-system virtual-machine-operating-system ;<operating-system> | #f
-                  (default #f))
-  (image          virtual-machine-image           ;<local-image> | <image> | #f
-                  (default #f))
-  (libvirt-domain virtual-machine-libvirt-domain  ;<libvirt-domain>
-                  (default (%libvirt-domain)))
-  (persist        virtual-machine-persist         ;list of directories | #f: host keys
-                  (default #f))
-  (protect?       virtual-machine-protect?        ;Boolean
-                  (default #f))
-  (ready          virtual-machine-ready           ;list of readiness forms
-                  (default (list (address))))
-  (ready-timeout  virtual-machine-ready-timeout   ;seconds
-                  (default 120))
-  (hypervisor     virtual-machine-hypervisor      ;libvirt URI | #f
-                  (default #f))
-  (places         virtual-machine-places          ;field -> <location>
-                  (innate) (default '())))
+             (define (place object asked)
+               (place-of (places-of object) asked))
 
-(define-declaration virtual-machine %virtual-machine virtual-machine?
-  (fields (name             check-machine-name         #f)
-          (operating-system check-operating-system     #f)
-          (image            check-image                #f)
-          (libvirt-domain   check-libvirt-domain       (nested libvirt-domain))
-          (persist          check-persist              #f)
-          (protect?         check-boolean              #f)
-          (ready            (check-each check-ready)   #f)
-          (ready-timeout    check-positive             #f)
-          (hypervisor       check-text                 #f))
-  (later))
+             (register-accessors! type (list (cons 'field get) ...))
+             (eval-when (expand load eval)
+               (register-fields! 'name '(field ...) '(later-field ...)))
 
-(define check-operating-system
-  (check-instance operating-system? "an operating-system"))
+             (define-syntax name
+               (lambda (form)
+                 (expand-declaration form #'constructor #'predicate
+                                     #'(spec ...) '(later-field ...)))))))
+      ((_ type name constructor make predicate this place clause ...)
+       #'(define-declaration type name constructor make predicate this place
+           clause ... (later))))))
 
-(define (image-or-local-image? object)
-  (or (local-image? object)
-      (image? object)))
-
-(define check-image
-  (check-instance image-or-local-image? "an image: one that exists, (local-image \
-FILE), or one of Guix's 'image' records"))
-
-(define check-libvirt-domain
-  (check-instance libvirt-domain? "a libvirt-domain"))
-
-(define check-ready
-  (check-instance readiness? "a sign of readiness: (address), (tcp-port PORT), \
-(console REGEXP) or (guest-agent)"))
-
-(define (virtual-machine-place machine field)
-  "Return the <location> of FIELD, or else of MACHINE, or #f."
-  (place-of (virtual-machine-places machine) field))
-
-(define (machine-guix-image machine)
-  "Return the <image> that was declared for MACHINE, or #f: then Guix makes one of its
-operating-system, if it has that."
-  (let ((declared (virtual-machine-image machine)))
-    (and (image? declared) declared)))
-
-(define (machine-operating-system machine)
-  "Return the operating-system of MACHINE, its own or its image's, or #f."
-  (or (virtual-machine-operating-system machine)
-      (and=> (machine-guix-image machine) image-operating-system)))
-
-(define (operating-system->machine os)
-  "Return a machine that runs OS, and whatever else is the default."
-  (%virtual-machine (operating-system os)))
-
-(define-record-type* <deployment> %deployment make-deployment
-  deployment?
-  (machines       deployment-machines             ;list of <virtual-machine>
-                  (default '()))
-  (places         deployment-places               ;field -> <location>
-                  (innate) (default '())))
-
-(define-declaration deployment %deployment deployment?
-  (fields (machines (check-each check-virtual-machine) #f))
-  (later))
-
-(define check-virtual-machine
-  (check-instance virtual-machine? "a virtual-machine"))
-
-(define (deployment-place deployment field)
-  "Return the <location> of FIELD, or else of DEPLOYMENT, or #f."
-  (place-of (deployment-places deployment) field))
-
-(define (machines->deployment machines)
-  "Return a deployment of MACHINES, which nobody wrote as one."
-  (%deployment (machines machines)))
+(define-syntax define-located
+  (syntax-rules ()
+    "Define NAME as a macro that calls PROCEDURE with the ARGUMENTS given to it,
+evaluated, followed by its own <location>."
+    ((_ (name argument ...) procedure)
+     (define-syntax name
+       (lambda (form)
+         (syntax-case form ()
+           ((_ argument ...)
+            #`(procedure argument ...
+                         #,(place->syntax (syntax-place form))))
+           (id
+            (identifier? #'id)
+            #'(lambda (argument ...)
+                (procedure argument ... #f)))
+           (_
+            (refuse (place->location (syntax-place form))
+                    (format #f "~s: expected ~s" (syntax->datum form)
+                            '(name argument ...))))))))))

@@ -1,11 +1,9 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
 (define-module (pyguixvm storage)
-  #:use-module (pyguixvm checks)
-  #:use-module (pyguixvm declaration)
-  #:use-module (pyguixvm refusal)
-  #:use-module (guix records)
-  #:use-module (srfi srfi-1)
+  #:use-module (pyguixvm diagnostics)
+  #:use-module (pyguixvm records)
+  #:use-module (pyguixvm sanitizers)
   #:use-module (srfi srfi-9)
   #:export (data-disk
             data-disk?
@@ -31,8 +29,7 @@
             mount-point-place
 
             check-disks
-            check-mount-points
-            check-persist))
+            check-mount-points))
 
 ;;; Commentary:
 ;;;
@@ -40,47 +37,6 @@
 ;;; host.
 ;;;
 ;;; Code:
-
-
-;;;
-;;; Places in the guest.
-;;;
-
-(define (check-directory value field location)
-  "Check the absolute name of a directory other than the root."
-  (if (and (string? value)
-           (string-prefix? "/" value)
-           (not (string-every #\/ value))
-           (not (string-any char-set:iso-control value))
-           (not (any (lambda (part)
-                       (member part '("." "..")))
-                     (string-split value #\/))))
-      (string-append "/" (string-join (string-tokenize
-                                       value (char-set-complement (char-set #\/)))
-                                      "/"))
-      (refuse-value value field location
-                    "the absolute name of a directory, other than \"/\"")))
-
-(define (check-target value field location)
-  (and value (check-directory value field location)))
-
-(define %volatile-directories
-  '("/gnu" "/proc" "/sys" "/dev" "/run"))
-
-(define (check-persistent value field location)
-  (let ((directory (check-directory value field location)))
-    (when (any (lambda (volatile)
-                 (string-prefix? (string-append volatile "/")
-                                 (string-append directory "/")))
-               %volatile-directories)
-      (refuse-value value field location
-                    (format #f "a directory that can be kept: none below ~{~a~^, ~}"
-                            %volatile-directories)))
-    directory))
-
-(define check-persist
-  ;; What 'persist' may hold.
-  (check-each check-persistent))
 
 
 ;;;
@@ -116,35 +72,19 @@ pyguixvm makes itself"))
         (refuse-value value field location "at least 128M")
         bytes)))
 
-(define (check-text-choice . choices)
-  "Return a check for one of the strings CHOICES."
-  (lambda (value field location)
-    (if (member value choices)
-        value
-        (refuse-value value field location
-                      (format #f "one of ~{~s~^, ~}" choices)))))
-
-(define-record-type* <data-disk> %data-disk make-data-disk
-  data-disk?
-  (name           data-disk-name)                 ;string
-  (size           data-disk-size)                 ;bytes
+(define-declaration <data-disk> data-disk %data-disk make-data-disk
+  data-disk? this-data-disk data-disk-place
+  (name           data-disk-name                 ;string
+                  (sanitize check-disk-name))
+  (size           data-disk-size                 ;bytes
+                  (sanitize check-disk-size)
+                  (written bare-word))
   (file-system    data-disk-file-system           ;"ext4" | "btrfs"
-                  (default "ext4"))
+                  (default "ext4")
+                  (sanitize (check-text-choice "ext4" "btrfs")))
   (target         data-disk-target                ;directory | #f: not mounted
-                  (default #f))
-  (places         data-disk-places                ;field -> <location>
-                  (innate) (default '())))
-
-(define-declaration data-disk %data-disk data-disk?
-  (fields (name        check-disk-name        #f)
-          (size        check-disk-size        bare-word)
-          (file-system (check-text-choice "ext4" "btrfs") #f)
-          (target      check-target           #f))
-  (later))
-
-(define (data-disk-place disk field)
-  "Return the <location> of FIELD, or else of DISK, or #f."
-  (place-of (data-disk-places disk) field))
+                  (default #f)
+                  (sanitize check-target)))
 
 (define %state-disk
   ;; Where the directories of 'persist' are kept.
@@ -183,16 +123,13 @@ pyguixvm makes itself"))
 on the hypervisor lists them."))
   (make-block-device file location))
 
-(define (check-disk value field location)
-  (cond ((or (data-disk? value) (block-device? value)) value)
-        (else
-         (refuse-value value field location
-                       "a disk: (data-disk …) or (block-device FILE)"))))
+(define (disk? object)
+  (or (data-disk? object)
+      (block-device? object)))
 
-(define (check-disks value field location)
-  (if (list? value)
-      ((check-each check-disk) value field location)
-      (list (check-disk value field location))))
+(define check-disks
+  (check-one-or-each
+   (check-instance disk? "a disk: (data-disk …) or (block-device FILE)")))
 
 
 ;;;
@@ -223,39 +160,26 @@ on the hypervisor lists them."))
                          (substring directory 1))))
     (string-take-right tag (min %longest-tag (string-length tag)))))
 
-(define-record-type* <mount-point> %mount-point make-mount-point
-  mount-point? this-mount-point
-  (source         mount-point-source)             ;directory of the host
+(define-declaration <mount-point> mount-point %mount-point make-mount-point
+  mount-point? this-mount-point mount-point-place
+  (source         mount-point-source             ;directory of the host
+                  (sanitize check-directory))
   (target         mount-point-target              ;directory | #f: not mounted
-                  (default #f))
+                  (default #f)
+                  (sanitize check-target))
   (tag            mount-point-tag                 ;string
                   (thunked)
                   (default (directory->tag
                             (or (mount-point-target this-mount-point)
-                                (mount-point-source this-mount-point)))))
+                                (mount-point-source this-mount-point))))
+                  (sanitize check-tag))
   (read-only?     mount-point-read-only?          ;Boolean
-                  (default #f))
+                  (default #f)
+                  (sanitize check-boolean))
   (driver         mount-point-driver              ;"virtiofs" | "9p" | #f: what there is
-                  (default #f))
-  (places         mount-point-places              ;field -> <location>
-                  (innate) (default '())))
+                  (default #f)
+                  (sanitize (check-text-choice "virtiofs" "9p"))))
 
-(define-declaration mount-point %mount-point mount-point?
-  (fields (source     check-directory               #f)
-          (target     check-target                  #f)
-          (tag        check-tag                     #f)
-          (read-only? check-boolean                 #f)
-          (driver     (check-text-choice "virtiofs" "9p") #f))
-  (later))
-
-(define (mount-point-place mount field)
-  "Return the <location> of FIELD, or else of MOUNT, or #f."
-  (place-of (mount-point-places mount) field))
-
-(define (check-mount-points value field location)
-  (define allowed
-    (check-instance mount-point? "a 'mount-point' record or a list of them"))
-
-  (if (list? value)
-      ((check-each allowed) value field location)
-      (list (allowed value field location))))
+(define check-mount-points
+  (check-one-or-each
+   (check-instance mount-point? "a 'mount-point' record or a list of them")))

@@ -24,7 +24,7 @@ from pyguixvm.guix.command import identity, scheme_directory
 from pyguixvm.model.deployment import SCHEMA
 from pyguixvm.process import CommandFailedError, CommandTimeoutError, detach
 
-_SCRIPT = "evaluator-main.scm"
+_SCRIPT = Path(__file__).with_name("evaluator-main.scm")
 
 # Read by Guix and Guile when their modules load, so that a running process has them for good.
 _PREFIXES = ("GUIX_", "GUILE_", "LC_")
@@ -47,14 +47,14 @@ class Setting(msgspec.Struct, frozen=True):
 
     def command(self, *arguments: str) -> list[str]:
         """Return the command that runs the evaluator's script with ARGUMENTS."""
-        scheme = scheme_directory()
-        directories = [f"--load-path={directory}" for directory in (scheme, *self.load_path)]
-        script = scheme / "pyguixvm" / _SCRIPT
-        return [str(self.guix), "repl", *directories, "--", str(script), *arguments]
+        directories = [
+            f"--load-path={directory}" for directory in (scheme_directory(), *self.load_path)
+        ]
+        return [str(self.guix), "repl", *directories, "--", str(_SCRIPT), *arguments]
 
     def digest(self) -> str:
         """Return what changes with anything that an evaluator keeps."""
-        ours = scheme_directory() / "pyguixvm"
+        ours = scheme_directory().rglob("*.scm")
         relevant = {
             name: value
             for name, value in self.environment.items()
@@ -64,7 +64,7 @@ class Setting(msgspec.Struct, frozen=True):
             str(SCHEMA),
             identity(self.guix),
             *map(str, self.load_path),
-            *map(identity, sorted([*ours.rglob("*.scm"), *ours.parent.glob("*.scm")])),
+            *map(identity, (_SCRIPT, *sorted(ours))),
             *(f"{name}={value}" for name, value in sorted(relevant.items())),
         ]
         return hashlib.sha256("\0".join(facts).encode(errors="surrogateescape")).hexdigest()[:24]

@@ -2,7 +2,7 @@
 """One request to the Scheme evaluator, and its answer.
 
 One request on each connection, one line of JSON in each direction; the other
-side is ``guix/pyguixvm/request.scm``.
+side is ``guix/pyguixvm/evaluator/request.scm``.
 """
 
 from __future__ import annotations

@@ -217,7 +217,7 @@ def grow_file_systems(
     """Have the guest of NAME grow the file systems of its data disks; whether it did.
 
     It takes a guest agent that may run programs, and the service of
-    guix/pyguixvm/guest.scm.
+    guix/pyguixvm/system/guest.scm.
     """
     domain = domains.our_domain(connection, name)
     try:

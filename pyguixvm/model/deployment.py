@@ -2,7 +2,7 @@
 """What a configuration declares, as the evaluator reports it.
 
 These structures are the Python side of the JSON that
-``guix/pyguixvm/json.scm`` writes.  Keys are in the words of the Scheme
+``guix/pyguixvm/evaluator/json.scm`` writes.  Keys are in the words of the Scheme
 records; sizes are bytes.  Unknown keys are refused, and SCHEMA tells apart
 versions that do not understand each other.
 """

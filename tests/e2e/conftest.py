@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 CONFIGS = Path(__file__).parent / "configs"
-EXAMPLES = Path(__file__).parents[2] / "guix/examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ pytestmark = pytest.mark.guix
 
 ROOT = Path(__file__).parents[2]
 GUIX_DIRECTORY = ROOT / "guix"
-EXAMPLES = GUIX_DIRECTORY / "examples"
-SCRIPT = GUIX_DIRECTORY / "pyguixvm" / "evaluator-main.scm"
+EXAMPLES = ROOT / "examples"
+SCRIPT = ROOT / "pyguixvm/guix/evaluator-main.scm"
 # Without grafts, computing a derivation builds nothing.
 ENVIRONMENT = {**os.environ, "GUIX_BUILD_OPTIONS": "--no-grafts"}
 

@@ -276,7 +276,7 @@ def test_the_command_names_our_modules_before_the_users(runtime: Path) -> None:
         f"--load-path={scheme}",
         f"--load-path={runtime}",
         "--",
-        f"{scheme}/pyguixvm/evaluator-main.scm",
+        str(Path(endpoint.__file__).with_name("evaluator-main.scm")),
         "--once",
     ]
     assert Path(command[-2]).is_file()

@@ -5,7 +5,7 @@
 (use-service-modules networking ssh virtualization)
 (use-modules (guix gexp)
              (gnu bootloader)
-             (pyguixvm power))
+             (pyguixvm services power))
 
 (define* (setting name default)
   (or (getenv (string-append "PYGUIXVM_TEST_" name)) default))

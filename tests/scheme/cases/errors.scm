@@ -3,7 +3,7 @@
 ;; Errors that Guile and Guix find: their kinds, places and words.
 
 (use-modules (tests configuration)
-             (pyguixvm evaluation)
+             (pyguixvm evaluator evaluation)
              (ice-9 match)
              (srfi srfi-64))
 

@@ -2,7 +2,7 @@
 
 ;; The operating-system that a running guest gets, and what is asked of it before.
 
-(use-modules (pyguixvm in-place)
+(use-modules (pyguixvm machine in-place)
              (gnu services)
              (gnu services base)
              (gnu services ssh)

@@ -3,6 +3,8 @@
 ;; What can be written, and what it means.
 
 (use-modules (tests configuration)
+             (pyguixvm)
+             (pyguixvm records)
              (ice-9 match)
              (srfi srfi-64))
 
@@ -230,5 +232,12 @@
   (test-equal "no image type" 'null (ref machine "image" "image-type"))
   (test-equal "the root is what the image has" "btrfs"
     (ref machine "image" "root-file-system")))
+
+(test-equal "each field of a domain is told under its name"
+  (sort (map (match-lambda
+               ((field . _) (string-trim-right (symbol->string field) #\?)))
+             (declaration-values (libvirt-domain)))
+        string<?)
+  (sort (map car (domain "")) string<?))
 
 (test-end "language")

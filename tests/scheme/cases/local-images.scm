@@ -1,7 +1,7 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
 (use-modules (tests configuration)
-             (pyguixvm evaluation)
+             (pyguixvm evaluator evaluation)
              (guix utils)
              (ice-9 binary-ports)
              (ice-9 match)

@@ -20,7 +20,7 @@
      ("(name \"-x\")" 6 "-x")
      ("(name \"a b\")" 6 "a b")
      ("(name 'web)" 6 "'web")
-     ("(ready (tcp-port 22))" 7 "<tcp-port-ready> is not a list")
+     ("(ready (tcp-port 22))" 7 "(tcp-port 22) is not a list")
      ("(ready (list 5))" 7 "5 is not a sign of readiness" "(tcp-port PORT)")
      ("(ready (list (tcp-port 0)))" 13 "0 is not a port number from 1 to 65535")
      ("(ready (list (tcp-port 65536)))" 13 "65536")

@@ -4,7 +4,7 @@
 
 (use-modules (tests configuration)
              (tests systems)
-             (pyguixvm shared-store)
+             (pyguixvm system vm)
              (gnu system)
              (gnu system file-systems)
              (gnu system image)

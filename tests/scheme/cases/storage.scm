@@ -3,8 +3,8 @@
 ;; Disks, directories of the host, and what outlives a root.
 
 (use-modules (tests configuration)
-             (pyguixvm records)
-             (pyguixvm guest)
+             (pyguixvm machine)
+             (pyguixvm system guest)
              (pyguixvm storage)
              (gnu services)
              (gnu services base)

@@ -1,7 +1,7 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
 (define-module (tests configuration)
-  #:use-module (pyguixvm evaluation)
+  #:use-module (pyguixvm evaluator evaluation)
   #:use-module (guix utils)
   #:use-module (ice-9 match)
   #:use-module (json)

@@ -2,11 +2,11 @@
 
 ;;; Commentary:
 ;;;
-;;; The evaluator's script, run with Guix's modules:
+;;; The evaluator's script, run with Guix's modules and ours, which are in DIRECTORY:
 ;;;
-;;;   guix repl -- evaluator-main.scm SOCKET [--log FILE] [--idle SECONDS]
-;;;                                          [--memory BYTES]
-;;;   guix repl -- evaluator-main.scm --once
+;;;   guix repl -L DIRECTORY -- evaluator-main.scm SOCKET [--log FILE] [--idle SECONDS]
+;;;                                                       [--memory BYTES]
+;;;   guix repl -L DIRECTORY -- evaluator-main.scm --once
 ;;;
 ;;; The first form serves clients at SOCKET and prints "ready" when it does; the
 ;;; second one answers the request on its standard input.
@@ -15,7 +15,7 @@
 
 (eval-when (expand load eval)
   (define %directory
-    (dirname (dirname (canonicalize-path (car (program-arguments))))))
+    (canonicalize-path (dirname (search-path %load-path "pyguixvm.scm"))))
 
   ;; Last, since Guix looks up its own modules again and again, and asks every
   ;; directory before.
@@ -23,7 +23,7 @@
         (append (delete %directory %load-path) (list %directory)))
   (set! %load-compiled-path (delete %directory %load-compiled-path)))
 
-(use-modules (pyguixvm compilation))
+(use-modules (pyguixvm evaluator compilation))
 
 (define %compiled
   (compiled-directory %directory))
@@ -32,13 +32,13 @@
 
 ;; The answer to a single request needs no garbage collected, nor does what is
 ;; loaded for it.
-(use-modules (pyguixvm process))
+(use-modules (pyguixvm evaluator process))
 
 (when (member "--once" (program-arguments))
   (spare-collections))
 
-(use-modules (pyguixvm request)
-             (pyguixvm server)
+(use-modules (pyguixvm evaluator request)
+             (pyguixvm evaluator server)
              (gnu packages)
              (guix diagnostics)
              (ice-9 getopt-long)
@@ -81,7 +81,7 @@ may appear: what the configuration prints goes to standard error."
                     (string->number
                      (option-ref options name (number->string default))))))
     ;; Our modules are no packages: without this, 'specification->package' would
-    ;; load each of them, the examples included.
+    ;; load each of them.
     (%package-module-path (delete %directory (%package-module-path)))
     (stay-single-threaded)
     ;; Guix's messages are not about 'guix repl'.

@@ -1,17 +1,15 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
-(define-module (pyguixvm warm-up)
-  #:use-module (pyguixvm configuration)
-  #:use-module (pyguixvm derivations)
-  #:use-module (pyguixvm records)
+(define-module (pyguixvm evaluator cache)
+  #:use-module (pyguixvm evaluator load)
+  #:use-module (pyguixvm evaluator store)
+  #:use-module (pyguixvm machine)
+  #:use-module (pyguixvm system image)
   #:use-module (guix grafts)
   #:use-module (guix store)
   #:use-module (ice-9 control)
-  #:use-module (srfi srfi-1)
-  #:use-module (srfi srfi-26)
   #:use-module (system base compile)
-  #:export (warm-up
-            adopt-caches))
+  #:export (warm-up))
 
 ;;; Commentary:
 ;;;
@@ -74,24 +72,3 @@
       (parameterize ((%graft? #t))
         (call-without-building store lower)))
     store))
-
-(define (adopt-caches origin)
-  "Return a procedure that gives a connection the caches of ORIGIN, an open
-connection that must not be used at the same time."
-  ;; These fields are private to (guix store), hence looked up by name.  Without
-  ;; them, in another version of Guix, an evaluation is right but slow.
-  (define type
-    (struct-vtable origin))
-
-  ;; The tables of a parent are ours alone once we are forked: no need to copy them.
-  ;; Nothing in (guix store) sets these fields, so that there is no modifier.
-  (define (share field store)
-    (struct-set! store (list-index (cut eq? field <>) (record-type-fields type))
-                 ((record-accessor type field) origin)))
-
-  (lambda (store)
-    (when (lset<= eq? '(ats-cache atts-cache caches) (record-type-fields type))
-      ((record-modifier type 'caches)
-       store (vector-copy ((record-accessor type 'caches) origin)))
-      (share 'ats-cache store)
-      (share 'atts-cache store))))

@@ -1,6 +1,7 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
-(define-module (pyguixvm compilation)
+(define-module (pyguixvm evaluator compilation)
+  #:use-module (guix build utils)
   #:use-module (ice-9 ftw)
   #:use-module (srfi srfi-1)
   #:use-module (srfi srfi-26)
@@ -33,14 +34,10 @@
     (list file (stat:mtime status) (stat:size status))))
 
 (define (source-files directory)
-  "Return the names of the evaluator's modules, relative to DIRECTORY, which they are
-in.  The script and our package are none of them."
+  "Return the names of our modules' files, relative to DIRECTORY."
   (cons "pyguixvm.scm"
-        (map (cut string-append "pyguixvm/" <>)
-             (lset-difference string=?
-                              (scandir (string-append directory "/pyguixvm")
-                                       (cut string-suffix? ".scm" <>))
-                              '("evaluator-main.scm" "package.scm")))))
+        (map (cut string-drop <> (+ 1 (string-length directory)))
+             (find-files (string-append directory "/pyguixvm") "\\.scm$"))))
 
 (define (guix-identity)
   "Return what tells this Guix from another one."
@@ -80,15 +77,7 @@ Guile and Guix."
          (newer? (lambda (one other)
                    (> (stat:mtime (stat one)) (stat:mtime (stat other)))))
          (old   (drop (sort names newer?) (min %generations (length names)))))
-    (for-each (lambda (directory)
-                (nftw directory
-                      (lambda (file status flag base level)
-                        (if (memq flag '(directory-processed directory))
-                            (rmdir file)
-                            (delete-file file))
-                        #t)
-                      'depth 'physical))
-              old)))
+    (for-each delete-file-recursively old)))
 
 (define (compile-modules directory target)
   "Compile the modules in DIRECTORY, which are loaded, to TARGET."

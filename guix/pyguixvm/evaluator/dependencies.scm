@@ -1,7 +1,7 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
-(define-module (pyguixvm dependencies)
-  #:use-module (guix gexp)
+(define-module (pyguixvm evaluator dependencies)
+  #:use-module (pyguixvm evaluator guix)
   #:use-module (ice-9 match)
   #:use-module (srfi srfi-1)
   #:export (observe-dependencies!
@@ -32,7 +32,7 @@
   "Does DIRECTORY, of the load path, hold Guile's modules, Guix's or ours?"
   (any (lambda (file)
          (file-exists? (string-append directory "/" file)))
-       '("ice-9/boot-9.scm" "guix/gexp.scm" "pyguixvm/evaluation.scm")))
+       '("ice-9/boot-9.scm" "guix/gexp.scm" "pyguixvm/evaluator/evaluation.scm")))
 
 (define (absolute file)
   "Return the name of FILE, relative to this process's directory or to the load path,
@@ -59,10 +59,6 @@ for, if it is not there."
                 (note-file! (string-append directory "/" name ".scm")))
               %load-path)))
 
-(define (replace! module name wrap)
-  "Replace the procedure NAME of MODULE by what WRAP, a procedure, makes of it."
-  (module-set! module name (wrap (module-ref module name))))
-
 (define (observe-dependencies!)
   "From now on, take note of what this process reads."
   (set! %own
@@ -72,22 +68,19 @@ for, if it is not there."
                            (filter program-directory? %load-path)))
                 %own))
   (set! %load-hook note-file!)
-  (replace! the-root-module 'open-file
+  (replace! '(guile) 'open-file
             (lambda (open)
               (lambda* (file mode #:rest options)
                 (when (string-prefix? "r" mode)
                   (note-file! file))
                 (apply open file mode options))))
-  (replace! the-root-module 'primitive-load-path
+  (replace! '(guile) 'primitive-load-path
             (lambda (load)
               (lambda (name . options)
                 (note-module! name)
                 (apply load name options))))
-  (replace! (resolve-module '(guix gexp)) '%local-file
-            (lambda (make)
-              (lambda (file promise . options)
-                (set! %promised (cons promise %promised))
-                (apply make file promise options)))))
+  (observe-local-files! (lambda (promise)
+                          (set! %promised (cons promise %promised)))))
 
 (define (promised-file promise)
   "Return the file name that PROMISE is for, also if there is no such file, or #f."

@@ -1,8 +1,9 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
-(define-module (pyguixvm shared-store)
-  #:use-module (pyguixvm guest)
+(define-module (pyguixvm system vm)
+  #:use-module (pyguixvm json)
   #:use-module (pyguixvm storage)
+  #:use-module (pyguixvm system guest)
   #:use-module (gnu system)
   #:use-module (gnu system file-systems)
   #:use-module (guix gexp)
@@ -14,12 +15,8 @@
   #:export (%root-label
             %store-mount-point
             shared-store-operating-system
-
-            machine-shared-system
-            shared-system-derivation
-            shared-system-kernel
-            shared-system-initrd
-            shared-system-arguments))
+            lower-shared-store
+            shared-store->json))
 
 ;;; Commentary:
 ;;;
@@ -109,8 +106,8 @@ it the store?"
   (initrd     shared-system-initrd)               ;file name in the store
   (arguments  shared-system-arguments))           ;list of strings
 
-(define (machine-shared-system machine)
-  "Return, as a monadic value, the <shared-system> of MACHINE."
+(define (lower-shared-store machine want)
+  "Return, as a monadic value, the <shared-system> of MACHINE, whatever WANT asks for."
   (let ((os (shared-store-operating-system (effective-operating-system machine))))
     (mlet* %store-monad
         ((derivation (lower-object os))
@@ -124,3 +121,19 @@ it the store?"
       (match (eval (lowered-gexp-sexp lowered) (make-fresh-user-module))
         ((kernel initrd arguments ...)
          (return (make-shared-system derivation kernel initrd arguments)))))))
+
+(define (boot->json system)
+  (object ("kernel"    (shared-system-kernel system))
+          ("initrd"    (shared-system-initrd system))
+          ("arguments" (list->vector (shared-system-arguments system)))))
+
+(define (shared-store->json machine system)
+  "Return the JSON of MACHINE's operating-system, run from the store of its host;
+SYSTEM is its <shared-system>, or #f if that was not computed."
+  `(,@(object ("kind" "shared-store"))
+    ,@(operating-system->json (effective-operating-system machine))
+    ,@(object
+       ("root-label" %root-label)
+       ("system"     (and=> system
+                            (compose derivation->json shared-system-derivation)))
+       ("boot"       (and=> system boot->json)))))

@@ -1,7 +1,9 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
-(define-module (pyguixvm failure)
-  #:use-module (pyguixvm refusal)
+(define-module (pyguixvm evaluator failure)
+  #:use-module (pyguixvm diagnostics)
+  #:use-module (pyguixvm evaluator guix)
+  #:use-module (pyguixvm json)
   #:use-module (guix diagnostics)
   #:use-module (guix i18n)
   #:use-module ((guix store)
@@ -22,6 +24,7 @@
             failure-message
             failure-hint
             failure-location
+            failure->json
 
             call-with-failure-handling))
 
@@ -39,6 +42,14 @@
   (message  failure-message)           ;string
   (hint     failure-hint)              ;string | #f
   (location failure-location))         ;<location> | #f
+
+(define (failure->json failure)
+  "Return the JSON of FAILURE."
+  (object ("error"
+           (object ("kind"     (symbol->string (failure-kind failure)))
+                   ("message"  (failure-message failure))
+                   ("hint"     (failure-hint failure))
+                   ("location" (location->json (failure-location failure)))))))
 
 
 ;;;
@@ -172,11 +183,10 @@ condition, or #f if they know nothing of it."
 (define (unbound-variable-failure variable)
   (make-failure 'unbound-variable
                 (format #f "~a: unbound variable" variable)
-                (match ((@@ (guix ui) known-variable-definition) variable)
+                (match (module-of-variable variable)
                   (#f "Did you forget a 'use-modules' form?")
-                  (module
-                   (format #f "Did you forget (use-modules ~a)?"
-                           (module-name module))))
+                  (name
+                   (format #f "Did you forget (use-modules ~a)?" name)))
                 #f))
 
 (define (read-failure message)

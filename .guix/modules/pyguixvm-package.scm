@@ -1,6 +1,6 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
-(define-module (pyguixvm package)
+(define-module (pyguixvm-package)
   #:use-module (gnu packages linux)
   #:use-module (gnu packages python-build)
   #:use-module (gnu packages python-xyz)

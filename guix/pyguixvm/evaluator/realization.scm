@@ -1,9 +1,8 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
-(define-module (pyguixvm realization)
-  #:use-module (pyguixvm derivations)
-  #:use-module (pyguixvm evaluation)
-  #:use-module (pyguixvm failure)
+(define-module (pyguixvm evaluator realization)
+  #:use-module (pyguixvm evaluator failure)
+  #:use-module (pyguixvm evaluator store)
   #:use-module (guix base16)
   #:use-module (guix build utils)
   #:use-module (guix store)
@@ -32,10 +31,9 @@
 
 (define (register-root store root item)
   "Have the file ROOT protect ITEM from the garbage collector of STORE."
+  ;; 'register-root' of (guix scripts build) refuses a ROOT that is there.
   (mkdir-p (dirname root))
-  (when (false-if-exception (readlink root))
-    (delete-file root))
-  (symlink item root)
+  (switch-symlinks root item)
   (add-indirect-root store root))
 
 (define (realize derivations roots)

@@ -1,20 +1,19 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
-(define-module (pyguixvm disk-image)
-  #:use-module (pyguixvm records)
-  #:use-module (pyguixvm refusal)
-  #:use-module (gnu image)
+(define-module (pyguixvm system local-image)
+  #:use-module (pyguixvm diagnostics)
+  #:use-module (pyguixvm json)
+  #:use-module (pyguixvm libvirt)
+  #:use-module (pyguixvm machine)
   #:use-module (ice-9 binary-ports)
   #:use-module (rnrs bytevectors)
-  #:use-module ((srfi srfi-1) #:select (find))
-  #:export (disk-image-format
-            examine-local-image
-            image-root-partition))
+  #:use-module (srfi srfi-11)
+  #:export (validate-local-image
+            local-image->json))
 
 ;;; Commentary:
 ;;;
-;;; What can be said about a disk image: about one that exists already by looking
-;;; at it, about another from Guix's record.
+;;; A disk image that exists already.
 ;;;
 ;;; Code:
 
@@ -66,9 +65,24 @@ a raw disk that can start" file)
                 (format #f "local-image: '~a': ~a" file
                         (strerror (system-error-errno args))))))))
 
-(define (image-root-partition image)
-  "Return the root <partition> of IMAGE, an <image>, or #f."
-  ;; As 'find-root-partition' in (gnu system image), which is private.
-  (find (lambda (partition)
-          (memq 'boot (partition-flags partition)))
-        (image-partitions image)))
+(define (validate-local-image machine)
+  "Refuse MACHINE if its <local-image> cannot be what it declares."
+  (define domain
+    (virtual-machine-libvirt-domain machine))
+
+  (examine-local-image (virtual-machine-image machine))
+  (unless (null? (libvirt-domain-kernel-arguments domain))
+    (refuse (libvirt-domain-place domain 'kernel-arguments)
+            "kernel-arguments: they cannot be added to an image that exists already")))
+
+(define (local-image->json machine _)
+  "Return the JSON of the <local-image> of MACHINE."
+  (define image
+    (virtual-machine-image machine))
+
+  (let-values (((format* status) (examine-local-image image)))
+    (object ("kind"     "local-image")
+            ("path"     (local-image-file image))
+            ("format"   (symbol->string format*))
+            ("size"     (stat:size status))
+            ("modified" (stat:mtime status)))))

@@ -1,26 +1,22 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
-(define-module (pyguixvm validation)
-  #:use-module (pyguixvm checks)
-  #:use-module (pyguixvm disk-image)
+(define-module (pyguixvm lint)
+  #:use-module (pyguixvm diagnostics)
+  #:use-module (pyguixvm libvirt)
+  #:use-module (pyguixvm machine)
   #:use-module (pyguixvm notation)
-  #:use-module (pyguixvm guest)
-  #:use-module (pyguixvm records)
-  #:use-module (pyguixvm refusal)
+  #:use-module (pyguixvm sanitizers)
   #:use-module (pyguixvm storage)
+  #:use-module (pyguixvm system guest)
+  #:use-module (pyguixvm system kinds)
   #:use-module (gnu bootloader)
-  #:use-module (gnu image)
   #:use-module (gnu system)
   #:use-module (gnu system file-systems)
   #:use-module (guix diagnostics)
   #:use-module (ice-9 match)
   #:use-module (srfi srfi-1)
   #:use-module (srfi srfi-26)
-  #:export (object->deployment
-            validate-deployment
-            select-machines
-            machine-interfaces
-            virtual-machine-location))
+  #:export (validate-deployment))
 
 ;;; Commentary:
 ;;;
@@ -31,55 +27,14 @@
 
 
 ;;;
-;;; What the file's last expression may be.
-;;;
-
-(define (object->machine object location)
-  "Return OBJECT as a <virtual-machine>; a bare operating-system gets the defaults."
-  (cond ((virtual-machine? object) object)
-        ((operating-system? object)
-         (operating-system->machine object))
-        (else
-         (refuse location
-                 (format #f "~a is no virtual-machine" (describe object))))))
-
-(define (object->deployment object location)
-  "Return OBJECT, what the last expression of a configuration gave at LOCATION, as
-a <deployment>."
-  (match object
-    ((? deployment?) object)
-    ((or (? virtual-machine?) (? operating-system?))
-     (machines->deployment (list (object->machine object location))))
-    (()
-     (refuse location "the last expression is an empty list of machines"
-             #:hint "End the file with at least one virtual-machine."))
-    ((? list?)
-     (machines->deployment (map (cut object->machine <> location) object)))
-    (_
-     (refuse location
-             (if (unspecified? object)
-                 "the last expression gives nothing"
-                 (string-append "the last expression gives " (describe object)))
-             #:hint "End the file with a virtual-machine, a list of them, \
-a deployment, or an operating-system."))))
-
-
-;;;
 ;;; One machine.
 ;;;
 
-(define (virtual-machine-location machine)
-  "Return the <location> of MACHINE, or that of its operating-system when it was
-not declared but derived from one."
-  (or (virtual-machine-place machine #f)
-      (and=> (virtual-machine-operating-system machine)
-             operating-system-location)))
-
 (define (validate-contents machine)
-  "Refuse MACHINE unless it has either an operating-system or an image."
-  (let ((os     (virtual-machine-operating-system machine))
-        (image  (virtual-machine-image machine))
-        (domain (virtual-machine-libvirt-domain machine)))
+  "Refuse MACHINE unless it has either an operating-system or an image, one that keeps
+the rules of its kind."
+  (let ((os    (virtual-machine-operating-system machine))
+        (image (virtual-machine-image machine)))
     (cond ((and os image)
            (refuse (virtual-machine-place machine 'image)
                    "virtual-machine: both 'operating-system' and 'image' are given"
@@ -90,46 +45,8 @@ not declared but derived from one."
 given"
                    #:hint "Add (operating-system …) or (image (local-image \
 \"FILE\"))."))
-          ((image? image)
-           (validate-guix-image machine image))
-          (image
-           (examine-local-image image)
-           (unless (null? (libvirt-domain-kernel-arguments domain))
-             (refuse (libvirt-domain-place domain 'kernel-arguments)
-                     "kernel-arguments: they cannot be added to an image that \
-exists already"))))))
-
-(define (validate-guix-image machine image)
-  "Refuse MACHINE if IMAGE, its <image>, is none that it could start from or grow."
-  (define root (image-root-partition image))
-
-  (define (refuse-image message hint)
-    (refuse (virtual-machine-place machine 'image) message #:hint hint))
-
-  (unless (operating-system? (image-operating-system image))
-    (refuse-image "image: it has no operating-system"
-                  "Add (operating-system …) to the 'image'."))
-  (unless (eq? 'disk-image (image-format image))
-    (refuse-image (format #f "image: its format is '~a', not 'disk-image'"
-                          (image-format image))
-                  "Inherit from mbr-hybrid-disk-image or efi-disk-image."))
-  (unless root
-    (refuse-image "image: none of its partitions is the root"
-                  "Add (flags '(boot)) to the one that is."))
-  (unless (eq? root (last (image-partitions image)))
-    (refuse-image "image: its root is not the last of its partitions, and could not grow"
-                  "List it last."))
-  (let ((type (partition-file-system root)))
-    (unless (member type '("ext4" "btrfs"))
-      (refuse-image (format #f "image: a root of type '~a' is not supported yet" type)
-                    "It may be \"ext4\" or \"btrfs\"."))
-    (when (and (string=? "btrfs" type)
-               (not (eq? 'uefi (libvirt-domain-firmware
-                                (virtual-machine-libvirt-domain machine)))))
-      ;; 'install-grub-disk-image' in (gnu bootloader grub).
-      (refuse-image "image: Guix makes no image that starts from btrfs with the \
-firmware 'bios"
-                    "Add (firmware 'uefi) to the libvirt-domain."))))
+          (else
+           ((image-kind-validate (machine-image-kind machine)) machine)))))
 
 (define (validate-name machine)
   (let ((name (virtual-machine-name machine)))
@@ -151,23 +68,6 @@ firmware 'bios"
            (libvirt-domain-maximum-cpu domain) number->string)
     (check 'maximum-memory (libvirt-domain-memory domain)
            (libvirt-domain-maximum-memory domain) size->string)))
-
-(define (root-file-system os)
-  (find (lambda (fs)
-          (string=? "/" (file-system-mount-point fs)))
-        (operating-system-file-systems os)))
-
-(define (validate-root machine os)
-  ;; Guix makes the root of an image from an operating-system ext4, whatever the
-  ;; declaration says: (gnu system image).
-  (let ((root (root-file-system os)))
-    (when (and root (string=? "btrfs" (file-system-type root)))
-      (refuse (or (source-properties->location (file-system-location root))
-                  (virtual-machine-place machine 'operating-system))
-              "file-systems: of an operating-system, Guix makes an image with an \
-ext4 root, not btrfs"
-              #:hint "Declare \"/\" with the type \"ext4\", or give the machine \
-an 'image' whose root partition is btrfs instead of the operating-system."))))
 
 (define (efi-bootloader? os)
   (string-prefix? "grub-efi"
@@ -278,8 +178,6 @@ exists already" target)
   (validate-contents machine)
   (validate-name machine)
   (validate-maxima machine)
-  (and=> (virtual-machine-operating-system machine)
-         (cut validate-root machine <>))
   (and=> (machine-operating-system machine)
          (cut validate-firmware machine <>))
   (validate-disks machine)
@@ -290,19 +188,6 @@ exists already" target)
 ;;;
 ;;; Several machines.
 ;;;
-
-(define (machine-interfaces machine)
-  "Return (NETWORK MAC-ADDRESS LOCATION) for each interface of MACHINE."
-  (let ((networkings (libvirt-domain-networking
-                      (virtual-machine-libvirt-domain machine))))
-    (map (lambda (networking index)
-           (list (networking-network networking)
-                 (or (networking-mac-address networking)
-                     (derived-mac-address (virtual-machine-name machine) index))
-                 (or (networking-place networking 'mac-address)
-                     (virtual-machine-location machine))))
-         networkings
-         (iota (length networkings)))))
 
 (define (refuse-repeated items describe)
   "Refuse the first among ITEMS, (VALUE . LOCATION) pairs, whose VALUE occurred
@@ -358,20 +243,3 @@ before.  DESCRIBE makes a sentence of that VALUE."
     (validate-mac-addresses machines)
     deployment))
 
-(define (select-machines machines names)
-  "Return those of MACHINES that are called one of NAMES, a list, or all when NAMES
-is #f."
-  (define known
-    (map virtual-machine-name machines))
-
-  (if (not names)
-      machines
-      (match (lset-difference string=? names known)
-        (()
-         (filter (lambda (machine)
-                   (member (virtual-machine-name machine) names))
-                 machines))
-        ((unknown _ ...)
-         (refuse #f
-                 (format #f "there is no machine '~a'; the configuration declares \
-~{~a~^, ~}" unknown known))))))

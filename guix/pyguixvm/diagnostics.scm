@@ -1,13 +1,16 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
-(define-module (pyguixvm refusal)
+(define-module (pyguixvm diagnostics)
   #:use-module (guix diagnostics)
+  #:use-module (ice-9 match)
   #:use-module (srfi srfi-34)
   #:use-module (srfi srfi-35)
   #:export (&invalid-declaration
             invalid-declaration?
             absolute-source-file
             describe
+            place->location
+            place->syntax
             refuse
             source-location
             syntax-place))
@@ -40,11 +43,11 @@ plain text that says what to do, or #f."
 
 (define (describe value)
   "Return VALUE as its user would have written it, or the name of its type
-for a record."
+for a record that is not printed so."
   (let ((str (object->string value)))
     (cond ((symbol? value)
            (string-append "'" str))
-          ((record? value)
+          ((and (record? value) (string-prefix? "#<" str))
            (object->string (record-type-name (record-type-descriptor value))))
           ((> (string-length str) 60)
            (string-append (string-take str 57) "..."))
@@ -75,3 +78,13 @@ objects CANDIDATES that has them, or #f."
           (if (and file line column)
               (list file line column)
               (loop (cdr candidates)))))))
+
+(define (place->location place)
+  "Return the <location> of PLACE, as 'syntax-place' returns it."
+  (and place (apply source-location place)))
+
+(define (place->syntax place)
+  "Return syntax for an expression that makes the <location> of PLACE."
+  (match place
+    (#f #'#f)
+    ((file line column) #`(source-location #,file #,line #,column))))

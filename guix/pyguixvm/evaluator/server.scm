@@ -1,9 +1,10 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
-(define-module (pyguixvm server)
-  #:use-module (pyguixvm monitor)
-  #:use-module (pyguixvm process)
-  #:use-module (pyguixvm warm-up)
+(define-module (pyguixvm evaluator server)
+  #:use-module (pyguixvm evaluator cache)
+  #:use-module (pyguixvm evaluator guix)
+  #:use-module (pyguixvm evaluator monitor)
+  #:use-module (pyguixvm evaluator process)
   #:use-module (guix store)
   #:use-module (ice-9 match)
   #:use-module (srfi srfi-1)

@@ -1,16 +1,17 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
-(define-module (pyguixvm request)
-  #:use-module (pyguixvm dependencies)
-  #:use-module (pyguixvm evaluation)
-  #:use-module (pyguixvm failure)
-  #:use-module (pyguixvm guest)
-  #:use-module (pyguixvm module-closures)
-  #:use-module (pyguixvm realization)
+(define-module (pyguixvm evaluator request)
+  #:use-module (pyguixvm evaluator dependencies)
+  #:use-module (pyguixvm evaluator evaluation)
+  #:use-module (pyguixvm evaluator failure)
+  #:use-module (pyguixvm evaluator guix)
+  #:use-module (pyguixvm evaluator json)
+  #:use-module (pyguixvm evaluator realization)
+  #:use-module (pyguixvm system guest)
   #:use-module (ice-9 match)
   #:use-module (json)
   ;; Few want it, and it takes Guile-SSH.
-  #:autoload   (pyguixvm in-place) (prepare-activation activate)
+  #:autoload   (pyguixvm machine in-place) (prepare-activation activate)
   #:export (parse-request
             request-command
             request-stderr

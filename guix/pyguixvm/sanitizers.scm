@@ -1,23 +1,27 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
-(define-module (pyguixvm checks)
+(define-module (pyguixvm sanitizers)
   #:use-module (pyguixvm notation)
-  #:use-module (pyguixvm refusal)
+  #:use-module (pyguixvm diagnostics)
   #:use-module (ice-9 regex)
   #:use-module (srfi srfi-1)
-  #:export (check-anything
-            check-boolean
+  #:export (check-boolean
             check-choice
+            check-directory
             check-each
             check-instance
             check-label
             check-mac-address
             check-machine-name
             check-memory
+            check-one-or-each
+            check-persist
             check-port
             check-positive
             check-size
+            check-target
             check-text
+            check-text-choice
             refuse-value))
 
 ;;; Commentary:
@@ -42,9 +46,6 @@ HINT says what to do, DESCRIBE what VALUE is."
           (format #f "~a: ~a is not ~a" field (describe value) allowed)
           #:hint hint))
 
-(define (check-anything value field location)
-  value)
-
 (define (check-boolean value field location)
   (if (boolean? value)
       value
@@ -67,6 +68,14 @@ HINT says what to do, DESCRIBE what VALUE is."
         value
         (refuse-value value field location
                       (format #f "one of ~{'~a~^, ~}" choices)))))
+
+(define (check-text-choice . choices)
+  "Return a check for one of the strings CHOICES."
+  (lambda (value field location)
+    (if (member value choices)
+        value
+        (refuse-value value field location
+                      (format #f "one of ~{~s~^, ~}" choices)))))
 
 
 ;;;
@@ -190,3 +199,51 @@ odd, which makes it a multicast address"))
         (map (lambda (element) (check element field location)) value)
         (refuse-value value field location "a list"
                       #:hint (format #f "Write (~a (list …))." field)))))
+
+(define (check-one-or-each check)
+  "Return a check for lists whose elements all pass CHECK, or a single one, of which it
+makes a list."
+  (lambda (value field location)
+    (map (lambda (element) (check element field location))
+         (if (list? value) value (list value)))))
+
+
+;;;
+;;; Directories.
+;;;
+
+(define (check-directory value field location)
+  "Check the absolute name of a directory other than the root."
+  (if (and (string? value)
+           (string-prefix? "/" value)
+           (not (string-every #\/ value))
+           (not (string-any char-set:iso-control value))
+           (not (any (lambda (part)
+                       (member part '("." "..")))
+                     (string-split value #\/))))
+      (string-append "/" (string-join (string-tokenize
+                                       value (char-set-complement (char-set #\/)))
+                                      "/"))
+      (refuse-value value field location
+                    "the absolute name of a directory, other than \"/\"")))
+
+(define (check-target value field location)
+  (and value (check-directory value field location)))
+
+(define %volatile-directories
+  '("/gnu" "/proc" "/sys" "/dev" "/run"))
+
+(define (check-persistent value field location)
+  (let ((directory (check-directory value field location)))
+    (when (any (lambda (volatile)
+                 (string-prefix? (string-append volatile "/")
+                                 (string-append directory "/")))
+               %volatile-directories)
+      (refuse-value value field location
+                    (format #f "a directory that can be kept: none below ~{~a~^, ~}"
+                            %volatile-directories)))
+    directory))
+
+(define check-persist
+  ;; What 'persist' may hold.
+  (check-each check-persistent))

@@ -1,6 +1,6 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
-(define-module (pyguixvm power)
+(define-module (pyguixvm services power)
   #:use-module (gnu services)
   #:use-module (guix gexp)
   #:export (shutdown-service))

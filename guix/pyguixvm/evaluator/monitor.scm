@@ -1,8 +1,8 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
-(define-module (pyguixvm monitor)
-  #:use-module (pyguixvm process)
-  #:use-module (pyguixvm request)
+(define-module (pyguixvm evaluator monitor)
+  #:use-module (pyguixvm evaluator process)
+  #:use-module (pyguixvm evaluator request)
   #:use-module (ice-9 binary-ports)
   #:use-module (rnrs bytevectors)
   #:use-module (srfi srfi-11)

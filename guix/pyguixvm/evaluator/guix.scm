@@ -1,0 +1,112 @@
+;;; SPDX-License-Identifier: GPL-3.0-or-later
+
+(define-module (pyguixvm evaluator guix)
+  #:use-module (guix gexp)
+  #:use-module (guix modules)
+  #:use-module (guix store)
+  #:use-module (guix ui)
+  #:use-module (srfi srfi-1)
+  #:use-module (srfi srfi-26)
+  #:export (replace!
+            observe-local-files!
+            remember-module-closures!
+            adopt-caches
+            module-of-variable))
+
+;;; Commentary:
+;;;
+;;; What another version of Guix may have otherwise: its private variables and fields,
+;;; and procedures of its that are replaced.  Each says what becomes of us without it.
+;;;
+;;; Code:
+
+(define (replace! module name wrap)
+  "In this process, replace the procedure NAME of MODULE, a list of symbols, by what
+WRAP, a procedure, makes of it; if there is none, do nothing."
+  (and=> (module-variable (resolve-module module) name)
+         (lambda (variable)
+           (variable-set! variable (wrap (variable-ref variable))))))
+
+
+;;;
+;;; Files.
+;;;
+
+;; Private: '%local-file' of (guix gexp), to which 'local-file' expands, takes a file name
+;; and a promise of the absolute one.  Without it, a change of such a file would not be
+;; seen.
+(define (observe-local-files! note)
+  "From now on, call NOTE with the promise of the file name of each 'local-file'."
+  (replace! '(guix gexp) '%local-file
+            (lambda (make)
+              (lambda (file promise . options)
+                (note promise)
+                (apply make file promise options)))))
+
+
+;;;
+;;; Modules.
+;;;
+
+(define (remembering closure)
+  "Return a procedure that answers as CLOSURE, which is 'source-module-closure', but
+computes no answer twice."
+  (define answers
+    (make-hash-table))
+
+  (lambda* (modules #:optional (load-path %load-path)
+                    #:key (select? guix-module-name?))
+    (let ((question (list modules load-path select?)))
+      (or (hash-ref answers question)
+          (let ((answer (closure modules load-path #:select? select?)))
+            (hash-set! answers question answer)
+            answer)))))
+
+;; Public, but replaced: the gexps of a system ask again and again which modules a few of
+;; Guix's modules need, and each time Guix looks for them all in every directory of the
+;; load path: thousands of 'stat' calls, a fifth of the time that lowering takes in a
+;; process which has all else in its caches.
+(define (remember-module-closures!)
+  "From now on, in this process, take for granted which modules need which.  To be
+called in the process of a single evaluation: the next one may find other files."
+  (replace! '(guix modules) 'source-module-closure remembering))
+
+
+;;;
+;;; Caches.
+;;;
+
+;; Private: these fields of (guix store)'s <store-connection>, hence looked up by name.
+;; Without them an evaluation is right but slow.
+(define (adopt-caches origin)
+  "Return a procedure that gives a connection the caches of ORIGIN, an open
+connection that must not be used at the same time."
+  (define type
+    (struct-vtable origin))
+
+  ;; The tables of a parent are ours alone once we are forked: no need to copy them.
+  ;; Nothing in (guix store) sets these fields, so that there is no modifier.
+  (define (share field store)
+    (struct-set! store (list-index (cut eq? field <>) (record-type-fields type))
+                 ((record-accessor type field) origin)))
+
+  (lambda (store)
+    (when (lset<= eq? '(ats-cache atts-cache caches) (record-type-fields type))
+      ((record-modifier type 'caches)
+       store (vector-copy ((record-accessor type 'caches) origin)))
+      (share 'ats-cache store)
+      (share 'atts-cache store))))
+
+
+;;;
+;;; Hints.
+;;;
+
+;; Private: 'known-variable-definition' of (guix ui), which makes the hint that 'guix
+;; system' gives.  Without it the hint names no module.
+(define (module-of-variable variable)
+  "Return the name of a module of Guix's that exports VARIABLE, or #f."
+  (and=> (module-variable (resolve-module '(guix ui)) 'known-variable-definition)
+         (lambda (known-variable-definition)
+           (and=> ((variable-ref known-variable-definition) variable)
+                  module-name))))

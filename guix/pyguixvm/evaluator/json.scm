@@ -1,0 +1,89 @@
+;;; SPDX-License-Identifier: GPL-3.0-or-later
+
+(define-module (pyguixvm evaluator json)
+  #:use-module (pyguixvm json)
+  #:use-module (pyguixvm libvirt)
+  #:use-module (pyguixvm machine)
+  #:use-module (pyguixvm readiness)
+  #:use-module (pyguixvm storage)
+  #:use-module (pyguixvm system guest)
+  #:use-module (pyguixvm system kinds)
+  #:use-module (ice-9 match)
+  #:use-module (srfi srfi-26)
+  #:export (%schema
+            deployment->json
+            machine->json))
+
+;;; Commentary:
+;;;
+;;; A deployment as JSON.  Its other side is pyguixvm/model/deployment.py, which
+;;; refuses keys that it does not know; %SCHEMA tells apart versions that do not
+;;; understand each other.
+;;;
+;;; The fields of declarations are told as they are.  What stands here is what follows
+;;; from several of them, or from the operating-system.
+;;;
+;;; Code:
+
+(define %schema 1)
+
+(define (readiness->json form)
+  `(("kind" . ,(symbol->string (readiness-kind form)))
+    ,@(map (match-lambda
+             ((property . value) (cons (symbol->string property) value)))
+           (readiness-properties form))))
+
+(define interface->json
+  (match-lambda
+    ((networking mac-address _)
+     `(,@(declaration->json networking #:except '(mac-address))
+       ("mac-address" . ,mac-address)))))
+
+(define (disk->json disk)
+  (if (block-device? disk)
+      (object ("kind"   "block-device")
+              ("device" (block-device-file disk)))
+      `(("kind" . "data-disk")
+        ,@(declaration->json disk))))
+
+(define (mount-point->json machine mount)
+  `(,@(declaration->json mount #:except '(driver))
+    ("driver" . ,(sharing-driver machine mount))))
+
+(define (domain->json machine further-mounts)
+  "Return the JSON of the domain of MACHINE, to which FURTHER-MOUNTS, a list of
+<mount-point>, are shared as well."
+  (define domain
+    (virtual-machine-libvirt-domain machine))
+
+  (define (all ->json items)
+    (list->vector (map ->json items)))
+
+  `(,@(declaration->json domain #:except '(networking mount-points disks))
+    ,@(object
+       ("networking"   (all interface->json (machine-interfaces machine)))
+       ("mount-points" (all (cut mount-point->json machine <>)
+                            (append (libvirt-domain-mount-points domain)
+                                    further-mounts)))
+       ("disks"        (all disk->json (machine-disks machine))))))
+
+(define (machine->json machine kind lowered)
+  "Return the JSON of MACHINE, whose image is of KIND; LOWERED is what was lowered of
+that, or #f."
+  `(,@(declaration->json machine #:except '(operating-system image libvirt-domain
+                                             persist ready))
+    ,@(object
+       ("location" (location->json (virtual-machine-location machine)))
+       ("image"    ((image-kind->json kind) machine lowered))
+       ("domain"   (domain->json machine (image-kind-mount-points kind)))
+       ("ready"    (list->vector
+                    (map readiness->json (virtual-machine-ready machine)))))))
+
+(define (deployment->json deployment file machines)
+  "Return the JSON of DEPLOYMENT, which FILE declares; MACHINES lists the JSON of its
+machines."
+  `(,@(declaration->json deployment #:except '(machines))
+    ,@(object
+       ("schema"   %schema)
+       ("config"   file)
+       ("machines" (list->vector machines)))))

@@ -1,0 +1,134 @@
+;;; SPDX-License-Identifier: GPL-3.0-or-later
+
+(define-module (pyguixvm evaluator load)
+  #:use-module ((pyguixvm) #:select ())           ;loaded before any configuration
+  #:use-module (pyguixvm diagnostics)
+  #:use-module (pyguixvm evaluator failure)
+  #:use-module (pyguixvm lint)
+  #:use-module (pyguixvm machine)
+  #:use-module (gnu system)
+  #:use-module (guix ui)
+  #:use-module (ice-9 match)
+  #:use-module (srfi srfi-1)
+  #:use-module (srfi srfi-26)
+  #:export (call-with-configuration-file
+            load-configuration
+            make-configuration-module
+            select-machines))
+
+;;; Commentary:
+;;;
+;;; Load a configuration as 'guix system' does, see 'load*' in (guix ui); but where
+;;; that prints an error and exits, exceptions are left to the caller.  What its last
+;;; expression may be, and which machines of it are asked for.
+;;;
+;;; Code:
+
+(define %modules
+  ;; What 'guix system' imports, and our interface.
+  '((gnu system) (gnu services) (gnu system shadow) (pyguixvm)))
+
+(define (make-configuration-module)
+  "Return a new module in which a configuration can be evaluated."
+  (make-user-module %modules))
+
+(define (configuration-file-name file)
+  "Return the canonical name of FILE, as it appears in locations."
+  (catch 'system-error
+    (lambda ()
+      (canonicalize-path file))
+    (lambda args
+      (refuse #f (format #f "cannot read '~a': ~a" file
+                         (strerror (system-error-errno args)))))))
+
+(define (load-file file)
+  "Return the value of the last expression of FILE."
+  ;; Have Guile compile FILE, for better locations, and anew, in case a macro that
+  ;; it uses has changed.
+  (set! %fresh-auto-compile #t)
+  (set! %load-should-auto-compile #t)
+
+  (save-module-excursion
+   (lambda ()
+     (set-current-module (make-configuration-module))
+     ;; Hide the "auto-compiling" messages.  Compile quickly.
+     (parameterize ((current-warning-port (%make-void-port "w"))
+                    ((@ (system base compile) default-optimization-level) 1))
+       (load-in-vicinity (dirname file) file)))))
+
+(define (last-expression-location file)
+  "Return the <location> of the last expression of FILE, or #f when it has none."
+  (call-with-input-file file
+    (lambda (port)
+      (let loop ((last #f))
+        (match (read-syntax port)
+          ((? eof-object?)
+           (and last (place->location (syntax-place last))))
+          (expression
+           (loop expression)))))))
+
+(define (object->machine object location)
+  "Return OBJECT as a <virtual-machine>; a bare operating-system gets the defaults."
+  (cond ((virtual-machine? object) object)
+        ((operating-system? object)
+         (operating-system->machine object))
+        (else
+         (refuse location
+                 (format #f "~a is no virtual-machine" (describe object))))))
+
+(define (object->deployment object location)
+  "Return OBJECT, what the last expression of a configuration gave at LOCATION, as
+a <deployment>."
+  (match object
+    ((? deployment?) object)
+    ((or (? virtual-machine?) (? operating-system?))
+     (machines->deployment (list (object->machine object location))))
+    (()
+     (refuse location "the last expression is an empty list of machines"
+             #:hint "End the file with at least one virtual-machine."))
+    ((? list?)
+     (machines->deployment (map (cut object->machine <> location) object)))
+    (_
+     (refuse location
+             (if (unspecified? object)
+                 "the last expression gives nothing"
+                 (string-append "the last expression gives " (describe object)))
+             #:hint "End the file with a virtual-machine, a list of them, \
+a deployment, or an operating-system."))))
+
+(define (load-configuration file)
+  "Return the validated <deployment> that FILE, a canonical file name, declares."
+  (let ((object   (load-file file))
+        (location (last-expression-location file)))
+    (unless location
+      (refuse (source-location file 0 0) "the file is empty"))
+    (validate-deployment (object->deployment object location))))
+
+(define (select-machines machines names)
+  "Return those of MACHINES that are called one of NAMES, a list, or all when NAMES
+is #f."
+  (define known
+    (map virtual-machine-name machines))
+
+  (if (not names)
+      machines
+      (match (lset-difference string=? names known)
+        (()
+         (filter (lambda (machine)
+                   (member (virtual-machine-name machine) names))
+                 machines))
+        ((unknown _ ...)
+         (refuse #f
+                 (format #f "there is no machine '~a'; the configuration declares \
+~{~a~^, ~}" unknown known))))))
+
+(define (call-with-configuration-file config proc)
+  "Call PROC with the absolute name of the file CONFIG and return its value, or a failure."
+  (let ((file (call-with-failure-handling config
+                (lambda ()
+                  (configuration-file-name config)))))
+    (if (failure? file)
+        file
+        (call-with-failure-handling file
+          (lambda ()
+            (proc file))))))

@@ -1,0 +1,131 @@
+;;; SPDX-License-Identifier: GPL-3.0-or-later
+
+(define-module (pyguixvm libvirt)
+  #:use-module (pyguixvm records)
+  #:use-module (pyguixvm sanitizers)
+  #:use-module (pyguixvm storage)
+  #:export (networking
+            networking?
+            networking-network
+            networking-mac-address
+            networking-place
+
+            libvirt-domain
+            libvirt-domain?
+            %default-libvirt-domain
+            libvirt-domain-cpu
+            libvirt-domain-maximum-cpu
+            libvirt-domain-memory
+            libvirt-domain-maximum-memory
+            libvirt-domain-storage
+            libvirt-domain-networking
+            libvirt-domain-mount-points
+            libvirt-domain-disks
+            libvirt-domain-kernel-arguments
+            libvirt-domain-autostart?
+            libvirt-domain-pool
+            libvirt-domain-firmware
+            libvirt-domain-virtualization
+            libvirt-domain-title
+            libvirt-domain-description
+            libvirt-domain-place))
+
+;;; Commentary:
+;;;
+;;; The libvirt resources around an operating system: a domain and its interfaces.
+;;; Its disks and directories are declared in (pyguixvm storage).
+;;;
+;;; Code:
+
+
+;;;
+;;; Networking.
+;;;
+
+(define-declaration <networking> networking %networking make-networking
+  networking? this-networking networking-place
+  (network        networking-network              ;name of a libvirt network
+                  (default "default")
+                  (sanitize check-label))
+  (mac-address    networking-mac-address          ;string | #f: from the name
+                  (default #f)
+                  (sanitize check-mac-address)
+                  (written bare-word))
+  (later address))
+
+(define check-networking
+  (check-one-or-each
+   (check-instance networking? "a 'networking' record or a list of them")))
+
+
+;;;
+;;; Libvirt domains.
+;;;
+
+;; A field that only goes into the domain's XML takes a clause here, and the field of
+;; that name in Python's 'LibvirtDomain': (pyguixvm evaluator json) tells every field
+;; that it does not work out otherwise.
+(define-declaration <libvirt-domain> libvirt-domain %libvirt-domain make-libvirt-domain
+  libvirt-domain? this-libvirt-domain libvirt-domain-place
+  (cpu            libvirt-domain-cpu              ;integer
+                  (default 1)
+                  (sanitize check-positive))
+  (maximum-cpu    libvirt-domain-maximum-cpu      ;integer
+                  (thunked)
+                  (default (libvirt-domain-cpu this-libvirt-domain))
+                  (sanitize check-positive))
+  (memory         libvirt-domain-memory           ;bytes
+                  (default (expt 1024 3))
+                  (sanitize check-memory)
+                  (written bare-word))
+  (maximum-memory libvirt-domain-maximum-memory   ;bytes
+                  (thunked)
+                  (default (libvirt-domain-memory this-libvirt-domain))
+                  (sanitize check-memory)
+                  (written bare-word))
+  (storage        libvirt-domain-storage          ;bytes
+                  (default (* 10 (expt 1024 3)))
+                  (sanitize check-size)
+                  (written bare-word))
+  (networking     libvirt-domain-networking       ;list of <networking>
+                  (default (list (%networking)))
+                  (sanitize check-networking)
+                  (written (nested networking)))
+  (mount-points   libvirt-domain-mount-points     ;list of <mount-point>
+                  (default '())
+                  (sanitize check-mount-points)
+                  (written (names mount-point?)))
+  (disks          libvirt-domain-disks            ;list of <data-disk>, <block-device>
+                  (default '())
+                  (sanitize check-disks))
+  (kernel-arguments libvirt-domain-kernel-arguments ;list of strings
+                  (default '())
+                  (sanitize (check-each check-text)))
+  (autostart?     libvirt-domain-autostart?       ;Boolean
+                  (default #t)
+                  (sanitize check-boolean))
+  (pool           libvirt-domain-pool             ;name of a storage pool
+                  (default "default")
+                  (sanitize check-label))
+  (firmware       libvirt-domain-firmware         ;'bios | 'uefi
+                  (default 'bios)
+                  (sanitize (check-choice 'bios 'uefi)))
+  (virtualization libvirt-domain-virtualization   ;'auto | 'kvm | 'qemu
+                  (default 'auto)
+                  (sanitize (check-choice 'auto 'kvm 'qemu)))
+  (title          libvirt-domain-title            ;string | #f
+                  (default #f)
+                  (sanitize check-title))
+  (description    libvirt-domain-description      ;string | #f
+                  (default #f)
+                  (sanitize check-text)))
+
+(define %default-libvirt-domain
+  ;; Of a machine that declares none.
+  (%libvirt-domain))
+
+(define (check-title value field location)
+  ;; libvirt's schema has the title on one line.
+  (if (and (string? value) (string-index value #\newline))
+      (refuse-value value field location "a single line")
+      (check-text value field location)))
