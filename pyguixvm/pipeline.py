@@ -44,6 +44,7 @@ from pyguixvm.reconcile.way import realizations
 if TYPE_CHECKING:
     # libvirt is loaded only by the runs that get as far as a hypervisor.
     from pyguixvm.hypervisor.connection import Connection
+    from pyguixvm.model.hypervisor import Hypervisor
     from pyguixvm.model.observation import Observation
     from pyguixvm.reconcile.outcome import Outcome
     from pyguixvm.reconcile.status import MachineStatus
@@ -175,20 +176,16 @@ def observed(
     CONFIG is the file that declares MACHINES, if these are all of them.
     Raises HypervisorError.
     """
-    from pyguixvm.hypervisor.connection import connect
     from pyguixvm.hypervisor.observe import observe
     from pyguixvm.reconcile.planner import plan
 
-    by_uri: dict[str | None, list[VirtualMachine]] = {}
-    for machine in machines:
-        by_uri.setdefault(machine.hypervisor or session.uri, []).append(machine)
-    with ExitStack() as connections:
+    with ExitStack() as opened:
+        with phase(session.emit, "observe") as result:
+            hypervisors = _hypervisors(session, machines, opened)
+            observations = [observe(connection) for connection, _ in hypervisors]
+            result.detail = ", ".join(connection.uri for connection, _ in hypervisors)
         planned = []
-        for uri, theirs in by_uri.items():
-            with phase(session.emit, "observe") as result:
-                connection = connections.enter_context(connect(uri))
-                observation = observe(connection)
-                result.detail = connection.uri
+        for (connection, theirs), observation in zip(hypervisors, observations, strict=True):
 
             def again(
                 connection: Connection = connection, theirs: Sequence[VirtualMachine] = theirs
@@ -204,6 +201,36 @@ def observed(
                 )
             )
         yield tuple(planned)
+
+
+def _hypervisors(
+    session: Session, machines: Sequence[VirtualMachine], opened: ExitStack
+) -> list[tuple[Connection, list[VirtualMachine]]]:
+    """Return the hypervisors of MACHINES, connected to until OPENED closes, and what each runs.
+
+    Many URIs may lead to one hypervisor.  It is used by way of the first, or of one
+    that sees the files of this machine.
+    """
+    from pyguixvm.hypervisor.connection import connect, identity
+
+    def uri_of(machine: VirtualMachine) -> str | None:
+        return machine.hypervisor or session.uri
+
+    connections = {
+        uri: opened.enter_context(connect(uri)) for uri in dict.fromkeys(map(uri_of, machines))
+    }
+    if len(connections) < 2:  # noqa: PLR2004 -- one alone is not asked which it is
+        return [(connection, list(machines)) for connection in connections.values()]
+    which = {uri: identity(connection) for uri, connection in connections.items()}
+    ways: dict[Hypervisor, Connection] = {}
+    for uri, connection in connections.items():
+        known = ways.setdefault(which[uri], connection)
+        if connection.local and not known.local:
+            ways[which[uri]] = connection
+    return [
+        (connection, [machine for machine in machines if which[uri_of(machine)] == hypervisor])
+        for hypervisor, connection in ways.items()
+    ]
 
 
 def measured(session: Session, planned: Planned) -> Plan:

@@ -30,6 +30,7 @@ from pyguixvm.reconcile.plan import (
     UpdateInterface,
 )
 from pyguixvm.reconcile.refusals import (
+    declarers_of_addresses,
     owners_of_addresses,
     require_ours,
     require_own_addresses,
@@ -62,11 +63,13 @@ def plan(
     """
     machines = tuple(machines)
     owners = owners_of_addresses(observation)
+    declarers = declarers_of_addresses(machines)
     bases = Bases(observation)
     return Plan(
         uri=observation.uri,
         machines=tuple(
-            _plan_machine(machine, observation, owners, bases, policy) for machine in machines
+            _plan_machine(machine, observation, owners, declarers, bases, policy)
+            for machine in machines
         ),
         config=config,
         undeclared=tuple(_undeclared(machines, observation, config)) if config else (),
@@ -83,17 +86,18 @@ def _undeclared(
             yield name
 
 
-def _plan_machine(
+def _plan_machine(  # noqa: PLR0917 -- one machine, what there is, and what is allowed
     machine: VirtualMachine,
     observation: Observation,
     owners: Mapping[str, ObservedDomain],
+    declarers: Mapping[str, str],
     bases: Bases,
     policy: Policy,
 ) -> MachinePlan:
     domain, volumes = observation.domains.get(machine.name), observation.volumes
     try:
         require_possible(machine, observation, policy)
-        require_own_addresses(machine, owners)
+        require_own_addresses(machine, owners, declarers)
         metadata = None if domain is None else require_ours(machine, domain)
     except RequestRefusedError as error:
         return _refused(machine, "none", error)

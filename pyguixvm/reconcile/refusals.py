@@ -7,7 +7,7 @@ what to do.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.model.deployment import VirtualMachine
@@ -51,12 +51,31 @@ def owners_of_addresses(observation: Observation) -> dict[str, ObservedDomain]:
     }
 
 
-def require_own_addresses(machine: VirtualMachine, owners: Mapping[str, ObservedDomain]) -> None:
-    """Raise if one of OWNERS other than MACHINE has a MAC address of it.
+def declarers_of_addresses(machines: Iterable[VirtualMachine]) -> dict[str, str]:
+    """Return the name of the first of MACHINES that declares each MAC address."""
+    declarers: dict[str, str] = {}
+    for machine in machines:
+        for interface in machine.domain.networking:
+            declarers.setdefault(interface.mac_address.lower(), machine.name)
+    return declarers
+
+
+def require_own_addresses(
+    machine: VirtualMachine, owners: Mapping[str, ObservedDomain], declarers: Mapping[str, str]
+) -> None:
+    """Raise if MACHINE has a MAC address of another one of OWNERS, or of DECLARERS.
 
     Libvirt would define both; then they take each other's leases and packets.
     """
     for mac in (interface.mac_address.lower() for interface in machine.domain.networking):
+        first = declarers.get(mac, machine.name)
+        if first != machine.name:
+            raise RequestRefusedError(
+                f"the MAC address {mac} of '{machine.name}' is that of '{first}', too, "
+                "on the same hypervisor",
+                hint="Declare another mac-address, or none for one that derives from the "
+                "machine's name.",
+            )
         owner = owners.get(mac)
         if owner is not None and owner.name != machine.name:
             whose = "that pyguixvm did not make" if owner.metadata is None else "of another machine"
