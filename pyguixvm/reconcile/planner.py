@@ -32,6 +32,8 @@ from pyguixvm.reconcile.plan import (
 from pyguixvm.reconcile.refusals import (
     declarers_of_addresses,
     owners_of_addresses,
+    require_free_data,
+    require_no_other_name,
     require_ours,
     require_own_addresses,
     require_possible,
@@ -97,7 +99,10 @@ def _plan_machine(  # noqa: PLR0917 -- one machine, what there is, and what is a
     domain, volumes = observation.domains.get(machine.name), observation.volumes
     try:
         require_possible(machine, observation, policy)
+        require_no_other_name(machine, observation)
         require_own_addresses(machine, owners, declarers)
+        if domain is None:
+            require_free_data(machine, observation)
         metadata = None if domain is None else require_ours(machine, domain)
     except RequestRefusedError as error:
         return _refused(machine, "none", error)

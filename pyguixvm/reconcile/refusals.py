@@ -8,10 +8,12 @@ what to do.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import PurePosixPath
 
 from pyguixvm.errors import RequestRefusedError
-from pyguixvm.model.deployment import VirtualMachine
+from pyguixvm.model.deployment import DataDisk, VirtualMachine
 from pyguixvm.model.generation import Metadata
+from pyguixvm.model.names import data_volume
 from pyguixvm.model.observation import Observation, ObservedDomain
 from pyguixvm.reconcile.plan import Policy
 from pyguixvm.reconcile.shared_store import require_shareable
@@ -29,7 +31,7 @@ def require_possible(machine: VirtualMachine, observation: Observation, policy: 
 def require_ours(machine: VirtualMachine, domain: ObservedDomain) -> Metadata:
     """Return the metadata of DOMAIN; raise if it is another's, or if MACHINE would cost data."""
     if domain.unreadable is not None:
-        raise RequestRefusedError(domain.unreadable)
+        raise RequestRefusedError(domain.unreadable, hint=domain.hint)
     if domain.metadata is None:
         raise RequestRefusedError(
             f"a domain named '{machine.name}' exists that pyguixvm did not make",
@@ -40,6 +42,36 @@ def require_ours(machine: VirtualMachine, domain: ObservedDomain) -> Metadata:
         refusal, hint = forbidden
         raise RequestRefusedError(refusal, hint=hint)
     return domain.metadata
+
+
+def require_no_other_name(machine: VirtualMachine, observation: Observation) -> None:
+    """Raise if a domain of OBSERVATION is MACHINE under a name that somebody else gave it.
+
+    Another one of the declared name would get the same data disks.
+    """
+    for domain in observation.domains.values():
+        if domain.renamed_from == machine.name:
+            raise RequestRefusedError(
+                f"machine '{machine.name}' is there under another name: {domain.unreadable}",
+                hint=domain.hint,
+            )
+
+
+def require_free_data(machine: VirtualMachine, observation: Observation) -> None:
+    """Raise if a domain of OBSERVATION uses a volume that MACHINE, yet to be made, would get."""
+    wanted = {
+        data_volume(machine.name, disk.name)
+        for disk in machine.domain.disks
+        if isinstance(disk, DataDisk)
+    }
+    for domain in observation.domains.values():
+        for volume in sorted(wanted & {PurePosixPath(file).name for file in domain.defined.disks}):
+            raise RequestRefusedError(
+                f"'{machine.name}' would get the data in {volume}, which domain "
+                f"'{domain.name}' uses",
+                hint=f"'virsh detach-disk {domain.name} … --config' takes it from that domain; "
+                "or declare a disk of another name.",
+            )
 
 
 def owners_of_addresses(observation: Observation) -> dict[str, ObservedDomain]:
