@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -170,13 +171,15 @@ def observed(
     *,
     policy: Policy = Policy(),  # noqa: B008 -- frozen
     config: str | None = None,
+    deployment: str | None = None,
 ) -> Iterator[tuple[Planned, ...]]:
     """Connect to the hypervisors of MACHINES; yield each with the plan for its machines.
 
-    CONFIG is the file that declares MACHINES, if these are all of them.
-    Raises HypervisorError.
+    CONFIG is the file that declares MACHINES, if these are all of them, and DEPLOYMENT
+    the name that it gives to them as a whole.  Raises HypervisorError.
     """
     from pyguixvm.hypervisor.observe import observe
+    from pyguixvm.reconcile.ownership import owner_at
     from pyguixvm.reconcile.planner import plan
 
     with ExitStack() as opened:
@@ -184,23 +187,23 @@ def observed(
             hypervisors = _hypervisors(session, machines, opened)
             observations = [observe(connection) for connection, _ in hypervisors]
             result.detail = ", ".join(connection.uri for connection, _ in hypervisors)
+        found = [
+            (theirs, seen) for (_, theirs), seen in zip(hypervisors, observations, strict=True)
+        ]
         planned = []
-        for (connection, theirs), observation in zip(hypervisors, observations, strict=True):
-
-            def again(
-                connection: Connection = connection, theirs: Sequence[VirtualMachine] = theirs
-            ) -> Plan:
-                return plan(theirs, observe(connection), policy=policy, config=config)
-
-            planned.append(
-                Planned(
-                    connection,
-                    plan(theirs, observation, policy=policy, config=config),
-                    observation,
-                    again,
-                )
-            )
+        for index, (connection, theirs) in enumerate(hypervisors):
+            owner = owner_at(index, found, name=deployment, complete=config is not None)
+            make = partial(plan, theirs, policy=policy, config=config, owner=owner)
+            seen = observations[index]
+            again = partial(_planned_again, make, connection)
+            planned.append(Planned(connection, make(seen), seen, again))
         yield tuple(planned)
+
+
+def _planned_again(make: Callable[[Observation], Plan], connection: Connection) -> Plan:
+    from pyguixvm.hypervisor.observe import observe
+
+    return make(observe(connection))
 
 
 def _hypervisors(
@@ -340,16 +343,20 @@ def _roots(
 
 
 def statuses(
-    session: Session, machines: Sequence[VirtualMachine], config: str | None
+    session: Session,
+    machines: Sequence[VirtualMachine],
+    config: str | None,
+    deployment: str | None = None,
 ) -> tuple[MachineStatus, ...]:
     """Return how MACHINES compare with what is there.
 
-    CONFIG is the file that declares them, if these are all of its machines:
-    then those that it declared once are reported, too.
+    CONFIG is the file that declares them, if these are all of its machines, and
+    DEPLOYMENT its name, if it has one: then those that it does not declare any more
+    are reported, too.
     """
     from pyguixvm.reconcile.status import statuses as compare
 
-    with observed(session, machines, config=config) as planned:
+    with observed(session, machines, config=config, deployment=deployment) as planned:
         return tuple(
             status
             for each in planned

@@ -274,14 +274,14 @@ SHARED-STORE?, machines with an operating-system run from the store of their hos
 have no image.  NAMES restricts the result to the machines with one of them, unless it
 is #f.  PREPARE is called with a connection to the store before it is used."
   (define (deployment->json file)
-    (let* ((machines (select-machines
-                      (deployment-machines (load-configuration file))
-                      names))
-           (results  (machines->json file machines want shared-store?
-                                     prepare)))
+    (let* ((deployment (load-configuration file))
+           (machines   (select-machines (deployment-machines deployment) names))
+           (results    (machines->json file machines want shared-store?
+                                       prepare)))
       (or (find failure? results)
           (object ("schema"   %schema)
                   ("config"   file)
+                  ("name"     (deployment-name deployment))
                   ("machines" (list->vector results))))))
 
   (let ((result (call-with-configuration-file config deployment->json)))

@@ -60,6 +60,7 @@
 
             deployment
             deployment?
+            deployment-name
             deployment-machines
             deployment-place
             machines->deployment))
@@ -286,13 +287,16 @@ operating-system, if it has that."
 
 (define-record-type* <deployment> %deployment make-deployment
   deployment?
+  (name           deployment-name                 ;string | #f
+                  (default #f))
   (machines       deployment-machines             ;list of <virtual-machine>
                   (default '()))
   (places         deployment-places               ;field -> <location>
                   (innate) (default '())))
 
 (define-declaration deployment %deployment deployment?
-  (fields (machines (check-each check-virtual-machine) #f))
+  (fields (name     check-deployment-name              #f)
+          (machines (check-each check-virtual-machine) #f))
   (later))
 
 (define check-virtual-machine

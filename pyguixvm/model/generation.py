@@ -57,15 +57,16 @@ class Metadata(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
     """The content of our ``<metadata>`` element of one domain.
 
     FALLBACK is the generation to return to, as long as the CURRENT one has
-    not been seen ready.  CONFIG is the file that declared the machine.  UUID is that of
-    its domain, which tools that copy domains change in all places but this; it is None
-    where a pyguixvm wrote this that did not know of it.
+    not been seen ready.  DEPLOYMENT is the name of the deployment that the machine
+    belongs to, None if that has none.  UUID is that of its domain, which tools that copy
+    domains change in all places but this; it is None where a pyguixvm wrote this that did
+    not know of it.
     """
 
     current: int
     generations: tuple[Generation, ...]
     fallback: int | None = None
-    config: str | None = None
+    deployment: str | None = None
     uuid: str | None = None
 
     @property

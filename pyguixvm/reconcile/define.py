@@ -31,13 +31,13 @@ def define(
     plan: MachinePlan,
     action: DefineDomain,
     root: Root | None,
-    config: str | None,
+    deployment: str | None,
     workshop: Workshop,
 ) -> None:
     """Define the domain of PLAN with ROOT, or with the root of a generation that it has.
 
     One request to libvirt changes the root disk and what the metadata says of
-    it.  CONFIG is the file that declares the machine, where it is known.
+    it.  DEPLOYMENT is the name of the one that declares the machine, if it has one.
     """
     connection, machine = workshop.connection, plan.machine
     found = domains.find_definition(connection, machine.name)
@@ -68,7 +68,7 @@ def define(
             current=action.generation,
             # Until it is seen ready, whatever happens to us.
             fallback=None if plan.fallback == action.generation else plan.fallback,
-            config=config or metadata.config,
+            deployment=deployment or metadata.deployment,
             uuid=uuid,
         )
         disks = attached_disks(connection, machine)

@@ -13,6 +13,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import libvirt
+import msgspec
 import pytest
 
 from pyguixvm.events import ignore
@@ -157,8 +158,8 @@ def defined(connection, pool, tmp_path):
 def deployed(connection, defined, a_machine, pool):
     """Define a machine that remembers its root volume, and its UUID if it is to."""
 
-    def define(*, by_uuid=True, **fields):
-        machine = a_machine(pool=pool.name, **fields)
+    def define(*, by_uuid=True, deployment=None, protect=False, **fields):
+        machine = msgspec.structs.replace(a_machine(pool=pool.name, **fields), protect=protect)
         first = Generation(
             number=1,
             date="2026-01-31T12:00:00+00:00",
@@ -169,7 +170,7 @@ def deployed(connection, defined, a_machine, pool):
             declaration=machine,
         )
         uuid = str(uuid4()) if by_uuid else None
-        metadata = Metadata(current=1, generations=(first,), uuid=uuid)
+        metadata = Metadata(current=1, generations=(first,), uuid=uuid, deployment=deployment)
         defined(machine, metadata=metadata, uuid=uuid)
         return machine
 
