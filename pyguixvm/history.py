@@ -21,10 +21,11 @@ from pyguixvm.model.observation import Observation
 from pyguixvm.operations import machines_metadata, require_unprotected
 from pyguixvm.pipeline import Session
 from pyguixvm.reconcile.apply import apply
-from pyguixvm.reconcile.garbage import Garbage, StoredVolume, garbage
+from pyguixvm.reconcile.garbage import Garbage, StoredVolume, unused_garbage
 from pyguixvm.reconcile.outcome import Outcome
 from pyguixvm.reconcile.plan import Action, DefineDomain, MachinePlan, Plan, StartDomain, StopDomain
 from pyguixvm.reconcile.planner import STOP_SECONDS
+from pyguixvm.reconcile.unused import usage
 from pyguixvm.reconcile.workshop import Workshop
 
 
@@ -173,9 +174,10 @@ def _unneeded(connection: Connection, keep: int, older_than: timedelta) -> Garba
         for pool in pools.active(connection)
         for volume in volumes.list_ours(connection, pool)
     )
-    return garbage(
+    return unused_garbage(
         _all_metadata(observe(connection)).items(),
         stored,
+        usage(connection),
         keep=keep,
         before=(datetime.now(UTC) - older_than).isoformat(timespec="seconds"),
     )
@@ -195,6 +197,7 @@ def collect(session: Session, *, keep: int, older_than: timedelta, agreed: Garba
         going = Garbage(
             generations=tuple(g for g in agreed.generations if g in still.generations),
             volumes=tuple(v for v in still.volumes if v in agreed.volumes),
+            kept=still.kept,
         )
         with phase(session.emit, "remove"):
             for name, number in going.generations:

@@ -14,12 +14,15 @@ from pyguixvm.guix.roots import remove_root, root_path
 from pyguixvm.hypervisor import domains, guest, networks, pools, power, terminal, volumes
 from pyguixvm.hypervisor.connection import Connection, connect
 from pyguixvm.hypervisor.observe import observe
+from pyguixvm.model.deployment import DataDisk
 from pyguixvm.model.generation import Metadata
-from pyguixvm.model.names import data_of
+from pyguixvm.model.names import data_volume, generation_of
 from pyguixvm.model.observation import ObservedDomain
+from pyguixvm.model.usage import Address, Kept
 from pyguixvm.pipeline import Session
 from pyguixvm.reconcile.readiness import wait_ready
 from pyguixvm.reconcile.refusals import UNPROTECT_HINT
+from pyguixvm.reconcile.unused import delete_others, usage
 
 
 class Listed(msgspec.Struct, frozen=True, rename="kebab"):
@@ -47,7 +50,8 @@ class Done(msgspec.Struct, frozen=True, rename="kebab"):
 class Removal(msgspec.Struct, frozen=True, rename="kebab"):
     """What undefining a machine takes away: (pool, volume) pairs, and its GC roots.
 
-    DATA are volumes of its data disks, which go with DELETE_DATA only.
+    DATA are volumes of its data disks, which go with DELETE_DATA only.  KEPT are those
+    that stay since something else uses them.
     """
 
     machine: str
@@ -56,6 +60,12 @@ class Removal(msgspec.Struct, frozen=True, rename="kebab"):
     generations: tuple[int, ...]
     data: tuple[tuple[str, str], ...] = ()
     delete_data: bool = False
+    kept: tuple[Kept, ...] = ()
+
+    @property
+    def wanted(self) -> tuple[Address, ...]:
+        """The volumes that go unless something else uses them."""
+        return (*self.volumes, *(self.data if self.delete_data else ()))
 
 
 def listed(session: Session, *, everything: bool) -> tuple[Listed, ...]:
@@ -191,23 +201,24 @@ def removals(
         metadata = machines_metadata(connection, names)
         if not unprotect:
             require_unprotected("removed", metadata)
-        return tuple(
-            Removal(
+        used = usage(connection)
+        found = []
+        for name in names:
+            removal = Removal(
                 machine=name,
                 running=domains.state(connection, name) != "shut off",
                 volumes=() if keep_volumes else tuple(root_volumes(metadata[name])),
-                generations=()
-                if keep_volumes
-                else tuple(g.number for g in metadata[name].generations),
-                data=tuple(data_volumes(connection, name)),
+                generations=() if keep_volumes else metadata[name].numbers,
+                data=tuple(data_volumes(connection, name, metadata[name])),
                 delete_data=delete_data,
             )
-            for name in names
-        )
+            kept = used.kept(removal.wanted, leaving={name})
+            found.append(msgspec.structs.replace(removal, kept=kept))
+        return tuple(found)
 
 
 def undefine(session: Session, agreed: Sequence[Removal]) -> tuple[Done, ...]:
-    """Take away what was AGREED on.
+    """Take away what was AGREED on, and nothing that anything else uses by now.
 
     The definition goes first: a volume without a machine is waste, a machine
     without its volume would be a loss.
@@ -217,27 +228,28 @@ def undefine(session: Session, agreed: Sequence[Removal]) -> tuple[Done, ...]:
         for removal in agreed:
             if removal.running:
                 domains.destroy(connection, removal.machine)
+            kept = usage(connection).kept(removal.wanted, leaving={removal.machine})
             domains.undefine(connection, removal.machine)
-            for pool, volume in removal.volumes:
-                volumes.delete(connection, pool, volume)
+            delete_others(connection, removal.wanted, kept)
+            needed = {generation_of(each.volume) for each in kept}
             for number in removal.generations:
-                remove_root(
-                    root_path(session.state_directory, connection.uri, removal.machine, number)
-                )
-            for pool, volume in removal.data if removal.delete_data else ():
-                volumes.delete(connection, pool, volume)
-            done.append(Done(removal.machine, _removed(removal)))
+                if (removal.machine, number) not in needed:
+                    remove_root(
+                        root_path(session.state_directory, connection.uri, removal.machine, number)
+                    )
+            done.append(Done(removal.machine, _removed(removal, kept)))
     return tuple(done)
 
 
-def _removed(removal: Removal) -> str:
-    if not removal.data or removal.delete_data:
-        return "removed"
-    kept = ", ".join(volume for _, volume in removal.data)
-    return (
-        f"removed; its data is kept in {kept} for the next machine of this name "
-        "('undefine --delete-data' deletes data, too)"
-    )
+def _removed(removal: Removal, kept: Sequence[Kept]) -> str:
+    said = ["removed", *map(str, kept)]
+    if removal.data and not removal.delete_data:
+        data = ", ".join(volume for _, volume in removal.data)
+        said.append(
+            f"its data is kept in {data} for the next machine of this name "
+            "('undefine --delete-data' deletes data, too)"
+        )
+    return "; ".join(said)
 
 
 def root_volumes(metadata: Metadata) -> Iterator[tuple[str, str]]:
@@ -246,12 +258,22 @@ def root_volumes(metadata: Metadata) -> Iterator[tuple[str, str]]:
     yield from dict.fromkeys(found)
 
 
-def data_volumes(connection: Connection, machine: str) -> Iterator[tuple[str, str]]:
-    """Yield pool and name of each volume that holds data of MACHINE."""
+def data_volumes(
+    connection: Connection, machine: str, metadata: Metadata
+) -> Iterator[tuple[str, str]]:
+    """Yield pool and name of each volume that holds data of MACHINE, as METADATA remembers it.
+
+    A volume that is only called as such a one may be is somebody else's.
+    """
+    recorded = {
+        data_volume(machine, disk.name)
+        for generation in metadata.generations
+        for disk in generation.declaration.domain.disks
+        if isinstance(disk, DataDisk)
+    }
     for pool in pools.active(connection):
         for volume in volumes.list_ours(connection, pool):
-            named = data_of(volume.name)
-            if named is not None and named[0] == machine:
+            if volume.name in recorded:
                 yield pool, volume.name
 
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -44,6 +45,7 @@ from pyguixvm.reconcile.way import realizations
 if TYPE_CHECKING:
     # libvirt is loaded only by the runs that get as far as a hypervisor.
     from pyguixvm.hypervisor.connection import Connection
+    from pyguixvm.model.hypervisor import Hypervisor
     from pyguixvm.model.observation import Observation
     from pyguixvm.reconcile.outcome import Outcome
     from pyguixvm.reconcile.status import MachineStatus
@@ -169,41 +171,69 @@ def observed(
     *,
     policy: Policy = Policy(),  # noqa: B008 -- frozen
     config: str | None = None,
+    deployment: str | None = None,
 ) -> Iterator[tuple[Planned, ...]]:
     """Connect to the hypervisors of MACHINES; yield each with the plan for its machines.
 
-    CONFIG is the file that declares MACHINES, if these are all of them.
-    Raises HypervisorError.
+    CONFIG is the file that declares MACHINES, if these are all of them, and DEPLOYMENT
+    the name that it gives to them as a whole.  Raises HypervisorError.
     """
-    from pyguixvm.hypervisor.connection import connect
     from pyguixvm.hypervisor.observe import observe
+    from pyguixvm.reconcile.ownership import owner_at
     from pyguixvm.reconcile.planner import plan
 
-    by_uri: dict[str | None, list[VirtualMachine]] = {}
-    for machine in machines:
-        by_uri.setdefault(machine.hypervisor or session.uri, []).append(machine)
-    with ExitStack() as connections:
+    with ExitStack() as opened:
+        with phase(session.emit, "observe") as result:
+            hypervisors = _hypervisors(session, machines, opened)
+            observations = [observe(connection) for connection, _ in hypervisors]
+            result.detail = ", ".join(connection.uri for connection, _ in hypervisors)
+        found = [
+            (theirs, seen) for (_, theirs), seen in zip(hypervisors, observations, strict=True)
+        ]
         planned = []
-        for uri, theirs in by_uri.items():
-            with phase(session.emit, "observe") as result:
-                connection = connections.enter_context(connect(uri))
-                observation = observe(connection)
-                result.detail = connection.uri
-
-            def again(
-                connection: Connection = connection, theirs: Sequence[VirtualMachine] = theirs
-            ) -> Plan:
-                return plan(theirs, observe(connection), policy=policy, config=config)
-
-            planned.append(
-                Planned(
-                    connection,
-                    plan(theirs, observation, policy=policy, config=config),
-                    observation,
-                    again,
-                )
-            )
+        for index, (connection, theirs) in enumerate(hypervisors):
+            owner = owner_at(index, found, name=deployment, complete=config is not None)
+            make = partial(plan, theirs, policy=policy, config=config, owner=owner)
+            seen = observations[index]
+            again = partial(_planned_again, make, connection)
+            planned.append(Planned(connection, make(seen), seen, again))
         yield tuple(planned)
+
+
+def _planned_again(make: Callable[[Observation], Plan], connection: Connection) -> Plan:
+    from pyguixvm.hypervisor.observe import observe
+
+    return make(observe(connection))
+
+
+def _hypervisors(
+    session: Session, machines: Sequence[VirtualMachine], opened: ExitStack
+) -> list[tuple[Connection, list[VirtualMachine]]]:
+    """Return the hypervisors of MACHINES, connected to until OPENED closes, and what each runs.
+
+    Many URIs may lead to one hypervisor.  It is used by way of the first, or of one
+    that sees the files of this machine.
+    """
+    from pyguixvm.hypervisor.connection import connect, identity
+
+    def uri_of(machine: VirtualMachine) -> str | None:
+        return machine.hypervisor or session.uri
+
+    connections = {
+        uri: opened.enter_context(connect(uri)) for uri in dict.fromkeys(map(uri_of, machines))
+    }
+    if len(connections) < 2:  # noqa: PLR2004 -- one alone is not asked which it is
+        return [(connection, list(machines)) for connection in connections.values()]
+    which = {uri: identity(connection) for uri, connection in connections.items()}
+    ways: dict[Hypervisor, Connection] = {}
+    for uri, connection in connections.items():
+        known = ways.setdefault(which[uri], connection)
+        if connection.local and not known.local:
+            ways[which[uri]] = connection
+    return [
+        (connection, [machine for machine in machines if which[uri_of(machine)] == hypervisor])
+        for hypervisor, connection in ways.items()
+    ]
 
 
 def measured(session: Session, planned: Planned) -> Plan:
@@ -313,16 +343,20 @@ def _roots(
 
 
 def statuses(
-    session: Session, machines: Sequence[VirtualMachine], config: str | None
+    session: Session,
+    machines: Sequence[VirtualMachine],
+    config: str | None,
+    deployment: str | None = None,
 ) -> tuple[MachineStatus, ...]:
     """Return how MACHINES compare with what is there.
 
-    CONFIG is the file that declares them, if these are all of its machines:
-    then those that it declared once are reported, too.
+    CONFIG is the file that declares them, if these are all of its machines, and
+    DEPLOYMENT its name, if it has one: then those that it does not declare any more
+    are reported, too.
     """
     from pyguixvm.reconcile.status import statuses as compare
 
-    with observed(session, machines, config=config) as planned:
+    with observed(session, machines, config=config, deployment=deployment) as planned:
         return tuple(
             status
             for each in planned

@@ -38,6 +38,7 @@
 
             deployment
             deployment?
+            deployment-name
             deployment-machines
             deployment-place
             machines->deployment))
@@ -175,6 +176,9 @@ not declared but derived from one."
 
 (define-declaration <deployment> deployment %deployment make-deployment
   deployment? this-deployment deployment-place
+  (name           deployment-name                 ;string | #f
+                  (default #f)
+                  (sanitize check-deployment-name))
   (machines       deployment-machines             ;list of <virtual-machine>
                   (default '())
                   (sanitize (check-each check-virtual-machine))))

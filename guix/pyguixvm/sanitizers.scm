@@ -7,6 +7,7 @@
   #:use-module (srfi srfi-1)
   #:export (check-boolean
             check-choice
+            check-deployment-name
             check-directory
             check-each
             check-instance
@@ -151,16 +152,22 @@ HINT says what to do, DESCRIBE what VALUE is."
       (refuse-value value field location
                     "a name: a non-empty string without slashes")))
 
-(define %machine-name-rx
+(define %name-rx
   (make-regexp "^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$"))
 
-(define (check-machine-name value field location)
-  ;; Volumes are files named after their machine.
-  (if (and (string? value) (regexp-exec %machine-name-rx value))
-      value
-      (refuse-value value field location
-                    "the name of a machine: at most 64 letters, digits, '.', '_' \
-and '-', not starting with '.' or '-'")))
+(define (check-name what)
+  "Return a check for names; WHAT, a noun phrase, is what they are names of."
+  (lambda (value field location)
+    (if (and (string? value) (regexp-exec %name-rx value))
+        value
+        (refuse-value value field location
+                      (string-append "the name of " what ": at most 64 letters, \
+digits, '.', '_' and '-', not starting with '.' or '-'")))))
+
+;; Volumes are files named after their machine.
+(define check-machine-name (check-name "a machine"))
+
+(define check-deployment-name (check-name "a deployment"))
 
 (define (check-mac-address value field location)
   (define (refuse-address allowed)

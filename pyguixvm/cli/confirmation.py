@@ -18,10 +18,14 @@ if TYPE_CHECKING:
 def confirm_removals(command: str, removals: Iterable[Removal]) -> None:
     """Show REMOVALS and ask whether they are wanted, see `confirm`."""
     for removal in removals:
-        gone = [*removal.volumes, *(removal.data if removal.delete_data else ())]
-        volumes = ", ".join(volume for _, volume in gone) or "no volume"
+        kept = {(each.pool, each.volume) for each in removal.kept}
+        gone = [volume for pool, volume in removal.wanted if (pool, volume) not in kept]
+        volumes = ", ".join(gone) or "no volume"
         power = "powers it off, " if removal.running else ""
-        click.echo(f"{removal.machine}: {power}removes its definition and {volumes}", err=True)
+        stays = "".join(f"; {each}" for each in removal.kept)
+        click.echo(
+            f"{removal.machine}: {power}removes its definition and {volumes}{stays}", err=True
+        )
     confirm(command)
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,12 @@ from pyguixvm.cli.options import (
 from pyguixvm.cli.output import Output, error_document, gravest
 from pyguixvm.cli.safepoints import SafePoints
 from pyguixvm.cli.show import declared_line, plan_lines
-from pyguixvm.errors import InterruptedRequestError, PyguixvmError, UsageError
+from pyguixvm.errors import (
+    InterruptedRequestError,
+    PyguixvmError,
+    RequestRefusedError,
+    UsageError,
+)
 from pyguixvm.model.deployment import Deployment, SystemImage
 from pyguixvm.reconcile.plan import Policy
 
@@ -51,6 +57,19 @@ def evaluated(
     """Return what CONFIG declares, as it is to be planned by POLICY."""
     return pipeline.evaluate(
         here, config, machines, want="images", shared_store=policy.strategy == "shared-store"
+    )
+
+
+def observed(
+    here: pipeline.Session, deployment: Deployment, policy: Policy, *, whole: bool
+) -> AbstractContextManager[tuple[pipeline.Planned, ...]]:
+    """Connect to the hypervisors of DEPLOYMENT, which is there as a WHOLE or in part."""
+    return pipeline.observed(
+        here,
+        deployment.machines,
+        policy=policy,
+        config=deployment.config if whole else None,
+        deployment=deployment.name,
     )
 
 
@@ -89,8 +108,7 @@ def plan_command(
     here = session(options, output)
     config, machines = split_config(arguments)
     deployment = evaluated(here, config, machines, policy)
-    whole = None if machines else deployment.config
-    with pipeline.observed(here, deployment.machines, policy=policy, config=whole) as planned:
+    with observed(here, deployment, policy, whole=not machines) as planned:
         plans = [pipeline.measured(here, each) for each in planned]
     if output.json:
         output.document({"plans": plans})
@@ -135,7 +153,9 @@ def build_command(options: Options, arguments: tuple[str, ...], derivation: bool
 @policy_options
 @trial_option
 @click.option(
-    "--prune", is_flag=True, help="Remove machines that CONFIG does not declare any more."
+    "--prune",
+    is_flag=True,
+    help="Remove machines of the deployment, which needs a name, that it declares no more.",
 )
 @click.option("--yes", "-y", is_flag=True, help="Do not ask before --prune removes.")
 @common_options
@@ -165,7 +185,7 @@ def deploy_command(
     points = SafePoints(output.emit)
     here = dataclasses.replace(session(options, output), emit=points.emit)
     with points.heeded():
-        outcomes, undeclared = deploy_once(here, arguments, policy, trial=trial)
+        outcomes, undeclared = deploy_once(here, arguments, policy, trial=trial, prune=prune)
         if not output.json:
             output.outcomes(outcomes)
     removed: tuple[Done, ...] = ()
@@ -203,17 +223,28 @@ def require_triable(policy: Policy, *, trial: bool) -> None:
 
 
 def deploy_once(
-    here: pipeline.Session, arguments: tuple[str, ...], policy: Policy, *, trial: bool = False
+    here: pipeline.Session,
+    arguments: tuple[str, ...],
+    policy: Policy,
+    *,
+    trial: bool = False,
+    prune: bool = False,
 ) -> tuple[tuple[Outcome, ...], list[tuple[str, str]]]:
     """Deploy what ARGUMENTS name, with TRIAL new roots in throwaway copies first.
 
     Return how it went, and hypervisor and name of the machines that are no
-    longer declared.
+    longer declared.  Raises RequestRefusedError, and nothing was touched, if it is to
+    PRUNE them and cannot know which those are.
     """
     config, machines = split_config(arguments)
     deployment = evaluated(here, config, machines, policy)
-    whole = None if machines else deployment.config
-    with pipeline.observed(here, deployment.machines, policy=policy, config=whole) as planned:
+    if prune and deployment.name is None:
+        raise RequestRefusedError(
+            f"--prune removes machines of a deployment, and the one in {config} has no name",
+            hint='Let the file end in (deployment (name "…") (machines …)), and deploy it: '
+            "from then on its machines are known as that deployment's.",
+        )
+    with observed(here, deployment, policy, whole=not machines) as planned:
         outcomes = pipeline.deploy(here, config, planned, trial=trial)
         undeclared = [(each.plan.uri, name) for each in planned for name in each.plan.undeclared]
     return outcomes, undeclared

@@ -156,6 +156,8 @@ def gc_command(
             output.line(f"- {name}: generation {number}")
         for volume in found.volumes:
             output.line(f"- {volume.pool}/{volume.name}: {format_size(volume.allocation)}")
+        for kept in found.kept:
+            output.line(f"  {kept.pool}/{kept}")
         output.line("nothing to remove" if empty else f"frees {format_size(found.size)}")
     if not (dry_run or empty):
         if not yes:

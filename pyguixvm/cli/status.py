@@ -40,7 +40,7 @@ def status_command(options: Options, arguments: tuple[str, ...], exit_code: bool
         config, machines = split_config(arguments)
         deployment = pipeline.evaluate(here, config, machines, want="images")
         found = pipeline.statuses(
-            here, deployment.machines, None if machines else deployment.config
+            here, deployment.machines, None if machines else deployment.config, deployment.name
         )
     else:
         found = pipeline.applied_statuses(here, arguments)

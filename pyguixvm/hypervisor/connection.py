@@ -3,16 +3,20 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import libvirt
 
 from pyguixvm.hypervisor.failure import explained
-from pyguixvm.xml.capabilities import HostCapabilities, read_capabilities
+from pyguixvm.model.hypervisor import Hypervisor
+from pyguixvm.xml.capabilities import HostCapabilities, read_capabilities, read_host_uuid
 
 # A hypervisor that is silent for three times five seconds is given up.
 _KEEPALIVE_SECONDS = 5
@@ -23,6 +27,7 @@ _KEEPALIVE_COUNT = 3
 class Connection:
     """An open connection to the hypervisor at URI; LOCAL if that is this machine.
 
+    Of an alias (https://libvirt.org/uri.html), URI is what it stands for.
     HANDLE is libvirt's own object, for this package only.
     """
 
@@ -47,8 +52,9 @@ def connect(uri: str | None = None) -> Iterator[Connection]:
         with explained(f"talk to the {target}"):
             with suppress(libvirt.libvirtError):  # drivers inside this process have none
                 handle.setKeepAlive(_KEEPALIVE_SECONDS, _KEEPALIVE_COUNT)
+            # Not what was asked for: that may be an alias.
             actual = handle.getURI()
-        yield Connection(uri=actual, local=is_local(uri or actual), handle=handle)
+        yield Connection(uri=actual, local=is_local(actual), handle=handle)
     finally:
         with suppress(libvirt.libvirtError):
             handle.close()
@@ -66,6 +72,42 @@ def is_local(uri: str) -> bool:
         and transport in ("", "unix")
         and not {"socket", "proxy"} & parse_qs(parts.query).keys()
     )
+
+
+def identity(connection: Connection) -> Hypervisor:
+    """Return which hypervisor CONNECTION leads to, as it says itself."""
+    with explained(f"ask the hypervisor at {connection.uri} which one it is"):
+        instance, owner = _instance(connection.uri)
+        return Hypervisor(
+            host_uuid=read_host_uuid(connection.handle.getCapabilities()),
+            host_name=connection.handle.getHostname(),
+            driver=connection.handle.getType(),
+            instance=instance,
+            owner=owner,
+        )
+
+
+def _instance(uri: str) -> tuple[str, str | None]:
+    """Return the path that tells the hypervisors of one host apart, and whose that is."""
+    path = urlsplit(uri).path.rstrip("/")
+    owner = _session_owner(uri) if path == "/session" else None
+    # A driver that runs as root takes both paths for itself.
+    return ("/system", None) if owner == "root" else (path, owner)
+
+
+def _session_owner(uri: str) -> str:
+    """Return the name of the user whose session URI leads to: ours, unless it says another."""
+    parts = urlsplit(uri)
+    if parts.username:
+        return parts.username
+    uid = os.geteuid()
+    for socket in parse_qs(parts.query).get("socket", ()):
+        with suppress(OSError):
+            uid = Path(socket).stat().st_uid
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:  # a user without a name
+        return str(uid)
 
 
 def capabilities(connection: Connection) -> HostCapabilities:

@@ -123,12 +123,12 @@ def find_definition(connection: Connection, name: str) -> tuple[str, Metadata] |
     if not exists(connection, name):
         return None
     xml = inactive_xml(connection, name)
-    return xml, _ours(name, xml)
+    return xml, _ours(connection, name, xml)
 
 
 def read_metadata(connection: Connection, name: str) -> Metadata:
     """Return what domain NAME remembers; raises `RequestRefusedError` if it is not ours."""
-    return _ours(name, inactive_xml(connection, name))
+    return _ours(connection, name, inactive_xml(connection, name))
 
 
 def inactive_xml(connection: Connection, name: str) -> str:
@@ -168,7 +168,7 @@ def our_domain(connection: Connection, name: str) -> libvirt.virDomain:
 
     Raises `RequestRefusedError` if it is not ours, or of a newer pyguixvm.
     """
-    _ours(name, inactive_xml(connection, name))
+    _ours(connection, name, inactive_xml(connection, name))
     return _lookup(connection, name)
 
 
@@ -177,8 +177,8 @@ def _lookup(connection: Connection, name: str) -> libvirt.virDomain:
         return connection.handle.lookupByName(name)
 
 
-def _ours(name: str, xml: str) -> Metadata:
-    metadata = our_metadata.read_metadata(parse(xml))
+def _ours(connection: Connection, name: str, xml: str) -> Metadata:
+    metadata = our_metadata.read_metadata(parse(xml), lambda other: exists(connection, other))
     if metadata is None:
         raise RequestRefusedError(
             f"domain '{name}' was not made by pyguixvm: it is left alone",

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
@@ -17,7 +17,12 @@ from pyguixvm.hypervisor.sharing import store_access
 from pyguixvm.model.names import data_of, is_marker, is_ours, is_store_item, marker
 from pyguixvm.model.observation import Observation, ObservedDomain, State
 from pyguixvm.xml.inspection import inspect_domain
-from pyguixvm.xml.metadata import NAMESPACE, UnreadableMetadataError, read_metadata
+from pyguixvm.xml.metadata import (
+    NAMESPACE,
+    StrayMetadataError,
+    UnreadableMetadataError,
+    read_metadata,
+)
 
 # virDomainState.  SHUTDOWN means "being shut down": the guest still runs.
 _STATES: dict[int, State] = {
@@ -47,7 +52,9 @@ def observe(connection: Connection) -> Observation:
         persistent = _uuids(names(libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT))
         states = {uuid: state for state, only in _FILTERS.items() for uuid in _uuids(names(only))}
         observed = []
-        for domain in names(0):
+        domains = names(0)
+        named = {domain.name() for domain in domains}
+        for domain in domains:
             uuid = domain.UUIDString()
             try:
                 state = states.get(uuid) or domain_state(domain)
@@ -60,7 +67,12 @@ def observe(connection: Connection) -> Observation:
                     continue
                 raise
             found = _observed(
-                xml, live, state, autostart=uuid in autostarted, persistent=uuid in persistent
+                xml,
+                live,
+                state,
+                named,
+                autostart=uuid in autostarted,
+                persistent=uuid in persistent,
             )
             observed.append(msgspec.structs.replace(found, capacities=_capacities(domain, found)))
     return Observation(
@@ -116,14 +128,22 @@ def _uuids(domains: list[libvirt.virDomain]) -> frozenset[str]:
 
 
 def _observed(
-    xml: str, live: str | None, state: State, *, autostart: bool, persistent: bool
+    xml: str,
+    live: str | None,
+    state: State,
+    named: Collection[str],
+    *,
+    autostart: bool,
+    persistent: bool,
 ) -> ObservedDomain:
+    """Return the domain that XML and LIVE describe, one of those NAMED."""
     found = inspect_domain(xml)
-    metadata, unreadable = None, None
+    metadata, unreadable, hint, renamed_from = None, None, None, None
     try:
-        metadata = read_metadata(found.root)
+        metadata = read_metadata(found.root, named.__contains__)
     except UnreadableMetadataError as error:
-        unreadable = error.message
+        unreadable, hint = error.message, error.hint
+        renamed_from = error.renamed_from if isinstance(error, StrayMetadataError) else None
     return ObservedDomain(
         name=found.name,
         uuid=found.uuid,
@@ -134,4 +154,6 @@ def _observed(
         live=None if live is None else inspect_domain(live).hardware,
         metadata=metadata,
         unreadable=unreadable,
+        hint=hint,
+        renamed_from=renamed_from,
     )

@@ -212,8 +212,13 @@ class VirtualMachine(_Declared, frozen=True):
 
 
 class Deployment(_Declared, frozen=True):
-    """Everything that the configuration file CONFIG declares."""
+    """Everything that the configuration file CONFIG declares.
+
+    NAME is what its machines are known by as those of one deployment, wherever the
+    file is; without one, nobody can tell which machines are not declared any more.
+    """
 
     schema: int
     config: str
     machines: tuple[VirtualMachine, ...]
+    name: str | None = None

@@ -57,18 +57,27 @@ class Metadata(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
     """The content of our ``<metadata>`` element of one domain.
 
     FALLBACK is the generation to return to, as long as the CURRENT one has
-    not been seen ready.  CONFIG is the file that declared the machine.
+    not been seen ready.  DEPLOYMENT is the name of the deployment that the machine
+    belongs to, None if that has none.  UUID is that of its domain, which tools that copy
+    domains change in all places but this; it is None where a pyguixvm wrote this that did
+    not know of it.
     """
 
     current: int
     generations: tuple[Generation, ...]
     fallback: int | None = None
-    config: str | None = None
+    deployment: str | None = None
+    uuid: str | None = None
 
     @property
     def generation(self) -> Generation:
         """The current generation; raises LookupError if it is not among them."""
         return self.find(self.current)
+
+    @property
+    def machine(self) -> str:
+        """The name of the machine; raises LookupError as `generation` does."""
+        return self.generation.declaration.name
 
     @property
     def previous(self) -> Generation | None:

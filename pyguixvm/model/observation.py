@@ -53,8 +53,9 @@ class Hardware(msgspec.Struct, frozen=True, rename="kebab"):
 class ObservedDomain(msgspec.Struct, frozen=True, rename="kebab"):
     """A domain; METADATA is None for one that is not ours.
 
-    UNREADABLE says why our metadata cannot be read (a newer pyguixvm wrote
-    it, or it is damaged): such a domain is ours and METADATA is None.
+    UNREADABLE says why our metadata cannot be used (a newer pyguixvm wrote it, it is
+    damaged, or that of another domain), and HINT what to do: then METADATA is None.
+    RENAMED_FROM is the machine that such a domain is, or may be, under another name.
     DEFINED is what it starts with, LIVE what it runs with, None while it does not.
     CAPACITIES are the sizes (bytes) of its data disks, by the names of their volumes.
     """
@@ -68,6 +69,8 @@ class ObservedDomain(msgspec.Struct, frozen=True, rename="kebab"):
     live: Hardware | None = None
     metadata: Metadata | None = None
     unreadable: str | None = None
+    hint: str | None = None
+    renamed_from: str | None = None
     capacities: dict[str, int] = {}
 
 

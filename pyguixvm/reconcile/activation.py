@@ -10,7 +10,7 @@ import msgspec
 from pyguixvm.errors import HypervisorError, RequestRefusedError
 from pyguixvm.events import phase
 from pyguixvm.guix.activation import Activation, Host
-from pyguixvm.hypervisor import domains, guest, snapshot, volumes
+from pyguixvm.hypervisor import domains, guest, snapshot
 from pyguixvm.model.generation import Metadata
 from pyguixvm.reconcile.define import define
 from pyguixvm.reconcile.plan import (
@@ -23,6 +23,7 @@ from pyguixvm.reconcile.plan import (
 )
 from pyguixvm.reconcile.root import Root
 from pyguixvm.reconcile.stack import stacked
+from pyguixvm.reconcile.unused import delete_unused
 from pyguixvm.reconcile.workshop import Workshop
 
 
@@ -80,7 +81,8 @@ def _take_away(plan: MachinePlan, before: Metadata, root: Root, workshop: Worksh
     number, autostart = before.current, plan.machine.domain.autostart
     as_it_was = MachinePlan(machine=plan.machine, effect="live", fallback=before.fallback)
     define(as_it_was, DefineDomain(number, autostart), None, None, workshop)
-    volumes.delete(connection, root.pool, root.volume)
+    for kept in delete_unused(connection, [(root.pool, root.volume)]):
+        workshop.warn(name, str(kept))
 
 
 def leave(machine: str, workshop: Workshop) -> None:

@@ -83,7 +83,7 @@ def apply(plan: Plan, workshop: Workshop, *, trial: bool = False) -> tuple[Outco
         for machine_plan in plan.machines:
             name = machine_plan.machine.name
             try:
-                result = _carry_out(machine_plan, plan.config, workshop, watched, trial)
+                result = _carry_out(machine_plan, plan.deployment, workshop, watched, trial)
             except PyguixvmError as error:
                 outcomes[name] = Outcome(name, "failed", error=error)
                 continue
@@ -98,7 +98,7 @@ def apply(plan: Plan, workshop: Workshop, *, trial: bool = False) -> tuple[Outco
 
 
 def _carry_out(  # noqa: PLR0912, PLR0915 -- one for each kind of action
-    plan: MachinePlan, config: str | None, workshop: Workshop, watched: ExitStack, trial: bool
+    plan: MachinePlan, deployment: str | None, workshop: Workshop, watched: ExitStack, trial: bool
 ) -> _Booting | Outcome:
     """Do the actions of PLAN; return the guest that boots, or how it went.
 
@@ -135,7 +135,7 @@ def _carry_out(  # noqa: PLR0912, PLR0915 -- one for each kind of action
                     running.stop(name, action, workshop)
                     undo.push(partial(running.start_again, name, workshop))
                 case DefineDomain():
-                    define(plan, action, root, config, workshop)
+                    define(plan, action, root, deployment, workshop)
                     # The metadata vouches for the volume now, which is whole from here on.
                     undo.close()
                 case StartDomain():

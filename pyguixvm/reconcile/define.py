@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack
 from datetime import datetime
+from uuid import uuid4
 
 import msgspec
 
@@ -21,6 +22,7 @@ from pyguixvm.reconcile.stack import writable
 from pyguixvm.reconcile.workshop import Workshop
 from pyguixvm.xml.capabilities import choose_domain_type
 from pyguixvm.xml.domain import DomainDefinition, domain_xml
+from pyguixvm.xml.inspection import inspect_domain
 from pyguixvm.xml.storage import AttachedDisk
 from pyguixvm.xml.update import Removed, updated_xml
 
@@ -29,17 +31,18 @@ def define(
     plan: MachinePlan,
     action: DefineDomain,
     root: Root | None,
-    config: str | None,
+    deployment: str | None,
     workshop: Workshop,
 ) -> None:
     """Define the domain of PLAN with ROOT, or with the root of a generation that it has.
 
     One request to libvirt changes the root disk and what the metadata says of
-    it.  CONFIG is the file that declares the machine, where it is known.
+    it.  DEPLOYMENT is the name of the one that declares the machine, if it has one.
     """
     connection, machine = workshop.connection, plan.machine
     found = domains.find_definition(connection, machine.name)
     metadata = found[1] if found else Metadata(current=0, generations=())
+    uuid = inspect_domain(found[0]).uuid if found else str(uuid4())
     with ExitStack() as made:
         in_place = plan.strategy == "in-place"
         if root is None:
@@ -65,7 +68,8 @@ def define(
             current=action.generation,
             # Until it is seen ready, whatever happens to us.
             fallback=None if plan.fallback == action.generation else plan.fallback,
-            config=config or metadata.config,
+            deployment=deployment or metadata.deployment,
+            uuid=uuid,
         )
         disks = attached_disks(connection, machine)
         new = domain_xml(
@@ -138,6 +142,7 @@ def definition(  # noqa: PLR0917 -- the machine, its storage, and where it runs
     host = capabilities(connection)
     return DomainDefinition(
         machine=machine,
+        uuid=metadata.uuid if metadata else None,
         root=root.path,
         backing=root.backing,
         domain_type=choose_domain_type(

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 import msgspec
 
 from pyguixvm.model import names
 from pyguixvm.model.generation import Generation, Metadata
+from pyguixvm.model.usage import Address, Kept, Usage
 
 
 class StoredVolume(msgspec.Struct, frozen=True, rename="kebab"):
@@ -25,15 +26,41 @@ class StoredVolume(msgspec.Struct, frozen=True, rename="kebab"):
 
 
 class Garbage(msgspec.Struct, frozen=True, rename="kebab"):
-    """What can go: generations by machine and number, and volumes."""
+    """What can go: generations by machine and number, and volumes.
+
+    KEPT is what could, but for something else that uses it.
+    """
 
     generations: tuple[tuple[str, int], ...]
     volumes: tuple[StoredVolume, ...]
+    kept: tuple[Kept, ...] = ()
 
     @property
     def size(self) -> int:
         """The bytes that would be free."""
         return sum(volume.allocation for volume in self.volumes)
+
+
+def unused_garbage(
+    machines: Iterable[tuple[str, Metadata]],
+    volumes: Iterable[StoredVolume],
+    usage: Usage,
+    *,
+    keep: int,
+    before: str,
+) -> Garbage:
+    """Return what of `garbage` nothing uses, as USAGE says.
+
+    A generation of which a volume is in use stays as a whole.
+    """
+    machines, volumes = tuple(machines), tuple(volumes)
+    found = garbage(machines, volumes, keep=keep, before=before)
+    kept = usage.kept((volume.pool, volume.name) for volume in found.volumes)
+    if not kept:
+        return found
+    used = frozenset((each.pool, each.volume) for each in kept)
+    rest = garbage(machines, volumes, keep=keep, before=before, used=used)
+    return msgspec.structs.replace(rest, kept=kept)
 
 
 def garbage(
@@ -42,20 +69,25 @@ def garbage(
     *,
     keep: int,
     before: str,
+    used: Collection[Address] = (),
 ) -> Garbage:
     """Return what is not needed if the newest KEEP generations of each machine stay.
 
     Of the others those go that were made at BEFORE (UTC in ISO 8601) or earlier.
     The current one, the one before it and one to fall back to always stay.
     Volumes that belong to no machine, kept when it was removed, stay, too, and
-    what they stand on.
+    what they stand on; so do generations with a volume that is USED, and that.
     """
     machines = tuple(machines)
     volumes = tuple(volumes)
-    needed: set[tuple[str, str]] = set()
+    needed: set[Address] = set(used)
     gone: list[tuple[str, Generation]] = []
     for name, metadata in machines:
-        unneeded = tuple(_unneeded(metadata, keep, before))
+        unneeded = tuple(
+            generation
+            for generation in _unneeded(metadata, keep, before)
+            if not any((generation.pool, volume) in used for volume in generation.volumes)
+        )
         gone += ((name, generation) for generation in unneeded)
         for generation in metadata.generations:
             if generation not in unneeded:

@@ -265,12 +265,15 @@ class MachinePlan(msgspec.Struct, frozen=True, rename="kebab"):
 class Plan(msgspec.Struct, frozen=True, rename="kebab"):
     """What happens to the machines of the hypervisor at URI, in this order.
 
-    UNDECLARED are machines there that CONFIG declared once and does no longer.
+    CONFIG is the file that declares them, if they are all of its machines, and
+    DEPLOYMENT its name.  UNDECLARED are machines there that belong to that deployment,
+    and that it does not declare any more.
     """
 
     uri: str
     machines: tuple[MachinePlan, ...]
     config: str | None = None
+    deployment: str | None = None
     undeclared: tuple[str, ...] = ()
 
     @property

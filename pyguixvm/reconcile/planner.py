@@ -13,6 +13,13 @@ from pyguixvm.model.observation import Observation, ObservedDomain
 from pyguixvm.reconcile.difference import Difference, Effect
 from pyguixvm.reconcile.differences import defined_memory, differences, foreign_devices
 from pyguixvm.reconcile.in_place import REASON, activation, as_done_in_place
+from pyguixvm.reconcile.ownership import (
+    Owner,
+    require_not_elsewhere,
+    require_owned,
+    taken_over,
+    undeclared,
+)
 from pyguixvm.reconcile.plan import (
     Action,
     AttachInterface,
@@ -30,7 +37,10 @@ from pyguixvm.reconcile.plan import (
     UpdateInterface,
 )
 from pyguixvm.reconcile.refusals import (
+    declarers_of_addresses,
     owners_of_addresses,
+    require_free_data,
+    require_no_other_name,
     require_ours,
     require_own_addresses,
     require_possible,
@@ -47,6 +57,7 @@ STOP_SECONDS = 120
 _OFF = ("shut off", "crashed")
 _ORDER: tuple[Effect, ...] = ("none", "live", "restart", "replace")
 _ALLOW_ALL = Policy()
+_NOBODY = Owner()
 
 
 def plan(
@@ -55,51 +66,54 @@ def plan(
     *,
     policy: Policy = _ALLOW_ALL,
     config: str | None = None,
+    owner: Owner = _NOBODY,
 ) -> Plan:
     """Return what makes the hypervisor of OBSERVATION match MACHINES, as POLICY allows.
 
-    CONFIG is the file that declares MACHINES, if these are all of its machines.
+    CONFIG is the file that declares MACHINES, if these are all of its machines, and OWNER
+    the deployment.
     """
     machines = tuple(machines)
     owners = owners_of_addresses(observation)
+    declarers = declarers_of_addresses(machines)
     bases = Bases(observation)
     return Plan(
         uri=observation.uri,
         machines=tuple(
-            _plan_machine(machine, observation, owners, bases, policy) for machine in machines
+            _plan_machine(machine, observation, owners, declarers, bases, policy, owner)
+            for machine in machines
         ),
         config=config,
-        undeclared=tuple(_undeclared(machines, observation, config)) if config else (),
+        deployment=owner.name,
+        undeclared=tuple(undeclared(machines, observation, owner)),
     )
 
 
-def _undeclared(
-    machines: Iterable[VirtualMachine], observation: Observation, config: str
-) -> Iterator[str]:
-    """Yield the machines that CONFIG declared; those of other files are none of its business."""
-    declared = {machine.name for machine in machines}
-    for name, domain in sorted(observation.domains.items()):
-        if domain.metadata and domain.metadata.config == config and name not in declared:
-            yield name
-
-
-def _plan_machine(
+def _plan_machine(  # noqa: PLR0917 -- one machine, what there is, and what is allowed
     machine: VirtualMachine,
     observation: Observation,
     owners: Mapping[str, ObservedDomain],
+    declarers: Mapping[str, str],
     bases: Bases,
     policy: Policy,
+    owner: Owner,
 ) -> MachinePlan:
     domain, volumes = observation.domains.get(machine.name), observation.volumes
     try:
         require_possible(machine, observation, policy)
-        require_own_addresses(machine, owners)
+        require_no_other_name(machine, observation)
+        require_own_addresses(machine, owners, declarers)
+        if domain is None:
+            require_not_elsewhere(machine, observation.uri, owner)
+            require_free_data(machine, observation)
         metadata = None if domain is None else require_ours(machine, domain)
+        if metadata is not None:
+            require_owned(machine, metadata, owner)
     except RequestRefusedError as error:
         return _refused(machine, "none", error)
     if domain is None or metadata is None:
         return _create(machine, volumes, bases, policy)
-    changed = differences(machine, domain)
+    changed = (*differences(machine, domain), *taken_over(metadata, owner))
     if _strongest(changed) == "replace":
         if policy.strategy == "in-place":
             return _change_in_place(machine, domain, metadata, volumes, changed, policy)

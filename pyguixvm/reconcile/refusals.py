@@ -7,11 +7,13 @@ what to do.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import PurePosixPath
 
 from pyguixvm.errors import RequestRefusedError
-from pyguixvm.model.deployment import VirtualMachine
+from pyguixvm.model.deployment import DataDisk, VirtualMachine
 from pyguixvm.model.generation import Metadata
+from pyguixvm.model.names import data_volume
 from pyguixvm.model.observation import Observation, ObservedDomain
 from pyguixvm.reconcile.plan import Policy
 from pyguixvm.reconcile.shared_store import require_shareable
@@ -29,7 +31,7 @@ def require_possible(machine: VirtualMachine, observation: Observation, policy: 
 def require_ours(machine: VirtualMachine, domain: ObservedDomain) -> Metadata:
     """Return the metadata of DOMAIN; raise if it is another's, or if MACHINE would cost data."""
     if domain.unreadable is not None:
-        raise RequestRefusedError(domain.unreadable)
+        raise RequestRefusedError(domain.unreadable, hint=domain.hint)
     if domain.metadata is None:
         raise RequestRefusedError(
             f"a domain named '{machine.name}' exists that pyguixvm did not make",
@@ -42,6 +44,36 @@ def require_ours(machine: VirtualMachine, domain: ObservedDomain) -> Metadata:
     return domain.metadata
 
 
+def require_no_other_name(machine: VirtualMachine, observation: Observation) -> None:
+    """Raise if a domain of OBSERVATION is MACHINE under a name that somebody else gave it.
+
+    Another one of the declared name would get the same data disks.
+    """
+    for domain in observation.domains.values():
+        if domain.renamed_from == machine.name:
+            raise RequestRefusedError(
+                f"machine '{machine.name}' is there under another name: {domain.unreadable}",
+                hint=domain.hint,
+            )
+
+
+def require_free_data(machine: VirtualMachine, observation: Observation) -> None:
+    """Raise if a domain of OBSERVATION uses a volume that MACHINE, yet to be made, would get."""
+    wanted = {
+        data_volume(machine.name, disk.name)
+        for disk in machine.domain.disks
+        if isinstance(disk, DataDisk)
+    }
+    for domain in observation.domains.values():
+        for volume in sorted(wanted & {PurePosixPath(file).name for file in domain.defined.disks}):
+            raise RequestRefusedError(
+                f"'{machine.name}' would get the data in {volume}, which domain "
+                f"'{domain.name}' uses",
+                hint=f"'virsh detach-disk {domain.name} … --config' takes it from that domain; "
+                "or declare a disk of another name.",
+            )
+
+
 def owners_of_addresses(observation: Observation) -> dict[str, ObservedDomain]:
     """Return the domains of OBSERVATION by the MAC addresses of their interfaces."""
     return {
@@ -51,12 +83,31 @@ def owners_of_addresses(observation: Observation) -> dict[str, ObservedDomain]:
     }
 
 
-def require_own_addresses(machine: VirtualMachine, owners: Mapping[str, ObservedDomain]) -> None:
-    """Raise if one of OWNERS other than MACHINE has a MAC address of it.
+def declarers_of_addresses(machines: Iterable[VirtualMachine]) -> dict[str, str]:
+    """Return the name of the first of MACHINES that declares each MAC address."""
+    declarers: dict[str, str] = {}
+    for machine in machines:
+        for interface in machine.domain.networking:
+            declarers.setdefault(interface.mac_address.lower(), machine.name)
+    return declarers
+
+
+def require_own_addresses(
+    machine: VirtualMachine, owners: Mapping[str, ObservedDomain], declarers: Mapping[str, str]
+) -> None:
+    """Raise if MACHINE has a MAC address of another one of OWNERS, or of DECLARERS.
 
     Libvirt would define both; then they take each other's leases and packets.
     """
     for mac in (interface.mac_address.lower() for interface in machine.domain.networking):
+        first = declarers.get(mac, machine.name)
+        if first != machine.name:
+            raise RequestRefusedError(
+                f"the MAC address {mac} of '{machine.name}' is that of '{first}', too, "
+                "on the same hypervisor",
+                hint="Declare another mac-address, or none for one that derives from the "
+                "machine's name.",
+            )
         owner = owners.get(mac)
         if owner is not None and owner.name != machine.name:
             whose = "that pyguixvm did not make" if owner.metadata is None else "of another machine"

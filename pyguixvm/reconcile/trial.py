@@ -12,7 +12,7 @@ import msgspec
 
 from pyguixvm.errors import RequestRefusedError, TrialFailedError
 from pyguixvm.events import ignore, phase
-from pyguixvm.hypervisor import guest, networks, transfer, transient, volumes
+from pyguixvm.hypervisor import guest, networks, transfer, transient
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.image import overlay
 from pyguixvm.image.blank import make_disk
@@ -23,6 +23,7 @@ from pyguixvm.model.names import data_label, trial_domain, trial_mac, trial_volu
 from pyguixvm.reconcile.define import definition
 from pyguixvm.reconcile.readiness import wait_ready
 from pyguixvm.reconcile.root import Root, root_as_backing
+from pyguixvm.reconcile.unused import delete_unused
 from pyguixvm.reconcile.workshop import Workshop
 from pyguixvm.xml.domain import DomainDefinition, domain_xml
 from pyguixvm.xml.storage import AttachedDisk
@@ -38,13 +39,15 @@ def try_root(machine: VirtualMachine, root: Root, size: int, workshop: Workshop)
     connection = workshop.connection
     name = trial_domain(machine.name)
     transient.require_free(connection, name)
+    # A run that was killed may have left it; whoever does not hold our lock cannot.
+    transient.discard(connection, name, "", nvram=False)
     with phase(workshop.emit, "try", machine.name, detail=name) as result, ExitStack() as made:
         directory = made.enter_context(workplace())
         copy = _copy(machine, directory, workshop)
         defined = _definition(machine, copy, root, size, directory, made, workshop)
         xml = domain_xml(defined)
         nvram = copy.domain.firmware == "uefi"
-        # A run that was killed may have left it; whoever does not hold our lock cannot.
+        # Of such a run, too.
         transient.discard(connection, name, xml, nvram=nvram)
         for interface in copy.domain.networking:
             networks.ensure_network(connection, interface.network)
@@ -162,9 +165,17 @@ def _definition(  # noqa: PLR0917 -- the copy, what it stands on, and where it i
 
 @contextmanager
 def _throwaway(connection: Connection, pool: str, name: str, file: Path) -> Iterator[str]:
-    """Yield the file name of a volume with the bytes of FILE; it goes whatever happens."""
-    volumes.delete(connection, pool, name)
+    """Yield the file name of a volume with the bytes of FILE; it goes whatever happens.
+
+    Raises RequestRefusedError if there is one of that name that something uses.
+    """
+    for kept in delete_unused(connection, [(pool, name)]):
+        raise RequestRefusedError(
+            f"the throwaway copy needs a volume '{name}' in pool '{pool}', and there is one: "
+            f"{kept.reason}",
+            hint="Nothing was done to it. Deploy without --test, or detach that volume.",
+        )
     try:
         yield transfer.upload_volume(connection, pool, name, file, ignore).path
     finally:
-        volumes.delete(connection, pool, name)
+        delete_unused(connection, [(pool, name)])

@@ -34,6 +34,11 @@ def read_capabilities(xml: str) -> HostCapabilities:
     )
 
 
+def read_host_uuid(xml: str) -> str | None:
+    """Return the host's UUID out of the capabilities XML, None where it has none."""
+    return parse(xml).findtext("host/uuid")
+
+
 def choose_domain_type(
     machine: VirtualMachine, offered: frozenset[str], override: str | None = None
 ) -> Literal["kvm", "qemu"]:

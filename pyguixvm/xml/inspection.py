@@ -92,6 +92,24 @@ def network_interfaces(xml: str) -> tuple[Networking, ...]:
     )
 
 
+def named_files(xml: str) -> frozenset[str]:
+    """Return the files and devices that the domain of XML names as sources of its devices.
+
+    Backing files and the other end of a block job are among them, as far as XML says.
+    """
+    found = (source.get(key) for source in parse(xml).iter("source") for key in ("file", "dev"))
+    return frozenset(file for file in found if file)
+
+
+def named_volumes(xml: str) -> frozenset[tuple[str, str]]:
+    """Return pool and name of the volumes that the domain of XML names as sources."""
+    return frozenset(
+        (source.get("pool", ""), source.get("volume", ""))
+        for source in parse(xml).iter("source")
+        if source.get("pool") and source.get("volume")
+    )
+
+
 def has_agent(xml: str) -> bool:
     """Whether the running domain of XML has a guest agent connected to its channel."""
     targets = parse(xml).findall("devices/channel/target")

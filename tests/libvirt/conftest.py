@@ -10,8 +10,10 @@ import shutil
 import subprocess
 from contextlib import suppress
 from pathlib import Path
+from uuid import uuid4
 
 import libvirt
+import msgspec
 import pytest
 
 from pyguixvm.events import ignore
@@ -26,6 +28,7 @@ from pyguixvm.model.deployment import (
     VirtualMachine,
 )
 from pyguixvm.model.generation import Generation, Metadata
+from pyguixvm.model.names import generation_volume
 from pyguixvm.xml.domain import DomainDefinition, domain_xml
 from pyguixvm.xml.text import element, parse, render
 
@@ -149,6 +152,29 @@ def defined(connection, pool, tmp_path):
                 last.handle.lookupByName(name).undefineFlags(
                     libvirt.VIR_DOMAIN_UNDEFINE_NVRAM | libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
                 )
+
+
+@pytest.fixture
+def deployed(connection, defined, a_machine, pool):
+    """Define a machine that remembers its root volume, and its UUID if it is to."""
+
+    def define(*, by_uuid=True, deployment=None, protect=False, **fields):
+        machine = msgspec.structs.replace(a_machine(pool=pool.name, **fields), protect=protect)
+        first = Generation(
+            number=1,
+            date="2026-01-31T12:00:00+00:00",
+            label="first",
+            pool=pool.name,
+            volume=generation_volume(machine.name, 1),
+            image="/image",
+            declaration=machine,
+        )
+        uuid = str(uuid4()) if by_uuid else None
+        metadata = Metadata(current=1, generations=(first,), uuid=uuid, deployment=deployment)
+        defined(machine, metadata=metadata, uuid=uuid)
+        return machine
+
+    return define
 
 
 @pytest.fixture(scope="session")

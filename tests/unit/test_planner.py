@@ -376,16 +376,6 @@ def test_a_machine_as_declared_needs_nothing(fields: dict[str, Any]) -> None:
     assert planned(observed(defined=there, live=there, metadata=metadata), domain=declared).empty
 
 
-def test_what_a_file_declared_once_is_told_and_that_of_others_not() -> None:
-    def of(config: str, name: str) -> ObservedDomain:
-        metadata = Metadata(current=1, generations=applied().generations, config=config)
-        return observed(name=name, metadata=metadata)
-
-    there = hypervisor(of("/here.scm", "web"), of("/here.scm", "old"), of("/there.scm", "alien"))
-    assert plan([machine()], there, config="/here.scm").undeclared == ("old",)
-    assert plan([machine()], there).undeclared == ()
-
-
 PROTECTED = "is protected"
 
 

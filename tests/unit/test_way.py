@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
-from declarations import machine, system
+from declarations import domain, machine, system
 
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.model.deployment import Derivation, ImageContent, LocalImage, VirtualMachine
@@ -165,7 +166,10 @@ def test_an_increment_that_is_not_possible_is_refused(observation: Observation) 
 
 def test_of_new_machines_the_first_makes_the_image_of_all() -> None:
     names = ["web", "db", "mail"]
-    machines = [declared(item, name) for item, name in zip("abc", names, strict=True)]
+    machines = [
+        msgspec.structs.replace(declared(item, name), domain=domain(networking=()))
+        for item, name in zip("abc", names, strict=True)
+    ]
     plans = plan(machines, there()).machines
     assert [each.strategy for each in plans] == ["full", "increment", "increment"]
     needed = [

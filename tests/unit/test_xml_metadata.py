@@ -16,6 +16,7 @@ from pyguixvm.model.deployment import (
 from pyguixvm.model.generation import Generation, Metadata
 from pyguixvm.xml.metadata import (
     NAMESPACE,
+    StrayMetadataError,
     UnreadableMetadataError,
     metadata_element,
     metadata_xml,
@@ -112,3 +113,35 @@ def test_metadata_of_a_newer_version_is_refused_by_saying_so(schema):
 def test_damaged_metadata_is_an_error_that_leaves_the_domain_alone(element):
     with pytest.raises(UnreadableMetadataError, match="damaged metadata"):
         read_metadata(parse(domain_with(element)))
+
+
+OWN = "0c5dbf1c-1a84-4b8a-8a6e-0b6c2f1f2c11"
+OTHER = "7d1f9c3e-95f3-4b60-bd0d-3f5b1f0f9e22"
+
+
+@pytest.mark.parametrize(
+    ("remembered", "name", "exists", "said", "renamed_from"),
+    [
+        (OWN, "web", False, None, None),
+        (None, "web", False, None, None),
+        (OTHER, "web", False, "'web' is a copy of machine 'web'", None),
+        (OTHER, "web2", True, "'web2' is a copy of machine 'web'", None),
+        (OWN, "web2", True, "'web2' was renamed from 'web'$", "web"),
+        (None, "web2", True, "'web2' is a copy of machine 'web', which exists, too", None),
+        (None, "web2", False, "'web2' was renamed from 'web', or is a copy of that", "web"),
+    ],
+)
+def test_metadata_belongs_to_the_domain_of_its_uuid(remembered, name, exists, said, renamed_from):
+    ours = msgspec.structs.replace(metadata(), uuid=remembered)
+    written = etree.tostring(metadata_element(ours), encoding="unicode")
+    domain = parse(
+        f"<domain><name>{name}</name><uuid>{OWN}</uuid><metadata>{written}</metadata></domain>"
+    )
+    there = {"web"} if exists else set()
+    if said is None:
+        assert read_metadata(domain, there.__contains__) == ours
+        return
+    with pytest.raises(StrayMetadataError, match=said) as refusal:
+        read_metadata(domain, there.__contains__)
+    assert refusal.value.renamed_from == renamed_from
+    assert "left alone" in refusal.value.hint

@@ -24,49 +24,52 @@
         (service qemu-guest-agent-service-type)
         (extra-special-file "/sbin/shutdown" shutdown)))
 
-(virtual-machine
-  (name (setting "NAME" "change"))
-  (operating-system
-    (operating-system
-      (host-name "change")
-      (bootloader (bootloader-configuration
-                    (bootloader grub-bootloader)
-                    (targets '("/dev/vda"))
-                    (timeout 1)))
-      (file-systems (cons (file-system
-                            (mount-point "/")
-                            (device (file-system-label "Guix_image"))
-                            (type "ext4"))
-                          %base-file-systems))
-      (users (append (map (lambda (name)
-                            (user-account (name name) (group "users")))
-                          (string-tokenize (setting "USERS" "")))
-                     %base-user-accounts))
-      (packages (append (map specification->package
-                             (string-tokenize (setting "PACKAGES" "")))
-                        %base-packages))
-      (services (append (if (getenv "PYGUIXVM_TEST_BROKEN") '() reachable)
-                        (list (extra-special-file
-                               "/etc/edition"
-                               (plain-file "edition" (setting "EDITION" "one"))))
-                        (map (lambda (name)
-                               (simple-service (string->symbol name)
-                                               etc-service-type
-                                               (list (list name (plain-file name name)))))
-                             (string-tokenize (setting "SERVICES" "")))
-                        %base-services))))
-  (libvirt-domain
-    (cpu (string->number (setting "CPU" "1")))
-    (maximum-cpu 3)
-    (memory (setting "MEMORY" "1G"))
-    (maximum-memory 2G)
-    (storage 5G)
-    (kernel-arguments (cons "console=ttyS0"
-                            (string-tokenize (setting "ARGUMENTS" ""))))
-    (networking (cons (networking (mac-address (setting "MAC" "52:54:00:ab:cd:01")))
-                      (if (getenv "PYGUIXVM_TEST_SECOND")
-                          (list (networking (mac-address "52:54:00:ab:cd:02")))
-                          '())))
-    (autostart? #f))
-  (ready (list (address) (console "login:") (guest-agent)))
-  (ready-timeout (string->number (setting "TIMEOUT" "300"))))
+(deployment
+  (name "change")
+  (machines
+   (list (virtual-machine
+           (name (setting "NAME" "change"))
+           (operating-system
+             (operating-system
+               (host-name "change")
+               (bootloader (bootloader-configuration
+                             (bootloader grub-bootloader)
+                             (targets '("/dev/vda"))
+                             (timeout 1)))
+               (file-systems (cons (file-system
+                                     (mount-point "/")
+                                     (device (file-system-label "Guix_image"))
+                                     (type "ext4"))
+                                   %base-file-systems))
+               (users (append (map (lambda (name)
+                                     (user-account (name name) (group "users")))
+                                   (string-tokenize (setting "USERS" "")))
+                              %base-user-accounts))
+               (packages (append (map specification->package
+                                      (string-tokenize (setting "PACKAGES" "")))
+                                 %base-packages))
+               (services (append (if (getenv "PYGUIXVM_TEST_BROKEN") '() reachable)
+                                 (list (extra-special-file
+                                        "/etc/edition"
+                                        (plain-file "edition" (setting "EDITION" "one"))))
+                                 (map (lambda (name)
+                                        (simple-service (string->symbol name)
+                                                        etc-service-type
+                                                        (list (list name (plain-file name name)))))
+                                      (string-tokenize (setting "SERVICES" "")))
+                                 %base-services))))
+           (libvirt-domain
+             (cpu (string->number (setting "CPU" "1")))
+             (maximum-cpu 3)
+             (memory (setting "MEMORY" "1G"))
+             (maximum-memory 2G)
+             (storage 5G)
+             (kernel-arguments (cons "console=ttyS0"
+                                     (string-tokenize (setting "ARGUMENTS" ""))))
+             (networking (cons (networking (mac-address (setting "MAC" "52:54:00:ab:cd:01")))
+                               (if (getenv "PYGUIXVM_TEST_SECOND")
+                                   (list (networking (mac-address "52:54:00:ab:cd:02")))
+                                   '())))
+             (autostart? #f))
+           (ready (list (address) (console "login:") (guest-agent)))
+           (ready-timeout (string->number (setting "TIMEOUT" "300")))))))

@@ -217,6 +217,33 @@
                 #:names '("b"))
                "deployment" "machines")))))
 
+(test-group "the name of a deployment"
+  (define (name text)
+    (ref (evaluate-text text) "deployment" "name"))
+
+  (test-equal "as it is written" "infra-1.x_y"
+    (name "(deployment (name \"infra-1.x_y\")
+  (machines (list (virtual-machine (operating-system %os)))))"))
+  (test-equal "computed" "infra"
+    (name "(define what \"infra\")
+(deployment (name what)
+  (machines (list (virtual-machine (operating-system %os)))))"))
+  (test-equal "inherited" "infra"
+    (name "(define base (deployment (name \"infra\")))
+(deployment (inherit base)
+  (machines (list (virtual-machine (operating-system %os)))))"))
+  (test-equal "none" 'null
+    (name "(deployment (machines (list (virtual-machine (operating-system %os)))))"))
+  (test-equal "none of a machine alone" 'null
+    (name "(virtual-machine (operating-system %os))"))
+  (test-equal "none of a list" 'null
+    (name "(list (virtual-machine (operating-system %os)))"))
+  (test-equal "whatever machines are asked for" "infra"
+    (ref (evaluate-text "(deployment (name \"infra\")
+  (machines (list (virtual-machine (name \"a\") (operating-system %os)))))"
+                        #:names '("a"))
+         "deployment" "name")))
+
 (test-group "firmware"
   (test-equal "uefi" "efi-raw"
     (ref (evaluate-machine "(operating-system %efi-os)

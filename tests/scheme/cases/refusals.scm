@@ -168,6 +168,12 @@
      ("(list 1 2)" 0 "1 is no virtual-machine")
      ("(deployment)" 0 "the list is empty")
      ("(deployment (machines '()))" 22 "the list is empty")
+     ("(deployment (name 'infra) (machines '()))" 18
+      "name: 'infra is not the name of a deployment")
+     ("(deployment (name \"\") (machines '()))" 18 "at most 64 letters")
+     ("(deployment (name \"-a\") (machines '()))" 18 "\"-a\" is not the name")
+     ("(deployment (name \"a/b\") (machines '()))" 18 "the name of a deployment")
+     ("(deployment (name #f) (machines '()))" 18 "#f is not the name")
      ("(deployment (machines (list 1)))" 22 "1 is not a virtual-machine")
      ("(deployment (machine '()))" 12 "unknown field 'machine'"))))
 

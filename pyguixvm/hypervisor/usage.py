@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What uses which volume, as libvirt knows it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from posixpath import normpath
+
+import libvirt
+
+from pyguixvm.hypervisor.connection import Connection
+from pyguixvm.hypervisor.failure import explained, is_code
+from pyguixvm.model.usage import Address, Usage
+from pyguixvm.xml.inspection import named_files, named_volumes
+from pyguixvm.xml.volume import backing
+
+
+def observe_usage(connection: Connection, below: Callable[[str], str | None]) -> Usage:
+    """Return what every domain and every volume uses: defined or running, and by backing chains.
+
+    BELOW is asked what a file stands on that no active pool has, and that a domain uses.
+    """
+    one_name = os.path.realpath if connection.local else normpath
+    with explained("see what uses which volumes"):
+        volumes: dict[Address, str] = {}
+        chain: dict[str, str] = {}
+        for address, file, under in _volumes(connection):
+            volumes[address] = one_name(file)
+            if under is not None:
+                chain[one_name(file)] = one_name(under)
+        domains: dict[str, frozenset[str]] = {}
+        for name, xml in _definitions(connection):
+            named = {one_name(file) for file in named_files(xml)}
+            named |= {volumes[each] for each in named_volumes(xml) if each in volumes}
+            domains[name] = domains.get(name, frozenset()) | named
+    _complete(chain, domains, set(volumes.values()), lambda file: _named(below(file), one_name))
+    return Usage(domains=domains, volumes=volumes, backing=chain)
+
+
+def _named(file: str | None, one_name: Callable[[str], str]) -> str | None:
+    return None if file is None else one_name(file)
+
+
+def _complete(
+    chain: dict[str, str],
+    domains: dict[str, frozenset[str]],
+    known: set[str],
+    below: Callable[[str], str | None],
+) -> None:
+    """Add to CHAIN what the files of DOMAINS stand on that are not KNOWN to libvirt."""
+    files = [file for named in domains.values() for file in named]
+    seen = set(known)
+    while files:
+        file = files.pop()
+        if file in seen:
+            continue
+        seen.add(file)
+        under = below(file)
+        if under is not None:
+            chain[file] = under
+            files.append(under)
+
+
+def _volumes(connection: Connection) -> Iterator[tuple[Address, str, str | None]]:
+    """Yield address, file and backing file of each volume; what vanishes meanwhile is left out."""
+    flags = libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE
+    for pool in connection.handle.listAllStoragePools(flags):
+        # Somebody may have made an overlay without libvirt.  A pool refuses while it works.
+        with suppress(libvirt.libvirtError):
+            pool.refresh(0)
+        for volume in pool.listAllVolumes():
+            try:
+                yield (pool.name(), volume.name()), volume.path(), backing(volume.XMLDesc(0))
+            except libvirt.libvirtError as error:
+                if not is_code(error, libvirt.VIR_ERR_NO_STORAGE_VOL):
+                    raise
+
+
+def _definitions(connection: Connection) -> Iterator[tuple[str, str]]:
+    """Yield the name of each domain with its XML: what it starts from, and what it runs with."""
+    for domain in connection.handle.listAllDomains(0):
+        try:
+            yield domain.name(), domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+            if domain.isActive():
+                yield domain.name(), domain.XMLDesc(0)
+        except libvirt.libvirtError as error:
+            if not is_code(error, libvirt.VIR_ERR_NO_DOMAIN):
+                raise

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whose a machine is: which deployment declares it, on which hypervisor; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+
+import msgspec
+
+from pyguixvm.errors import RequestRefusedError
+from pyguixvm.model.deployment import VirtualMachine
+from pyguixvm.model.generation import Metadata
+from pyguixvm.model.observation import Observation
+from pyguixvm.reconcile.difference import ABSENT, Difference
+
+
+class Owner(msgspec.Struct, frozen=True):
+    """The deployment that declares machines, as seen from one of its hypervisors.
+
+    NAME is None for one without a name, which has no machines but those that it declares.
+    COMPLETE: the machines at hand are all that it declares for this hypervisor.
+    ELSEWHERE are URIs of its other hypervisors by the names of its machines there;
+    AWAITED are machines that it declares for those and that are not there yet.
+    """
+
+    name: str | None = None
+    complete: bool = False
+    elsewhere: dict[str, str] = {}
+    awaited: frozenset[str] = frozenset()
+
+
+def owner_at(
+    index: int,
+    hypervisors: Sequence[tuple[Collection[VirtualMachine], Observation]],
+    *,
+    name: str | None,
+    complete: bool,
+) -> Owner:
+    """Return the deployment NAME as seen from the hypervisor at INDEX of HYPERVISORS.
+
+    These are what is declared for each, and what there is.
+    """
+    others = [each for position, each in enumerate(hypervisors) if position != index]
+    return Owner(
+        name=name,
+        complete=complete,
+        elsewhere={
+            machine: observation.uri
+            for _, observation in others
+            for machine in _machines_of(name, observation)
+        },
+        awaited=frozenset(
+            machine.name
+            for machines, observation in others
+            for machine in machines
+            if machine.name not in _machines_of(name, observation)
+        ),
+    )
+
+
+def _machines_of(deployment: str | None, observation: Observation) -> Iterator[str]:
+    """Yield the names of the machines of DEPLOYMENT, if it has a name, in order."""
+    for name, domain in sorted(observation.domains.items()):
+        if deployment and domain.metadata and domain.metadata.deployment == deployment:
+            yield name
+
+
+def undeclared(
+    machines: Iterable[VirtualMachine], observation: Observation, owner: Owner
+) -> Iterator[str]:
+    """Yield the machines of OWNER that are there and not among MACHINES, all that it declares.
+
+    Not one that is to be on another hypervisor and is not there yet.
+    """
+    declared = {machine.name for machine in machines} | owner.awaited
+    if owner.complete:
+        yield from (n for n in _machines_of(owner.name, observation) if n not in declared)
+
+
+def require_not_elsewhere(machine: VirtualMachine, uri: str, owner: Owner) -> None:
+    """Raise if MACHINE, which the hypervisor at URI has not, is on another one of OWNER's."""
+    other = owner.elsewhere.get(machine.name)
+    if other is not None:
+        raise RequestRefusedError(
+            f"'{machine.name}' of deployment '{owner.name}' is on {other}, "
+            f"and is declared for {uri}",
+            hint=f'Declare (hypervisor "{other}") as before; or remove it there first: '
+            f"pyguixvm -c '{other}' undefine {machine.name}",
+        )
+
+
+def require_owned(machine: VirtualMachine, metadata: Metadata, owner: Owner) -> None:
+    """Raise if METADATA says that MACHINE is of another deployment than OWNER."""
+    theirs = metadata.deployment
+    if theirs in {None, owner.name}:
+        return
+    ours = (
+        f"deployment '{owner.name}' declares it, too"
+        if owner.name
+        else "what declares it here is a deployment without a name"
+    )
+    raise RequestRefusedError(
+        f"'{machine.name}' belongs to deployment '{theirs}', and {ours}",
+        hint=f"Undefine it there, declare another name here, or let this be that deployment: "
+        f'(deployment (name "{theirs}") (machines …)).',
+    )
+
+
+def taken_over(metadata: Metadata, owner: Owner) -> Iterator[Difference]:
+    """Yield that a machine of no deployment, as METADATA says, becomes one of OWNER's."""
+    if owner.name is not None and metadata.deployment is None:
+        yield Difference(path="deployment", old=ABSENT, new=owner.name, effect="live")
