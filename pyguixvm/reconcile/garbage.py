@@ -48,7 +48,7 @@ def garbage(
     Of the others those go that were made at BEFORE (UTC in ISO 8601) or earlier.
     The current one, the one before it and one to fall back to always stay.
     Volumes that belong to no machine, kept when it was removed, stay, too, and
-    what they stand on.
+    what they stand on.  Locks of earlier versions, which ended, go.
     """
     machines = tuple(machines)
     volumes = tuple(volumes)
@@ -82,6 +82,7 @@ def garbage(
             and (
                 (volume.pool, volume.name) in candidates
                 or not volume.whole
+                or names.is_former_lock(volume.name)
                 or (names.is_base(volume.name) and volume.pool not in busy)
             )
         ),
