@@ -44,6 +44,7 @@ def try_root(machine: VirtualMachine, root: Root, size: int, workshop: Workshop)
         defined = _definition(machine, copy, root, size, directory, made, workshop)
         xml = domain_xml(defined)
         nvram = copy.domain.firmware == "uefi"
+        workshop.require(machine.name)
         # A run that was killed may have left it; whoever does not hold our lock cannot.
         transient.discard(connection, name, xml, nvram=nvram)
         for interface in copy.domain.networking:
