@@ -11,21 +11,24 @@ import sys
 import threading
 import time
 import uuid
+from datetime import timedelta
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from pyguixvm import operations
+from pyguixvm import history, operations
 from pyguixvm.errors import LostLockError, PyguixvmError
 from pyguixvm.events import Notice, ignore
-from pyguixvm.hypervisor import domains, lock_secret
+from pyguixvm.hypervisor import domains, lock_secret, volumes
 from pyguixvm.hypervisor.connection import connect
 from pyguixvm.hypervisor.lock import held, holder, holders
 from pyguixvm.hypervisor.lock_holder import has_died, myself
 from pyguixvm.hypervisor.lock_wait import Tempo
 from pyguixvm.pipeline import Planned, Session, _locked
+from pyguixvm.reconcile.garbage import Garbage
 from pyguixvm.reconcile.plan import MachinePlan, Plan, StartDomain
+from pyguixvm.xml.volume import VolumeDefinition
 
 SYSTEM = "qemu:///system"
 ONCE = Path(__file__).with_name("lock_once.py")
@@ -247,6 +250,16 @@ def test_a_holder_in_another_namespace_is_not_robbed_while_it_lives(
     subprocess.run([*other, sys.executable, "-c", program, here], check=True)
 
 
+def test_where_proc_shows_others_numbers_it_is_not_believed():
+    program = (
+        "from pyguixvm.hypervisor.lock_holder import myself\n"
+        "assert myself('deploy').start_time is None\n"
+    )
+    strange = ("unshare", "--pid", "--fork", "--kill-child")
+    subprocess.run([*strange, sys.executable, "-c", program], check=True)
+    assert myself("deploy").start_time is not None
+
+
 def test_another_host_of_the_same_name_is_not_robbed_before_it_was_silent(connection, name):
     left_by_the_dead(connection, name, boot="another")
     enough = int(QUICK.patience / QUICK.look)
@@ -285,6 +298,32 @@ def test_two_that_wait_for_a_dead_one_never_both_hold(connection, name, fields):
     assert most == [1] * 100
 
 
+def test_who_concluded_late_that_one_died_does_not_rob_the_next(connection, name):
+    tempo = Tempo(beat=0.1, look=0.01, patience=0.05)
+    left_by_the_dead(connection, name, boot="another")
+    # The first look has nothing to compare with.
+    last = itertools.count(int(tempo.patience / tempo.look), -1)
+    with contextlib.ExitStack() as held_by_the_next:
+        locks = []
+
+        def sleep(_seconds):
+            left = next(last)
+            if left == 0:
+                with_less = Tempo(beat=0.1, look=0.001, patience=0.002)
+                next_one = held(connection, [name], ignore, "deploy", with_less)
+                locks.append(held_by_the_next.enter_context(next_one))
+            if left < 0:  # it waits for the next
+                raise EnoughError
+
+        with (
+            connect(SYSTEM) as another,
+            pytest.raises(EnoughError),
+            held(another, [name], ignore, "deploy", tempo, sleep),
+        ):
+            pass
+        locks[0].require(name)
+
+
 def test_two_that_want_the_same_machines_do_not_wait_for_each_other(connection):
     machines = [f"test{os.getpid()}-lock-{end}" for end in "ab"]
     done = []
@@ -297,7 +336,9 @@ def test_two_that_want_the_same_machines_do_not_wait_for_each_other(connection):
                         lock.require(machine)
                 done.append(order)
 
-    workers = [threading.Thread(target=work, args=(o,)) for o in (machines, machines[::-1])]
+    workers = [
+        threading.Thread(target=work, args=(o,), daemon=True) for o in (machines, machines[::-1])
+    ]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -372,9 +413,9 @@ def test_beats_arrive_while_an_upload_fills_a_slow_line(connection, pool, name, 
         def upload():
             handle = slow.handle.storageVolLookupByPath(volume.path())
             stream = slow.handle.newStream(0)
-            handle.upload(stream, 0, 600_000, 0)
+            handle.upload(stream, 0, 360_000, 0)
             busy.set()
-            for _ in range(60):
+            for _ in range(36):
                 stream.send(bytes(10_000))
             stream.finish()
             busy.clear()
@@ -473,8 +514,12 @@ def test_a_plan_that_changes_more_under_the_locks_is_made_again_with_more(
         lambda here, name: operations.undefine(
             here, operations.removals(here, [name], keep_volumes=False)
         ),
+        lambda here, name: history.roll_back(here, name, None, force=True, unprotect=True),
+        lambda here, name: history.collect(
+            here, keep=0, older_than=timedelta(), agreed=Garbage(((name, 1),), ())
+        ),
     ],
-    ids=["start", "shutdown", "reboot", "destroy", "autostart", "undefine"],
+    ids=["start", "shutdown", "reboot", "destroy", "autostart", "undefine", "rollback", "gc"],
 )
 def test_every_verb_that_changes_a_machine_waits(connection, defined, a_machine, verb):
     name = defined(a_machine())
@@ -503,3 +548,15 @@ def test_what_was_changed_since_one_agreed_is_not_removed(connection, defined, a
     with pytest.raises(PyguixvmError, match="changed by somebody else meanwhile"):
         operations.undefine(here, agreed)
     assert domains.exists(connection, name)
+
+
+def test_locks_of_earlier_versions_go_once(connection, pool, name):
+    former = f"pyguixvm-{name}.lock"
+    volumes.create(connection, pool.name, VolumeDefinition(name=former, capacity=4096))
+    here = Session(SYSTEM, (), {}, ignore, sys.stderr.write)
+    found = history.unneeded(here, keep=100, older_than=timedelta(days=1000))
+    ours = tuple(volume for volume in found.volumes if volume.name == former)
+    agreed = Garbage((), ours)
+    gone = history.collect(here, keep=100, older_than=timedelta(days=1000), agreed=agreed)
+    assert gone == agreed
+    assert volumes.lookup(connection, pool.name, former) is None

@@ -19,7 +19,7 @@ from pyguixvm.hypervisor.lock import holder
 from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.deployment import ConsoleReady, DataDisk, LocalImage
 from pyguixvm.model.generation import Generation, Metadata
-from pyguixvm.model.names import base_volume, data_volume, is_base, is_marker
+from pyguixvm.model.names import base_volume, data_volume, generation_of, is_base, is_marker
 from pyguixvm.reconcile.differences import differences
 from pyguixvm.reconcile.readiness import wait_ready
 from pyguixvm.reconcile.root import bytes_to_move
@@ -208,3 +208,34 @@ def test_what_an_image_takes_to_send_is_known_before(connection, running):
     base = base_volume(action.image, size=machine.image.size, modified=machine.image.modified)
     transfer.upload_base(connection, action.pool, action.image, ignore, name=base)
     assert bytes_to_move(connection, machine, action, NO_STORE) == 0
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        "PhaseFinished transfer",
+        "PhaseFinished stop",
+        "PhaseFinished define",
+        "PhaseFinished start",
+        "PhaseFinished ready",
+    ],
+)
+def test_who_lost_its_lock_changes_nothing_any_more(connection, running, tmp_path, event):
+    machine = running(2)
+    seen = tmp_path / "seen"
+    virsh = "virsh --quiet -c qemu:///system"
+    look = f"{virsh} dumpxml --inactive {machine.name}; {virsh} domstate {machine.name}"
+    lock = f"{virsh} secret-list | awk '/ {machine.name}$/ {{print $1}}'"
+    lost = update(
+        machine, event, "sh", "-c", f"({look}) > {seen}; {virsh} secret-undefine $({lock})"
+    )
+    assert lost.returncode == 1
+    assert "its lock was lost" in lost.stderr
+    assert subprocess.check_output(["sh", "-c", look], text=True) == seen.read_text()
+    left = volumes.list_ours(connection, machine.domain.pool)
+    known = domains.read_metadata(connection, machine.name).generations
+    assert len([volume for volume in left if generation_of(volume.name)]) == len(known)
+    if domains.state(connection, machine.name) == "shut off":
+        domains.start(connection, machine.name)
+    again = update(machine)
+    assert again.returncode == 0, again.stderr
