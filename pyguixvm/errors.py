@@ -85,6 +85,10 @@ class HypervisorError(PyguixvmError):
     status = 5
 
 
+class LostLockError(HypervisorError):
+    """Somebody else may change the machine by now: it was left as it is, maybe half changed."""
+
+
 class NotReadyError(PyguixvmError):
     """The machine was deployed but did not become ready in time.
 

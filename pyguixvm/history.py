@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -17,6 +16,7 @@ from pyguixvm.hypervisor.connection import Connection, connect
 from pyguixvm.hypervisor.lock import held
 from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.generation import Generation, Metadata
+from pyguixvm.model.names import generation_of
 from pyguixvm.model.observation import Observation
 from pyguixvm.operations import machines_metadata, require_unprotected
 from pyguixvm.pipeline import Session
@@ -107,16 +107,18 @@ def roll_back(
     RequestRefusedError if there is no such generation, or if the machine is
     protected, unless UNPROTECT.
     """
-    with connect(session.uri) as connection, ExitStack() as lock:
-        metadata = machines_metadata(connection, [name])[name]
-        pool = metadata.generation.pool
-        lock.enter_context(held(connection, pool, name, session.emit))
+    with (
+        connect(session.uri) as connection,
+        held(connection, (name,), session.emit, "rollback") as lock,
+    ):
         metadata = machines_metadata(connection, [name])[name]
         if not unprotect:
             require_unprotected("rolled back", {name: metadata})
         target = _target(name, metadata, number)
         plan = _way_back(target, metadata, domains.state(connection, name), force=force)
-        workshop = Workshop(connection, session.emit, session.environment, session.store)
+        workshop = Workshop(
+            connection, session.emit, session.environment, session.store, require=lock.require
+        )
         (outcome,) = apply(Plan(uri=connection.uri, machines=(plan,)), workshop)
         return outcome
 
@@ -189,10 +191,8 @@ def collect(session: Session, *, keep: int, older_than: timedelta, agreed: Garba
     A generation leaves its machine's memory before its volume goes: what is
     remembered is there.
     """
-    with connect(session.uri) as connection, ExitStack() as locks:
-        for name in sorted({name for name, _ in agreed.generations}):
-            pool = domains.read_metadata(connection, name).generation.pool
-            locks.enter_context(held(connection, pool, name, session.emit))
+    machines = {name for name, _ in agreed.generations}
+    with connect(session.uri) as connection, held(connection, machines, session.emit, "gc") as lock:
         still = _unneeded(connection, keep, older_than)
         going = Garbage(
             generations=tuple(g for g in agreed.generations if g in still.generations),
@@ -201,8 +201,12 @@ def collect(session: Session, *, keep: int, older_than: timedelta, agreed: Garba
         )
         with phase(session.emit, "remove"):
             for name, number in going.generations:
+                lock.require(name)
                 _forget(session, connection, name, number)
             for volume in going.volumes:
+                owner = generation_of(volume.name)
+                if owner and owner[0] in machines:
+                    lock.require(owner[0])
                 if volume.whole:
                     volumes.delete(connection, volume.pool, volume.name)
                 else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 
 import msgspec
 
@@ -13,12 +14,13 @@ from pyguixvm.events import Emit, phase
 from pyguixvm.guix.roots import remove_root, root_path
 from pyguixvm.hypervisor import domains, guest, networks, pools, power, terminal, volumes
 from pyguixvm.hypervisor.connection import Connection, connect
+from pyguixvm.hypervisor.lock import Lock, held
 from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.deployment import DataDisk
 from pyguixvm.model.generation import Metadata
 from pyguixvm.model.names import data_volume, generation_of
 from pyguixvm.model.observation import ObservedDomain
-from pyguixvm.model.usage import Address, Kept
+from pyguixvm.model.usage import Address, Kept, Usage
 from pyguixvm.pipeline import Session
 from pyguixvm.reconcile.readiness import wait_ready
 from pyguixvm.reconcile.refusals import UNPROTECT_HINT
@@ -104,17 +106,20 @@ def start(session: Session, names: Sequence[str]) -> tuple[Done, ...]:
     Raises NotReadyError if the only one is not in time.
     """
     with connect(session.uri) as connection:
-        metadata = machines_metadata(connection, names)
-        return _tried(names, lambda name: _start(connection, name, metadata[name], session.emit))
+        machines_metadata(connection, names)
+        return _tried(names, lambda name: _start(connection, name, session.emit))
 
 
-def _start(connection: Connection, name: str, metadata: Metadata, emit: Emit) -> Done:
-    if domains.state(connection, name) == "running":
-        return Done(name, "was running already")
-    machine = metadata.generation.declaration
-    for interface in machine.domain.networking:
-        networks.ensure_network(connection, interface.network)
-    with guest.boot(connection, machine) as evidence:
+def _start(connection: Connection, name: str, emit: Emit) -> Done:
+    with ExitStack() as watched:
+        # Not while it boots: whoever gives up waiting for that may power it off.
+        with held(connection, (name,), emit, "start"):
+            if domains.state(connection, name) == "running":
+                return Done(name, "was running already")
+            machine = domains.read_metadata(connection, name).generation.declaration
+            for interface in machine.domain.networking:
+                networks.ensure_network(connection, interface.network)
+            evidence = watched.enter_context(guest.boot(connection, machine))
         with phase(emit, "ready", name) as result:
             readiness = wait_ready(
                 machine, evidence, deadline=time.monotonic() + machine.ready_timeout
@@ -148,7 +153,7 @@ def shutdown(session: Session, names: Sequence[str], timeout: float) -> tuple[Do
         with phase(session.emit, "stop", name):
             return ways[power.shutdown(connection, name, timeout=timeout)]
 
-    return _each(session, names, one)
+    return _each(session, "shutdown", names, one)
 
 
 def reboot(session: Session, names: Sequence[str], timeout: float) -> tuple[Done, ...]:
@@ -158,7 +163,7 @@ def reboot(session: Session, names: Sequence[str], timeout: float) -> tuple[Done
         power.reboot(connection, name, timeout=timeout)
         return "rebooted"
 
-    return _each(session, names, one)
+    return _each(session, "reboot", names, one)
 
 
 def destroy(session: Session, names: Sequence[str], *, unprotect: bool) -> tuple[Done, ...]:
@@ -168,6 +173,7 @@ def destroy(session: Session, names: Sequence[str], *, unprotect: bool) -> tuple
             require_unprotected("destroyed", machines_metadata(connection, names))
     return _each(
         session,
+        "destroy",
         names,
         lambda connection, name: (
             "powered off" if domains.destroy(connection, name) else "was not running"
@@ -182,7 +188,7 @@ def autostart(session: Session, names: Sequence[str], *, on: bool) -> tuple[Done
         domains.set_autostart(connection, name, on)
         return f"autostart {'on' if on else 'off'}"
 
-    return _each(session, names, one)
+    return _each(session, "autostart", names, one)
 
 
 def removals(
@@ -202,19 +208,38 @@ def removals(
         if not unprotect:
             require_unprotected("removed", metadata)
         used = usage(connection)
-        found = []
-        for name in names:
-            removal = Removal(
-                machine=name,
-                running=domains.state(connection, name) != "shut off",
-                volumes=() if keep_volumes else tuple(root_volumes(metadata[name])),
-                generations=() if keep_volumes else metadata[name].numbers,
-                data=tuple(data_volumes(connection, name, metadata[name])),
+        return tuple(
+            _removal(
+                connection,
+                name,
+                metadata[name],
+                used,
+                keep_volumes=keep_volumes,
                 delete_data=delete_data,
             )
-            kept = used.kept(removal.wanted, leaving={name})
-            found.append(msgspec.structs.replace(removal, kept=kept))
-        return tuple(found)
+            for name in names
+        )
+
+
+def _removal(
+    connection: Connection,
+    name: str,
+    metadata: Metadata,
+    used: Usage,
+    *,
+    keep_volumes: bool,
+    delete_data: bool,
+) -> Removal:
+    removal = Removal(
+        machine=name,
+        running=domains.state(connection, name) != "shut off",
+        volumes=() if keep_volumes else tuple(root_volumes(metadata)),
+        generations=() if keep_volumes else metadata.numbers,
+        data=tuple(data_volumes(connection, name, metadata)),
+        delete_data=delete_data,
+    )
+    kept = used.kept(removal.wanted, leaving={name})
+    return msgspec.structs.replace(removal, kept=kept)
 
 
 def undefine(session: Session, agreed: Sequence[Removal]) -> tuple[Done, ...]:
@@ -226,23 +251,51 @@ def undefine(session: Session, agreed: Sequence[Removal]) -> tuple[Done, ...]:
     done = []
     with connect(session.uri) as connection:
         for removal in agreed:
-            if removal.running:
-                domains.destroy(connection, removal.machine)
-            kept = usage(connection).kept(removal.wanted, leaving={removal.machine})
-            domains.undefine(connection, removal.machine)
-            delete_others(connection, removal.wanted, kept)
-            needed = {generation_of(each.volume) for each in kept}
-            for number in removal.generations:
-                if (removal.machine, number) not in needed:
-                    remove_root(
-                        root_path(session.state_directory, connection.uri, removal.machine, number)
-                    )
-            done.append(Done(removal.machine, _removed(removal, kept)))
+            with held(connection, (removal.machine,), session.emit, "undefine") as lock:
+                still = _still(connection, removal)
+                _remove(session, connection, still, lock)
+            done.append(Done(removal.machine, _removed(still)))
     return tuple(done)
 
 
-def _removed(removal: Removal, kept: Sequence[Kept]) -> str:
-    said = ["removed", *map(str, kept)]
+def _still(connection: Connection, agreed: Removal) -> Removal:
+    """Return what was AGREED on as it is now.
+
+    Raises RequestRefusedError if that is another machine, or has got another root or disk.
+    """
+    name = agreed.machine
+    now = _removal(
+        connection,
+        name,
+        machines_metadata(connection, [name])[name],
+        usage(connection),
+        keep_volumes=not agreed.generations,
+        delete_data=agreed.delete_data,
+    )
+    if msgspec.structs.replace(now, running=agreed.running, kept=agreed.kept) != agreed:
+        raise RequestRefusedError(
+            f"'{name}' was changed by somebody else meanwhile; it was left as it is",
+            hint="See what would be removed now, and run the command again.",
+        )
+    return now
+
+
+def _remove(session: Session, connection: Connection, removal: Removal, lock: Lock) -> None:
+    name = removal.machine
+    lock.require(name)
+    if removal.running:
+        domains.destroy(connection, name)
+    domains.undefine(connection, name)
+    lock.require(name)
+    delete_others(connection, removal.wanted, removal.kept)
+    needed = {generation_of(each.volume) for each in removal.kept}
+    for number in removal.generations:
+        if (name, number) not in needed:
+            remove_root(root_path(session.state_directory, connection.uri, name, number))
+
+
+def _removed(removal: Removal) -> str:
+    said = ["removed", *map(str, removal.kept)]
     if removal.data and not removal.delete_data:
         data = ", ".join(volume for _, volume in removal.data)
         said.append(
@@ -300,12 +353,17 @@ def machines_metadata(connection: Connection, names: Sequence[str]) -> dict[str,
 
 
 def _each(
-    session: Session, names: Sequence[str], one: Callable[[Connection, str], str]
+    session: Session, verb: str, names: Sequence[str], one: Callable[[Connection, str], str]
 ) -> tuple[Done, ...]:
-    """Do ONE to each of the machines NAMES, all of which are known to be ours."""
+    """Do ONE, which is VERB, to each of the machines NAMES, all of which are known to be ours."""
     with connect(session.uri) as connection:
         machines_metadata(connection, names)
-        return _tried(names, lambda name: Done(name, one(connection, name)))
+
+        def alone(name: str) -> Done:
+            with held(connection, (name,), session.emit, verb):
+                return Done(name, one(connection, name))
+
+        return _tried(names, alone)
 
 
 def _tried(names: Sequence[str], one: Callable[[str], Done]) -> tuple[Done, ...]:

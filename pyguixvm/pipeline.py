@@ -263,7 +263,6 @@ def deploy(
     wants to change one of these machines meanwhile waits.  Raises BuildError, and
     then nothing was touched.
     """
-    from pyguixvm.hypervisor.lock import held
     from pyguixvm.reconcile.apply import apply
     from pyguixvm.reconcile.workshop import Workshop
 
@@ -273,25 +272,44 @@ def deploy(
     _realize_plans(session, [each.plan for each in planned])
     outcomes: list[Outcome] = []
     for each in planned:
-        workshop = Workshop(
-            each.connection,
-            session.emit,
-            session.environment,
-            session.store,
-            Activation(session.exchange, config.absolute(), session.sharing, session.emit),
-        )
-        busy = [machine.machine for machine in each.plan.machines if machine.actions]
-        with ExitStack() as locks:
-            for machine in sorted(busy, key=lambda machine: machine.name):
-                locks.enter_context(
-                    held(each.connection, machine.domain.pool, machine.name, session.emit)
-                )
-            # Somebody else may have changed what we saw before we held the locks.
-            plan = each.again() if busy else each.plan
+        with _locked(each, session.emit) as (plan, require):
             if plan != each.plan:
                 _realize_plans(session, [plan])
+            workshop = Workshop(
+                each.connection,
+                session.emit,
+                session.environment,
+                session.store,
+                Activation(session.exchange, config.absolute(), session.sharing, session.emit),
+                require=require,
+            )
             outcomes += apply(plan, workshop, trial=trial)
     return tuple(outcomes)
+
+
+@contextmanager
+def _locked(planned: Planned, emit: Emit) -> Iterator[tuple[Plan, Callable[[str], None]]]:
+    """Yield the plan of PLANNED, and what makes sure that its machines are ours to change.
+
+    It is made again when their locks are held: somebody else may have changed what was
+    seen before.  Should it change more machines then, all locks are taken anew: in the
+    order of names, as everybody does, and held only where something is changed.
+    """
+    from pyguixvm.hypervisor.lock import held
+
+    busy = _changed(planned.plan)
+    while True:
+        with held(planned.connection, busy, emit, "deploy") as lock:
+            plan = planned.again() if busy else planned.plan
+            if _changed(plan) <= busy:
+                yield plan, lock.require
+                return
+        busy |= _changed(plan)
+
+
+def _changed(plan: Plan) -> frozenset[str]:
+    """Return the names of the machines that PLAN changes."""
+    return frozenset(machine.machine.name for machine in plan.machines if machine.actions)
 
 
 def _announced(plan: MachinePlan, observation: Observation) -> ChangePlanned:

@@ -1,186 +1,171 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The right to change a machine, held by one at a time wherever they are.
+"""The right to change machines, each held by one at a time wherever they are.
 
-Libvirt has no locks for its users, but to create a volume is atomic.  The holder
-writes to it every few seconds; one that does not any more has died.
+A holder lives as long as it beats.  One that was stopped for longer than others have
+patience finds its lock gone, and cannot get it back by going on: its token is another.
+Nothing in libvirt can be made to depend on a token; so it is looked at before each step
+without return, and a lock that was looked at is not taken over in the next moment.
+
+Versions before this one locked by volumes.  They and this one do not see each other's
+locks: both at once on one hypervisor are not supported.
 """
 
 from __future__ import annotations
 
-import getpass
-import os
-import secrets
-import socket
-import threading
 import time
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 
 import libvirt
-import msgspec
 
-from pyguixvm.errors import PyguixvmError, RequestRefusedError
-from pyguixvm.events import Emit, Notice
-from pyguixvm.hypervisor import pools, volumes
-from pyguixvm.hypervisor.connection import Connection
-from pyguixvm.hypervisor.failure import explained
-from pyguixvm.model import names
-from pyguixvm.xml.volume import VolumeDefinition, written
+from pyguixvm.errors import HypervisorError, LostLockError, PyguixvmError
+from pyguixvm.events import Emit
+from pyguixvm.hypervisor import lock_secret
+from pyguixvm.hypervisor.connection import Connection, connect
+from pyguixvm.hypervisor.failure import explain, explained
+from pyguixvm.hypervisor.lock_beats import Beats
+from pyguixvm.hypervisor.lock_holder import Holder, has_died, myself
+from pyguixvm.hypervisor.lock_wait import Tempo, wait_for
 
-# How often a holder shows that it lives, and after how long (seconds) without it has died.
-_BEAT_SECONDS = 5.0
-_PATIENCE = 20.0
-_POLL_SECONDS = 0.5
-_SIZE = 4096
-
-
-class Holder(msgspec.Struct, frozen=True):
-    """Who holds a lock; SINCE is UTC in ISO 8601, TOKEN makes it unique."""
-
-    user: str
-    host: str
-    pid: int
-    since: str
-    token: str
-
-    def __str__(self) -> str:
-        """In words, for whoever waits."""
-        return f"{self.user}@{self.host} (process {self.pid}) since {self.since}"
+_DEFAULT_TEMPO = Tempo()
 
 
 @contextmanager
-def held(
+def held(  # noqa: PLR0917 -- what is locked where, who is told, and how long things take
     connection: Connection,
-    pool: str,
-    machine: str,
+    machines: Iterable[str],
     emit: Emit,
+    verb: str,
+    tempo: Tempo = _DEFAULT_TEMPO,
     sleep: Callable[[float], None] = time.sleep,
-) -> Iterator[None]:
-    """Hold the lock of MACHINE in POOL, made if need be, while the body runs.
+) -> Iterator[Lock]:
+    """Hold the locks of all MACHINES, for VERB, while the body runs.
 
-    Waits, and says for whom, as long as another holds it.
+    Waits, and says for whom, as long as another holds one.  They are taken in the order
+    of their names, so that no two wait for each other.  Raises HypervisorError.
     """
-    pools.ensure_pool(connection, pool)
-    name = names.lock_volume(machine)
-    me = _me()
-    told = False
-    while not _try(connection, pool, name, me):
-        holder = _holder(connection, pool, name)
-        if not told and not _is_gone(holder):
-            emit(Notice(f"waiting: it is being changed by {holder or 'somebody'}", machine))
-            told = True
-        # Unless somebody else was faster to take over.
-        if (_is_gone(holder) or _is_silent(connection, pool, name, sleep)) and _holder(
-            connection, pool, name
-        ) == holder:
-            volumes.delete(connection, pool, name)
-    done = threading.Event()
-    beat = threading.Thread(
-        target=_beat,
-        args=(connection, pool, name, me, done),
-        name=f"lock of {machine}",
-        daemon=True,
-    )
-    beat.start()
+    lock = Lock(connection, tempo)
     try:
-        yield
+        for machine in sorted(set(machines)):
+            lock.take(machine, myself(verb), emit, sleep)
+        yield lock
     finally:
-        done.set()
-        beat.join()
-        with suppress(PyguixvmError):
-            if _holder(connection, pool, name) == me:
-                volumes.delete(connection, pool, name)
+        lock.release()
 
 
-def _me() -> Holder:
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a user without a name
-        user = str(os.getuid())
-    return Holder(
-        user=user,
-        host=socket.gethostname(),
-        pid=os.getpid(),
-        since=datetime.now(UTC).isoformat(timespec="seconds"),
-        token=secrets.token_hex(8),
-    )
+def holder(connection: Connection, machine: str) -> Holder | None:
+    """Return who holds the lock of MACHINE; None if nobody does, or is known to have died.
 
-
-def _try(connection: Connection, pool: str, name: str, me: Holder) -> bool:
-    try:
-        volumes.create(connection, pool, VolumeDefinition(name=name, capacity=_SIZE, mode=0o644))
-    except RequestRefusedError:
-        return False
-    _write(connection, pool, name, me)
-    return True
-
-
-def _write(connection: Connection, pool: str, name: str, me: Holder) -> None:
-    data = msgspec.json.encode(me).ljust(_SIZE)
-    with explained(f"write to volume '{name}'"):
-        volume = volumes.find_handle(connection, pool, name)
-        if volume is None:
-            return
-        stream = connection.handle.newStream(0)
-        volume.upload(stream, 0, len(data), 0)
-        stream.send(data)
-        stream.finish()
-
-
-def _holder(connection: Connection, pool: str, name: str) -> Holder | None:
-    """Return who holds the lock, or None if nobody does, or has not said so yet."""
-    with suppress(PyguixvmError, msgspec.DecodeError), explained(f"read volume '{name}'"):
-        volume = volumes.find_handle(connection, pool, name)
-        if volume is None:
-            return None
-        stream = connection.handle.newStream(0)
-        volume.download(stream, 0, _SIZE, 0)
-        data = b""
-        while chunk := stream.recv(_SIZE):
-            data += chunk
-        stream.finish()
-        return msgspec.json.decode(data.rstrip(b"\0 "), type=Holder)
+    A holder elsewhere may have died all the same.  Raises HypervisorError.
+    """
+    with explained(f"see who changes '{machine}'"), _none_if_unsupported():
+        return _living(lock_secret.find(connection, machine))
     return None
 
 
-def _is_gone(holder: Holder | None) -> bool:
-    """Whether HOLDER is known to have died, without waiting for it to beat."""
-    return holder is not None and holder.host == socket.gethostname() and not _runs(holder.pid)
+def holders(connection: Connection) -> Mapping[str, Holder]:
+    """Return as `holder` who holds locks, by machine: one request, and one for each lock."""
+    with explained("see who changes machines"), _none_if_unsupported():
+        found = lock_secret.find_all(connection).items()
+        living = {machine: _living(each) for machine, each in found}
+        return {machine: each for machine, each in living.items() if each is not None}
+    return {}
 
 
-def _is_silent(
-    connection: Connection, pool: str, name: str, sleep: Callable[[float], None]
-) -> bool:
-    """Wait until the holder shows that it lives, or was given the time to; whether it did not."""
-    before = _state(connection, pool, name)
-    if not before:  # let go of meanwhile
-        return False
-    for _ in range(int(_PATIENCE / _POLL_SECONDS)):
-        sleep(_POLL_SECONDS)
-        if _state(connection, pool, name) != before:
-            return False
-    return True
+class Lock:
+    """The locks that one process holds of machines on the hypervisor of CONNECTION."""
+
+    def __init__(self, connection: Connection, tempo: Tempo) -> None:
+        """Hold nothing yet."""
+        self._connection = connection
+        self._tempo = tempo
+        self._beats = Beats(connection, tempo.beat)
+        # None where there is nobody to lock out.
+        self._tokens: dict[str, str | None] = {}
+
+    def require(self, machine: str) -> None:
+        """Make sure that MACHINE is ours to change; to be called before each step without return.
+
+        Raises LostLockError if it is not, HypervisorError if that cannot be known.
+        """
+        with explained(f"see whether '{machine}' is still ours to change"):
+            if self._is_held(machine):
+                return
+        other = holder(self._connection, machine)
+        raise LostLockError(
+            f"'{machine}' was left as it is, since its lock was lost: nothing was heard of this "
+            f"process for {self._tempo.patience:.0f} s, or somebody removed it; "
+            + (f"it is being changed by {other}" if other else "nobody changes it now"),
+            hint="See what there is with 'pyguixvm status', and run the command again.",
+        )
+
+    def take(self, machine: str, me: Holder, emit: Emit, sleep: Callable[[float], None]) -> None:
+        """Take the lock of MACHINE as ME; as long as another has it, wait, and EMIT for whom.
+
+        Raises HypervisorError.
+        """
+        token = str(uuid.uuid4())
+        # Noted before it is there: whatever interrupts this, it is released.
+        self._tokens[machine] = token
+        try:
+            wait_for(self._connection, machine, token, me, self._tempo, emit, sleep)
+        except libvirt.libvirtError as error:
+            if not (self._is_alone() and lock_secret.is_unsupported(error)):
+                raise _refused(error, machine) from error
+            self._tokens[machine] = None
+        else:
+            self._beats.add(token)
+
+    def release(self) -> None:
+        """Let go of what is still ours."""
+        self._beats.stop()
+        try:
+            self._remove(self._connection)
+        except libvirt.libvirtError:
+            # The work's connection was lost; libvirtd may be there again.
+            uri = self._connection.uri
+            with suppress(PyguixvmError, libvirt.libvirtError), connect(uri) as another:
+                self._remove(another)
+
+    def _is_held(self, machine: str) -> bool:
+        token = self._tokens.get(machine, "")
+        if not token:
+            return token is None
+        if self._beats.age(token) > self._tempo.patience / 2:
+            # Whoever waits may be about to take it: a beat holds it, a look would not.
+            return self._beats.beat(self._connection, token)
+        return lock_secret.is_there(self._connection, token)
+
+    def _is_alone(self) -> bool:
+        """Whether this is libvirt's driver for tests, of which each process has its own."""
+        return bool(self._connection.handle.getType() == "TEST")
+
+    def _remove(self, connection: Connection) -> None:
+        for token in filter(None, self._tokens.values()):
+            lock_secret.remove(connection, token)
 
 
-def _runs(pid: int) -> bool:
-    """Whether process PID is there, on this machine."""
+def _living(found: lock_secret.Found | None) -> Holder | None:
+    if found is None or found.holder is None or has_died(found.holder):
+        return None
+    return found.holder
+
+
+@contextmanager
+def _none_if_unsupported() -> Iterator[None]:
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
+        yield
+    except libvirt.libvirtError as error:
+        if not lock_secret.is_unsupported(error):
+            raise
 
 
-def _state(connection: Connection, pool: str, name: str) -> tuple[object, ...]:
-    with explained(f"look at volume '{name}' in pool '{pool}'"):
-        volume = volumes.find_handle(connection, pool, name)
-        return () if volume is None else written(volume.XMLDesc(0))
-
-
-def _beat(connection: Connection, pool: str, name: str, me: Holder, done: threading.Event) -> None:
-    while not done.wait(_BEAT_SECONDS):
-        with suppress(PyguixvmError, libvirt.libvirtError):
-            _write(connection, pool, name, me)
+def _refused(error: libvirt.libvirtError, machine: str) -> HypervisorError:
+    refused = explain(error, f"take the lock of '{machine}'")
+    if lock_secret.is_unsupported(error):
+        refused.hint = (
+            "machines are locked by secrets of libvirt's: install its driver for secrets there, "
+            "and start it (virtsecretd, where libvirtd has none)"
+        )
+    return refused

@@ -18,6 +18,7 @@ from collections.abc import Iterable
 PREFIX = "pyguixvm-"
 
 _MARKER_SUFFIX = ".partial"
+_FORMER_LOCK_SUFFIX = ".lock"
 _STORE_ITEM = re.compile(r"/gnu/store/(?P<hash>[0-9a-df-np-sv-z]{32})-[^/]+(?P<inner>/.+)?")
 _GENERATION = re.compile(re.escape(PREFIX) + r"(?P<machine>.+)\.g(?P<number>[1-9][0-9]*)\.qcow2")
 _DATA = re.compile(re.escape(PREFIX) + r"(?P<machine>.+)\.(?P<disk>[a-z0-9-]+)\.qcow2")
@@ -77,11 +78,6 @@ def is_store_item(path: str) -> bool:
     return found is not None and found["inner"] is None
 
 
-def lock_volume(machine: str) -> str:
-    """Return the name of the volume that stands for the right to change MACHINE."""
-    return f"{PREFIX}{machine}.lock"
-
-
 def trial_volume(machine: str, disk: str | None = None) -> str:
     """Return the name of the root, or of data disk DISK, of a throwaway copy of MACHINE."""
     return f"{PREFIX}{machine}.trial" + ("" if disk is None else f"-{disk}")
@@ -101,6 +97,11 @@ def trial_mac(machine: str, index: int) -> str:
 def is_base(volume: str) -> bool:
     """Whether VOLUME is named as a base volume is."""
     return _BASE.fullmatch(volume) is not None
+
+
+def is_former_lock(volume: str) -> bool:
+    """Whether VOLUME is one by which earlier versions locked a machine."""
+    return is_ours(volume) and volume.endswith(_FORMER_LOCK_SUFFIX)
 
 
 def marker(volume: str) -> str:

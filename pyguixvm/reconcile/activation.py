@@ -59,6 +59,7 @@ def stack_root(plan: MachinePlan, action: StackRoot, workshop: Workshop) -> None
             workshop,
         )
     with phase(workshop.emit, "update", name) as result:
+        workshop.require(name)
         try:
             quiet = snapshot.write_to(connection, name, root.path)
         except HypervisorError:
@@ -77,10 +78,12 @@ def stack_root(plan: MachinePlan, action: StackRoot, workshop: Workshop) -> None
 def _take_away(plan: MachinePlan, before: Metadata, root: Root, workshop: Workshop) -> None:
     """Define the domain of PLAN as it was BEFORE, without ROOT, which its guest did not get."""
     connection, name = workshop.connection, plan.machine.name
+    workshop.require(name)
     domains.write_metadata(connection, name, before)
     number, autostart = before.current, plan.machine.domain.autostart
     as_it_was = MachinePlan(machine=plan.machine, effect="live", fallback=before.fallback)
     define(as_it_was, DefineDomain(number, autostart), None, None, workshop)
+    workshop.require(name)
     for kept in delete_unused(connection, [(root.pool, root.volume)]):
         workshop.warn(name, str(kept))
 
@@ -91,6 +94,7 @@ def leave(machine: str, workshop: Workshop) -> None:
     metadata = domains.read_metadata(connection, machine)
     as_it_was = msgspec.structs.replace(metadata.generation, changing=False)
     metadata = msgspec.structs.replace(metadata.having(as_it_was), fallback=None)
+    workshop.require(machine)
     domains.write_metadata(connection, machine, metadata)
 
 
@@ -101,7 +105,9 @@ def activate(machine: str, action: ActivateSystem, workshop: Workshop) -> StopDo
     it was not begun.
     """
     with phase(workshop.emit, "activate", machine) as result:
-        restart = _activation(workshop).activate(_host(machine, action, workshop))
+        host = _host(machine, action, workshop)
+        workshop.require(machine)
+        restart = _activation(workshop).activate(host)
         result.detail = "its kernel is used from the next start on" if restart else ""
     if restart and action.restart is None:
         workshop.warn(machine, "what it boots by has changed: pending until its restart")

@@ -253,6 +253,7 @@ _WORDS: Mapping[Effect, Literal["deployed", "updated", "restarted", "started"]] 
 
 def _remember_ready(name: str, downtime: float | None, workshop: Workshop) -> None:
     """Note that the current generation was seen ready, and how long the machine was away."""
+    workshop.require(name)
     metadata = domains.read_metadata(workshop.connection, name)
     current = metadata.generation
     # Left by a run that ended between the definition and this.

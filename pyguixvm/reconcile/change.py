@@ -28,6 +28,7 @@ def change(name: str, action: LiveAction, workshop: Workshop) -> None:
     """
     connection, sleep = workshop.connection, workshop.sleep
     with phase(workshop.emit, "update", name) as result:
+        workshop.require(name)
         match action:
             case SetMemory(memory=memory):
                 result.detail = f"memory {format_size(memory)}"

@@ -75,6 +75,7 @@ def define(
         new = domain_xml(
             definition(machine, root, disks, connection, workshop.environment, metadata)
         )
+        workshop.require(machine.name)
         domains.define(connection, _in_place(new, found, machine) if found else new)
         domains.set_autostart(connection, machine.name, action.autostart)
 

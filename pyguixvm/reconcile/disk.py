@@ -35,6 +35,7 @@ def create_disk(machine: VirtualMachine, action: CreateDisk, workshop: Workshop)
     ):
         file = directory / action.volume
         make_disk(file, action.size, action.file_system, data_label(action.disk), directory)
+        workshop.require(machine.name)
         made = transfer.upload_volume(
             connection, action.pool, action.volume, file, workshop.emit, machine.name
         )
@@ -62,6 +63,7 @@ def grow_disk(machine: VirtualMachine, action: GrowDisk, workshop: Workshop) -> 
         result.detail = (
             f"'{action.disk}' {format_size(volume.capacity)} -> {format_size(action.size)}"
         )
+        workshop.require(machine.name)
         if not live.grow_disk(connection, machine.name, volume.path, action.size):
             volumes.grow(connection, volume, action.size)
             return

@@ -77,6 +77,7 @@ def garbage(
     The current one, the one before it and one to fall back to always stay.
     Volumes that belong to no machine, kept when it was removed, stay, too, and
     what they stand on; so do generations with a volume that is USED, and that.
+    Locks of earlier versions, which ended, go.
     """
     machines = tuple(machines)
     volumes = tuple(volumes)
@@ -114,6 +115,7 @@ def garbage(
             and (
                 (volume.pool, volume.name) in candidates
                 or not volume.whole
+                or names.is_former_lock(volume.name)
                 or (names.is_base(volume.name) and volume.pool not in busy)
             )
         ),

@@ -20,6 +20,7 @@ def stop(name: str, action: StopDomain, workshop: Workshop) -> None:
     Raises RequestRefusedError if it does not and may not be powered off.
     """
     with phase(workshop.emit, "stop", name) as result:
+        workshop.require(name)
         try:
             result.detail = power.shutdown(
                 workshop.connection,
@@ -34,6 +35,7 @@ def stop(name: str, action: StopDomain, workshop: Workshop) -> None:
                     error.message,
                     hint=f"{error.hint}. 'pyguixvm deploy --force' powers it off instead.",
                 ) from error
+            workshop.require(name)
             domains.destroy(workshop.connection, name)
             result.detail = "powered off"
 
@@ -42,6 +44,7 @@ def start_again(name: str, workshop: Workshop, kind: object, *_: object) -> None
     """Let the old definition run again if an exception of KIND came before the new one."""
     if kind is not None:
         with suppress(PyguixvmError):
+            workshop.require(name)
             domains.start(workshop.connection, name)
 
 
@@ -50,6 +53,7 @@ def start(machine: VirtualMachine, workshop: Workshop, watched: ExitStack) -> Ev
     with phase(workshop.emit, "start", machine.name):
         for interface in machine.domain.networking:
             networks.ensure_network(workshop.connection, interface.network)
+        workshop.require(machine.name)
         return watched.enter_context(guest.boot(workshop.connection, machine))
 
 

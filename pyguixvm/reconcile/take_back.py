@@ -10,7 +10,7 @@ from contextlib import ExitStack
 
 import msgspec
 
-from pyguixvm.errors import NotReadyError, PyguixvmError, RolledBackError
+from pyguixvm.errors import LostLockError, NotReadyError, PyguixvmError, RolledBackError
 from pyguixvm.hypervisor import domains
 from pyguixvm.reconcile import running
 from pyguixvm.reconcile.define import define
@@ -26,6 +26,8 @@ def taken_back(
     name, number = plan.machine.name, plan.fallback
     if number is None:
         raise ValueError("there is nothing to roll back to")
+    # Whoever took it over decides what becomes of it.
+    workshop.require(name)
     workshop.warn(name, f"{message}; back to generation {number}")
     error: PyguixvmError
     try:
@@ -35,6 +37,8 @@ def taken_back(
             console=console,
             hint="Mend the declaration and deploy again.",
         )
+    except LostLockError:
+        raise
     except PyguixvmError as failure:
         error = NotReadyError(
             f"{message}; the way back to generation {number} failed: {failure.message}",
@@ -52,6 +56,7 @@ def _return_to(name: str, number: int, workshop: Workshop) -> None:
     metadata = domains.read_metadata(connection, name)
     if metadata.current != number:
         failed = msgspec.structs.replace(metadata.generation, failed=True)
+        workshop.require(name)
         domains.write_metadata(connection, name, metadata.having(failed))
     machine = metadata.find(number).declaration
     way_back = MachinePlan(machine=machine, effect="restart")

@@ -47,6 +47,7 @@ def try_root(machine: VirtualMachine, root: Root, size: int, workshop: Workshop)
         defined = _definition(machine, copy, root, size, directory, made, workshop)
         xml = domain_xml(defined)
         nvram = copy.domain.firmware == "uefi"
+        workshop.require(machine.name)
         # Of such a run, too.
         transient.discard(connection, name, xml, nvram=nvram)
         for interface in copy.domain.networking:

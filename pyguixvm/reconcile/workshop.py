@@ -19,7 +19,8 @@ class Workshop:
     """What carrying out a plan needs; the effects that are not libvirt's are arguments.
 
     ACTIVATION changes guests in place to what a configuration declares; None where
-    there is none.
+    there is none.  REQUIRE is called with a machine's name before each step that cannot
+    be undone, and raises LostLockError unless it is ours to change.
     """
 
     connection: Connection
@@ -30,6 +31,7 @@ class Workshop:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
+    require: Callable[[str], None] = lambda _machine: None
 
     def warn(self, machine: str, text: str) -> None:
         """Tell the user what MACHINE does otherwise than asked."""

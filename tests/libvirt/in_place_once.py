@@ -63,7 +63,7 @@ def main():
 
     with (
         connect("qemu:///system") as connection,
-        held(connection, machine.domain.pool, machine.name, emit),
+        held(connection, [machine.name], emit, "deploy"),
     ):
         outcome = change_in_place(connection, machine, emit, Switching())
     if outcome.error:

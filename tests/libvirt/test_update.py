@@ -6,22 +6,20 @@ import random
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from pyguixvm.errors import PyguixvmError
-from pyguixvm.events import Notice, ignore
+from pyguixvm.events import ignore
 from pyguixvm.hypervisor import domains, guest, transfer, volumes
 from pyguixvm.hypervisor.connection import connect
-from pyguixvm.hypervisor.lock import held
+from pyguixvm.hypervisor.lock import holder
 from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.deployment import ConsoleReady, DataDisk, LocalImage
 from pyguixvm.model.generation import Generation, Metadata
-from pyguixvm.model.names import base_volume, data_volume, is_base, is_marker, lock_volume
+from pyguixvm.model.names import base_volume, data_volume, generation_of, is_base, is_marker
 from pyguixvm.reconcile.differences import differences
 from pyguixvm.reconcile.readiness import wait_ready
 from pyguixvm.reconcile.root import bytes_to_move
@@ -130,7 +128,7 @@ def test_an_update_that_is_killed_anywhere_is_taken_up_by_the_next(
         handle.refresh()
         left = set(handle.listVolumes())
         assert not any(is_marker(name) for name in left)
-        assert lock_volume(machine.name) not in left
+        assert holder(connection, machine.name) is None
         # Nothing is there that no generation knows.
         known = {g.volume for g in observed.metadata.generations}
         disk = data_volume(machine.name, "db")
@@ -170,8 +168,7 @@ def test_libvirtd_may_restart_meanwhile(running, event):
         observed = observe(connection).domains[machine.name]
         assert differences(machine, observed) == ()
         assert observed.metadata.fallback is None
-        left = {volume.name for volume in volumes.list_ours(connection, machine.domain.pool)}
-        assert lock_volume(machine.name) not in left
+        assert holder(connection, machine.name) is None
 
 
 def test_a_full_pool_is_noticed_while_the_old_guest_runs(connection, running, tmp_path):
@@ -213,48 +210,32 @@ def test_what_an_image_takes_to_send_is_known_before(connection, running):
     assert bytes_to_move(connection, machine, action, NO_STORE) == 0
 
 
-def test_of_two_at_once_the_second_waits_and_says_for_whom(connection, pool):
-    order, told = [], []
-
-    def second():
-        def emit(event):
-            if isinstance(event, Notice):
-                told.append(event.message)
-
-        with held(connection, pool.name, "web", emit):
-            order.append("second")
-
-    with held(connection, pool.name, "web", ignore):
-        waiter = threading.Thread(target=second)
-        waiter.start()
-        for _ in range(300):
-            if told:
-                break
-            time.sleep(0.1)
-        order.append("first")
-    waiter.join(timeout=60)
-    assert order == ["first", "second"]
-    assert f"(process {os.getpid()}) since " in told[0]
-    assert volumes.lookup(connection, pool.name, lock_volume("web")) is None
-
-
-def test_a_lock_is_let_go_of_when_the_work_fails(connection, pool):
-    with pytest.raises(PyguixvmError), held(connection, pool.name, "web", ignore):
-        raise PyguixvmError("no")
-    assert volumes.lookup(connection, pool.name, lock_volume("web")) is None
-
-
-def test_a_holder_of_this_host_that_died_is_not_waited_for(connection, pool):
-    program = (
-        "import os, signal, sys\n"
-        "from pyguixvm.events import ignore\n"
-        "from pyguixvm.hypervisor.connection import connect\n"
-        "from pyguixvm.hypervisor.lock import held\n"
-        "with connect('qemu:///system') as c, held(c, sys.argv[1], 'web', ignore):\n"
-        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+@pytest.mark.parametrize(
+    "event",
+    [
+        "PhaseFinished transfer",
+        "PhaseFinished stop",
+        "PhaseFinished define",
+        "PhaseFinished start",
+        "PhaseFinished ready",
+    ],
+)
+def test_who_lost_its_lock_changes_nothing_any_more(connection, running, tmp_path, event):
+    machine = running(2)
+    seen = tmp_path / "seen"
+    virsh = "virsh --quiet -c qemu:///system"
+    look = f"{virsh} dumpxml --inactive {machine.name}; {virsh} domstate {machine.name}"
+    lock = f"{virsh} secret-list | awk '/ {machine.name}$/ {{print $1}}'"
+    lost = update(
+        machine, event, "sh", "-c", f"({look}) > {seen}; {virsh} secret-undefine $({lock})"
     )
-    subprocess.run([sys.executable, "-c", program, pool.name], check=False)
-    assert volumes.lookup(connection, pool.name, lock_volume("web")) is not None
-    told = []
-    with held(connection, pool.name, "web", told.append):
-        assert told == []
+    assert lost.returncode == 1
+    assert "its lock was lost" in lost.stderr
+    assert subprocess.check_output(["sh", "-c", look], text=True) == seen.read_text()
+    left = volumes.list_ours(connection, machine.domain.pool)
+    known = domains.read_metadata(connection, machine.name).generations
+    assert len([volume for volume in left if generation_of(volume.name)]) == len(known)
+    if domains.state(connection, machine.name) == "shut off":
+        domains.start(connection, machine.name)
+    again = update(machine)
+    assert again.returncode == 0, again.stderr

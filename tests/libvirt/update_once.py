@@ -46,11 +46,13 @@ def no_guix():
 
 with (
     connect("qemu:///system") as connection,
-    held(connection, machine.domain.pool, machine.name, emit),
+    held(connection, [machine.name], emit, "deploy") as lock,
 ):
     made = plan([machine], observe(connection))
     # These machines have images of their own: Guix is not asked for anything.
     store = Store(no_guix, Path("/nonexistent"), emit)
-    (outcome,) = apply(made, Workshop(connection, emit, {"PYGUIXVM_VIRT_TYPE": "qemu"}, store))
+    environment = {"PYGUIXVM_VIRT_TYPE": "qemu"}
+    workshop = Workshop(connection, emit, environment, store, require=lock.require)
+    (outcome,) = apply(made, workshop)
 if outcome.error:
     sys.exit(f"{outcome.error.message} ({outcome.error.hint})")

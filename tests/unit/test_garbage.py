@@ -77,7 +77,8 @@ def test_generations(metadata: Metadata, keep: int, before: str, gone: list[int]
         (stored(BASE), False),
         (stored(OTHER_BASE), True),
         (stored("pyguixvm-web.g9.qcow2", whole=False), True),
-        (stored("pyguixvm-web.lock"), False),
+        (stored("pyguixvm-web.lock"), True),
+        (stored("pyguixvm-web.lock.qcow2"), False),
     ],
 )
 def test_volumes(volume: StoredVolume, goes: bool) -> None:

@@ -1,0 +1,562 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A machine is changed by one at a time, whoever stops, dies, or lives elsewhere."""
+
+import contextlib
+import itertools
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from datetime import timedelta
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from pyguixvm import history, operations
+from pyguixvm.errors import LostLockError, PyguixvmError
+from pyguixvm.events import Notice, ignore
+from pyguixvm.hypervisor import domains, lock_secret, volumes
+from pyguixvm.hypervisor.connection import connect
+from pyguixvm.hypervisor.lock import held, holder, holders
+from pyguixvm.hypervisor.lock_holder import has_died, myself
+from pyguixvm.hypervisor.lock_wait import Tempo
+from pyguixvm.pipeline import Planned, Session, _locked
+from pyguixvm.reconcile.garbage import Garbage
+from pyguixvm.reconcile.plan import MachinePlan, Plan, StartDomain
+from pyguixvm.xml.volume import VolumeDefinition
+
+SYSTEM = "qemu:///system"
+ONCE = Path(__file__).with_name("lock_once.py")
+RESTARTED = Path(__file__).with_name("restart-libvirtd")
+QUICK = Tempo(beat=0.1, look=0.05, patience=1.5)
+NUMBERS = itertools.count(1)
+
+
+class EnoughError(Exception):
+    """Waited for long enough to know."""
+
+
+def looks(number):
+    """Return what sleeps as a waiter does, NUMBER times, and ends its waiting then."""
+    left = itertools.count(number, -1)
+
+    def sleep(seconds):
+        if next(left) == 0:
+            raise EnoughError
+        time.sleep(seconds)
+
+    return sleep
+
+
+# In so many looks, one that is silent is robbed twice.
+LONG = int(2 * QUICK.patience / QUICK.look)
+
+
+@pytest.fixture
+def name(connection):
+    """The name of a machine that nobody has; its lock goes at the end, whoever holds it."""
+    made = f"test{os.getpid()}-lock-{next(NUMBERS)}"
+    yield made
+    with connect(SYSTEM) as last:
+        found = lock_secret.find(last, made)
+        if found:
+            lock_secret.remove(last, found.token)
+
+
+@pytest.fixture
+def hold(name, tmp_path):
+    """Start a process that holds the lock; it ends with the test."""
+    with contextlib.ExitStack() as ended:
+
+        def start(*before, file=tmp_path / "file"):
+            tempo = (str(QUICK.beat), str(QUICK.look), str(QUICK.patience))
+            process = ended.enter_context(
+                subprocess.Popen(
+                    [*before, sys.executable, ONCE, "hold", name, *tempo, file],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                )
+            )
+            ended.callback(process.kill)
+            assert process.stdout.readline() == "held\n", process.stderr.read()
+            return process
+
+        yield start
+
+
+def is_held_by_another(connection, name):
+    """Whether who waits for long does not get the lock."""
+    try:
+        with held(connection, [name], ignore, "deploy", QUICK, looks(LONG)):
+            return False
+    except EnoughError:
+        return True
+
+
+def write(process, line):
+    """Have PROCESS do a step; return what it says."""
+    process.stdin.write(line)
+    process.stdin.flush()
+    return process.stdout.readline()
+
+
+def left_by_the_dead(connection, name, **fields):
+    """Leave the lock of a process that is not there any more."""
+    with subprocess.Popen(["true"]) as ended:
+        pass
+    other = msgspec.structs.replace(myself("deploy"), process=ended.pid, **fields)
+    lock_secret.define(connection, name, str(uuid.uuid4()), other)
+    return other
+
+
+def test_processes_and_threads_take_turns(name, tmp_path):
+    counter = tmp_path / "counter"
+    counter.write_text("0")
+    command = [sys.executable, ONCE, "count", name, "15", counter]
+    processes = [subprocess.Popen(command) for _ in range(3)]
+    assert [process.wait(timeout=120) for process in processes] == [0, 0, 0]
+    assert counter.read_text() == "90"
+
+
+def test_of_two_at_once_the_second_waits_and_says_once_for_whom(connection, name):
+    order, told = [], []
+
+    def second():
+        with connect(SYSTEM) as another, held(another, [name], told.append, "start", QUICK):
+            order.append("second")
+
+    with held(connection, [name], ignore, "deploy", QUICK):
+        assert holder(connection, name).verb == "deploy"
+        waiter = threading.Thread(target=second)
+        waiter.start()
+        while not told:
+            time.sleep(0.01)
+        # As long as it would take to rob one that is silent.
+        assert is_held_by_another(connection, name)
+        order.append("first")
+    waiter.join(timeout=60)
+    assert order == ["first", "second"]
+    assert [event.message for event in told] == [
+        f"waiting: it is being changed by {msgspec.structs.replace(myself('deploy'), since='')}"
+        + told[0].message.rpartition(" ")[2]
+    ]
+    assert holder(connection, name) is None
+
+
+def test_a_lock_is_let_go_of_when_the_work_fails(connection, name):
+    with pytest.raises(ZeroDivisionError), held(connection, [name], ignore, "deploy"):
+        raise ZeroDivisionError
+    assert lock_secret.find(connection, name) is None
+
+
+def test_who_is_interrupted_leaves_no_lock(connection, name, hold):
+    process = hold()
+    process.send_signal(signal.SIGINT)
+    process.wait(timeout=60)
+    assert lock_secret.find(connection, name) is None
+
+
+def test_who_waits_can_be_interrupted(connection, name):
+    def interrupt(_seconds):
+        raise KeyboardInterrupt
+
+    with held(connection, [name], ignore, "deploy") as lock, connect(SYSTEM) as another:
+        with (
+            pytest.raises(KeyboardInterrupt),
+            held(another, [name], ignore, "start", sleep=interrupt),
+        ):
+            pass
+        lock.require(name)
+    assert lock_secret.find(connection, name) is None
+
+
+def test_a_holder_of_this_host_that_was_killed_is_not_waited_for(connection, name, hold):
+    process = hold()
+    assert holder(connection, name).process == process.pid
+    process.kill()
+    # Whether or not its parent has asked how it ended.
+    while not has_died(lock_secret.find(connection, name).holder):
+        time.sleep(0.01)
+    assert holder(connection, name) is None
+    told = []
+    with held(connection, [name], told.append, "deploy", sleep=looks(0)) as lock:
+        lock.require(name)
+    assert told == []
+
+
+def test_a_holder_that_was_stopped_finds_its_lock_lost_and_stops(connection, name, hold, tmp_path):
+    process = hold()
+    assert write(process, "before\n") == "written\n"
+    process.send_signal(signal.SIGSTOP)
+    told = []
+    with held(connection, [name], told.append, "deploy", QUICK) as lock:
+        (tmp_path / "file").write_text("by the second\n")
+        process.send_signal(signal.SIGCONT)
+        assert write(process, "by the first\n") == ""
+        assert process.wait(timeout=60) == 1
+        error = process.stderr.read()
+        assert error.startswith("LostLockError: ")
+        assert f"it is being changed by {holder(connection, name)}" in error
+        # It let go of nothing that is ours.
+        lock.require(name)
+    assert (tmp_path / "file").read_text() == "by the second\n"
+    assert told[-1].message.startswith("taken over from ")
+
+
+def test_a_holder_that_was_stopped_for_all_of_the_others_work_stops(
+    connection, name, hold, tmp_path
+):
+    process = hold()
+    process.send_signal(signal.SIGSTOP)
+    with held(connection, [name], ignore, "deploy", QUICK):
+        pass
+    process.send_signal(signal.SIGCONT)
+    assert write(process, "by the first\n") == ""
+    assert "nobody changes it now" in process.stderr.read()
+    assert not (tmp_path / "file").exists()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc"),
+        ("unshare", "--pid", "--fork", "--kill-child"),
+        # There, processes seem to have been started at another time.
+        ("unshare", "--time", "--boottime", "100000", "--fork", "--kill-child"),
+    ],
+    ids=["pid-with-proc", "pid", "time"],
+)
+def test_a_holder_in_another_namespace_is_not_robbed_while_it_lives(
+    connection, name, hold, other, tmp_path
+):
+    process = hold(*other)
+    assert is_held_by_another(connection, name)
+    assert write(process, "first\n") == "written\n"
+    # Nor does one there rob us, or itself.
+    program = (
+        "from pyguixvm.hypervisor.lock_holder import has_died, myself, Holder\n"
+        "import msgspec, sys\n"
+        "assert not has_died(myself('deploy'))\n"
+        "assert not has_died(msgspec.json.decode(sys.argv[1], type=Holder))\n"
+    )
+    here = msgspec.json.encode(msgspec.structs.replace(myself("deploy"), process=2**22 - 1))
+    subprocess.run([*other, sys.executable, "-c", program, here], check=True)
+
+
+def test_where_proc_shows_others_numbers_it_is_not_believed():
+    program = (
+        "from pyguixvm.hypervisor.lock_holder import myself\n"
+        "assert myself('deploy').start_time is None\n"
+    )
+    strange = ("unshare", "--pid", "--fork", "--kill-child")
+    subprocess.run([*strange, sys.executable, "-c", program], check=True)
+    assert myself("deploy").start_time is not None
+
+
+def test_another_host_of_the_same_name_is_not_robbed_before_it_was_silent(connection, name):
+    left_by_the_dead(connection, name, boot="another")
+    enough = int(QUICK.patience / QUICK.look)
+    with (
+        pytest.raises(EnoughError),
+        held(connection, [name], ignore, "deploy", QUICK, looks(enough - 1)),
+    ):
+        pass
+    with held(connection, [name], ignore, "deploy", QUICK):
+        pass
+
+
+@pytest.mark.parametrize("fields", [{}, {"boot": "another"}], ids=["known", "silent"])
+def test_two_that_wait_for_a_dead_one_never_both_hold(connection, name, fields):
+    tempo = Tempo(beat=0.1, look=0.001, patience=0.02)
+    inside, most, failed = [], [], []
+
+    def work():
+        try:
+            with connect(SYSTEM) as own, held(own, [name], ignore, "deploy", tempo) as lock:
+                inside.append(1)
+                most.append(len(inside))
+                lock.require(name)
+                inside.pop()
+        except PyguixvmError as error:
+            failed.append(error)
+
+    for _ in range(50):
+        left_by_the_dead(connection, name, **fields)
+        waiters = [threading.Thread(target=work) for _ in range(2)]
+        for waiter in waiters:
+            waiter.start()
+        for waiter in waiters:
+            waiter.join(timeout=60)
+    assert failed == []
+    assert most == [1] * 100
+
+
+def test_who_concluded_late_that_one_died_does_not_rob_the_next(connection, name):
+    tempo = Tempo(beat=0.1, look=0.01, patience=0.05)
+    left_by_the_dead(connection, name, boot="another")
+    # The first look has nothing to compare with.
+    last = itertools.count(int(tempo.patience / tempo.look), -1)
+    with contextlib.ExitStack() as held_by_the_next:
+        locks = []
+
+        def sleep(_seconds):
+            left = next(last)
+            if left == 0:
+                with_less = Tempo(beat=0.1, look=0.001, patience=0.002)
+                next_one = held(connection, [name], ignore, "deploy", with_less)
+                locks.append(held_by_the_next.enter_context(next_one))
+            if left < 0:  # it waits for the next
+                raise EnoughError
+
+        with (
+            connect(SYSTEM) as another,
+            pytest.raises(EnoughError),
+            held(another, [name], ignore, "deploy", tempo, sleep),
+        ):
+            pass
+        locks[0].require(name)
+
+
+def test_two_that_want_the_same_machines_do_not_wait_for_each_other(connection):
+    machines = [f"test{os.getpid()}-lock-{end}" for end in "ab"]
+    done = []
+
+    def work(order):
+        with connect(SYSTEM) as own:
+            for _ in range(20):
+                with held(own, order, ignore, "deploy", Tempo(look=0.005)) as lock:
+                    for machine in machines:
+                        lock.require(machine)
+                done.append(order)
+
+    workers = [
+        threading.Thread(target=work, args=(o,), daemon=True) for o in (machines, machines[::-1])
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(timeout=60)
+    assert len(done) == 40
+    assert not set(machines) & set(holders(connection))
+
+
+def test_a_lock_survives_libvirtd(name, hold):
+    process = hold()
+    subprocess.run([RESTARTED], check=True)
+    with connect(SYSTEM) as connection:
+        # Its beats found the new one.
+        assert is_held_by_another(connection, name)
+        assert holder(connection, name).process == process.pid
+        process.stdin.close()
+        process.wait(timeout=60)
+        assert lock_secret.find(connection, name) is None
+
+
+def test_beats_that_do_not_arrive_are_noticed_before_the_next_step(connection, name):
+    # As after a sleep of the whole computer: the lock is there, and about to be taken over.
+    tempo = Tempo(beat=60, look=0.05, patience=0.1)
+    with held(connection, [name], ignore, "deploy", tempo) as lock:
+        token = lock_secret.find(connection, name).token
+        time.sleep(tempo.patience)
+        assert lock_secret.value(connection, token) == b""
+        lock.require(name)
+        # It holds for as long as others have patience again.
+        assert lock_secret.value(connection, token) != b""
+
+
+class SlowLine:
+    """A way to libvirtd on which all connections share a few bytes per second."""
+
+    def __init__(self, path, rate):
+        self.rate = rate
+        self.turn = threading.Lock()
+        self.server = socket.socket(socket.AF_UNIX)
+        self.server.bind(str(path))
+        self.server.listen()
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self.server.accept()
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                there = socket.socket(socket.AF_UNIX)
+                there.connect("/run/libvirt/libvirt-sock")
+                threading.Thread(target=self.copy, args=(client, there), daemon=True).start()
+                threading.Thread(target=self.copy, args=(there, client), daemon=True).start()
+
+    def copy(self, source, target):
+        with contextlib.suppress(OSError):
+            while data := source.recv(1024):
+                with self.turn:
+                    time.sleep(len(data) / self.rate)
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+
+def test_beats_arrive_while_an_upload_fills_a_slow_line(connection, pool, name, tmp_path):
+    line = SlowLine(tmp_path / "socket", rate=60_000)
+    uri = f"qemu+unix:///system?socket={tmp_path / 'socket'}"
+    volume = connection.handle.storagePoolLookupByName(pool.name).createXML(
+        "<volume><name>pyguixvm-slow</name><capacity>1000000</capacity></volume>"
+    )
+    with connect(uri) as slow, held(slow, [name], ignore, "deploy", QUICK) as lock:
+        busy = threading.Event()
+
+        def upload():
+            handle = slow.handle.storageVolLookupByPath(volume.path())
+            stream = slow.handle.newStream(0)
+            handle.upload(stream, 0, 360_000, 0)
+            busy.set()
+            for _ in range(36):
+                stream.send(bytes(10_000))
+            stream.finish()
+            busy.clear()
+
+        work = threading.Thread(target=upload)
+        work.start()
+        busy.wait()
+        assert is_held_by_another(connection, name)
+        assert busy.is_set()
+        work.join(timeout=60)
+        lock.require(name)
+    line.server.close()
+
+
+def test_names_need_not_be_plain(connection, name):
+    odd = f"{name} <a & \"b\" 'c'>"
+    with held(connection, [odd], ignore, "deploy") as lock:
+        lock.require(odd)
+        assert holders(connection)[odd] == holder(connection, odd)
+        assert holder(connection, name) is None
+    assert odd not in holders(connection)
+
+
+def test_a_lock_that_tells_nothing_is_waited_for_all_the_same(connection, name):
+    connection.handle.secretDefineXML(
+        "<secret ephemeral='no' private='no'><description>{}</description>"
+        f"<usage type='ceph'><name>pyguixvm lock {name}</name></usage></secret>"
+    )
+    told = []
+    with held(connection, [name], told.append, "deploy", QUICK):
+        assert told[0].message == "waiting: it is being changed by somebody"
+
+
+def test_what_holders_say_of_themselves_does_not_reach_the_terminal_raw(connection, name):
+    left_by_the_dead(connection, name, boot="another", user="\x1b[2Jme", host="h" * 1000)
+    told = []
+    with held(connection, [name], told.append, "deploy", QUICK):
+        assert told[0].message.isprintable()
+        assert len(told[0].message) < 300
+
+
+def test_a_lock_that_somebody_removed_is_lost(connection, name):
+    with held(connection, [name], ignore, "deploy") as lock:
+        lock_secret.remove(connection, lock_secret.find(connection, name).token)
+        with pytest.raises(LostLockError, match="nobody changes it now"):
+            lock.require(name)
+
+
+def test_libvirts_driver_for_tests_needs_no_lock():
+    with connect("test:///default") as driver, held(driver, ["web"], ignore, "deploy") as lock:
+        lock.require("web")
+        assert holder(driver, "web") is None
+        assert holders(driver) == {}
+
+
+def test_a_plan_that_changes_more_under_the_locks_is_made_again_with_more(
+    connection, name, a_machine
+):
+    machines = [msgspec.structs.replace(a_machine(), name=f"{name}-{end}") for end in "cab"]
+    seen = []
+
+    def plan_for(number):
+        """Plan as if NUMBER machines were to be changed."""
+        return Plan(
+            uri=connection.uri,
+            machines=tuple(
+                MachinePlan(
+                    machine=machine,
+                    effect="live",
+                    actions=(StartDomain(timeout=1),) if index < number else (),
+                )
+                for index, machine in enumerate(machines)
+            ),
+        )
+
+    def again():
+        seen.append({n for n in holders(connection) if n.startswith(name)})
+        return plan_for(min(len(seen) + 1, 3))
+
+    with _locked(Planned(connection, plan_for(1), None, again), ignore) as (plan, require):
+        assert plan == plan_for(3)
+        for machine in machines:
+            require(machine.name)
+    assert [len(each) for each in seen] == [1, 2, 3]
+    assert not {n for n in holders(connection) if n.startswith(name)}
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        lambda here, name: operations.start(here, [name]),
+        lambda here, name: operations.shutdown(here, [name], 1),
+        lambda here, name: operations.reboot(here, [name], 1),
+        lambda here, name: operations.destroy(here, [name], unprotect=False),
+        lambda here, name: operations.autostart(here, [name], on=True),
+        lambda here, name: operations.undefine(
+            here, operations.removals(here, [name], keep_volumes=False)
+        ),
+        lambda here, name: history.roll_back(here, name, None, force=True, unprotect=True),
+        lambda here, name: history.collect(
+            here, keep=0, older_than=timedelta(), agreed=Garbage(((name, 1),), ())
+        ),
+    ],
+    ids=["start", "shutdown", "reboot", "destroy", "autostart", "undefine", "rollback", "gc"],
+)
+def test_every_verb_that_changes_a_machine_waits(connection, defined, a_machine, verb):
+    name = defined(a_machine())
+    before = connection.handle.lookupByName(name).XMLDesc(0)
+
+    def emit(event):
+        if isinstance(event, Notice) and event.message.startswith("waiting: "):
+            raise EnoughError
+
+    here = Session(SYSTEM, (), {}, emit, sys.stderr.write)
+    with held(connection, [name], ignore, "deploy") as lock:
+        with pytest.raises(EnoughError):
+            verb(here, name)
+        lock.require(name)
+    assert connection.handle.lookupByName(name).XMLDesc(0) == before
+    assert not connection.handle.lookupByName(name).autostart()
+
+
+def test_what_was_changed_since_one_agreed_is_not_removed(connection, defined, a_machine):
+    name = defined(a_machine())
+    here = Session(SYSTEM, (), {}, ignore, sys.stderr.write)
+    agreed = operations.removals(here, [name], keep_volumes=False)
+    metadata = domains.read_metadata(connection, name)
+    second = msgspec.structs.replace(metadata.generation, number=2, volume="w")
+    domains.write_metadata(connection, name, metadata.having(second))
+    with pytest.raises(PyguixvmError, match="changed by somebody else meanwhile"):
+        operations.undefine(here, agreed)
+    assert domains.exists(connection, name)
+
+
+def test_locks_of_earlier_versions_go_once(connection, pool, name):
+    former = f"pyguixvm-{name}.lock"
+    volumes.create(connection, pool.name, VolumeDefinition(name=former, capacity=4096))
+    here = Session(SYSTEM, (), {}, ignore, sys.stderr.write)
+    found = history.unneeded(here, keep=100, older_than=timedelta(days=1000))
+    ours = tuple(volume for volume in found.volumes if volume.name == former)
+    agreed = Garbage((), ours)
+    gone = history.collect(here, keep=100, older_than=timedelta(days=1000), agreed=agreed)
+    assert gone == agreed
+    assert volumes.lookup(connection, pool.name, former) is None
