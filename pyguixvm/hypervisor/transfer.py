@@ -16,7 +16,7 @@ import libvirt
 from pyguixvm.errors import HypervisorError, RequestRefusedError
 from pyguixvm.events import Emit, PhaseProgress, phase
 from pyguixvm.hypervisor import lease, pools, volumes
-from pyguixvm.hypervisor.connection import Connection
+from pyguixvm.hypervisor.connection import Connection, capabilities
 from pyguixvm.hypervisor.failure import explained
 from pyguixvm.hypervisor.volumes import Volume
 from pyguixvm.model import names
@@ -41,14 +41,15 @@ def incomplete_volume(  # noqa: PLR0917 -- where from, where to, and who is told
     machine: str | None = None,
     *,
     mode: int = 0o600,
+    owner: int | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[Volume]:
     """Make volume NAME in POOL from the bytes of the file PATH, whatever its format.
 
-    It counts as whole only when the body is done, and is deleted if that
-    fails.  What a broken off upload left is made anew.  Raises
-    `RequestRefusedError` if a whole volume of that name exists, and
-    `HypervisorError` without enough space or if somebody else uploads it.
+    MODE and OWNER are as for a `VolumeDefinition`.  It counts as whole only when
+    the body is done, and is deleted if that fails.  What a broken off upload left
+    is made anew.  Raises `RequestRefusedError` if a whole volume of that name
+    exists, and `HypervisorError` without enough space or if somebody else uploads it.
     """
     if volumes.incomplete(connection, pool, name):
         lease.take_over(connection, pool, name, sleep)
@@ -61,7 +62,7 @@ def incomplete_volume(  # noqa: PLR0917 -- where from, where to, and who is told
         with lease.incomplete_until_done(connection, pool, name):
             # Raw whatever the file's format is: a fresh qcow2 has bytes of its own,
             # which would show through the holes.
-            container = VolumeDefinition(name=name, capacity=size, mode=mode)
+            container = VolumeDefinition(name=name, capacity=size, mode=mode, owner=owner)
             made = volumes.create(connection, pool, container)
             with explained(f"upload {path} to volume '{name}'"):
                 _send(connection, made, source, _Progress(emit, total, machine))
@@ -78,11 +79,12 @@ def upload_volume(  # noqa: PLR0917 -- where from, where to, and who is told
     machine: str | None = None,
     *,
     mode: int = 0o600,
+    owner: int | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Volume:
     """Make volume NAME as `incomplete_volume` does, and have it count as whole at once."""
     with incomplete_volume(
-        connection, pool, name, path, emit, machine, mode=mode, sleep=sleep
+        connection, pool, name, path, emit, machine, mode=mode, owner=owner, sleep=sleep
     ) as volume:
         return volume
 
@@ -99,16 +101,28 @@ def upload_base(
     """Have the disk image PATH in POOL as a base volume that nobody writes to.
 
     NAME is derived from PATH (a store item) unless given.  A whole volume
-    of that name is used as it is.
+    of that name is used as it is.  A store item is for all to read; of anything
+    else, only whom guests run as may read the volume.
     """
     name = name or names.base_volume(str(path))
     existing = volumes.lookup(connection, pool, name)
     if existing is not None and not volumes.incomplete(connection, pool, name):
         return existing
     with phase(emit, "transfer", machine, detail=name) as result:
-        made = upload_volume(connection, pool, name, path, emit, machine, mode=0o444)
+        mode, owner = (0o444, None) if names.is_store_item(str(path)) else _private(connection)
+        made = upload_volume(connection, pool, name, path, emit, machine, mode=mode, owner=owner)
         result.detail = f"base volume {made.path}"
     return made
+
+
+def _private(connection: Connection) -> tuple[int, int | None]:
+    """Return mode and owner of a volume that is given to guests, and to nobody else.
+
+    Libvirt leaves it as it is (`xml.storage`), whichever guests use it.
+    """
+    user = capabilities(connection).qemu_user
+    # Where guests run as whoever makes it, that user has to be able to fill it.
+    return (0o600, None) if user is None else (0o400, user)
 
 
 def data_extents(source: BinaryIO) -> Iterator[tuple[int, int]]:

@@ -72,7 +72,7 @@ def make_root(path: Path, size: int, label: str, system: str, directory: Path) -
         overlay.convert_to_qcow2(raw, path)
 
 
-def _root(system: str) -> Iterator[str]:
+def _root(system: str) -> Iterator[debugfs.Command]:
     for name, mode in _DIRECTORIES.items():
         yield from debugfs.directory(name, mode)
     for name, target in (_LINKS | {"/var/guix/profiles/system-1-link": system}).items():

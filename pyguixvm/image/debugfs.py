@@ -3,25 +3,73 @@
 
 It comes with e2fsprogs, needs neither root nor a mount, and writes files with the
 code by which mke2fs(8) fills a new file system.
+
+It reads commands, a line each, and some of them write files of the host's or run
+programs.  So what is in a name must never become a line, a word or an inode of its
+own: a `Command` that could be read in another way than it is meant cannot be made.
+What reads them is ``source_file`` in ``debugfs/debugfs.c``, ``ss_parse`` in
+``lib/ss/parse.c`` and ``string_to_inode`` in ``debugfs/util.c`` of e2fsprogs.
 """
 
 from __future__ import annotations
 
+import os
+import re
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
+import msgspec
+
 from pyguixvm import process
 from pyguixvm.errors import RequestRefusedError
-from pyguixvm.image.filesystem import PACKAGE_HINT
+from pyguixvm.image.filesystem import PACKAGE_HINT, used_inodes
 from pyguixvm.image.overlay import ImageError
 from pyguixvm.image.partition import Partition
+from pyguixvm.printable import printable
 
 _NO_ROOM = ("No free space", "Could not allocate block", "Could not allocate inode")
+_VERSION = re.compile(r"debugfs \d[\w.+~-]* \([\w-]+\)")
+
+# Some of them end a line, and none has a place in a message.
+_CONTROL = re.compile(rb"[\0-\x1f\x7f]")
+# The rest of a longer one would be read as another line.  It is stdio's BUFSIZ less the
+# zero at the end: 1024 in musl, and 8192 in the GNU C Library.
+_LONGEST_LINE = 1023
+# What a command adds to the number of inodes in use.
+_INODES = {"mkdir": 1, "symlink": 1, "write": 1, "rm": -1}
 
 
 class DebugfsError(ImageError):
-    """Debugfs did not do what it was told."""
+    """Debugfs did not do what it was told, or cannot be told."""
+
+
+class Command(msgspec.Struct, frozen=True):
+    """A command to debugfs: LINE is what it reads; it makes INODES (removes, if less than 0)."""
+
+    line: bytes
+    inodes: int
+
+
+def command(verb: str, *words: str, about: Path | str | None = None) -> Command:
+    """Return the command VERB with WORDS, each of which debugfs reads as it is here.
+
+    Raises DebugfsError, which names ABOUT, if there is no saying one of WORDS.
+    """
+    line = b" ".join([verb.encode(), *(_quoted(word) for word in words)]) + b"\n"
+    subject = printable(" ".join(words) if about is None else str(about))
+    for word in words:
+        if _CONTROL.search(os.fsencode(word)):
+            raise DebugfsError(
+                f"debugfs cannot be told of {subject}: '{printable(word)}' has control characters"
+            )
+    if len(line) > _LONGEST_LINE:
+        raise DebugfsError(f"debugfs cannot be told of {subject}: names so long are not read")
+    return Command(line, _INODES.get(verb, 0))
+
+
+def _quoted(word: str) -> bytes:
+    return b'"' + os.fsencode(word).replace(b'"', b'""') + b'"'
 
 
 def read_file(image: Path, where: Partition, name: str, target: Path) -> None:
@@ -32,31 +80,45 @@ def read_file(image: Path, where: Partition, name: str, target: Path) -> None:
     # The tools take what follows a "?" for options: IMAGE must have none in its name.
     if "?" in str(image):
         raise DebugfsError(f"debugfs cannot read an image with '?' in its name: {image}")
-    _run(f"dump {quoted(name)} {quoted(str(target))}\n", f"{image}?offset={where.offset}", ())
+    dump = command("dump", name, str(target.absolute()))
+    _run([dump], image, f"{image}?offset={where.offset}", ())
 
 
-def change(file_system: Path, commands: Iterable[str]) -> None:
+def change(file_system: Path, commands: Iterable[Command]) -> None:
     """Have debugfs carry out COMMANDS on FILE_SYSTEM, a file that holds nothing else.
 
-    Raises RequestRefusedError if there is no room, and DebugfsError.
+    Raises RequestRefusedError if there is no room, and DebugfsError; if a command
+    cannot even be made, nothing was run.
     """
-    _run("".join(f"{command}\n" for command in commands), str(file_system), ("-w",))
+    commands = tuple(commands)
+    expected = used_inodes(file_system) + sum(each.inodes for each in commands)
+    _run(commands, file_system, file_system.name, ("-w",))
+    found = used_inodes(file_system)
+    if found != expected:
+        raise DebugfsError(
+            f"debugfs left {found} files in the root file system instead of {expected}"
+        )
 
 
-def _run(script: str, file_system: str, options: tuple[str, ...]) -> None:
+def _run(
+    commands: Iterable[Command], file: Path, file_system: str, options: tuple[str, ...]
+) -> None:
     program = process.which("debugfs", PACKAGE_HINT)
     # Standard input is not a terminal: a command a line, no questions.
     done = process.run(
         [str(program), *options, "-f", "-", file_system],
-        stdin=script.encode("utf-8", "surrogateescape"),
+        stdin=b"".join(each.line for each in commands),
+        directory=file.absolute().parent,
         check=False,
     )
     # Its exit status says nothing of single commands; only they and its version are told.
-    lines = done.stderr.decode(errors="replace").splitlines()
-    complaints = [line for line in lines if line and not line.startswith("debugfs 1.")]
+    version, *complaints = done.stderr.decode(errors="surrogateescape").split("\n")
+    if not _VERSION.fullmatch(version):
+        complaints.insert(0, version)
+    complaints = [printable(line) for line in complaints if line]
     if done.status == 0 and not complaints:
         return
-    told = "\n  ".join(complaints[:5])
+    told = "\n  ".join(complaints[:5]) or process.describe_status(done.status)
     if any(words in told for words in _NO_ROOM):
         raise RequestRefusedError(
             "the declared storage has no room for what the system needs beside its base",
@@ -65,60 +127,67 @@ def _run(script: str, file_system: str, options: tuple[str, ...]) -> None:
     raise DebugfsError(f"debugfs could not change the root file system:\n  {told}")
 
 
-def quoted(word: str) -> str:
-    """Return WORD as debugfs reads it (lib/ss/parse.c of e2fsprogs)."""
-    return '"' + word.replace('"', '""') + '"'
-
-
-def store_item(source: Path, name: str) -> Iterator[str]:
+def store_item(source: Path, name: str) -> Iterator[Command]:
     """Yield what copies SOURCE, a store item, to NAME in the current directory.
 
     Owner, mode and modification time are those of every store: root's, read-only, 1.
+    Raises DebugfsError if that cannot be said.
     """
     status = source.lstat()
     if stat.S_ISDIR(status.st_mode):
-        yield f"mkdir {quoted(name)}"
-        yield f"cd {quoted(name)}"
+        yield command("mkdir", name, about=source)
+        yield command("cd", _here(name), about=source)
         for entry in sorted(source.iterdir()):
             yield from store_item(entry, entry.name)
-        yield "cd .."
+        yield command("cd", "..")
     elif stat.S_ISLNK(status.st_mode):
-        yield f"symlink {quoted(name)} {quoted(str(source.readlink()))}"
+        # A Path would be another spelling of the target: "./a//b" is "a/b" there.
+        target = os.readlink(source)  # noqa: PTH115
+        yield command("symlink", name, target, about=source)
+    elif stat.S_ISREG(status.st_mode):
+        yield command("write", str(source), name, about=source)
     else:
-        yield f"write {quoted(str(source))} {quoted(name)}"
-    yield from _attributes(name, status.st_mode, modified=1)
+        raise DebugfsError(f"{printable(str(source))} is no file, directory or symbolic link")
+    yield from _attributes(_here(name), status.st_mode, modified=1, about=source)
 
 
-def replaced_file(source: Path, name: str, mode: int) -> Iterator[str]:
+def _here(name: str) -> str:
+    """Return NAME such that it is a file's, even where ``<2>`` would be an inode."""
+    return f"./{name}"
+
+
+def replaced_file(source: Path, name: str, mode: int) -> Iterator[Command]:
     """Yield what puts a copy of SOURCE in the place of the file with the absolute NAME."""
     path = PurePosixPath(name)
-    yield f"cd {quoted(str(path.parent))}"
-    yield f"rm {quoted(path.name)}"
-    yield f"write {quoted(str(source))} {quoted(path.name)}"
-    yield from _attributes(path.name, stat.S_IFREG | mode)
+    yield command("cd", str(path.parent))
+    yield command("rm", _here(path.name))
+    yield command("write", str(source.absolute()), path.name)
+    yield from _attributes(_here(path.name), stat.S_IFREG | mode)
 
 
-def directory(name: str, mode: int) -> Iterator[str]:
+def directory(name: str, mode: int) -> Iterator[Command]:
     """Yield what makes the directory with the absolute NAME, whose parent is there."""
-    yield f"mkdir {quoted(name)}"
+    yield command("mkdir", name)
     yield from _attributes(name, stat.S_IFDIR | mode)
 
 
-def link(target: str, name: str) -> Iterator[str]:
+def link(target: str, name: str) -> Iterator[Command]:
     """Yield what lets a new symbolic link with the absolute NAME lead to TARGET."""
     path = PurePosixPath(name)
-    yield f"cd {quoted(str(path.parent))}"
-    yield f"symlink {quoted(path.name)} {quoted(target)}"
+    yield command("cd", str(path.parent))
+    yield command("symlink", path.name, target)
 
 
-def replaced_link(target: str, name: str) -> Iterator[str]:
+def replaced_link(target: str, name: str) -> Iterator[Command]:
     """Yield what lets the symbolic link with the absolute NAME lead to TARGET."""
-    yield f"rm {quoted(name)}"
+    yield command("rm", name)
     yield from link(target, name)
 
 
-def _attributes(name: str, mode: int, modified: int | None = None) -> Iterator[str]:
+def _attributes(
+    name: str, mode: int, modified: int | None = None, about: Path | None = None
+) -> Iterator[Command]:
     # Both are root's already, as all that debugfs makes.
-    yield f"sif {quoted(name)} mode 0{mode:o}"
+    yield command("sif", name, "mode", f"0{mode:o}", about=about)
     if modified is not None:
-        yield f"sif {quoted(name)} mtime @{modified}"
+        yield command("sif", name, "mtime", f"@{modified}", about=about)

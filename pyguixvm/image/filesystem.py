@@ -146,6 +146,14 @@ def read(path: Path, partition: Partition) -> FileSystem:
     return _growable(_head(path, partition.offset, partition.size), partition.number)
 
 
+def used_inodes(path: Path) -> int:
+    """Return how many inodes of the ext4 in the file PATH are in use."""
+    with path.open("rb") as file:
+        file.seek(_EXT4_SUPERBLOCK)
+        block = file.read(_EXT4_SUPERBLOCK_SIZE)
+    return _u32(block, 0x00) - _u32(block, 0x10)
+
+
 def read_file(path: Path) -> FileSystem:
     """Return the file system in the file PATH.
 

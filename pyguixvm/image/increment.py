@@ -16,6 +16,7 @@ import msgspec
 
 from pyguixvm import process
 from pyguixvm.image import debugfs, grow, partition, registration
+from pyguixvm.image.debugfs import Command
 from pyguixvm.image.filesystem import PACKAGE_HINT
 from pyguixvm.image.registration import Registered
 from pyguixvm.model.deployment import ImageContent
@@ -71,8 +72,8 @@ def increment(
         grow.edited(base.path, overlay_file, size, edit, written, directory)
 
 
-def _commands(base: Base, content: ImageContent, items: Sequence[StoreItem]) -> Iterator[str]:
-    yield f"cd {_STORE}"
+def _commands(base: Base, content: ImageContent, items: Sequence[StoreItem]) -> Iterator[Command]:
+    yield debugfs.command("cd", _STORE)
     for item in items:
         yield from debugfs.store_item(Path(item.path), PurePosixPath(item.path).name)
     yield from debugfs.replaced_file(base.database, registration.FILE, registration.MODE)

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 import msgspec
+from lxml import etree
 
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.model.deployment import VirtualMachine
@@ -13,11 +15,20 @@ from pyguixvm.xml.text import parse
 
 
 class HostCapabilities(msgspec.Struct, frozen=True):
-    """The host's ARCHITECTURE, the domain types for it, and its security models."""
+    """The host's ARCHITECTURE, the domain types for it, and its security models.
+
+    QEMU_USER is the number of the user as whom guests run, None where that is the
+    user of the hypervisor itself.
+    """
 
     architecture: str
     domain_types: frozenset[str]
     security_models: tuple[str, ...]
+    qemu_user: int | None = None
+
+
+# A label of the model "dac": user and group.
+_DAC_LABEL = re.compile(r"\+(\d+):\+\d+")
 
 
 def read_capabilities(xml: str) -> HostCapabilities:
@@ -31,12 +42,21 @@ def read_capabilities(xml: str) -> HostCapabilities:
         domain_types=frozenset(domain.get("type", "") for domain in offered),
         # "none" is libvirt's word for a driver that does nothing.
         security_models=tuple(m.text for m in models if m.text and m.text != "none"),
+        qemu_user=_qemu_user(capabilities),
     )
 
 
 def read_host_uuid(xml: str) -> str | None:
     """Return the host's UUID out of the capabilities XML, None where it has none."""
     return parse(xml).findtext("host/uuid")
+
+
+def _qemu_user(capabilities: etree._Element) -> int | None:
+    for label in capabilities.findall("host/secmodel[model='dac']/baselabel"):
+        found = _DAC_LABEL.fullmatch(label.text or "")
+        if found:
+            return int(found[1])
+    return None
 
 
 def choose_domain_type(

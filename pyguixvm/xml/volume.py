@@ -11,16 +11,22 @@ from pyguixvm.xml.text import element, parse, render
 
 
 class VolumeDefinition(msgspec.Struct, frozen=True):
-    """A volume to create: CAPACITY in bytes, nothing allocated, MODE as for chmod."""
+    """A volume to create: CAPACITY in bytes, nothing allocated, MODE as for chmod.
+
+    OWNER is the number of the user whose it is to be, by default whoever makes it.
+    """
 
     name: str
     capacity: int
     format: Literal["raw", "qcow2"] = "raw"
     mode: int = 0o600
+    owner: int | None = None
 
 
 def volume_xml(definition: VolumeDefinition) -> str:
     """Return the XML that creates DEFINITION, thin."""
+    mode = element("mode", f"{definition.mode:04o}")
+    owner = () if definition.owner is None else (element("owner", str(definition.owner)),)
     return render(
         element(
             "volume",
@@ -31,7 +37,7 @@ def volume_xml(definition: VolumeDefinition) -> str:
             element(
                 "target",
                 element("format", {"type": definition.format}),
-                element("permissions", element("mode", f"{definition.mode:04o}")),
+                element("permissions", mode, *owner),
             ),
         )
     )

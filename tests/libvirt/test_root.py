@@ -66,12 +66,18 @@ def whole(tmp_path):
 
 @pytest.fixture
 def make(pool, a_machine, base, whole, tmp_path):
-    """Return a function that makes the root volume of a generation that changed by SIZE bytes."""
+    """Return a function that makes the root volume of a generation that changed by SIZE bytes.
 
-    def made(connection, number, size, base=base):
+    With LINK, it is a symbolic link to that.
+    """
+
+    def made(connection, number, size, base=base, link=None):
         text = tmp_path / "text"
-        text.write_text(f"edition {number}")
-        text.chmod(0o444)
+        if link is None:
+            text.write_text(f"edition {number}")
+            text.chmod(0o444)
+        else:
+            text.symlink_to(link)
         boot = tmp_path / "grub.cfg"
         boot.write_text("boot")
         machine = a_machine(pool=pool.name)
@@ -168,3 +174,16 @@ def test_a_base_that_is_none_of_guixs_is_told_and_a_whole_image_made(
     assert (root.image, root.increment) == (str(whole.with_suffix("")), None)
     (warning,) = [event.message for event in events if isinstance(event, Notice)]
     assert warning.startswith("a whole image is made, since debugfs")
+
+
+def test_an_item_that_is_a_command_in_disguise_is_told_and_a_whole_image_made(
+    connection, make, whole, tmp_path
+):
+    outside = tmp_path / "outside"
+    hostile = f"x\ndump /boot/grub/grub.cfg {outside}\n!touch {outside}\n\x1b[2J"
+    root, _, events = make(connection, 5, MIB, link=hostile)
+    assert (root.image, root.increment) == (str(whole.with_suffix("")), None)
+    assert not outside.exists()
+    (warning,) = [event.message for event in events if isinstance(event, Notice)]
+    assert f"debugfs cannot be told of {tmp_path / 'text'}" in warning
+    assert warning.isprintable()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pyguixvm.image import overlay
-from pyguixvm.image.blank import make_disk
+from pyguixvm.image.blank import make_disk, make_root
 from pyguixvm.process import CommandFailedError
 
 MIB = 1024**2
@@ -33,6 +33,14 @@ def test_a_new_disk_is_a_labelled_empty_file_system(tmp_path: Path, file_system:
         subprocess.run(["btrfs", "check", raw], check=True, capture_output=True)
         label = subprocess.check_output(["btrfs", "filesystem", "label", raw], text=True)
     assert label.strip() == "data-db"
+
+
+def test_the_name_of_a_directory_is_no_option(tmp_path: Path) -> None:
+    # To the tools of e2fsprogs, what follows a "?" in a name is one.
+    directory = tmp_path / "a?offset=4096"
+    directory.mkdir()
+    make_root(directory / "disk.qcow2", 200 * MIB, "root", "/gnu/store/system", directory)
+    assert [path.name for path in tmp_path.rglob("*")] == [directory.name, "disk.qcow2"]
 
 
 def test_a_failure_leaves_nothing(tmp_path: Path) -> None:

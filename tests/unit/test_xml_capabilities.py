@@ -11,7 +11,9 @@ CAPABILITIES = """
 <capabilities>
   <host><cpu><arch>x86_64</arch></cpu>
     <secmodel><model>none</model><doi>0</doi></secmodel>
-    <secmodel><model>dac</model><doi>0</doi></secmodel>
+    <secmodel><model>dac</model><doi>0</doi>
+      <baselabel type='kvm'>+64055:+108</baselabel><baselabel type='qemu'>+64055:+108</baselabel>
+    </secmodel>
   </host>
   <guest><os_type>hvm</os_type><arch name='i686'><domain type='hvf'/></arch></guest>
   <guest><os_type>hvm</os_type><arch name='x86_64'><domain type='qemu'/><domain type='kvm'/></arch>
@@ -48,7 +50,13 @@ def test_reads_the_types_for_the_hosts_own_architecture_and_the_active_security_
         architecture="x86_64",
         domain_types=frozenset({"qemu", "kvm"}),
         security_models=("dac",),
+        qemu_user=64055,
     )
+
+
+def test_guests_of_a_hypervisor_that_gives_no_files_away_run_as_its_user():
+    host = "<host><cpu><arch>x86_64</arch></cpu></host>"
+    assert read_capabilities(f"<capabilities>{host}</capabilities>").qemu_user is None
 
 
 @pytest.mark.parametrize(

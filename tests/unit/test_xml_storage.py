@@ -18,7 +18,7 @@ SCHEMAS = Path("/usr/share/libvirt/schemas")
 CASES = {
     "volume-root": volume_xml(VolumeDefinition(name="pyguixvm-web.g1.qcow2", capacity=12345)),
     "volume-base": volume_xml(
-        VolumeDefinition(name="pyguixvm-x&y.img", capacity=1, format="qcow2", mode=0o444)
+        VolumeDefinition(name="pyguixvm-x&y.img", capacity=1, format="qcow2", mode=0o400, owner=108)
     ),
     "pool": directory_pool_xml("fast <ssd>", "/srv/a & b"),
 }
