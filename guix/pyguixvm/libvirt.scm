@@ -5,8 +5,6 @@
   #:use-module (pyguixvm sanitizers)
   #:use-module (pyguixvm storage)
   #:export (networking
-            networking?
-            networking-network
             networking-mac-address
             networking-place
 
@@ -17,17 +15,11 @@
             libvirt-domain-maximum-cpu
             libvirt-domain-memory
             libvirt-domain-maximum-memory
-            libvirt-domain-storage
             libvirt-domain-networking
             libvirt-domain-mount-points
             libvirt-domain-disks
             libvirt-domain-kernel-arguments
-            libvirt-domain-autostart?
-            libvirt-domain-pool
             libvirt-domain-firmware
-            libvirt-domain-virtualization
-            libvirt-domain-title
-            libvirt-domain-description
             libvirt-domain-place))
 
 ;;; Commentary:

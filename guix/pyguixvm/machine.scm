@@ -25,9 +25,7 @@
             virtual-machine-image
             virtual-machine-libvirt-domain
             virtual-machine-persist
-            virtual-machine-protect?
             virtual-machine-ready
-            virtual-machine-ready-timeout
             virtual-machine-hypervisor
             virtual-machine-place
             virtual-machine-location

@@ -24,6 +24,8 @@
   ;; Powers of 1024, as QEMU and 'qemu-img' count.
   '(("K" . 1) ("M" . 2) ("G" . 3) ("T" . 4) ("P" . 5)))
 
+;; 'size->number' of (guix ui) is for command lines: it ends the program, rounds, and
+;; takes other units, too.
 (define (string->size str)
   "Return the number of bytes that STR, such as \"2G\" or \"1.5GiB\", stands for,
 or #f when it is no size or no whole number of bytes."

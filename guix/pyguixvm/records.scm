@@ -21,8 +21,9 @@
 ;;; clauses directly, and every mistake is reported where it was made.
 ;;;
 ;;; 'define-declaration' defines a record as 'define-record-type*' does, and the macro
-;;; that users write.  That expands to the record's constructor, so that 'inherit',
-;;; thunked fields and references to earlier fields work as in all of Guix.
+;;; that users write.  That expands to the record's constructor, so that 'inherit' and
+;;; thunked fields work as in all of Guix.  A field may refer to an earlier one, too, but
+;;; does not hide a variable that its user has.
 ;;;
 ;;; Code:
 
@@ -57,8 +58,8 @@ else that of the declaration as a whole."
 
 (define (expand-clause name form whole specs later)
   "Return the field, the syntax of its value, and that of its <location> for FORM, a
-clause in the declaration of NAME at the place WHOLE.  SPECS lists (FIELD CHECK
-STYLE); LATER lists the fields to come."
+clause in the declaration of NAME at the place WHOLE.  SPECS lists (FIELD CHECK STYLE
+THUNKED?); LATER lists the fields to come."
   (define place
     (or (syntax-place form) whole))
 
@@ -90,7 +91,7 @@ STYLE); LATER lists the fields to come."
           (refuse-field name symbol fields location))
          (spec
           (syntax-case spec (nested)
-            ((_ check (nested macro))
+            ((_ check (nested macro) _)
              (clauses? #'(value ...)
                        (clause-names (syntax->datum #'macro)))
              ;; Its own form in the file is this clause.
@@ -98,7 +99,7 @@ STYLE); LATER lists the fields to come."
                       #`(macro #:place #,(datum->syntax #'macro place)
                                value ...)
                       place))
-            ((_ check style)
+            ((_ check style _)
              (= 1 (length #'(value ...)))
              (let ((value (car #'(value ...))))
                (checked #'field #'check
@@ -131,6 +132,35 @@ NAME."
      (eq? 'inherit (syntax->datum #'head)))
     (_ #f)))
 
+(define (thunked? field specs)
+  "Is the value of FIELD, a symbol, computed whenever it is asked for?"
+  (any (lambda (spec)
+         (syntax-case spec ()
+           ((name _ _ thunked?)
+            (eq? field (syntax->datum #'name))
+            (syntax->datum #'thunked?))
+           (_ #f)))
+       specs))
+
+(define (part-fields fields specs)
+  "Return FIELDS, what 'expand-clause' returned for each clause, with names that differ
+from all that users write: the record's constructor makes variables of them, which would
+hide the user's from the fields after them."
+  (define (own-name field)
+    (datum->syntax #'part-fields (syntax->datum field)))
+
+  (let loop ((fields fields)
+             (earlier '()))
+    (match fields
+      (() '())
+      (((field value location) rest ...)
+       (let ((name (own-name field)))
+         (cons (list name (refer-to-earlier value earlier) location)
+               (loop rest
+                     (if (thunked? (syntax->datum field) specs)
+                         earlier
+                         (cons (list field name) earlier)))))))))
+
 (define (expand-clauses macro place clauses constructor predicate specs later)
   "Return the expansion of CLAUSES, the syntax of a declaration by MACRO at PLACE, to
 a use of CONSTRUCTOR."
@@ -141,9 +171,10 @@ a use of CONSTRUCTOR."
   (let-values (((inherited own) (partition inherit? clauses)))
     (with-syntax ((constructor constructor)
                   (((field value location) ...)
-                   (map (lambda (clause)
-                          (expand-clause name clause place specs later))
-                        own))
+                   (part-fields (map (lambda (clause)
+                                       (expand-clause name clause place specs later))
+                                     own)
+                                specs))
                   (whole (place->syntax place)))
       (define fields
         #'((field value) ...
@@ -188,10 +219,11 @@ a use of CONSTRUCTOR."
          #'#f))))
 
 (define (field->spec field)
-  "Return (FIELD CHECK STYLE), as 'expand-clause' takes it."
+  "Return (FIELD CHECK STYLE THUNKED?), as 'expand-clause' takes it."
   (syntax-case field ()
-    ((name _ ...)
-     (list #'name (property-of field 'sanitize) (property-of field 'written)))))
+    ((name _ property ...)
+     (list #'name (property-of field 'sanitize) (property-of field 'written)
+           (->bool (member '(thunked) (syntax->datum #'(property ...))))))))
 
 (define (field->record-field field)
   "Return FIELD with those of its properties that 'define-record-type*' knows."

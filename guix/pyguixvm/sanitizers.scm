@@ -1,8 +1,9 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
 (define-module (pyguixvm sanitizers)
-  #:use-module (pyguixvm notation)
   #:use-module (pyguixvm diagnostics)
+  #:use-module (pyguixvm notation)
+  #:use-module (ice-9 format)
   #:use-module (ice-9 regex)
   #:use-module (srfi srfi-1)
   #:export (check-boolean

@@ -1,14 +1,12 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
 (define-module (pyguixvm storage)
-  #:use-module (pyguixvm diagnostics)
   #:use-module (pyguixvm records)
   #:use-module (pyguixvm sanitizers)
   #:use-module (srfi srfi-9)
   #:export (data-disk
             data-disk?
             data-disk-name
-            data-disk-size
             data-disk-file-system
             data-disk-target
             data-disk-place
@@ -21,7 +19,6 @@
 
             mount-point
             mount-point?
-            mount-point-source
             mount-point-target
             mount-point-tag
             mount-point-driver

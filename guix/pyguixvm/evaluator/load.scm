@@ -8,6 +8,7 @@
   #:use-module (pyguixvm machine)
   #:use-module (gnu system)
   #:use-module (guix ui)
+  #:use-module (ice-9 format)
   #:use-module (ice-9 match)
   #:use-module (srfi srfi-1)
   #:use-module (srfi srfi-26)

@@ -7,13 +7,15 @@
   #:use-module (srfi srfi-1)
   #:use-module ((system syntax internal) #:select (syntax-local-binding))
   #:export (clauses?
-            expand-value))
+            expand-value
+            refer-to-earlier))
 
 ;;; Commentary:
 ;;;
 ;;; What may be written in a field instead of an expression: a bare word, the clauses of
-;;; another declaration, or names without 'list'.  A variable or procedure of that name
-;;; has precedence, be it defined later: that is known when the value is wanted.
+;;; another declaration, names without 'list', or the name of a field before.  A variable
+;;; or procedure of that name has precedence, be it defined later: that is known when the
+;;; value is wanted.
 ;;;
 ;;; Code:
 
@@ -101,3 +103,25 @@ which start with one of NAMES, rather than one expression?"
              (list first rest ...)
              (first rest ...))))
     (_ value)))
+
+(define (refer-to-earlier value fields)
+  "Return VALUE, syntax in which the name of one of FIELDS, (NAME VARIABLE) pairs, stands
+for the VARIABLE, unless its user has a variable or a macro of that name."
+  (define (mentioned? name form)
+    (match form
+      ((first . rest) (or (mentioned? name first) (mentioned? name rest)))
+      (_ (eq? name form))))
+
+  (define (wanted? field)
+    (let ((name (car field)))
+      (and (eq? 'global (syntax-local-binding name))
+           (mentioned? (syntax->datum name) (syntax->datum value)))))
+
+  (match (filter wanted? fields)
+    (() value)
+    (fields
+     (with-syntax ((((name variable) ...) fields))
+       #`(let ((name (call-unless-unbound (lambda () name) 'name
+                                          (lambda () variable)))
+               ...)
+           #,value)))))

@@ -178,6 +178,61 @@
   (libvirt-domain (cpu 4) (maximum-cpu (* 2 cpu))))")
            "domain" "maximum-cpu")))
 
+(test-group "variables with the name of a field"
+  (define (maximum text)
+    (ref (vector-ref (ref (evaluate-text text) "deployment" "machines") 0)
+         "domain" "maximum-cpu"))
+
+  (test-equal "a parameter, as fleets have it" '("web" "web")
+    (let ((machine (vector-ref
+                    (ref (evaluate-text "
+(define (os name) (operating-system (inherit %os) (host-name name)))
+(define (machine name) (virtual-machine (name name) (operating-system (os name))))
+(list (machine \"web\"))")
+                         "deployment" "machines")
+                    0)))
+      (list (ref machine "name") (ref machine "image" "host-name"))))
+  (test-equal "a parameter" 8
+    (maximum "
+(define (machine cpu)
+  (virtual-machine (operating-system %os)
+                   (libvirt-domain (cpu 4) (maximum-cpu cpu))))
+(machine 8)"))
+  (test-equal "a local variable" 8
+    (maximum "
+(let ((cpu 8))
+  (virtual-machine (operating-system %os)
+                   (libvirt-domain (cpu 4) (maximum-cpu cpu))))"))
+  (test-equal "a global variable" 8
+    (maximum "
+(define cpu 8)
+(virtual-machine (operating-system %os) (libvirt-domain (cpu 4) (maximum-cpu cpu)))"))
+  (test-equal "a procedure" 8
+    (maximum "
+(define (cpu n) (* 2 n))
+(virtual-machine (operating-system %os)
+                 (libvirt-domain (cpu (cpu 1)) (maximum-cpu (cpu 4))))"))
+  (test-equal "a global variable, of a computed field" "web"
+    (ref (vector-ref (ref (evaluate-text "
+(define name \"web\")
+(virtual-machine (name \"db\") (operating-system %os)
+                 (libvirt-domain (title name)))")
+                          "deployment" "machines")
+                     0)
+         "domain" "title"))
+  (test-equal "none, of a computed field" "name: unbound variable"
+    (match (error-of (evaluate-text "
+(virtual-machine (name \"db\") (operating-system %os)
+                 (libvirt-domain (title name)))"))
+      ((_ _ message) message)))
+  (test-equal "inherited" 8
+    (maximum "
+(define base (libvirt-domain (title \"base\")))
+(define (machine cpu)
+  (virtual-machine (operating-system %os)
+                   (libvirt-domain (inherit base) (cpu 4) (maximum-cpu cpu))))
+(machine 8)")))
+
 (test-group "signs of readiness"
   (define machine
     (evaluate-machine "(operating-system %os) (ready-timeout 30)
