@@ -28,6 +28,7 @@ from pyguixvm.model.deployment import (
     SystemImage,
     VirtualMachine,
 )
+from pyguixvm.model.limits import check_storage
 from pyguixvm.model.names import generation_of, is_store_item
 from pyguixvm.reconcile.plan import (
     CreateEmptyRoot,
@@ -118,6 +119,7 @@ def evaluate(
         )
         for machine in deployment.machines:
             check_patterns(machine)
+            check_storage(machine)
         result.detail = f"{config}, {_count(deployment.machines)}"
     return deployment
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from pyguixvm import process
-from pyguixvm.image import debugfs, overlay
+from pyguixvm.image import debugfs, overlay, ranges
 
 _HINTS = {
     "ext4": "Install e2fsprogs.",
@@ -84,9 +84,9 @@ def _formatted(
     raw: Path, size: int, file_system: Literal["ext4", "btrfs"], label: str
 ) -> Iterator[Path]:
     """Yield the file RAW with an empty FILE_SYSTEM of SIZE bytes; it goes again."""
-    with raw.open("xb") as file:
-        file.truncate(size)
+    raw.touch(exist_ok=False)
     try:
+        ranges.set_size(raw, size)
         mkfs = process.which(f"mkfs.{file_system}", _HINTS[file_system])
         process.run([str(mkfs), *_OPTIONS[file_system], "-L", label, str(raw)])
         yield raw

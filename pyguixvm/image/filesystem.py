@@ -18,7 +18,9 @@ import msgspec
 from pyguixvm import process
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.image import btrfs
+from pyguixvm.image.overlay import ImageError
 from pyguixvm.image.partition import Partition
+from pyguixvm.model.sizes import format_size
 
 PACKAGE_HINT = "Install e2fsprogs."
 
@@ -36,6 +38,8 @@ _SPARSE_SUPER2 = 0x200  # compatible
 _META_BG = 0x10  # incompatible
 _64BIT = 0x80  # incompatible
 
+_GIB = 1024**3
+
 # e2fsck(8): the file system had errors, and they were corrected.
 _CORRECTED = 1
 
@@ -44,7 +48,8 @@ class GroupDescriptors(msgspec.Struct, frozen=True):
     """Where ext4 lists its block groups, and how much that list can grow in place.
 
     BLOCKS and BLOCKS_PER_GROUP count file system blocks; RESERVED is the
-    number of blocks kept for the list's growth.
+    number of blocks kept for the list's growth.  WIDE if a block's number may have
+    more than 32 bits.
     """
 
     blocks: int
@@ -53,6 +58,15 @@ class GroupDescriptors(msgspec.Struct, frozen=True):
     per_block: int
     reserved: int
     movable: bool
+    wide: bool = False
+
+    @property
+    def most(self) -> int:
+        """The largest number of blocks that resize2fs grows to (main() in its main.c)."""
+        # The list has to fit in one group.
+        listed = (self.blocks_per_group - self.first_block) * self.per_block
+        most = self.first_block + listed * self.blocks_per_group
+        return most if self.wide else min(most, 1 << 32)
 
     def needed(self, blocks: int) -> int:
         """Return the number of blocks that the list takes for a file system of BLOCKS."""
@@ -110,6 +124,7 @@ def _ext4(block: bytes) -> FileSystem | None:
             per_block=block_size // descriptor_size,
             reserved=_u16(block, 0xCE) if compatible & _RESIZE_INODE else 0,
             movable=not compatible & _SPARSE_SUPER2 and not incompatible & _META_BG,
+            wide=bool(incompatible & _64BIT),
         ),
     )
 
@@ -181,12 +196,29 @@ def grow(path: Path) -> None:
     """Let the file system at PATH fill that file, which is its partition alone.
 
     Raises RequestRefusedError if the file system is damaged or cannot be
-    grown, and CommandFailedError.
+    grown, CommandFailedError and ImageError.
     """
-    if read_file(path).type == "btrfs":
+    found = read_file(path)
+    if found.groups is None:
         btrfs.grow(path)
-    else:
-        _grow_ext4(path)
+        return
+    size = path.stat().st_size
+    _require_fillable(found.groups, found.block_size, size)
+    _grow_ext4(path)
+    grown = read_file(path).size
+    # Too little room for a group of its own at the end stays unused.
+    if not 0 <= size - grown < found.groups.blocks_per_group * found.block_size:
+        raise ImageError(f"resize2fs grew the file system to {grown} bytes instead of {size}")
+
+
+def _require_fillable(groups: GroupDescriptors, block_size: int, size: int) -> None:
+    most = groups.most * block_size
+    if size - size % block_size > most:
+        raise RequestRefusedError(
+            f"the ext4 in the image cannot fill a partition of {format_size(size)} ({size} bytes);"
+            f" it has blocks of {block_size} bytes, and so at most {most} bytes",
+            hint=f"Declare at most (storage {format_size(most // _GIB * _GIB)}).",
+        )
 
 
 def _grow_ext4(path: Path) -> None:

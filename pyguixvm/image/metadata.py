@@ -84,7 +84,7 @@ def _grow_ext4(  # noqa: PLR0917 -- what to grow, how far, where, and what else 
     before, after = directory / "before", directory / "after"
     e2image = process.which("e2image", filesystem.PACKAGE_HINT)
     process.run([str(e2image), "-r", "-o", str(last.offset), str(base), str(after)])
-    os.truncate(after, size)
+    ranges.set_size(after, size)
     ranges.copy_sparse(after, before)
     free_before = _free(after, found)
     filesystem.grow(after)

@@ -10,11 +10,15 @@ import msgspec
 
 from pyguixvm import process
 from pyguixvm.errors import RequestRefusedError
+from pyguixvm.image.overlay import ImageError
+from pyguixvm.model.limits import above_mbr
 
 _PACKAGE_HINT = "Install util-linux (Debian has sfdisk in its package fdisk)."
 
 # The last sectors of a GPT disk hold a copy of its table: 32 for the entries, one for the header.
 GPT_BACKUP_SECTORS = 33
+# Where sfdisk lets partitions begin and end, if it has the choice (bytes).
+_ALIGNMENT = 1024**2
 
 
 class Partition(msgspec.Struct, frozen=True):
@@ -118,13 +122,43 @@ def grow_last(path: Path) -> Partition:
     """Let the last partition of the raw image at PATH reach to its end; return it as it is then.
 
     For a GPT, the copy of the table moves to the end of the image.  Raises
-    RequestRefusedError and CommandFailedError.
+    RequestRefusedError if it is too large for its table, and before anything is
+    written; CommandFailedError and ImageError.
     """
-    last = read(path).last
+    table = read(path)
+    size = path.stat().st_size
+    if table.label == "dos":
+        _require_describable(size)
     options = ["--no-reread", "--no-tell-kernel", "--wipe=never", "--wipe-partitions=never"]
     # An empty start keeps the partition where it is; "+" takes all the room behind it.
-    _sfdisk("--quiet", *options, "-N", str(last.number), "--", str(path), stdin=b", +\n")
-    return read(path).last
+    _sfdisk("--quiet", *options, "-N", str(table.last.number), "--", str(path), stdin=b", +\n")
+    grown = read(path)
+    _verify(table, grown, size)
+    return grown.last
+
+
+def _require_describable(size: int) -> None:
+    # Of more, sfdisk writes the remainder, and says that it is done.
+    above = above_mbr(size)
+    if above is not None:
+        raise RequestRefusedError(
+            above,
+            hint="Declare at most (storage 2047G), or take an image with a GPT, as Guix makes it"
+            " for (firmware 'uefi).",
+        )
+
+
+def _verify(before: PartitionTable, grown: PartitionTable, size: int) -> None:
+    """Raise ImageError unless GROWN is the table BEFORE, grown in an image of SIZE bytes."""
+    tail = GPT_BACKUP_SECTORS * before.sector_size if before.label == "gpt" else 0
+    end = size - size % before.sector_size - tail
+    last = msgspec.structs.replace(before.last, size=grown.last.size)
+    wanted = tuple(last if one == before.last else one for one in before.partitions)
+    if grown.partitions != wanted or not end - _ALIGNMENT < grown.last.end <= end:
+        raise ImageError(
+            f"sfdisk grew partition {last.number} to {grown.last.size} bytes from"
+            f" {grown.last.offset} on, where the image ends at {size}"
+        )
 
 
 def _sfdisk(*arguments: str, stdin: bytes | None = None, check: bool = True) -> process.Completed:

@@ -9,6 +9,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
+from pyguixvm.errors import RequestRefusedError
+from pyguixvm.model.sizes import format_size
+
 # The first byte, and the first one behind it.
 Range: TypeAlias = tuple[int, int]
 
@@ -96,6 +99,25 @@ def _copy_some(source: int, target: int, where: Range, to: int) -> int:
         if error.errno not in _CANNOT_COPY:
             raise
     return os.pwrite(target, os.pread(source, min(end - start, _CHUNK), start), start + to)
+
+
+def set_size(path: Path, size: int) -> None:
+    """Let the file PATH, which is made if need be, have SIZE bytes; what is added are holes.
+
+    Raises RequestRefusedError if no file can be so large there.
+    """
+    try:
+        with path.open("ab") as file:
+            file.truncate(size)
+    except OSError as error:
+        if error.errno not in {errno.EFBIG, errno.EINVAL}:
+            raise
+        raise RequestRefusedError(
+            f"no file in {path.parent} can have {format_size(size)} ({size} bytes), as it takes"
+            " to make such a disk",
+            hint="Declare less, or set TMPDIR to a directory of a file system that has files so"
+            " large (btrfs, XFS).",
+        ) from error
 
 
 def copy_sparse(source: Path, target: Path) -> None:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import msgspec
@@ -37,7 +36,7 @@ def grow_table(base: Path, size: int, directory: Path) -> tuple[Piece, Partition
     file = directory / "table"
     with base.open("rb") as source, file.open("wb") as target:
         ranges.copy(source, target, [head, (have - tail, have)])
-        os.ftruncate(target.fileno(), size)
+    ranges.set_size(file, size)
     last = partition.grow_last(file)
     return Piece(file, 0, ranges.union([head, (size - tail, size)])), last
 
@@ -48,5 +47,5 @@ def copy_partition(base: Path, last: Partition, size: int, directory: Path) -> P
     with base.open("rb") as source, file.open("wb") as target:
         where = ranges.intersection(ranges.data(source), [(last.offset, last.end)])
         ranges.copy(source, target, where, -last.offset)
-        os.ftruncate(target.fileno(), size)
+    ranges.set_size(file, size)
     return file

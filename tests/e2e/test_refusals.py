@@ -45,6 +45,11 @@ def config(directory: Path, text: str, extra: str = "") -> Path:
             "53:54:00:00:00:01",
         ),
         ("(virtual-machine (operating-system os) (disks '()))", 0, "disks"),
+        (
+            "(virtual-machine (operating-system os)\n (libvirt-domain (storage 3T)))",
+            0,
+            "3T (3298534883328 bytes) is more than a partition table of type MBR can describe",
+        ),
         ("42", None, "42"),
         (
             '(virtual-machine (operating-system os) (ready (list (console "["))))',

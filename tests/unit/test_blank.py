@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from pyguixvm.errors import RequestRefusedError
 from pyguixvm.image import overlay
 from pyguixvm.image.blank import make_disk, make_root
 from pyguixvm.process import CommandFailedError
@@ -46,4 +48,15 @@ def test_the_name_of_a_directory_is_no_option(tmp_path: Path) -> None:
 def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(CommandFailedError):
         make_disk(tmp_path / "disk.qcow2", MIB, "btrfs", "data-db", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_no_file_can_hold_is_refused(tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100 * MIB, limits[1]))
+    try:
+        with pytest.raises(RequestRefusedError, match=r"no file in .* can have 1G .*"):
+            make_disk(tmp_path / "disk.qcow2", 1024 * MIB, "ext4", "data-db", tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert list(tmp_path.iterdir()) == []

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from images import MIB
 
-from pyguixvm.image.filesystem import HEAD_SIZE, GroupDescriptors, identify
+from pyguixvm.errors import RequestRefusedError
+from pyguixvm.image.filesystem import HEAD_SIZE, GroupDescriptors, grow, identify, read_file
 from pyguixvm.image.metadata import free_blocks
+from pyguixvm.image.overlay import ImageError
+from pyguixvm.image.ranges import set_size
 from pyguixvm.process import run
 
 UUID = "0b0e3c4e-1fd6-4b6f-9f0e-6b1b3d6f2a11"
@@ -78,6 +82,63 @@ def test_a_list_of_groups_grows_by_whole_blocks() -> None:
     assert [groups.needed(1 + 8192 * count) for count in (1, 32, 33, 64, 65)] == [1, 1, 2, 2, 3]
     assert groups.room_for(1 + 8192 * 64)
     assert not groups.room_for(2 + 8192 * 64)
+
+
+@pytest.fixture
+def memory() -> Iterator[Path]:
+    """Yield a directory in memory: the tools flush all that they write to disk."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
+        yield Path(directory)
+
+
+@pytest.mark.parametrize("features", ["^64bit", "64bit", "meta_bg,^resize_inode"])
+def test_ext4_grows_to_its_limit_and_is_refused_beyond(memory: Path, features: str) -> None:
+    # In groups so small, the limit is at a gigabyte or two.
+    block_size = 1024
+    options = ["-q", "-t", "ext4", "-b", str(block_size), "-g", "256", "-O", features]
+    made(memory, "mke2fs", *options, size=30 * MIB)
+    file = memory / "fs"
+    groups = read_file(file).groups
+    assert groups is not None
+    most = groups.most * block_size
+    set_size(file, most + block_size)
+    before = file.read_bytes()[: 30 * MIB]
+    with pytest.raises(RequestRefusedError, match=f"at most {most} bytes") as refused:
+        grow(file)
+    assert refused.value.hint is not None
+    assert refused.value.hint.startswith("Declare at most (storage ")
+    assert file.read_bytes()[: 30 * MIB] == before
+    # What was refused is what resize2fs would have.
+    size = str((most + block_size) // 512) + "s"
+    assert run(["resize2fs", str(file), size], check=False).status != 0
+    set_size(file, most + block_size - 512)
+    grow(file)
+    assert read_file(file).size == most
+    run(["e2fsck", "-fn", str(file)])
+
+
+def test_a_number_of_a_block_has_32_bits_unless_it_has_64(tmp_path: Path) -> None:
+    largest = {}
+    for features in ("^64bit", "64bit"):
+        options = ["-q", "-t", "ext4", "-b", "4096", "-O", features]
+        found = identify(made(tmp_path, "mke2fs", *options))
+        assert found is not None
+        assert found.groups is not None
+        largest[features] = found.groups.most * 4096
+    assert largest == {"^64bit": 16 * 1024**4, "64bit": 256 * 1024**4}
+
+
+def test_a_resize2fs_that_says_it_is_done_has_to_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made(tmp_path, "mke2fs", "-q", "-t", "ext4", size=30 * MIB)
+    set_size(tmp_path / "fs", 300 * MIB)
+    program = tmp_path / "resize2fs"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    with pytest.raises(ImageError, match=f"{30 * MIB} bytes instead of {300 * MIB}"):
+        grow(tmp_path / "fs")
 
 
 def test_free_blocks_are_read_from_each_group_and_from_nowhere_else() -> None:

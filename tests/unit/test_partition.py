@@ -10,6 +10,7 @@ import pytest
 from images import MIB
 
 from pyguixvm.errors import RequestRefusedError
+from pyguixvm.image.overlay import ImageError
 from pyguixvm.image.partition import Partition, PartitionTable, grow_last, parse, read
 from pyguixvm.process import run
 
@@ -78,3 +79,54 @@ def test_the_last_partition_takes_all_the_room(tmp_path: Path, label: str, size:
     assert (grown.number, grown.offset, grown.type) == (2, last.offset, last.type)
     assert read(image).partitions == (first, grown)
     assert "No errors detected" in run(["sfdisk", "--verify", str(image)]).text
+
+
+def make_disk(file: Path, label: str, size: int) -> Path:
+    """Make a disk with a partition of 20 MiB; behind that, there is room up to SIZE bytes."""
+    with file.open("wb") as image:
+        image.truncate(40 * MIB)
+    run(["sfdisk", "-q", str(file)], stdin=f"label: {label}\n2048,4096\n6144,40960\n".encode())
+    with file.open("r+b") as image:
+        image.truncate(size)
+    return file
+
+
+LARGEST_MBR = 2**32 - 1
+
+
+def test_an_mbr_describes_two_terabytes_but_for_a_sector(tmp_path: Path) -> None:
+    disk = make_disk(tmp_path / "disk", "dos", LARGEST_MBR * 512)
+    assert grow_last(disk).end == LARGEST_MBR * 512
+    assert run(["sfdisk", "--verify", str(disk)]).status == 0
+
+
+@pytest.mark.parametrize("sectors", [LARGEST_MBR + 1, LARGEST_MBR + 6144, 3 * 2**31])
+def test_what_an_mbr_cannot_describe_is_refused_before_anything_is_written(
+    tmp_path: Path, sectors: int
+) -> None:
+    disk = make_disk(tmp_path / "disk", "dos", sectors * 512)
+    before = read(disk)
+    with pytest.raises(RequestRefusedError, match="2199023255040 bytes") as refused:
+        grow_last(disk)
+    assert refused.value.hint is not None
+    assert "(storage 2047G)" in refused.value.hint
+    assert read(disk) == before
+
+
+def test_a_gpt_describes_more(tmp_path: Path) -> None:
+    size = 15 * 1024**4
+    assert size - grow_last(make_disk(tmp_path / "disk", "gpt", size)).end <= MIB + 33 * 512
+
+
+@pytest.mark.parametrize("lie", ["1000", "20480"])
+def test_what_sfdisk_says_to_have_done_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lie: str
+) -> None:
+    # One that makes the partition another size than it was told, and says nothing.
+    program = tmp_path / "sfdisk"
+    program.write_text(f"#!/bin/sh\nsed 's/+/{lie}/' | PATH=${{PATH#*:}} sfdisk --force \"$@\"\n")
+    program.chmod(0o755)
+    disk = make_disk(tmp_path / "disk", "dos", 100 * MIB)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    with pytest.raises(ImageError, match=r"sfdisk grew partition 2 to \d+ bytes"):
+        grow_last(disk)
