@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 
@@ -15,13 +15,15 @@ from pyguixvm.guix.roots import remove_root, root_path
 from pyguixvm.hypervisor import domains, lease, pools, volumes
 from pyguixvm.hypervisor.connection import Connection, connect
 from pyguixvm.hypervisor.lock import held
-from pyguixvm.hypervisor.observe import observe
+from pyguixvm.hypervisor.observe import observe, observe_domain
 from pyguixvm.model.generation import Generation, Metadata
 from pyguixvm.model.observation import Observation
 from pyguixvm.operations import machines_metadata, require_unprotected
 from pyguixvm.pipeline import Session
 from pyguixvm.reconcile.apply import apply
+from pyguixvm.reconcile.define import require_untouched
 from pyguixvm.reconcile.garbage import Garbage, StoredVolume, garbage
+from pyguixvm.reconcile.interference import require_idle_disks
 from pyguixvm.reconcile.outcome import Outcome
 from pyguixvm.reconcile.plan import Action, DefineDomain, MachinePlan, Plan, StartDomain, StopDomain
 from pyguixvm.reconcile.planner import STOP_SECONDS
@@ -114,6 +116,8 @@ def roll_back(
         if not unprotect:
             require_unprotected("rolled back", {name: metadata})
         target = _target(name, metadata, number)
+        require_untouched(connection, name, metadata, target.number)
+        require_idle_disks(observe_domain(connection, name))
         plan = _way_back(target, metadata, domains.state(connection, name), force=force)
         workshop = Workshop(connection, session.emit, session.environment, session.store)
         (outcome,) = apply(Plan(uri=connection.uri, machines=(plan,)), workshop)
@@ -168,17 +172,31 @@ def _unneeded(connection: Connection, keep: int, older_than: timedelta) -> Garba
             name=volume.name,
             allocation=volume.allocation,
             whole=not volumes.incomplete(connection, pool, volume.name),
+            path=volume.path,
             base=volumes.base(connection, pool, volume.name),
         )
         for pool in pools.active(connection)
         for volume in volumes.list_ours(connection, pool)
     )
+    observation = observe(connection)
     return garbage(
-        _all_metadata(observe(connection)).items(),
+        _all_metadata(observation).items(),
         stored,
         keep=keep,
         before=(datetime.now(UTC) - older_than).isoformat(timespec="seconds"),
+        used=frozenset(_used(observation)),
     )
+
+
+def _used(observation: Observation) -> Iterator[str]:
+    """Yield the files that a domain, or a snapshot of one, has a disk on, and those below."""
+    for domain in observation.domains.values():
+        for snapshot in domain.snapshots:
+            yield from snapshot.disks
+        for hardware in (domain.defined, domain.live):
+            for disk in hardware.stacks if hardware else ():
+                yield disk.source
+                yield from disk.below or ()
 
 
 def collect(session: Session, *, keep: int, older_than: timedelta, agreed: Garbage) -> Garbage:

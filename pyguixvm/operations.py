@@ -13,11 +13,16 @@ from pyguixvm.events import Emit, phase
 from pyguixvm.guix.roots import remove_root, root_path
 from pyguixvm.hypervisor import domains, guest, networks, pools, power, terminal, volumes
 from pyguixvm.hypervisor.connection import Connection, connect
-from pyguixvm.hypervisor.observe import observe
+from pyguixvm.hypervisor.observe import observe, observe_domain
 from pyguixvm.model.generation import Metadata
 from pyguixvm.model.names import data_of
 from pyguixvm.model.observation import ObservedDomain
 from pyguixvm.pipeline import Session
+from pyguixvm.reconcile.interference import (
+    require_idle_disks,
+    require_own_disks,
+    require_unkept,
+)
 from pyguixvm.reconcile.readiness import wait_ready
 from pyguixvm.reconcile.refusals import UNPROTECT_HINT
 
@@ -185,12 +190,18 @@ def removals(
 ) -> tuple[Removal, ...]:
     """Return what undefining the machines NAMES would take away; nothing is done.
 
-    Raises RequestRefusedError if one is protected, unless UNPROTECT.
+    Raises RequestRefusedError if one is protected, unless UNPROTECT, and if there are
+    snapshots, checkpoints or layers of others, or work that goes on at its disks.
     """
     with connect(session.uri) as connection:
         metadata = machines_metadata(connection, names)
         if not unprotect:
             require_unprotected("removed", metadata)
+        for name in names:
+            observed = observe_domain(connection, name)
+            require_unkept(observed)
+            require_own_disks(observed)
+            require_idle_disks(observed)
         return tuple(
             Removal(
                 machine=name,

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 import libvirt
 import msgspec
 
+from pyguixvm.hypervisor import disks
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.failure import explained, is_code
 from pyguixvm.hypervisor.sharing import store_access
@@ -46,23 +47,23 @@ def observe(connection: Connection) -> Observation:
         autostarted = _uuids(names(libvirt.VIR_CONNECT_LIST_DOMAINS_AUTOSTART))
         persistent = _uuids(names(libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT))
         states = {uuid: state for state, only in _FILTERS.items() for uuid in _uuids(names(only))}
+        kept = _uuids(names(libvirt.VIR_CONNECT_LIST_DOMAINS_HAS_SNAPSHOT))
+        kept |= _uuids(names(libvirt.VIR_CONNECT_LIST_DOMAINS_HAS_CHECKPOINT))
         observed = []
         for domain in names(0):
             uuid = domain.UUIDString()
             try:
-                state = states.get(uuid) or domain_state(domain)
-                xml = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
-                # What only others care about is not worth a request.
-                ours = NAMESPACE in xml and state != "shut off"
-                live = domain.XMLDesc(0) if ours else None
+                found = _described(domain, states.get(uuid) or domain_state(domain))
+                found = msgspec.structs.replace(
+                    _with_disks(connection, domain, found, kept=uuid in kept),
+                    autostart=uuid in autostarted,
+                    persistent=uuid in persistent,
+                )
             except libvirt.libvirtError as error:
                 if is_code(error, libvirt.VIR_ERR_NO_DOMAIN):
                     continue
                 raise
-            found = _observed(
-                xml, live, state, autostart=uuid in autostarted, persistent=uuid in persistent
-            )
-            observed.append(msgspec.structs.replace(found, capacities=_capacities(domain, found)))
+            observed.append(found)
     return Observation(
         uri=connection.uri,
         local=connection.local,
@@ -70,6 +71,45 @@ def observe(connection: Connection) -> Observation:
         volumes=_whole_volumes(connection),
         images=frozenset(_images_here(observed)),
         store=store_access(connection.uri, os.geteuid()),
+    )
+
+
+def observe_domain(connection: Connection, name: str) -> ObservedDomain:
+    """Return domain NAME as `observe` does, autostart and persistence left out.
+
+    Raises HypervisorError if there is no such domain.
+    """
+    with explained(f"look at domain '{name}'"):
+        domain = connection.handle.lookupByName(name)
+        return _with_disks(connection, domain, _described(domain, domain_state(domain)), kept=True)
+
+
+def _described(domain: libvirt.virDomain, state: State) -> ObservedDomain:
+    """Return what the XML of DOMAIN says, which is in STATE."""
+    xml = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+    # What only others care about is not worth a request.
+    ours = NAMESPACE in xml and state != "shut off"
+    return _observed(xml, domain.XMLDesc(0) if ours else None, state)
+
+
+def _with_disks(
+    connection: Connection, domain: libvirt.virDomain, observed: ObservedDomain, *, kept: bool
+) -> ObservedDomain:
+    """Return OBSERVED with what there is to know of the disks of DOMAIN.
+
+    KEPT: libvirt may keep snapshots or checkpoints of it.
+    """
+    found = msgspec.structs.replace(observed, snapshots=disks.snapshots(domain) if kept else ())
+    if observed.metadata is None:
+        return found
+    live = observed.live
+    return msgspec.structs.replace(
+        found,
+        defined=disks.completed(connection, observed.defined),
+        live=None if live is None else disks.completed(connection, live),
+        capacities=_capacities(domain, observed),
+        checkpoints=disks.checkpoints(domain) if kept else (),
+        jobs=() if live is None else tuple(disks.jobs(domain, live)),
     )
 
 
@@ -94,8 +134,6 @@ def _whole_volumes(connection: Connection) -> tuple[str, ...]:
 
 def _capacities(domain: libvirt.virDomain, observed: ObservedDomain) -> dict[str, int]:
     """Return the sizes (bytes) of the data disks of DOMAIN, one request for each."""
-    if observed.metadata is None:
-        return {}
     capacities = {}
     for path in {*observed.defined.disks, *(observed.live.disks if observed.live else ())}:
         volume = PurePosixPath(path).name
@@ -115,9 +153,7 @@ def _uuids(domains: list[libvirt.virDomain]) -> frozenset[str]:
     return frozenset(domain.UUIDString() for domain in domains)
 
 
-def _observed(
-    xml: str, live: str | None, state: State, *, autostart: bool, persistent: bool
-) -> ObservedDomain:
+def _observed(xml: str, live: str | None, state: State) -> ObservedDomain:
     found = inspect_domain(xml)
     metadata, unreadable = None, None
     try:
@@ -128,8 +164,8 @@ def _observed(
         name=found.name,
         uuid=found.uuid,
         state=state,
-        autostart=autostart,
-        persistent=persistent,
+        autostart=False,
+        persistent=True,
         defined=found.hardware,
         live=None if live is None else inspect_domain(live).hardware,
         metadata=metadata,

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 import msgspec
 
@@ -14,13 +14,14 @@ from pyguixvm.model.generation import Generation, Metadata
 class StoredVolume(msgspec.Struct, frozen=True, rename="kebab"):
     """A volume of ours in POOL that takes ALLOCATION bytes; WHOLE: nobody is making it.
 
-    BASE is the name of the volume that it stands on, if there is one.
+    BASE is the name of the volume that it stands on, if there is one, and PATH its file name.
     """
 
     pool: str
     name: str
     allocation: int
     whole: bool
+    path: str
     base: str | None = None
 
 
@@ -42,20 +43,26 @@ def garbage(
     *,
     keep: int,
     before: str,
+    used: Collection[str] = (),
 ) -> Garbage:
     """Return what is not needed if the newest KEEP generations of each machine stay.
 
     Of the others those go that were made at BEFORE (UTC in ISO 8601) or earlier.
     The current one, the one before it and one to fall back to always stay.
     Volumes that belong to no machine, kept when it was removed, stay, too, and
-    what they stand on.
+    what they stand on; so do the files USED by whomever.
     """
     machines = tuple(machines)
     volumes = tuple(volumes)
-    needed: set[tuple[str, str]] = set()
+    in_use = {(volume.pool, volume.name) for volume in volumes if volume.path in used}
+    needed = set(in_use)
     gone: list[tuple[str, Generation]] = []
     for name, metadata in machines:
-        unneeded = tuple(_unneeded(metadata, keep, before))
+        unneeded = tuple(
+            generation
+            for generation in _unneeded(metadata, keep, before)
+            if in_use.isdisjoint((generation.pool, volume) for volume in generation.volumes)
+        )
         gone += ((name, generation) for generation in unneeded)
         for generation in metadata.generations:
             if generation not in unneeded:

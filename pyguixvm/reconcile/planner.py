@@ -13,6 +13,7 @@ from pyguixvm.model.observation import Observation, ObservedDomain
 from pyguixvm.reconcile.difference import Difference, Effect
 from pyguixvm.reconcile.differences import defined_memory, differences, foreign_devices
 from pyguixvm.reconcile.in_place import REASON, activation, as_done_in_place
+from pyguixvm.reconcile.interference import require_idle_disks
 from pyguixvm.reconcile.plan import (
     Action,
     AttachInterface,
@@ -31,6 +32,7 @@ from pyguixvm.reconcile.plan import (
 )
 from pyguixvm.reconcile.refusals import (
     owners_of_addresses,
+    require_data_kept,
     require_ours,
     require_own_addresses,
     require_possible,
@@ -100,11 +102,22 @@ def _plan_machine(
     if domain is None or metadata is None:
         return _create(machine, volumes, bases, policy)
     changed = differences(machine, domain)
-    if _strongest(changed) == "replace":
-        if policy.strategy == "in-place":
-            return _change_in_place(machine, domain, metadata, volumes, changed, policy)
-        return _replace(machine, domain, metadata, volumes, bases, changed, policy)
-    return _update(machine, domain, metadata, volumes, changed, policy)
+    try:
+        require_data_kept(machine, domain)
+    except RequestRefusedError as error:
+        return _refused(machine, "none", error, changed)
+    if _strongest(changed) != "replace":
+        made = _update(machine, domain, metadata, volumes, changed, policy)
+    elif policy.strategy == "in-place":
+        made = _change_in_place(machine, domain, metadata, volumes, changed, policy)
+    else:
+        made = _replace(machine, domain, metadata, volumes, bases, changed, policy)
+    try:
+        if made.actions:
+            require_idle_disks(domain)
+    except RequestRefusedError as error:
+        return _refused(machine, made.effect, error, changed)
+    return made
 
 
 def _strongest(changed: Iterable[Difference]) -> Effect:

@@ -13,6 +13,7 @@ from pyguixvm.errors import RequestRefusedError
 from pyguixvm.model.deployment import VirtualMachine
 from pyguixvm.model.generation import Metadata
 from pyguixvm.model.observation import Observation, ObservedDomain
+from pyguixvm.reconcile.interference import require_own_disks
 from pyguixvm.reconcile.plan import Policy
 from pyguixvm.reconcile.shared_store import require_shareable
 from pyguixvm.reconcile.storage import storage_refusal
@@ -27,7 +28,7 @@ def require_possible(machine: VirtualMachine, observation: Observation, policy: 
 
 
 def require_ours(machine: VirtualMachine, domain: ObservedDomain) -> Metadata:
-    """Return the metadata of DOMAIN; raise if it is another's, or if MACHINE would cost data."""
+    """Return the metadata of DOMAIN, which is there for MACHINE; raise if it is another's."""
     if domain.unreadable is not None:
         raise RequestRefusedError(domain.unreadable)
     if domain.metadata is None:
@@ -35,11 +36,16 @@ def require_ours(machine: VirtualMachine, domain: ObservedDomain) -> Metadata:
             f"a domain named '{machine.name}' exists that pyguixvm did not make",
             hint="Nothing was done to it. Declare another name, or remove that domain yourself.",
         )
+    return domain.metadata
+
+
+def require_data_kept(machine: VirtualMachine, domain: ObservedDomain) -> None:
+    """Raise if what is on the disks of DOMAIN would be lost, or hidden, if it became MACHINE."""
+    require_own_disks(domain)
     forbidden = storage_refusal(machine, domain)
     if forbidden is not None:
         refusal, hint = forbidden
         raise RequestRefusedError(refusal, hint=hint)
-    return domain.metadata
 
 
 def owners_of_addresses(observation: Observation) -> dict[str, ObservedDomain]:
