@@ -4,19 +4,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
 
 import msgspec
 
 from pyguixvm.errors import NotReadyError, PyguixvmError, RequestRefusedError
 from pyguixvm.events import Emit, phase
 from pyguixvm.guix.roots import remove_root, root_path
-from pyguixvm.hypervisor import domains, guest, networks, pools, power, terminal, volumes
+from pyguixvm.hypervisor import domains, guest, networks, power, terminal, volumes
 from pyguixvm.hypervisor.connection import Connection, connect
 from pyguixvm.hypervisor.observe import observe, observe_domain
 from pyguixvm.model.generation import Metadata
 from pyguixvm.model.names import data_of
-from pyguixvm.model.observation import ObservedDomain
+from pyguixvm.model.observation import Observation, ObservedDomain
 from pyguixvm.pipeline import Session
 from pyguixvm.reconcile.interference import (
     require_idle_disks,
@@ -52,7 +53,8 @@ class Done(msgspec.Struct, frozen=True, rename="kebab"):
 class Removal(msgspec.Struct, frozen=True, rename="kebab"):
     """What undefining a machine takes away: (pool, volume) pairs, and its GC roots.
 
-    DATA are volumes of its data disks, which go with DELETE_DATA only.
+    DATA are volumes of its data disks, which go with DELETE_DATA only.  OTHERS are named as
+    such, but its definition does not have them: they stay.
     """
 
     machine: str
@@ -60,6 +62,7 @@ class Removal(msgspec.Struct, frozen=True, rename="kebab"):
     volumes: tuple[tuple[str, str], ...]
     generations: tuple[int, ...]
     data: tuple[tuple[str, str], ...] = ()
+    others: tuple[tuple[str, str], ...] = ()
     delete_data: bool = False
 
 
@@ -197,11 +200,13 @@ def removals(
         metadata = machines_metadata(connection, names)
         if not unprotect:
             require_unprotected("removed", metadata)
-        for name in names:
-            observed = observe_domain(connection, name)
+        observation = observe(connection)
+        found = {name: observe_domain(connection, name) for name in names}
+        for observed in found.values():
             require_unkept(observed)
             require_own_disks(observed)
             require_idle_disks(observed)
+        data = {name: tuple(data_volumes(connection, found[name])) for name in names}
         return tuple(
             Removal(
                 machine=name,
@@ -210,7 +215,8 @@ def removals(
                 generations=()
                 if keep_volumes
                 else tuple(g.number for g in metadata[name].generations),
-                data=tuple(data_volumes(connection, name)),
+                data=data[name],
+                others=tuple(other_data(observation, name, data[name])),
                 delete_data=delete_data,
             )
             for name in names
@@ -242,7 +248,10 @@ def undefine(session: Session, agreed: Sequence[Removal]) -> tuple[Done, ...]:
 
 
 def _removed(removal: Removal) -> str:
-    if not removal.data or removal.delete_data:
+    if removal.delete_data:
+        left = ", ".join(f"{volume} in pool {pool}" for pool, volume in removal.others)
+        return f"removed; left, since it was not defined with it: {left}" if left else "removed"
+    if not removal.data:
         return "removed"
     kept = ", ".join(volume for _, volume in removal.data)
     return (
@@ -257,13 +266,35 @@ def root_volumes(metadata: Metadata) -> Iterator[tuple[str, str]]:
     yield from dict.fromkeys(found)
 
 
-def data_volumes(connection: Connection, machine: str) -> Iterator[tuple[str, str]]:
-    """Yield pool and name of each volume that holds data of MACHINE."""
-    for pool in pools.active(connection):
-        for volume in volumes.list_ours(connection, pool):
-            named = data_of(volume.name)
-            if named is not None and named[0] == machine:
-                yield pool, volume.name
+def data_volumes(connection: Connection, domain: ObservedDomain) -> Iterator[tuple[str, str]]:
+    """Yield pool and name of each data volume of DOMAIN: where its definition has them.
+
+    One of the same name elsewhere may be anybody's, a copy or a clone's.
+    """
+    for path in _data_paths(domain):
+        found = volumes.at(connection, path)
+        if found is not None:
+            yield found.pool, found.name
+
+
+def _data_paths(domain: ObservedDomain) -> tuple[str, ...]:
+    names = {domain.name}
+    if domain.metadata is not None:
+        names.add(domain.metadata.generation.declaration.name)
+    disks = (*domain.defined.disks, *(domain.live.disks if domain.live else ()))
+    named = ((path, data_of(PurePosixPath(path).name)) for path in disks)
+    return tuple(dict.fromkeys(path for path, data in named if data and data[0] in names))
+
+
+def other_data(
+    observation: Observation, machine: str, data: Collection[tuple[str, str]]
+) -> Iterator[tuple[str, str]]:
+    """Yield pool and name of volumes that are named as MACHINE's, and are none of its DATA."""
+    for pool, there in observation.pools.items():
+        for volume in there:
+            named = data_of(volume)
+            if named is not None and named[0] == machine and (pool, volume) not in data:
+                yield pool, volume
 
 
 def require_unprotected(what: str, metadata: Mapping[str, Metadata]) -> None:

@@ -22,6 +22,8 @@ def confirm_removals(command: str, removals: Iterable[Removal]) -> None:
         volumes = ", ".join(volume for _, volume in gone) or "no volume"
         power = "powers it off, " if removal.running else ""
         click.echo(f"{removal.machine}: {power}removes its definition and {volumes}", err=True)
+        for pool, volume in removal.others if removal.delete_data else ():
+            click.echo(f"{removal.machine}: leaves {volume} in pool {pool}", err=True)
     confirm(command)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import PurePosixPath
 
 import libvirt
 import msgspec
 
+from pyguixvm.hypervisor import volumes
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.model.observation import BlockJob, Hardware, ObservedDisk, Snapshot
 from pyguixvm.xml.inspection import inspect_snapshot
@@ -67,24 +67,9 @@ def _completed(connection: Connection, disk: ObservedDisk) -> ObservedDisk:
 def _below(connection: Connection, path: str) -> Iterator[str]:
     """Yield what the volume at PATH stands on, down to a file that is in no pool."""
     for _ in range(_DEEPEST):
-        found = find_volume(connection, path)
+        found = volumes.find_handle_at(connection, path)
         next_path = None if found is None else backing(found.XMLDesc(0))
         if next_path is None:
             return
         yield next_path
         path = next_path
-
-
-def find_volume(connection: Connection, path: str) -> libvirt.virStorageVol | None:
-    """Return libvirt's own object of the volume at PATH in an active pool, or None.
-
-    What others put into a directory, its pool learns only when it is refreshed.
-    """
-    with suppress(libvirt.libvirtError):
-        return connection.handle.storageVolLookupByPath(path)
-    with suppress(libvirt.libvirtError):
-        directory = str(PurePosixPath(path).parent)
-        pool = connection.handle.storagePoolLookupByTargetPath(directory)
-        pool.refresh()
-        return pool.storageVolLookupByName(PurePosixPath(path).name)
-    return None

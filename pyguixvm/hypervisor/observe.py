@@ -5,19 +5,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 import libvirt
 import msgspec
 
-from pyguixvm.hypervisor import disks
+from pyguixvm.hypervisor import disks, volumes
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.failure import explained, is_code
 from pyguixvm.hypervisor.sharing import store_access
 from pyguixvm.model.names import data_of, is_marker, is_ours, is_store_item, marker
 from pyguixvm.model.observation import Observation, ObservedDomain, State
-from pyguixvm.xml.inspection import inspect_domain
+from pyguixvm.xml.inspection import VOLUME_DISK, inspect_domain
 from pyguixvm.xml.metadata import NAMESPACE, UnreadableMetadataError, read_metadata
 
 # virDomainState.  SHUTDOWN means "being shut down": the guest still runs.
@@ -64,11 +64,13 @@ def observe(connection: Connection) -> Observation:
                     continue
                 raise
             observed.append(found)
+    pools = _whole_volumes(connection)
     return Observation(
         uri=connection.uri,
         local=connection.local,
         domains={domain.name: domain for domain in observed},
-        volumes=_whole_volumes(connection),
+        volumes=tuple(sorted({name for names in pools.values() for name in names})),
+        pools=pools,
         images=frozenset(_images_here(observed)),
         store=store_access(connection.uri, os.geteuid()),
     )
@@ -107,7 +109,7 @@ def _with_disks(
         found,
         defined=disks.completed(connection, observed.defined),
         live=None if live is None else disks.completed(connection, live),
-        capacities=_capacities(domain, observed),
+        capacities=_capacities(connection, domain, observed),
         checkpoints=disks.checkpoints(domain) if kept else (),
         jobs=() if live is None else tuple(disks.jobs(domain, live)),
     )
@@ -121,27 +123,51 @@ def _images_here(observed: Iterable[ObservedDomain]) -> Iterator[str]:
                 yield generation.image
 
 
-def _whole_volumes(connection: Connection) -> tuple[str, ...]:
-    """Return the names of our volumes in the active pools, without those half sent."""
+def _whole_volumes(connection: Connection) -> dict[str, tuple[str, ...]]:
+    """Return the names of our volumes in each active pool, without those half sent."""
+    found = {}
     with explained("list the volumes"):
         flags = libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE
-        pools = connection.handle.listAllStoragePools(flags)
-        found = {name for pool in pools for name in pool.listVolumes() if is_ours(name)}
-    return tuple(
-        sorted(name for name in found if not is_marker(name) and marker(name) not in found)
-    )
+        for pool in connection.handle.listAllStoragePools(flags):
+            with _unless_stopped(pool):
+                names = {name for name in pool.listVolumes() if is_ours(name)}
+                whole = (n for n in names if not is_marker(n) and marker(n) not in names)
+                found[pool.name()] = tuple(sorted(whole))
+    return found
 
 
-def _capacities(domain: libvirt.virDomain, observed: ObservedDomain) -> dict[str, int]:
+@contextmanager
+def _unless_stopped(pool: libvirt.virStoragePool) -> Iterator[None]:
+    """Leave out what the body is about if POOL is stopped, or removed, meanwhile."""
+    try:
+        yield
+    except libvirt.libvirtError as error:
+        if is_code(error, libvirt.VIR_ERR_NO_STORAGE_POOL):
+            return
+        if not is_code(error, libvirt.VIR_ERR_OPERATION_INVALID) or pool.isActive():
+            raise
+
+
+def _capacities(
+    connection: Connection, domain: libvirt.virDomain, observed: ObservedDomain
+) -> dict[str, int]:
     """Return the sizes (bytes) of the data disks of DOMAIN, one request for each."""
     capacities = {}
-    for path in {*observed.defined.disks, *(observed.live.disks if observed.live else ())}:
-        volume = PurePosixPath(path).name
+    stacks = (*observed.defined.stacks, *(observed.live.stacks if observed.live else ()))
+    for target, source in {(disk.target, disk.source) for disk in stacks}:
+        volume = PurePosixPath(source).name
         if data_of(volume) is not None:
             # A volume that is gone has no size; whoever needs it will say so.
             with suppress(libvirt.libvirtError):
-                capacities[volume] = domain.blockInfo(path)[0]
+                capacities[volume] = _capacity(connection, domain, target, source)
     return capacities
+
+
+def _capacity(connection: Connection, domain: libvirt.virDomain, target: str, source: str) -> int:
+    """Return the size (bytes) of the disk TARGET of DOMAIN, which is on SOURCE."""
+    # What names pool and volume is found only when the domain starts.
+    named = volumes.at(connection, source) if source.startswith(VOLUME_DISK) else None
+    return named.capacity if named else int(domain.blockInfo(target)[0])
 
 
 def domain_state(domain: libvirt.virDomain) -> State:

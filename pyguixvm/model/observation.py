@@ -110,7 +110,8 @@ class Observation(msgspec.Struct, frozen=True, rename="kebab"):
 
     STORE is how the hypervisor has Guix's store, if it is this machine: libvirt as root gives
     files that it uses to QEMU's user, if it can.
-    VOLUMES are the names, in all active pools, of the volumes that carry our prefix.
+    POOLS are the active ones, with the names of the volumes in each that carry our prefix
+    and are whole; VOLUMES are those of all.
     IMAGES are those of the store items that generations stand on which are in the
     store of this machine, too.
     """
@@ -119,5 +120,6 @@ class Observation(msgspec.Struct, frozen=True, rename="kebab"):
     local: bool
     domains: dict[str, ObservedDomain]
     volumes: tuple[str, ...] = ()
+    pools: dict[str, tuple[str, ...]] = {}
     images: frozenset[str] = frozenset()
     store: Literal["absent", "writable", "read-only"] = "absent"

@@ -97,13 +97,15 @@ def _plan_machine(
         require_possible(machine, observation, policy)
         require_own_addresses(machine, owners)
         metadata = None if domain is None else require_ours(machine, domain)
+        if domain is None:
+            require_data_kept(machine, None, observation)
     except RequestRefusedError as error:
         return _refused(machine, "none", error)
     if domain is None or metadata is None:
         return _create(machine, volumes, bases, policy)
     changed = differences(machine, domain)
     try:
-        require_data_kept(machine, domain)
+        require_data_kept(machine, domain, observation)
     except RequestRefusedError as error:
         return _refused(machine, "none", error, changed)
     if _strongest(changed) != "replace":

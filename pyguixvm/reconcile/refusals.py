@@ -16,7 +16,7 @@ from pyguixvm.model.observation import Observation, ObservedDomain
 from pyguixvm.reconcile.interference import require_own_disks
 from pyguixvm.reconcile.plan import Policy
 from pyguixvm.reconcile.shared_store import require_shareable
-from pyguixvm.reconcile.storage import storage_refusal
+from pyguixvm.reconcile.storage import storage_refusal, volume_refusal
 
 UNPROTECT_HINT = "Give --unprotect as well, or declare (protect? #f) first."
 
@@ -39,10 +39,15 @@ def require_ours(machine: VirtualMachine, domain: ObservedDomain) -> Metadata:
     return domain.metadata
 
 
-def require_data_kept(machine: VirtualMachine, domain: ObservedDomain) -> None:
-    """Raise if what is on the disks of DOMAIN would be lost, or hidden, if it became MACHINE."""
-    require_own_disks(domain)
-    forbidden = storage_refusal(machine, domain)
+def require_data_kept(
+    machine: VirtualMachine, domain: ObservedDomain | None, observation: Observation
+) -> None:
+    """Raise if data of MACHINE would be lost, or hidden, if its DOMAIN became what is declared."""
+    if domain is not None:
+        require_own_disks(domain)
+    forbidden = volume_refusal(machine, domain, observation)
+    if forbidden is None and domain is not None:
+        forbidden = storage_refusal(machine, domain)
     if forbidden is not None:
         refusal, hint = forbidden
         raise RequestRefusedError(refusal, hint=hint)

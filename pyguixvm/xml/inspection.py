@@ -20,6 +20,9 @@ from pyguixvm.xml.text import parse
 
 _UNITS = {"b": 1, "bytes": 1, "KiB": 1024, "k": 1024, "MiB": 1024**2, "GiB": 1024**3}
 
+# How a disk is called whose definition names pool and volume.
+VOLUME_DISK = "volume "
+
 
 class InspectedDomain(msgspec.Struct, frozen=True):
     """Parts of a domain's XML; ROOT is the element itself, for `read_metadata`."""
@@ -82,7 +85,7 @@ def source_name(source: etree._Element) -> str:
     if name:
         return name
     if source.get("pool"):
-        return f"volume {source.get('pool')}/{source.get('volume')}"
+        return f"{VOLUME_DISK}{source.get('pool')}/{source.get('volume')}"
     kinds = (source.get(key) for key in ("protocol", "type", "dir"))
     host = source.find("host")
     where = "" if host is None else host.get("name") or host.get("socket") or ""

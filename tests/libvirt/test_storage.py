@@ -350,16 +350,16 @@ def test_a_pool_that_no_directory_can_be_named_after_is_refused(connection, name
         pools.ensure_pool(connection, name)
 
 
-def test_a_data_volume_is_found_wherever_it_is_and_grows(connection, pool, tmp_path):
+def test_a_data_volume_is_found_in_its_pool_and_grows(connection, pool, tmp_path):
     disk = tmp_path / "disk"
     make_disk(disk, 128 * MIB, "ext4", "data-db", tmp_path)
     name = names.data_volume("web", "db")
-    assert volumes.find_data(connection, name) is None
+    assert volumes.refreshed(connection, pool.name, name) is None
     transfer.upload_volume(connection, pool.name, name, disk, ignore)
-    found = volumes.find_data(connection, name)
+    found = volumes.refreshed(connection, pool.name, name)
     assert (found.pool, found.capacity) == (pool.name, 128 * MIB)
     volumes.grow(connection, found, 512 * MIB)
-    assert volumes.find_data(connection, name).capacity == 512 * MIB
+    assert volumes.refreshed(connection, pool.name, name).capacity == 512 * MIB
     subprocess.run(["qemu-img", "check", "-q", "-f", "qcow2", found.path], check=True)
 
 
@@ -367,4 +367,4 @@ def test_a_data_volume_that_is_not_whole_is_not_found(connection, pool, tmp_path
     name = names.data_volume("web", "db")
     for each in (name, names.marker(name)):
         volumes.create(connection, pool.name, VolumeDefinition(name=each, capacity=MIB))
-    assert volumes.find_data(connection, name) is None
+    assert volumes.refreshed(connection, pool.name, name) is None
