@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -46,6 +47,16 @@ def jobs(domain: libvirt.virDomain, live: Hardware) -> Iterator[BlockJob]:
             found = domain.blockJobInfo(disk.target, 0)
             if found:
                 yield BlockJob(disk.target, _JOBS.get(found["type"], "block job"))
+
+
+def is_gone(domain: libvirt.virDomain, disk: ObservedDisk) -> bool:
+    """Whether there is no file where DOMAIN, which does not run, has DISK."""
+    try:
+        domain.blockInfo(disk.target)
+    except libvirt.libvirtError as error:
+        # virReportSystemError keeps errno there.
+        return bool(error.get_int1() == errno.ENOENT)
+    return False
 
 
 def completed(connection: Connection, hardware: Hardware) -> Hardware:

@@ -112,6 +112,7 @@ def _with_disks(
         capacities=_capacities(connection, domain, observed),
         checkpoints=disks.checkpoints(domain) if kept else (),
         jobs=() if live is None else tuple(disks.jobs(domain, live)),
+        root_gone=live is None and _root_gone(domain, observed),
     )
 
 
@@ -161,6 +162,15 @@ def _capacities(
             with suppress(libvirt.libvirtError):
                 capacities[volume] = _capacity(connection, domain, target, source)
     return capacities
+
+
+def _root_gone(domain: libvirt.virDomain, observed: ObservedDomain) -> bool:
+    """Whether the root volume that DOMAIN, as OBSERVED, would start from is not there."""
+    volume = observed.metadata.generation.volume if observed.metadata else None
+    return any(
+        PurePosixPath(disk.source).name == volume and disks.is_gone(domain, disk)
+        for disk in observed.defined.stacks
+    )
 
 
 def _capacity(connection: Connection, domain: libvirt.virDomain, target: str, source: str) -> int:

@@ -87,7 +87,7 @@ class ObservedDomain(msgspec.Struct, frozen=True, rename="kebab"):
     DEFINED is what it starts with, LIVE what it runs with, None while it does not.
     CAPACITIES are the sizes (bytes) of its data disks, by the names of their volumes.
     SNAPSHOTS and CHECKPOINTS are those that libvirt keeps of it, parents first, and JOBS what
-    goes on at its disks.
+    goes on at its disks.  ROOT_GONE: it does not run, and the file of its root is not there.
     """
 
     name: str
@@ -103,6 +103,7 @@ class ObservedDomain(msgspec.Struct, frozen=True, rename="kebab"):
     snapshots: tuple[Snapshot, ...] = ()
     checkpoints: tuple[str, ...] = ()
     jobs: tuple[BlockJob, ...] = ()
+    root_gone: bool = False
 
 
 class Observation(msgspec.Struct, frozen=True, rename="kebab"):

@@ -38,6 +38,7 @@ def differences(machine: VirtualMachine, domain: ObservedDomain) -> tuple[Differ
         *_of_the_root(applied.declaration, machine),
         *_of_the_definition(machine, domain),
         *_of_resources(machine, applied, domain.defined, domain.live),
+        *_of_the_attached_root(applied, domain),
         *disk_differences(machine, applied.declaration, domain),
         *mount_differences(machine, applied.declaration, domain),
         *_of_what_is_remembered(applied.declaration, machine),
@@ -187,11 +188,17 @@ def _of_resources(
         "live" if live is not None and memory <= live.maximum_memory else "restart",
     )
     yield from _of_interfaces(machine, applied, defined, live)
+
+
+def _of_the_attached_root(applied: Generation, domain: ObservedDomain) -> Iterator[Difference]:
+    if domain.root_gone:
+        yield Difference(path="root", old="gone", new=applied.volume, effect="replace")
+        return
     yield from compare(
         "root",
         applied.volume,
-        _attached(defined, applied.volume) or "detached",
-        (_attached(live, applied.volume) or "detached") if live else None,
+        _attached(domain.defined, applied.volume) or "detached",
+        (_attached(domain.live, applied.volume) or "detached") if domain.live else None,
     )
 
 

@@ -201,7 +201,8 @@ def _replace(  # noqa: PLR0917 -- what there is, what is wanted, and what is all
             _start(machine),
         ),
         differences=changed,
-        fallback=proven(metadata),
+        # Without its volume there is nothing to go back to.
+        fallback=None if domain.root_gone else proven(metadata),
         downtime=last_downtime(metadata.generations) if running else None,
         foreign=foreign_devices(machine, domain),
         strategy=way.strategy,

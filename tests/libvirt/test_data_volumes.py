@@ -165,3 +165,23 @@ def test_a_machine_that_has_no_disk_any_more_has_none_to_look_for(connection, ha
     virsh(f"pool-refresh {pool.name}")
     # Declared again, it is another one.
     assert deploy(connection, msgspec.structs.replace(halting)) is None
+
+
+def test_a_root_that_vanished_is_told_and_replaced(connection, halting, pool):
+    name, root = halting.name, Path(pool.path) / generation_volume(halting.name, 1)
+    data = domains.disks(connection, name)[1]
+    domains.destroy(connection, name)
+    root.unlink()
+    (status,) = statuses([halting], observe(connection))
+    assert status.status == "drifted"
+    assert [(d.path, d.old, d.new, d.effect) for d in status.differences] == [
+        ("root", "gone", root.name, "replace")
+    ]
+    made = planned(connection, halting)
+    assert (made.effect, made.fallback) == ("replace", None)
+    assert (
+        "protected" in planned(connection, msgspec.structs.replace(halting, protect=True)).refusal
+    )
+    assert deploy(connection, halting) is None
+    assert domains.disks(connection, name) == (f"{pool.path}/{generation_volume(name, 2)}", data)
+    assert planned(connection, halting).differences == ()
