@@ -14,14 +14,16 @@ from pyguixvm.guix.roots import remove_root, root_path
 from pyguixvm.hypervisor import domains, lease, pools, volumes
 from pyguixvm.hypervisor.connection import Connection, connect
 from pyguixvm.hypervisor.lock import held
-from pyguixvm.hypervisor.observe import observe
+from pyguixvm.hypervisor.observe import observe, observe_domain
 from pyguixvm.model.generation import Generation, Metadata
 from pyguixvm.model.names import generation_of
 from pyguixvm.model.observation import Observation
 from pyguixvm.operations import machines_metadata, require_unprotected
 from pyguixvm.pipeline import Session
 from pyguixvm.reconcile.apply import apply
+from pyguixvm.reconcile.define import require_untouched
 from pyguixvm.reconcile.garbage import Garbage, StoredVolume, unused_garbage
+from pyguixvm.reconcile.interference import require_idle_disks
 from pyguixvm.reconcile.outcome import Outcome
 from pyguixvm.reconcile.plan import Action, DefineDomain, MachinePlan, Plan, StartDomain, StopDomain
 from pyguixvm.reconcile.planner import STOP_SECONDS
@@ -115,6 +117,8 @@ def roll_back(
         if not unprotect:
             require_unprotected("rolled back", {name: metadata})
         target = _target(name, metadata, number)
+        require_untouched(connection, name, metadata, target.number)
+        require_idle_disks(observe_domain(connection, name))
         plan = _way_back(target, metadata, domains.state(connection, name), force=force)
         workshop = Workshop(
             connection, session.emit, session.environment, session.store, require=lock.require

@@ -4,24 +4,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import PurePosixPath
 
 import msgspec
 
 from pyguixvm.errors import NotReadyError, PyguixvmError, RequestRefusedError
 from pyguixvm.events import Emit, phase
 from pyguixvm.guix.roots import remove_root, root_path
-from pyguixvm.hypervisor import domains, guest, networks, pools, power, terminal, volumes
+from pyguixvm.hypervisor import domains, guest, networks, power, terminal, volumes
 from pyguixvm.hypervisor.connection import Connection, connect
 from pyguixvm.hypervisor.lock import Lock, held
 from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.deployment import DataDisk
 from pyguixvm.model.generation import Metadata
-from pyguixvm.model.names import data_volume, generation_of
-from pyguixvm.model.observation import ObservedDomain
+from pyguixvm.model.names import data_of, data_volume, generation_of
+from pyguixvm.model.observation import Observation, ObservedDomain
 from pyguixvm.model.usage import Address, Kept, Usage
 from pyguixvm.pipeline import Session
+from pyguixvm.reconcile.interference import (
+    require_idle_disks,
+    require_own_disks,
+    require_unkept,
+)
 from pyguixvm.reconcile.readiness import wait_ready
 from pyguixvm.reconcile.refusals import UNPROTECT_HINT
 from pyguixvm.reconcile.unused import delete_others, usage
@@ -52,8 +58,9 @@ class Done(msgspec.Struct, frozen=True, rename="kebab"):
 class Removal(msgspec.Struct, frozen=True, rename="kebab"):
     """What undefining a machine takes away: (pool, volume) pairs, and its GC roots.
 
-    DATA are volumes of its data disks, which go with DELETE_DATA only.  KEPT are those
-    that stay since something else uses them.
+    DATA are volumes of its data disks, which go with DELETE_DATA only.  OTHERS are named as
+    such, but its definition does not have them: they stay.  KEPT are those that stay since
+    something else uses them.
     """
 
     machine: str
@@ -61,6 +68,7 @@ class Removal(msgspec.Struct, frozen=True, rename="kebab"):
     volumes: tuple[tuple[str, str], ...]
     generations: tuple[int, ...]
     data: tuple[tuple[str, str], ...] = ()
+    others: tuple[tuple[str, str], ...] = ()
     delete_data: bool = False
     kept: tuple[Kept, ...] = ()
 
@@ -201,18 +209,19 @@ def removals(
 ) -> tuple[Removal, ...]:
     """Return what undefining the machines NAMES would take away; nothing is done.
 
-    Raises RequestRefusedError if one is protected, unless UNPROTECT.
+    Raises RequestRefusedError if one is protected, unless UNPROTECT, and if there are
+    snapshots, checkpoints or layers of others, or work that goes on at its disks.
     """
     with connect(session.uri) as connection:
         metadata = machines_metadata(connection, names)
         if not unprotect:
             require_unprotected("removed", metadata)
-        used = usage(connection)
+        observation, used = observe(connection), usage(connection)
         return tuple(
             _removal(
                 connection,
+                observation,
                 name,
-                metadata[name],
                 used,
                 keep_volumes=keep_volumes,
                 delete_data=delete_data,
@@ -223,19 +232,26 @@ def removals(
 
 def _removal(
     connection: Connection,
+    observation: Observation,
     name: str,
-    metadata: Metadata,
     used: Usage,
     *,
     keep_volumes: bool,
     delete_data: bool,
 ) -> Removal:
+    domain = observation.domains[name]
+    require_unkept(domain)
+    require_own_disks(domain)
+    require_idle_disks(domain)
+    metadata = domain.metadata
+    data = tuple(data_volumes(connection, domain))
     removal = Removal(
         machine=name,
-        running=domains.state(connection, name) != "shut off",
-        volumes=() if keep_volumes else tuple(root_volumes(metadata)),
-        generations=() if keep_volumes else metadata.numbers,
-        data=tuple(data_volumes(connection, name, metadata)),
+        running=domain.state != "shut off",
+        volumes=() if keep_volumes or metadata is None else tuple(root_volumes(metadata)),
+        generations=() if keep_volumes or metadata is None else metadata.numbers,
+        data=data,
+        others=tuple(other_data(observation, name, data)),
         delete_data=delete_data,
     )
     kept = used.kept(removal.wanted, leaving={name})
@@ -264,10 +280,11 @@ def _still(connection: Connection, agreed: Removal) -> Removal:
     Raises RequestRefusedError if that is another machine, or has got another root or disk.
     """
     name = agreed.machine
+    machines_metadata(connection, [name])
     now = _removal(
         connection,
+        observe(connection),
         name,
-        machines_metadata(connection, [name])[name],
         usage(connection),
         keep_volumes=not agreed.generations,
         delete_data=agreed.delete_data,
@@ -296,6 +313,9 @@ def _remove(session: Session, connection: Connection, removal: Removal, lock: Lo
 
 def _removed(removal: Removal) -> str:
     said = ["removed", *map(str, removal.kept)]
+    if removal.delete_data and removal.others:
+        left = ", ".join(f"{volume} in pool {pool}" for pool, volume in removal.others)
+        said.append(f"left, since it was not defined with it: {left}")
     if removal.data and not removal.delete_data:
         data = ", ".join(volume for _, volume in removal.data)
         said.append(
@@ -311,23 +331,35 @@ def root_volumes(metadata: Metadata) -> Iterator[tuple[str, str]]:
     yield from dict.fromkeys(found)
 
 
-def data_volumes(
-    connection: Connection, machine: str, metadata: Metadata
-) -> Iterator[tuple[str, str]]:
-    """Yield pool and name of each volume that holds data of MACHINE, as METADATA remembers it.
+def data_volumes(connection: Connection, domain: ObservedDomain) -> Iterator[Address]:
+    """Yield pool and name of each data volume of DOMAIN: recorded, and where it is defined.
 
-    A volume that is only called as such a one may be is somebody else's.
+    One that is only called as such a one may be anybody's, a copy or a clone's.
     """
+    metadata = domain.metadata
     recorded = {
-        data_volume(machine, disk.name)
-        for generation in metadata.generations
+        data_volume(generation.declaration.name, disk.name)
+        for generation in (metadata.generations if metadata else ())
         for disk in generation.declaration.domain.disks
         if isinstance(disk, DataDisk)
     }
-    for pool in pools.active(connection):
-        for volume in volumes.list_ours(connection, pool):
-            if volume.name in recorded:
-                yield pool, volume.name
+    disks = (*domain.defined.disks, *(domain.live.disks if domain.live else ()))
+    for path in dict.fromkeys(disks):
+        if PurePosixPath(path).name in recorded:
+            found = volumes.at(connection, path)
+            if found is not None:
+                yield found.pool, found.name
+
+
+def other_data(
+    observation: Observation, machine: str, data: Collection[Address]
+) -> Iterator[Address]:
+    """Yield pool and name of volumes that are named as MACHINE's, and are none of its DATA."""
+    for pool, there in observation.pools.items():
+        for volume in there:
+            named = data_of(volume)
+            if named is not None and named[0] == machine and (pool, volume) not in data:
+                yield pool, volume
 
 
 def require_unprotected(what: str, metadata: Mapping[str, Metadata]) -> None:

@@ -26,6 +26,8 @@ def confirm_removals(command: str, removals: Iterable[Removal]) -> None:
         click.echo(
             f"{removal.machine}: {power}removes its definition and {volumes}{stays}", err=True
         )
+        for pool, volume in removal.others if removal.delete_data else ():
+            click.echo(f"{removal.machine}: leaves {volume} in pool {pool}", err=True)
     confirm(command)
 
 

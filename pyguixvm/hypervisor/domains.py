@@ -144,6 +144,13 @@ def disks(connection: Connection, name: str) -> tuple[str, ...]:
     return inspect_domain(inactive_xml(connection, name)).hardware.disks
 
 
+def live_disks(connection: Connection, name: str) -> tuple[str, ...]:
+    """Return the file names of the disks that domain NAME runs with, none if it does not run."""
+    domain = _lookup(connection, name)
+    with explained(f"look at the disks of domain '{name}'"):
+        return inspect_domain(domain.XMLDesc(0)).hardware.disks if domain.isActive() else ()
+
+
 def state(connection: Connection, name: str) -> State:
     """Return the state of domain NAME, whoever it belongs to."""
     domain = _lookup(connection, name)

@@ -4,19 +4,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 import libvirt
 import msgspec
 
+from pyguixvm.hypervisor import disks, volumes
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.failure import explained, is_code
 from pyguixvm.hypervisor.sharing import store_access
 from pyguixvm.model.names import data_of, is_marker, is_ours, is_store_item, marker
 from pyguixvm.model.observation import Observation, ObservedDomain, State
-from pyguixvm.xml.inspection import inspect_domain
+from pyguixvm.xml.inspection import VOLUME_DISK, inspect_domain
 from pyguixvm.xml.metadata import (
     NAMESPACE,
     StrayMetadataError,
@@ -51,6 +52,8 @@ def observe(connection: Connection) -> Observation:
         autostarted = _uuids(names(libvirt.VIR_CONNECT_LIST_DOMAINS_AUTOSTART))
         persistent = _uuids(names(libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT))
         states = {uuid: state for state, only in _FILTERS.items() for uuid in _uuids(names(only))}
+        kept = _uuids(names(libvirt.VIR_CONNECT_LIST_DOMAINS_HAS_SNAPSHOT))
+        kept |= _uuids(names(libvirt.VIR_CONNECT_LIST_DOMAINS_HAS_CHECKPOINT))
         observed = []
         domains = names(0)
         named = {domain.name() for domain in domains}
@@ -58,30 +61,79 @@ def observe(connection: Connection) -> Observation:
             uuid = domain.UUIDString()
             try:
                 state = states.get(uuid) or domain_state(domain)
-                xml = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
-                # What only others care about is not worth a request.
-                ours = NAMESPACE in xml and state != "shut off"
-                live = domain.XMLDesc(0) if ours else None
+                found = _described(domain, state, named.__contains__)
+                found = msgspec.structs.replace(
+                    _with_disks(connection, domain, found, kept=uuid in kept),
+                    autostart=uuid in autostarted,
+                    persistent=uuid in persistent,
+                )
             except libvirt.libvirtError as error:
                 if is_code(error, libvirt.VIR_ERR_NO_DOMAIN):
                     continue
                 raise
-            found = _observed(
-                xml,
-                live,
-                state,
-                named,
-                autostart=uuid in autostarted,
-                persistent=uuid in persistent,
-            )
-            observed.append(msgspec.structs.replace(found, capacities=_capacities(domain, found)))
+            observed.append(found)
+    pools = _whole_volumes(connection)
     return Observation(
         uri=connection.uri,
         local=connection.local,
         domains={domain.name: domain for domain in observed},
-        volumes=_whole_volumes(connection),
+        volumes=tuple(sorted({name for names in pools.values() for name in names})),
+        pools=pools,
         images=frozenset(_images_here(observed)),
         store=store_access(connection.uri, os.geteuid()),
+    )
+
+
+def observe_domain(connection: Connection, name: str) -> ObservedDomain:
+    """Return domain NAME as `observe` does, autostart and persistence left out.
+
+    Raises HypervisorError if there is no such domain.
+    """
+    with explained(f"look at domain '{name}'"):
+        domain = connection.handle.lookupByName(name)
+        found = _described(domain, domain_state(domain), lambda other: _exists(connection, other))
+        return _with_disks(connection, domain, found, kept=True)
+
+
+def _exists(connection: Connection, name: str) -> bool:
+    try:
+        connection.handle.lookupByName(name)
+    except libvirt.libvirtError as error:
+        if is_code(error, libvirt.VIR_ERR_NO_DOMAIN):
+            return False
+        raise
+    return True
+
+
+def _described(
+    domain: libvirt.virDomain, state: State, is_there: Callable[[str], bool]
+) -> ObservedDomain:
+    """Return what the XML of DOMAIN says, which is in STATE; IS_THERE is as for `_observed`."""
+    xml = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+    # What only others care about is not worth a request.
+    ours = NAMESPACE in xml and state != "shut off"
+    return _observed(xml, domain.XMLDesc(0) if ours else None, state, is_there)
+
+
+def _with_disks(
+    connection: Connection, domain: libvirt.virDomain, observed: ObservedDomain, *, kept: bool
+) -> ObservedDomain:
+    """Return OBSERVED with what there is to know of the disks of DOMAIN.
+
+    KEPT: libvirt may keep snapshots or checkpoints of it.
+    """
+    found = msgspec.structs.replace(observed, snapshots=disks.snapshots(domain) if kept else ())
+    if observed.metadata is None:
+        return found
+    live = observed.live
+    return msgspec.structs.replace(
+        found,
+        defined=disks.completed(connection, observed.defined),
+        live=None if live is None else disks.completed(connection, live),
+        capacities=_capacities(connection, domain, observed),
+        checkpoints=disks.checkpoints(domain) if kept else (),
+        jobs=() if live is None else tuple(disks.jobs(domain, live)),
+        root_gone=live is None and _root_gone(domain, observed),
     )
 
 
@@ -93,29 +145,60 @@ def _images_here(observed: Iterable[ObservedDomain]) -> Iterator[str]:
                 yield generation.image
 
 
-def _whole_volumes(connection: Connection) -> tuple[str, ...]:
-    """Return the names of our volumes in the active pools, without those half sent."""
+def _whole_volumes(connection: Connection) -> dict[str, tuple[str, ...]]:
+    """Return the names of our volumes in each active pool, without those half sent."""
+    found = {}
     with explained("list the volumes"):
         flags = libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE
-        pools = connection.handle.listAllStoragePools(flags)
-        found = {name for pool in pools for name in pool.listVolumes() if is_ours(name)}
-    return tuple(
-        sorted(name for name in found if not is_marker(name) and marker(name) not in found)
-    )
+        for pool in connection.handle.listAllStoragePools(flags):
+            with _unless_stopped(pool):
+                names = {name for name in pool.listVolumes() if is_ours(name)}
+                whole = (n for n in names if not is_marker(n) and marker(n) not in names)
+                found[pool.name()] = tuple(sorted(whole))
+    return found
 
 
-def _capacities(domain: libvirt.virDomain, observed: ObservedDomain) -> dict[str, int]:
+@contextmanager
+def _unless_stopped(pool: libvirt.virStoragePool) -> Iterator[None]:
+    """Leave out what the body is about if POOL is stopped, or removed, meanwhile."""
+    try:
+        yield
+    except libvirt.libvirtError as error:
+        if is_code(error, libvirt.VIR_ERR_NO_STORAGE_POOL):
+            return
+        if not is_code(error, libvirt.VIR_ERR_OPERATION_INVALID) or pool.isActive():
+            raise
+
+
+def _capacities(
+    connection: Connection, domain: libvirt.virDomain, observed: ObservedDomain
+) -> dict[str, int]:
     """Return the sizes (bytes) of the data disks of DOMAIN, one request for each."""
-    if observed.metadata is None:
-        return {}
     capacities = {}
-    for path in {*observed.defined.disks, *(observed.live.disks if observed.live else ())}:
-        volume = PurePosixPath(path).name
+    stacks = (*observed.defined.stacks, *(observed.live.stacks if observed.live else ()))
+    for target, source in {(disk.target, disk.source) for disk in stacks}:
+        volume = PurePosixPath(source).name
         if data_of(volume) is not None:
             # A volume that is gone has no size; whoever needs it will say so.
             with suppress(libvirt.libvirtError):
-                capacities[volume] = domain.blockInfo(path)[0]
+                capacities[volume] = _capacity(connection, domain, target, source)
     return capacities
+
+
+def _root_gone(domain: libvirt.virDomain, observed: ObservedDomain) -> bool:
+    """Whether the root volume that DOMAIN, as OBSERVED, would start from is not there."""
+    volume = observed.metadata.generation.volume if observed.metadata else None
+    return any(
+        PurePosixPath(disk.source).name == volume and disks.is_gone(domain, disk)
+        for disk in observed.defined.stacks
+    )
+
+
+def _capacity(connection: Connection, domain: libvirt.virDomain, target: str, source: str) -> int:
+    """Return the size (bytes) of the disk TARGET of DOMAIN, which is on SOURCE."""
+    # What names pool and volume is found only when the domain starts.
+    named = volumes.at(connection, source) if source.startswith(VOLUME_DISK) else None
+    return named.capacity if named else int(domain.blockInfo(target)[0])
 
 
 def domain_state(domain: libvirt.virDomain) -> State:
@@ -128,19 +211,13 @@ def _uuids(domains: list[libvirt.virDomain]) -> frozenset[str]:
 
 
 def _observed(
-    xml: str,
-    live: str | None,
-    state: State,
-    named: Collection[str],
-    *,
-    autostart: bool,
-    persistent: bool,
+    xml: str, live: str | None, state: State, is_there: Callable[[str], bool]
 ) -> ObservedDomain:
-    """Return the domain that XML and LIVE describe, one of those NAMED."""
+    """Return the domain that XML and LIVE describe; IS_THERE tells whether one of a name is."""
     found = inspect_domain(xml)
     metadata, unreadable, hint, renamed_from = None, None, None, None
     try:
-        metadata = read_metadata(found.root, named.__contains__)
+        metadata = read_metadata(found.root, is_there)
     except UnreadableMetadataError as error:
         unreadable, hint = error.message, error.hint
         renamed_from = error.renamed_from if isinstance(error, StrayMetadataError) else None
@@ -148,8 +225,8 @@ def _observed(
         name=found.name,
         uuid=found.uuid,
         state=state,
-        autostart=autostart,
-        persistent=persistent,
+        autostart=False,
+        persistent=True,
         defined=found.hardware,
         live=None if live is None else inspect_domain(live).hardware,
         metadata=metadata,

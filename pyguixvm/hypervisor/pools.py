@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import time
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
@@ -13,10 +14,13 @@ import msgspec
 
 from pyguixvm.errors import HypervisorError
 from pyguixvm.hypervisor.connection import Connection
-from pyguixvm.hypervisor.failure import explained, is_code
+from pyguixvm.hypervisor.failure import explain, explained, is_code
 from pyguixvm.model.sizes import format_size
 from pyguixvm.xml.pool import directory_pool_xml, pool_path
 
+# How often to look whether somebody else starts a pool.
+_TRIES = 10
+_POLL_SECONDS = 0.1
 # Where libvirt's packages keep the images of the system's libvirtd.
 _SYSTEM_IMAGES = PurePosixPath("/var/lib/libvirt/images")
 
@@ -42,14 +46,20 @@ def ensure_pool(connection: Connection, name: str) -> Pool:
 
     One that does not exist is made: a directory under
     /var/lib/libvirt/images, or under the user's own data directory for a
-    session's libvirtd.
+    session's libvirtd.  One that exists is never built: its directory may be missing
+    because a disk is not mounted.
+
+    Raises HypervisorError if it cannot be started.
     """
     with explained(f"prepare pool '{name}'"):
-        pool = _lookup(connection, name) or _define(connection, name)
-        if pool.isPersistent() and not pool.autostart():
-            pool.setAutostart(1)
+        pool = _lookup(connection, name)
+        if pool is None:
+            pool = _define(connection, name)
+            _build(pool)
         if not pool.isActive():
             _start(pool)
+        if pool.isPersistent() and not pool.autostart():
+            pool.setAutostart(1)
         return _described(pool)
 
 
@@ -111,15 +121,43 @@ def _images(connection: Connection) -> PurePosixPath:
     return PurePosixPath(data) / "libvirt" / "images"
 
 
+def _build(pool: libvirt.virStoragePool) -> None:
+    """Start POOL, just defined; its directory is made if it is missing, else its mode would change.
+
+    One that cannot be made is not kept: it would stand for one of somebody else's.
+    """
+    try:
+        with suppress(libvirt.libvirtError):
+            pool.create(0)
+            return
+        if not pool.isActive():  # or somebody was faster
+            pool.build(0)
+            pool.create(0)
+    except libvirt.libvirtError:
+        with suppress(libvirt.libvirtError):
+            pool.undefine()
+        raise
+
+
 def _start(pool: libvirt.virStoragePool) -> None:
-    """Start POOL; its directory is only made where it is missing, else its mode would change."""
+    """Start POOL, which was there before."""
     try:
         pool.create(0)
-    except libvirt.libvirtError:
-        if pool.isActive():  # somebody was faster
-            return
-        pool.build(0)
-        pool.create(0)
+    except libvirt.libvirtError as error:
+        # Somebody may be faster, or may be about to build what he has just defined.
+        for _ in range(_TRIES):
+            if pool.isActive():
+                return
+            time.sleep(_POLL_SECONDS)
+        name, path = pool.name(), pool_path(pool.XMLDesc(0))
+        failure = explain(error, f"start pool '{name}'")
+        raise HypervisorError(
+            failure.message,
+            hint=f"It was defined before, and nothing is made in its place. Is what {path} lies "
+            f"on mounted? If its directory is to be made: virsh pool-build {name}"
+            if path
+            else f"See 'virsh pool-dumpxml {name}'",
+        ) from error
 
 
 def _described(pool: libvirt.virStoragePool) -> Pool:

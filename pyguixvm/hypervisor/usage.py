@@ -79,12 +79,24 @@ def _volumes(connection: Connection) -> Iterator[tuple[Address, str, str | None]
 
 
 def _definitions(connection: Connection) -> Iterator[tuple[str, str]]:
-    """Yield the name of each domain with its XML: what it starts from, and what it runs with."""
+    """Yield the name of each domain with its XML: defined, as it runs, and as snapshots have it."""
     for domain in connection.handle.listAllDomains(0):
         try:
             yield domain.name(), domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
             if domain.isActive():
                 yield domain.name(), domain.XMLDesc(0)
+            for snapshot in _snapshots(domain):
+                yield domain.name(), snapshot.getXMLDesc(0)
         except libvirt.libvirtError as error:
             if not is_code(error, libvirt.VIR_ERR_NO_DOMAIN):
                 raise
+
+
+def _snapshots(domain: libvirt.virDomain) -> list[libvirt.virDomainSnapshot]:
+    try:
+        found: list[libvirt.virDomainSnapshot] = domain.listAllSnapshots(0)
+    except libvirt.libvirtError as error:
+        if is_code(error, libvirt.VIR_ERR_NO_SUPPORT):
+            return []
+        raise
+    return found

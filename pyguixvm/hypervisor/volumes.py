@@ -7,14 +7,17 @@ touched.
 
 from __future__ import annotations
 
+from contextlib import suppress
+from pathlib import PurePosixPath
+
 import libvirt
 import msgspec
 
 from pyguixvm.errors import RequestRefusedError
-from pyguixvm.hypervisor import pools
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.failure import explained, is_code
 from pyguixvm.model import names
+from pyguixvm.xml.inspection import VOLUME_DISK
 from pyguixvm.xml.volume import VolumeDefinition, backing, volume_xml
 
 
@@ -118,16 +121,47 @@ def is_whole(connection: Connection, pool: str, name: str) -> bool:
     return lookup(connection, pool, name) is not None and not incomplete(connection, pool, name)
 
 
-def find_data(connection: Connection, name: str) -> Volume | None:
-    """Return the whole volume NAME in whichever active pool has it, or None.
+def refreshed(connection: Connection, pool: str, name: str) -> Volume | None:
+    """Return the whole volume NAME of POOL as it is now, or None; of no other pool.
 
     A pool's memory of sizes and formats is as old as its last refresh.
     """
-    with explained(f"look for volume '{name}'"):
-        for pool in pools.active(connection):
-            if is_whole(connection, pool, name):
-                _pool(connection, pool).refresh()
-                return lookup(connection, pool, name)
+    with explained(f"look for volume '{name}' in pool '{pool}'"):
+        if not is_whole(connection, pool, name):
+            return None
+        _pool(connection, pool).refresh()
+        return lookup(connection, pool, name)
+
+
+def at(connection: Connection, source: str) -> Volume | None:
+    """Return the volume at SOURCE as it is now, or None if no active pool has it.
+
+    SOURCE is a file name, or what a disk is called that names pool and volume.
+    """
+    pool, _, name = source.removeprefix(VOLUME_DISK).partition("/")
+    if source.startswith(VOLUME_DISK):
+        return refreshed(connection, pool, name)
+    with explained(f"look for the volume at {source}"):
+        found = find_handle_at(connection, source)
+        if found is None:
+            return None
+        holder = found.storagePoolLookupByVolume()
+        holder.refresh()
+        return lookup(connection, holder.name(), found.name())
+
+
+def find_handle_at(connection: Connection, path: str) -> libvirt.virStorageVol | None:
+    """Return libvirt's own object of the volume at PATH, or None; for this package only.
+
+    What others put into a directory, its pool learns only when it is refreshed.
+    """
+    with suppress(libvirt.libvirtError):
+        return connection.handle.storageVolLookupByPath(path)
+    with suppress(libvirt.libvirtError):
+        directory = str(PurePosixPath(path).parent)
+        pool = connection.handle.storagePoolLookupByTargetPath(directory)
+        pool.refresh()
+        return pool.storageVolLookupByName(PurePosixPath(path).name)
     return None
 
 

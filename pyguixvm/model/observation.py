@@ -32,10 +32,38 @@ class SharedDirectory(msgspec.Struct, frozen=True, rename="kebab"):
     read_only: bool
 
 
+class ObservedDisk(msgspec.Struct, frozen=True, rename="kebab"):
+    """A disk that the guest writes to SOURCE, a file, a device or what else it is, in words.
+
+    TARGET is its name, ``vda``, and SERIAL what the guest knows it by.  BELOW are the files that
+    SOURCE stands on, nearest first; None where the domain's XML does not say.
+    """
+
+    source: str
+    target: str = ""
+    serial: str | None = None
+    below: tuple[str, ...] | None = None
+
+
+class Snapshot(msgspec.Struct, frozen=True, rename="kebab"):
+    """A snapshot that libvirt keeps, of a domain that had DISKS; it put LAYERS on some of them."""
+
+    name: str
+    disks: tuple[str, ...] = ()
+    layers: tuple[str, ...] = ()
+
+
+class BlockJob(msgspec.Struct, frozen=True, rename="kebab"):
+    """Libvirt's work of KIND, such as "block copy", at the disk called TARGET."""
+
+    target: str
+    kind: str
+
+
 class Hardware(msgspec.Struct, frozen=True, rename="kebab"):
     """What a domain's XML says of that which is declared; sizes are bytes.
 
-    DISKS are the file names of its disks, backing files left out.
+    DISKS are the file names of its disks, backing files left out; STACKS say more of each.
     """
 
     cpu: int
@@ -45,6 +73,7 @@ class Hardware(msgspec.Struct, frozen=True, rename="kebab"):
     domain_type: str
     interfaces: tuple[ObservedInterface, ...] = ()
     disks: tuple[str, ...] = ()
+    stacks: tuple[ObservedDisk, ...] = ()
     title: str | None = None
     description: str | None = None
     directories: tuple[SharedDirectory, ...] = ()
@@ -58,6 +87,8 @@ class ObservedDomain(msgspec.Struct, frozen=True, rename="kebab"):
     RENAMED_FROM is the machine that such a domain is, or may be, under another name.
     DEFINED is what it starts with, LIVE what it runs with, None while it does not.
     CAPACITIES are the sizes (bytes) of its data disks, by the names of their volumes.
+    SNAPSHOTS and CHECKPOINTS are those that libvirt keeps of it, parents first, and JOBS what
+    goes on at its disks.  ROOT_GONE: it does not run, and the file of its root is not there.
     """
 
     name: str
@@ -72,6 +103,10 @@ class ObservedDomain(msgspec.Struct, frozen=True, rename="kebab"):
     hint: str | None = None
     renamed_from: str | None = None
     capacities: dict[str, int] = {}
+    snapshots: tuple[Snapshot, ...] = ()
+    checkpoints: tuple[str, ...] = ()
+    jobs: tuple[BlockJob, ...] = ()
+    root_gone: bool = False
 
 
 class Observation(msgspec.Struct, frozen=True, rename="kebab"):
@@ -79,7 +114,8 @@ class Observation(msgspec.Struct, frozen=True, rename="kebab"):
 
     STORE is how the hypervisor has Guix's store, if it is this machine: libvirt as root gives
     files that it uses to QEMU's user, if it can.
-    VOLUMES are the names, in all active pools, of the volumes that carry our prefix.
+    POOLS are the active ones, with the names of the volumes in each that carry our prefix
+    and are whole; VOLUMES are those of all.
     IMAGES are those of the store items that generations stand on which are in the
     store of this machine, too.
     """
@@ -88,5 +124,6 @@ class Observation(msgspec.Struct, frozen=True, rename="kebab"):
     local: bool
     domains: dict[str, ObservedDomain]
     volumes: tuple[str, ...] = ()
+    pools: dict[str, tuple[str, ...]] = {}
     images: frozenset[str] = frozenset()
     store: Literal["absent", "writable", "read-only"] = "absent"

@@ -13,9 +13,11 @@ import msgspec
 from pyguixvm.events import phase
 from pyguixvm.hypervisor import domains, networks
 from pyguixvm.hypervisor.connection import Connection, capabilities
+from pyguixvm.hypervisor.observe import observe_domain
 from pyguixvm.model.deployment import BlockDevice, LocalImage, VirtualMachine
 from pyguixvm.model.generation import Generation, Metadata
 from pyguixvm.reconcile.disk import attached_disks
+from pyguixvm.reconcile.interference import require_own_disks
 from pyguixvm.reconcile.plan import DefineDomain, MachinePlan
 from pyguixvm.reconcile.root import Root
 from pyguixvm.reconcile.stack import writable
@@ -43,6 +45,8 @@ def define(
     found = domains.find_definition(connection, machine.name)
     metadata = found[1] if found else Metadata(current=0, generations=())
     uuid = inspect_domain(found[0]).uuid if found else str(uuid4())
+    if found:
+        require_untouched(connection, machine.name, metadata, action.generation)
     with ExitStack() as made:
         in_place = plan.strategy == "in-place"
         if root is None:
@@ -78,6 +82,17 @@ def define(
         workshop.require(machine.name)
         domains.define(connection, _in_place(new, found, machine) if found else new)
         domains.set_autostart(connection, machine.name, action.autostart)
+
+
+def require_untouched(
+    connection: Connection, name: str, metadata: Metadata, generation: int
+) -> None:
+    """Raise RequestRefusedError if others did something to the disks of domain NAME.
+
+    To return to GENERATION of METADATA is allowed if it is on the root of that.
+    """
+    roots = {each.number: each.volume for each in metadata.generations}
+    require_own_disks(observe_domain(connection, name), roots.get(generation))
 
 
 def _in_place(new: str, found: tuple[str, Metadata], machine: VirtualMachine) -> str:

@@ -18,6 +18,7 @@ from pyguixvm.model.generation import Generation
 from pyguixvm.model.names import data_of, generation_of
 from pyguixvm.model.observation import Hardware, ObservedDomain, ObservedInterface
 from pyguixvm.reconcile.difference import ABSENT, Difference, Value, compare
+from pyguixvm.reconcile.interference import disk_interferences, interferences
 from pyguixvm.reconcile.storage import disk_differences, mount_differences, source_of
 
 # What a root volume, once made, cannot follow.
@@ -31,15 +32,18 @@ def differences(machine: VirtualMachine, domain: ObservedDomain) -> tuple[Differ
     if domain.metadata is None:
         raise ValueError(f"'{domain.name}' is not ours")
     applied = domain.metadata.generation
-    return (
+    others = disk_interferences(domain)
+    found = (
         *_of_a_broken_off_change(applied),
         *_of_the_root(applied.declaration, machine),
         *_of_the_definition(machine, domain),
         *_of_resources(machine, applied, domain.defined, domain.live),
+        *_of_the_attached_root(applied, domain),
         *disk_differences(machine, applied.declaration, domain),
         *mount_differences(machine, applied.declaration, domain),
         *_of_what_is_remembered(applied.declaration, machine),
     )
+    return (*(each for each in found if each.path not in others), *others.values())
 
 
 def foreign_devices(machine: VirtualMachine, domain: ObservedDomain) -> tuple[str, ...]:
@@ -51,6 +55,7 @@ def foreign_devices(machine: VirtualMachine, domain: ObservedDomain) -> tuple[st
     sources = {source_of(each.name, disk) for each in declarations for disk in each.domain.disks}
     tags = {mount.tag for each in declarations for mount in each.domain.mount_points}
     hardware = domain.live or domain.defined
+    sources |= {each.source for each in interferences(domain)}
     return (
         *(f"interface {i.mac_address}" for i in hardware.interfaces if i.mac_address not in macs),
         *(
@@ -183,11 +188,17 @@ def _of_resources(
         "live" if live is not None and memory <= live.maximum_memory else "restart",
     )
     yield from _of_interfaces(machine, applied, defined, live)
+
+
+def _of_the_attached_root(applied: Generation, domain: ObservedDomain) -> Iterator[Difference]:
+    if domain.root_gone:
+        yield Difference(path="root", old="gone", new=applied.volume, effect="replace")
+        return
     yield from compare(
         "root",
         applied.volume,
-        _attached(defined, applied.volume) or "detached",
-        (_attached(live, applied.volume) or "detached") if live else None,
+        _attached(domain.defined, applied.volume) or "detached",
+        (_attached(domain.live, applied.volume) or "detached") if domain.live else None,
     )
 
 

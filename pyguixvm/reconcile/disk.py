@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.events import phase
-from pyguixvm.hypervisor import guest, live, pools, transfer, volumes
+from pyguixvm.hypervisor import domains, guest, live, pools, transfer, volumes
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.image.blank import make_disk
 from pyguixvm.image.workplace import workplace
@@ -15,7 +15,7 @@ from pyguixvm.model.deployment import BlockDevice, DataDisk, LocalImage, Virtual
 from pyguixvm.model.names import data_label, data_volume
 from pyguixvm.model.sizes import format_size
 from pyguixvm.reconcile.plan import CreateDisk, GrowDisk
-from pyguixvm.reconcile.storage import shrunk
+from pyguixvm.reconcile.storage import missing, place, shrunk
 from pyguixvm.reconcile.workshop import Workshop
 from pyguixvm.xml.storage import AttachedDisk
 
@@ -48,12 +48,12 @@ def grow_disk(machine: VirtualMachine, action: GrowDisk, workshop: Workshop) -> 
     Raises RequestRefusedError if it is larger already.
     """
     connection = workshop.connection
-    volume = volumes.find_data(connection, action.volume)
+    path = _defined(connection, machine.name, action.volume)
+    volume = _found(connection, machine, action.volume, path)
     if volume is None:
-        raise RequestRefusedError(
-            f"volume '{action.volume}' is in no active pool any more",
-            hint="Start its pool if it is not active; a volume that was deleted is lost.",
-        )
+        where = f"pool '{machine.domain.pool}'" if path is None else f"any active pool ({path})"
+        message, hint = missing(action.disk, action.volume, f"not in {where}")
+        raise RequestRefusedError(message, hint=hint)
     if volume.capacity > action.size:
         message, hint = shrunk(machine.name, action.disk, volume.capacity, action.size)
         raise RequestRefusedError(message, hint=hint)
@@ -83,9 +83,7 @@ def attached_disks(connection: Connection, machine: VirtualMachine) -> tuple[Att
     return tuple(
         AttachedDisk(path=disk.device, block=True)
         if isinstance(disk, BlockDevice)
-        else AttachedDisk(
-            path=_require(connection, machine.name, disk), serial=data_label(disk.name)
-        )
+        else AttachedDisk(path=_require(connection, machine, disk), serial=data_label(disk.name))
         for disk in machine.domain.disks
     )
 
@@ -111,13 +109,29 @@ def _mounts(machine: VirtualMachine, name: str) -> bool:
     )
 
 
-def _require(connection: Connection, machine: str, disk: DataDisk) -> str:
-    name = data_volume(machine, disk.name)
-    found = volumes.find_data(connection, name)
+def _require(connection: Connection, machine: VirtualMachine, disk: DataDisk) -> str:
+    """Return the file name of DISK: where its definition has it, else in the pool declared."""
+    name = data_volume(machine.name, disk.name)
+    path = _defined(connection, machine.name, name)
+    if path is not None and path.startswith("/"):
+        return path
+    found = _found(connection, machine, name, path)
     if found is None:
-        raise RequestRefusedError(
-            f"volume '{name}' of data disk '{disk.name}' is in no active pool any more",
-            hint="Start its pool if it is not active. If it was deleted, its data is lost: "
-            "take the disk out of the declaration, deploy, and declare it again.",
-        )
+        message, hint = missing(disk.name, name, f"not in pool '{machine.domain.pool}'")
+        raise RequestRefusedError(message, hint=hint)
     return found.path
+
+
+def _found(
+    connection: Connection, machine: VirtualMachine, volume: str, path: str | None
+) -> volumes.Volume | None:
+    if path is None:
+        return volumes.refreshed(connection, machine.domain.pool, volume)
+    return volumes.at(connection, path)
+
+
+def _defined(connection: Connection, name: str, volume: str) -> str | None:
+    """Return the file name of VOLUME in the definition of domain NAME, or where it runs with it."""
+    if not domains.exists(connection, name):
+        return None
+    return place((*domains.disks(connection, name), *domains.live_disks(connection, name)), volume)

@@ -59,6 +59,13 @@ def activation(
             f"'{machine.name}' cannot be changed in place: it is {domain.state}",
             hint=f"Have it run with '{how}', and deploy again.  {_HINT}.",
         )
+    if domain.checkpoints:
+        raise RequestRefusedError(
+            f"'{machine.name}' cannot be changed in place: it has a checkpoint, "
+            f"'{domain.checkpoints[-1]}', and libvirt puts no volume on top then",
+            hint=f"Delete it with 'virsh checkpoint-delete {machine.name} "
+            f"{domain.checkpoints[-1]}'.  {_HINT}.",
+        )
     if len(metadata.generation.under) >= _MOST_VOLUMES:
         raise RequestRefusedError(
             f"'{machine.name}' cannot be changed in place any more: its root stands on "

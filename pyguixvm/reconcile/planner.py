@@ -13,6 +13,7 @@ from pyguixvm.model.observation import Observation, ObservedDomain
 from pyguixvm.reconcile.difference import Difference, Effect
 from pyguixvm.reconcile.differences import defined_memory, differences, foreign_devices
 from pyguixvm.reconcile.in_place import REASON, activation, as_done_in_place
+from pyguixvm.reconcile.interference import require_idle_disks
 from pyguixvm.reconcile.ownership import (
     Owner,
     require_not_elsewhere,
@@ -39,6 +40,7 @@ from pyguixvm.reconcile.plan import (
 from pyguixvm.reconcile.refusals import (
     declarers_of_addresses,
     owners_of_addresses,
+    require_data_kept,
     require_free_data,
     require_no_other_name,
     require_ours,
@@ -109,16 +111,29 @@ def _plan_machine(  # noqa: PLR0917 -- one machine, what there is, and what is a
         metadata = None if domain is None else require_ours(machine, domain)
         if metadata is not None:
             require_owned(machine, metadata, owner)
+        else:
+            require_data_kept(machine, None, observation)
     except RequestRefusedError as error:
         return _refused(machine, "none", error)
     if domain is None or metadata is None:
         return _create(machine, volumes, bases, policy)
     changed = (*differences(machine, domain), *taken_over(metadata, owner))
-    if _strongest(changed) == "replace":
-        if policy.strategy == "in-place":
-            return _change_in_place(machine, domain, metadata, volumes, changed, policy)
-        return _replace(machine, domain, metadata, volumes, bases, changed, policy)
-    return _update(machine, domain, metadata, volumes, changed, policy)
+    try:
+        require_data_kept(machine, domain, observation)
+    except RequestRefusedError as error:
+        return _refused(machine, "none", error, changed)
+    if _strongest(changed) != "replace":
+        made = _update(machine, domain, metadata, volumes, changed, policy)
+    elif policy.strategy == "in-place":
+        made = _change_in_place(machine, domain, metadata, volumes, changed, policy)
+    else:
+        made = _replace(machine, domain, metadata, volumes, bases, changed, policy)
+    try:
+        if made.actions:
+            require_idle_disks(domain)
+    except RequestRefusedError as error:
+        return _refused(machine, made.effect, error, changed)
+    return made
 
 
 def _strongest(changed: Iterable[Difference]) -> Effect:
@@ -200,7 +215,8 @@ def _replace(  # noqa: PLR0917 -- what there is, what is wanted, and what is all
             _start(machine),
         ),
         differences=changed,
-        fallback=proven(metadata),
+        # Without its volume there is nothing to go back to.
+        fallback=None if domain.root_gone else proven(metadata),
         downtime=last_downtime(metadata.generations) if running else None,
         foreign=foreign_devices(machine, domain),
         strategy=way.strategy,

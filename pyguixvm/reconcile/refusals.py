@@ -15,9 +15,10 @@ from pyguixvm.model.deployment import DataDisk, VirtualMachine
 from pyguixvm.model.generation import Metadata
 from pyguixvm.model.names import data_volume
 from pyguixvm.model.observation import Observation, ObservedDomain
+from pyguixvm.reconcile.interference import require_own_disks
 from pyguixvm.reconcile.plan import Policy
 from pyguixvm.reconcile.shared_store import require_shareable
-from pyguixvm.reconcile.storage import storage_refusal
+from pyguixvm.reconcile.storage import storage_refusal, volume_refusal
 
 UNPROTECT_HINT = "Give --unprotect as well, or declare (protect? #f) first."
 
@@ -29,7 +30,7 @@ def require_possible(machine: VirtualMachine, observation: Observation, policy: 
 
 
 def require_ours(machine: VirtualMachine, domain: ObservedDomain) -> Metadata:
-    """Return the metadata of DOMAIN; raise if it is another's, or if MACHINE would cost data."""
+    """Return the metadata of DOMAIN, which is there for MACHINE; raise if it is another's."""
     if domain.unreadable is not None:
         raise RequestRefusedError(domain.unreadable, hint=domain.hint)
     if domain.metadata is None:
@@ -37,11 +38,21 @@ def require_ours(machine: VirtualMachine, domain: ObservedDomain) -> Metadata:
             f"a domain named '{machine.name}' exists that pyguixvm did not make",
             hint="Nothing was done to it. Declare another name, or remove that domain yourself.",
         )
-    forbidden = storage_refusal(machine, domain)
+    return domain.metadata
+
+
+def require_data_kept(
+    machine: VirtualMachine, domain: ObservedDomain | None, observation: Observation
+) -> None:
+    """Raise if data of MACHINE would be lost, or hidden, if its DOMAIN became what is declared."""
+    if domain is not None:
+        require_own_disks(domain)
+    forbidden = volume_refusal(machine, domain, observation)
+    if forbidden is None and domain is not None:
+        forbidden = storage_refusal(machine, domain)
     if forbidden is not None:
         refusal, hint = forbidden
         raise RequestRefusedError(refusal, hint=hint)
-    return domain.metadata
 
 
 def require_no_other_name(machine: VirtualMachine, observation: Observation) -> None:

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import PurePosixPath
 
 from pyguixvm.model.deployment import BlockDevice, DataDisk, Disk, MountPoint, VirtualMachine
 from pyguixvm.model.names import data_of, data_volume
-from pyguixvm.model.observation import Hardware, ObservedDomain, SharedDirectory
+from pyguixvm.model.observation import Hardware, Observation, ObservedDomain, SharedDirectory
 from pyguixvm.model.sizes import format_size
 from pyguixvm.reconcile.difference import ABSENT, Difference, compare
 from pyguixvm.reconcile.plan import AttachDisk, CreateDisk, DetachDisk, GrowDisk
@@ -35,6 +35,10 @@ def disk_differences(
             "restart" if _mounted(wanted.get(source)) else "live",
         )
         disk, capacity = wanted.get(source), domain.capacities.get(source)
+        if isinstance(disk, DataDisk) and capacity is None and place(_disks(domain), source):
+            yield Difference(
+                path=f"domain.disks.{disk.name}", old="gone", new=_ATTACHED, effect="none"
+            )
         if isinstance(disk, DataDisk) and capacity is not None and capacity != disk.size:
             yield Difference(
                 path=f"domain.disks.{disk.name}.size", old=capacity, new=disk.size, effect="live"
@@ -77,6 +81,64 @@ def storage_refusal(machine: VirtualMachine, domain: ObservedDomain) -> tuple[st
                 "Declare a new disk under another name, and copy the data in the guest.",
             )
     return None
+
+
+def volume_refusal(
+    machine: VirtualMachine, domain: ObservedDomain | None, observation: Observation
+) -> tuple[str, str] | None:
+    """Return which volume of MACHINE, defined as DOMAIN, is not where it should be; or None.
+
+    That is where its definition has it, or, if it has not, in the declared pool.  One that is
+    not there must not be made anew, empty, beside what it holds.
+    """
+    applied = domain.metadata.generation.declaration if domain and domain.metadata else None
+    had = {disk.name for disk in _data_disks(applied)} if applied else set()
+    pool = machine.domain.pool
+    for disk in _data_disks(machine):
+        volume = data_volume(machine.name, disk.name)
+        path = None if domain is None else place(_disks(domain), volume)
+        if domain is not None and path is not None:
+            if volume not in domain.capacities:
+                return missing(disk.name, volume, f"not at {path}")
+        elif volume not in observation.pools.get(pool, ()):
+            others = [name for name, there in observation.pools.items() if volume in there]
+            if others:
+                return _elsewhere(disk.name, volume, pool, others)
+            if disk.name in had:
+                return missing(disk.name, volume, f"not in pool '{pool}'")
+    return None
+
+
+def _disks(domain: ObservedDomain) -> tuple[str, ...]:
+    """Return the disks that DOMAIN is defined with, and then those that it runs with."""
+    return (*domain.defined.disks, *(domain.live.disks if domain.live else ()))
+
+
+def place(disks: Iterable[str], volume: str) -> str | None:
+    """Return the file name of VOLUME, the first among those of DISKS, or None."""
+    return next((path for path in disks if PurePosixPath(path).name == volume), None)
+
+
+def missing(disk: str, volume: str, where: str) -> tuple[str, str]:
+    """Return that VOLUME of data disk DISK is not WHERE it should be, and what to do."""
+    return (
+        f"volume '{volume}' of data disk '{disk}' is {where} (is the pool inactive, or a disk "
+        "of the host not mounted?)",
+        "Nothing was done. See 'virsh pool-list --all', and 'findmnt' on the hypervisor. If it "
+        "was deleted, its data is lost: take the disk out of the declaration, deploy, and "
+        "declare it again.",
+    )
+
+
+def _elsewhere(disk: str, volume: str, pool: str, others: list[str]) -> tuple[str, str]:
+    found = ", ".join(f"'{name}'" for name in others)
+    return (
+        f"volume '{volume}' of data disk '{disk}' is not in pool '{pool}', which is declared, "
+        f"and one of that name is in pool {found}",
+        f'Nothing was done. If it holds the data, declare (pool "{others[0]}"), or copy it to '
+        f"pool '{pool}' with 'virsh vol-clone' or 'virsh vol-download'; for an empty disk, "
+        "declare one of another name.",
+    )
 
 
 def shrunk(machine: str, disk: str, capacity: int, size: int) -> tuple[str, str]:
@@ -136,11 +198,10 @@ def _undeclared(
 ) -> list[str]:
     """Return the disks of DOMAIN that are ours but not WANTED any more."""
     ours = [source_of(applied.name, disk) for disk in applied.domain.disks]
-    for hardware in (domain.defined, domain.live):
-        for path in hardware.disks if hardware else ():
-            named = data_of(PurePosixPath(path).name)
-            if named is not None and named[0] == domain.name:
-                ours.append(PurePosixPath(path).name)
+    for path in _disks(domain):
+        named = data_of(PurePosixPath(path).name)
+        if named is not None and named[0] == domain.name:
+            ours.append(PurePosixPath(path).name)
     return [source for source in dict.fromkeys(ours) if source not in wanted]
 
 

@@ -13,7 +13,7 @@ import msgspec
 from pyguixvm.errors import LostLockError, NotReadyError, PyguixvmError, RolledBackError
 from pyguixvm.hypervisor import domains
 from pyguixvm.reconcile import running
-from pyguixvm.reconcile.define import define
+from pyguixvm.reconcile.define import define, require_untouched
 from pyguixvm.reconcile.outcome import Outcome
 from pyguixvm.reconcile.plan import DefineDomain, MachinePlan
 from pyguixvm.reconcile.workshop import Workshop
@@ -52,8 +52,10 @@ def taken_back(
 def _return_to(name: str, number: int, workshop: Workshop) -> None:
     """Power NAME off and start generation NUMBER; raises PyguixvmError if it is not ready."""
     connection = workshop.connection
-    domains.destroy(connection, name)
     metadata = domains.read_metadata(connection, name)
+    # Work at its disks, which ends with the guest, is lost; what a layer has must not be.
+    require_untouched(connection, name, metadata, number)
+    domains.destroy(connection, name)
     if metadata.current != number:
         failed = msgspec.structs.replace(metadata.generation, failed=True)
         workshop.require(name)

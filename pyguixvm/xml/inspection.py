@@ -3,14 +3,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import msgspec
 from lxml import etree
 
 from pyguixvm.model.deployment import Networking
-from pyguixvm.model.observation import Hardware, ObservedInterface, SharedDirectory
+from pyguixvm.model.observation import (
+    Hardware,
+    ObservedDisk,
+    ObservedInterface,
+    SharedDirectory,
+    Snapshot,
+)
 from pyguixvm.xml.text import parse
 
 _UNITS = {"b": 1, "bytes": 1, "KiB": 1024, "k": 1024, "MiB": 1024**2, "GiB": 1024**3}
+
+# How a disk is called whose definition names pool and volume.
+VOLUME_DISK = "volume "
 
 
 class InspectedDomain(msgspec.Struct, frozen=True):
@@ -37,6 +48,7 @@ def _hardware(root: etree._Element) -> Hardware:
     maximum = root.find("memory")
     current = root.find("currentMemory")
     maximum_memory = 0 if maximum is None else _bytes(maximum)
+    stacks = tuple(_stacks(root))
     vcpu = root.find("vcpu")
     maximum_cpu = 1 if vcpu is None else int(vcpu.text or 1)
     return Hardware(
@@ -46,14 +58,65 @@ def _hardware(root: etree._Element) -> Hardware:
         maximum_memory=maximum_memory,
         domain_type=root.get("type", ""),
         interfaces=tuple(_interface(each) for each in root.findall("devices/interface")),
-        disks=tuple(
-            file
-            for source in root.findall("devices/disk/source")
-            if (file := source.get("file") or source.get("dev"))
-        ),
+        disks=tuple(disk.source for disk in stacks),
+        stacks=stacks,
         title=root.findtext("title"),
         description=root.findtext("description"),
         directories=tuple(_directory(each) for each in root.findall("devices/filesystem")),
+    )
+
+
+def _stacks(domain: etree._Element) -> Iterator[ObservedDisk]:
+    """Yield the disks of DOMAIN that have something in them."""
+    for disk in domain.findall("devices/disk"):
+        source, target = disk.find("source"), disk.find("target")
+        if source is not None:
+            yield ObservedDisk(
+                source=source_name(source),
+                target="" if target is None else target.get("dev", ""),
+                serial=disk.findtext("serial"),
+                below=_below(disk),
+            )
+
+
+def source_name(source: etree._Element) -> str:
+    """Return what SOURCE of a disk is: the name of a file or device, else in words."""
+    name = source.get("file") or source.get("dev")
+    if name:
+        return name
+    if source.get("pool"):
+        return f"{VOLUME_DISK}{source.get('pool')}/{source.get('volume')}"
+    kinds = (source.get(key) for key in ("protocol", "type", "dir"))
+    host = source.find("host")
+    where = "" if host is None else host.get("name") or host.get("socket") or ""
+    return " ".join(each for each in (*kinds, source.get("name"), where) if each) or "unknown"
+
+
+def _below(disk: etree._Element) -> tuple[str, ...] | None:
+    """Return what DISK stands on; None unless it is said to the end.
+
+    Libvirt finds out what is not said when the domain starts.
+    """
+    found: list[str] = []
+    layer = disk.find("backingStore")
+    while layer is not None:
+        source = layer.find("source")
+        if source is None:
+            return tuple(found)
+        found.append(source_name(source))
+        layer = layer.find("backingStore")
+    return None
+
+
+def inspect_snapshot(xml: str) -> Snapshot:
+    """Read the XML of a snapshot that libvirt gave."""
+    root = parse(xml)
+    held = [*root.findall("domain"), *root.findall("inactiveDomain")]
+    layers = root.findall("disks/disk[@snapshot='external']/source")
+    return Snapshot(
+        name=root.findtext("name", default=""),
+        disks=tuple(dict.fromkeys(disk.source for domain in held for disk in _stacks(domain))),
+        layers=tuple(source_name(source) for source in layers),
     )
 
 

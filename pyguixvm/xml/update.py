@@ -16,6 +16,7 @@ import msgspec
 from lxml import etree
 
 from pyguixvm.model.names import generation_of, is_ours
+from pyguixvm.xml.inspection import source_name
 from pyguixvm.xml.storage import target_name
 from pyguixvm.xml.text import parse, render
 
@@ -219,7 +220,7 @@ def _target(disk: etree._Element) -> str:
 
 def _path(disk: etree._Element) -> str:
     source = disk.find("source")
-    return "" if source is None else source.get("file") or source.get("dev") or ""
+    return "" if source is None else source_name(source)
 
 
 def _on_our_volume(disk: etree._Element) -> bool:

@@ -15,12 +15,15 @@ from uuid import uuid4
 import libvirt
 import msgspec
 import pytest
+from deploying import BOOT_SECTOR, deploy, with_image
 
 from pyguixvm.events import ignore
 from pyguixvm.hypervisor import connection as connections
 from pyguixvm.hypervisor import domains, pools, transfer
 from pyguixvm.model.deployment import (
     AddressReady,
+    ConsoleReady,
+    DataDisk,
     LibvirtDomain,
     LocalImage,
     Location,
@@ -231,3 +234,28 @@ def run():
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
     return run
+
+
+@pytest.fixture
+def halting(connection, a_machine, pool, tmp_path):
+    """A deployed machine that runs, with a data disk; all of it goes at the end."""
+    image = tmp_path / "image.raw"
+    image.write_bytes(BOOT_SECTOR.ljust(510, b"\0") + b"\x55\xaa")
+    declared = a_machine(
+        ready=(ConsoleReady("up"),),
+        pool=pool.name,
+        disks=(DataDisk(name="db", size=128 * MIB, file_system="ext4", target=None),),
+    )
+    declared = with_image(declared, image)
+    deploy(connection, declared)
+    yield declared
+    if not domains.exists(connection, declared.name):
+        return
+    handle = connection.handle.lookupByName(declared.name)
+    with suppress(libvirt.libvirtError):
+        handle.destroy()
+    for snapshot in handle.listAllSnapshots():
+        snapshot.delete(libvirt.VIR_DOMAIN_SNAPSHOT_DELETE_METADATA_ONLY)
+    for checkpoint in handle.listAllCheckpoints():
+        checkpoint.delete(libvirt.VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY)
+    handle.undefine()

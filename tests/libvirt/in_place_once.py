@@ -30,11 +30,9 @@ from pyguixvm.reconcile.workshop import Workshop
 class Switching:
     """What stands for Guix's deployment: the guest runs the other system."""
 
-    def __init__(self, switch=lambda _host: False):
+    def __init__(self, switch=lambda _host: False, prepare=lambda _host: None):
         self.switch = switch
-
-    def prepare(self, host):
-        pass
+        self.prepare = prepare
 
     def activate(self, host):
         return self.switch(host)

@@ -24,9 +24,10 @@ from pyguixvm.errors import (
     EvaluationError,
     HalfDoneError,
     HypervisorError,
+    RequestRefusedError,
     RolledBackError,
 )
-from pyguixvm.events import ignore
+from pyguixvm.events import PhaseFinished, ignore
 from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor import domains, volumes
 from pyguixvm.hypervisor.observe import observe
@@ -41,6 +42,7 @@ from pyguixvm.model.deployment import (
 from pyguixvm.model.names import is_base, is_marker
 from pyguixvm.operations import root_volumes
 from pyguixvm.reconcile.apply import apply
+from pyguixvm.reconcile.define import require_untouched
 from pyguixvm.reconcile.differences import differences
 from pyguixvm.reconcile.plan import DefineDomain, MachinePlan, Plan, StartDomain, StopDomain
 from pyguixvm.reconcile.workshop import Workshop
@@ -259,10 +261,17 @@ def test_a_volume_that_the_guest_does_not_get_goes_again(connection, edition, po
     before = domains.read_metadata(connection, name)
     handle = connection.handle.lookupByName(name)
     copy = f"<disk type='file'><driver type='raw'/><source file='{pool.path}/copy.raw'/></disk>"
-    # Somebody copies the disk meanwhile.
-    handle.blockCopy("vda", copy, flags=libvirt.VIR_DOMAIN_BLOCK_COPY_TRANSIENT_JOB)
+
+    begun = []
+
+    def begin(event):
+        """Copy the disk in the last moment, as somebody else might."""
+        if isinstance(event, PhaseFinished) and event.phase == "define" and not begun:
+            begun.append(event)
+            handle.blockCopy("vda", copy, flags=libvirt.VIR_DOMAIN_BLOCK_COPY_TRANSIENT_JOB)
+
     try:
-        outcome = change_in_place(connection, machine, ignore, Switching())
+        outcome = change_in_place(connection, machine, begin, Switching())
     finally:
         handle.blockJobAbort("vda")
     assert isinstance(outcome.error, HypervisorError)
@@ -270,6 +279,42 @@ def test_a_volume_that_the_guest_does_not_get_goes_again(connection, edition, po
     assert differences(edition("one"), observe(connection).domains[name]) == ()
     added = f"pyguixvm-{name}.g{before.current + 1}.qcow2"
     assert volumes.lookup(connection, pool.name, added) is None
+
+
+def test_a_root_that_was_merged_into_the_one_below_is_gone_on_from(connection, edition, tmp_path):
+    machine = edition("two")
+    name, pool = machine.name, machine.domain.pool
+    old = domains.read_metadata(connection, name).generation
+    assert change_in_place(connection, machine, ignore, Switching()).error is None
+    write(connection, name, "after!")
+    new = domains.read_metadata(connection, name).generation
+    below = volumes.lookup(connection, pool, old.volume).path
+    # Somebody means to tidy up.
+    command = ["virsh", "-q", "blockcommit", name, "vda", "--base", below, "--active", "--pivot"]
+    subprocess.run(command, check=True)
+    outcome = change_in_place(connection, edition("three"), ignore, Switching())
+    assert f"{new.volume}, was merged into {old.volume}" in outcome.error.message
+    assert f"pyguixvm rollback {name} {old.number}" in outcome.error.hint
+    with pytest.raises(RequestRefusedError):
+        require_untouched(connection, name, domains.read_metadata(connection, name), old.number + 9)
+    return_to(connection, name, old.number)
+    assert read(connection, name) == "after!"
+    assert content(connection, pool, old.volume, tmp_path) == "after!"
+    assert differences(edition("one"), observe(connection).domains[name]) == ()
+
+
+def test_checkpoints_forbid_a_change_in_place(connection, edition):
+    machine = edition("two")
+    name = machine.name
+    before = domains.read_metadata(connection, name)
+    subprocess.run(["virsh", "-q", "checkpoint-create-as", name, "k1"], check=True)
+    try:
+        outcome = change_in_place(connection, machine, ignore, Switching())
+        assert "has a checkpoint, 'k1'" in outcome.error.message
+        assert domains.read_metadata(connection, name) == before
+    finally:
+        subprocess.run(["virsh", "-q", "checkpoint-delete", name, "k1"], check=True)
+    assert change_in_place(connection, machine, ignore, Switching()).error is None
 
 
 @pytest.mark.parametrize("allowed", [True, False])

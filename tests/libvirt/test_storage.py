@@ -343,22 +343,68 @@ def test_an_inactive_pool_is_started_with_all_that_it_holds(connection, pool):
     assert Path(pool.path).stat().st_mode & 0o777 == 0o755
 
 
+def test_a_pool_that_was_there_is_never_built(connection, tmp_path, run):
+    """Its directory may be missing because a disk is not mounted."""
+    name, directory = f"unmounted-{tmp_path.name}", tmp_path / "mnt" / "pool"
+    run("virsh", "-q", "pool-define-as", name, "dir", "--target", directory)
+    try:
+        with pytest.raises(HypervisorError) as refusal:
+            pools.ensure_pool(connection, name)
+        assert "No such file or directory" in refusal.value.message
+        assert f"Is what {directory} lies on mounted?" in refusal.value.hint
+        assert f"virsh pool-build {name}" in refusal.value.hint
+        assert not directory.exists()
+        assert not connection.handle.storagePoolLookupByName(name).autostart()
+        directory.mkdir(parents=True)
+        assert pools.ensure_pool(connection, name).path == str(directory)
+        run("virsh", "-q", "pool-destroy", name)
+    finally:
+        run("virsh", "-q", "pool-undefine", name)
+
+
+def test_a_pool_that_is_no_directory_is_not_built(connection, tmp_path, run):
+    """Libvirt would make a volume group."""
+    name = f"logical-{tmp_path.name}"
+    run("virsh", "-q", "pool-define-as", name, "logical", "--source-name", "none-of-ours")
+    try:
+        with pytest.raises(HypervisorError) as refusal:
+            pools.ensure_pool(connection, name)
+        assert f"cannot start pool '{name}'" in refusal.value.message
+        assert "vgcreate" not in refusal.value.message
+        assert not connection.handle.storagePoolLookupByName(name).autostart()
+    finally:
+        run("virsh", "-q", "pool-undefine", name)
+
+
+def test_a_pool_that_cannot_be_made_is_not_left_behind(connection, tmp_path):
+    name = f"pool-{tmp_path.name}"
+    obstacle = Path(pools.default_directory(connection, name))
+    obstacle.write_text("a file")
+    try:
+        with pytest.raises(HypervisorError):
+            pools.ensure_pool(connection, name)
+        assert obstacle.read_text() == "a file"
+        assert name not in {each.name() for each in connection.handle.listAllStoragePools()}
+    finally:
+        obstacle.unlink()
+
+
 @pytest.mark.parametrize("name", ["a/b", "..", "."])
 def test_a_pool_that_no_directory_can_be_named_after_is_refused(connection, name):
     with pytest.raises(HypervisorError, match="does not exist"):
         pools.ensure_pool(connection, name)
 
 
-def test_a_data_volume_is_found_wherever_it_is_and_grows(connection, pool, tmp_path):
+def test_a_data_volume_is_found_in_its_pool_and_grows(connection, pool, tmp_path):
     disk = tmp_path / "disk"
     make_disk(disk, 128 * MIB, "ext4", "data-db", tmp_path)
     name = names.data_volume("web", "db")
-    assert volumes.find_data(connection, name) is None
+    assert volumes.refreshed(connection, pool.name, name) is None
     transfer.upload_volume(connection, pool.name, name, disk, ignore)
-    found = volumes.find_data(connection, name)
+    found = volumes.refreshed(connection, pool.name, name)
     assert (found.pool, found.capacity) == (pool.name, 128 * MIB)
     volumes.grow(connection, found, 512 * MIB)
-    assert volumes.find_data(connection, name).capacity == 512 * MIB
+    assert volumes.refreshed(connection, pool.name, name).capacity == 512 * MIB
     subprocess.run(["qemu-img", "check", "-q", "-f", "qcow2", found.path], check=True)
 
 
@@ -366,4 +412,4 @@ def test_a_data_volume_that_is_not_whole_is_not_found(connection, pool, tmp_path
     name = names.data_volume("web", "db")
     for each in (name, names.marker(name)):
         volumes.create(connection, pool.name, VolumeDefinition(name=each, capacity=MIB))
-    assert volumes.find_data(connection, name) is None
+    assert volumes.refreshed(connection, pool.name, name) is None

@@ -133,7 +133,7 @@ def test_an_update_that_is_killed_anywhere_is_taken_up_by_the_next(
         known = {g.volume for g in observed.metadata.generations}
         disk = data_volume(machine.name, "db")
         assert {name for name in left if not is_base(name)} == known | {disk}
-        volume = volumes.find_data(connection, disk)
+        volume = volumes.refreshed(connection, pool.name, disk)
         assert volume.capacity == machine.domain.disks[0].size
         if not written:
             domains.destroy(connection, machine.name)

@@ -37,7 +37,7 @@ def web(*generations: Generation, current: int, fallback: int | None = None) -> 
 
 
 def stored(name: str, *, whole: bool = True) -> StoredVolume:
-    return StoredVolume(pool="default", name=name, allocation=10, whole=whole)
+    return StoredVolume(pool="default", name=name, allocation=10, whole=whole, path=f"/pool/{name}")
 
 
 def unneeded(
@@ -142,3 +142,16 @@ def test_the_volumes_of_forgotten_generations_go_with_the_last_that_stands_on_th
     found = unneeded(web(*kept, current=5), *root_volumes(1, 2, 3, 4, 5))
     assert found.generations == (("web", 3),)
     assert found.volumes == root_volumes(1, 2, 3)
+
+
+def test_what_somebody_uses_stays_and_so_does_its_generation() -> None:
+    metadata = web(*FOUR, current=4)
+    found = garbage(
+        [("web", metadata)],
+        root_volumes(1, 2, 3, 4),
+        keep=0,
+        before=NEVER,
+        used={"/pool/pyguixvm-web.g1.qcow2"},
+    )
+    assert found.generations == (("web", 2),)
+    assert [volume.name for volume in found.volumes] == ["pyguixvm-web.g2.qcow2"]

@@ -81,7 +81,11 @@ def observed(**changes: Any) -> ObservedDomain:
 
 def hypervisor(*domains: ObservedDomain, volumes: tuple[str, ...] = ()) -> Observation:
     return Observation(
-        uri="test:///default", local=True, domains={d.name: d for d in domains}, volumes=volumes
+        uri="test:///default",
+        local=True,
+        domains={d.name: d for d in domains},
+        volumes=volumes,
+        pools={"default": volumes},
     )
 
 

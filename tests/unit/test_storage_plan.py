@@ -56,7 +56,9 @@ def deployed(
 
 def planned(declared: VirtualMachine, found: ObservedDomain | None, *volumes: str) -> MachinePlan:
     domains = {} if found is None else {found.name: found}
-    observation = Observation(uri="test:///", local=True, domains=domains, volumes=volumes)
+    observation = Observation(
+        uri="test:///", local=True, domains=domains, volumes=volumes, pools={"default": volumes}
+    )
     return plan([declared], observation).machines[0]
 
 
@@ -213,4 +215,31 @@ def test_what_others_attached_is_foreign_and_stays() -> None:
         "disk /srv/their.img",
         "disk /dev/sdx",
         "directory /theirs",
+    )
+
+
+def test_a_volume_of_another_pool_is_neither_used_nor_passed_over() -> None:
+    observation = Observation(
+        uri="test:///",
+        local=True,
+        domains={},
+        volumes=(DB,),
+        pools={"backup": (DB,), "default": ()},
+    )
+    (found,) = plan([with_disks(disk())], observation).machines
+    assert found.actions == ()
+    assert "not in pool 'default'" in str(found.refusal)
+    assert "in pool 'backup'" in str(found.refusal)
+    assert '(pool "backup")' in str(found.hint)
+
+
+@pytest.mark.parametrize(("paths", "words"), [((f"/pool/{DB}",), "/pool/"), ((), "'default'")])
+def test_a_volume_that_is_gone_is_not_made_anew(paths: tuple[str, ...], words: str) -> None:
+    declared = with_disks(disk())
+    found = planned(declared, deployed(declared, *paths))
+    assert found.actions == ()
+    assert f"volume '{DB}' of data disk 'db' is not " in str(found.refusal)
+    assert words in str(found.refusal)
+    assert [(d.path, d.new, d.effect) for d in found.differences if d.old == "gone"] == (
+        [("domain.disks.db", "attached", "none")] if paths else []
     )

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What others did to the disks of a machine, which none of our changes may hide; pure.
+
+Backup tools and virt-manager put a layer on a disk: from then on the guest writes to a file
+of theirs.  Defined with our volume again, it would lose what it wrote since.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import PurePosixPath
+
+import msgspec
+
+from pyguixvm.errors import RequestRefusedError
+from pyguixvm.model.deployment import DataDisk, VirtualMachine
+from pyguixvm.model.generation import Metadata
+from pyguixvm.model.names import data_label, data_of, data_volume, generation_of
+from pyguixvm.model.observation import ObservedDisk, ObservedDomain
+from pyguixvm.reconcile.difference import Difference
+
+ROOT = "vda"
+_NOTHING_DONE = "Nothing was done"
+
+
+class Interference(msgspec.Struct, frozen=True):
+    """A disk that the guest has on SOURCE, and we have on VOLUME.
+
+    PATH is that of the difference it makes, which has FOUND.  SAID is what was done to it;
+    COMMANDS, where there are any, undo that without a loss, else there is an ADVICE.
+    """
+
+    path: str
+    source: str
+    volume: str
+    found: str
+    said: str
+    commands: tuple[str, ...] = ()
+    advice: str = ""
+
+
+def interferences(domain: ObservedDomain) -> tuple[Interference, ...]:
+    """Return what others did to the disks of DOMAIN, one of ours: as defined and as it runs."""
+    metadata = domain.metadata
+    if metadata is None:
+        return ()
+    stacks = (*domain.defined.stacks, *(domain.live.stacks if domain.live else ()))
+    found: dict[str, Interference] = {}
+    for disk in stacks:
+        known = _interference(domain, metadata, disk)
+        if known is not None:
+            found.setdefault(known.path, known)
+    return tuple(found.values())
+
+
+def disk_interferences(domain: ObservedDomain) -> dict[str, Difference]:
+    """Return what others did to the disks of DOMAIN as differences, by their paths."""
+    return {
+        each.path: Difference(path=each.path, old=each.found, new=each.volume, effect="none")
+        for each in interferences(domain)
+    }
+
+
+def require_own_disks(domain: ObservedDomain, root: str | None = None) -> None:
+    """Raise RequestRefusedError if others did something to the disks of DOMAIN.
+
+    That it is on the volume ROOT, to which it is to return, is well.
+    """
+    found = [
+        each
+        for each in interferences(domain)
+        if each.path != "root" or PurePosixPath(each.source).name != root
+    ]
+    if not found:
+        return
+    commands = dict.fromkeys(command for each in found for command in each.commands)
+    advice = dict.fromkeys(each.advice for each in found if each.advice)
+    ways = [*([f"Merge it first: {' && '.join(commands)}"] if commands else []), *advice]
+    raise RequestRefusedError(
+        "; ".join(each.said for each in found), hint=f"{_NOTHING_DONE}. {'. '.join(ways)}."
+    )
+
+
+def require_idle_disks(domain: ObservedDomain) -> None:
+    """Raise RequestRefusedError if libvirt works at a disk of DOMAIN."""
+    if domain.jobs:
+        job = domain.jobs[0]
+        raise RequestRefusedError(
+            f"a {job.kind} of disk {job.target} of '{domain.name}' is going on",
+            hint=f"{_NOTHING_DONE}. Wait for it ('virsh blockjob {domain.name} {job.target}' "
+            f"shows how far it is, with --abort it ends), and try again.",
+        )
+
+
+def require_unkept(domain: ObservedDomain) -> None:
+    """Raise RequestRefusedError if libvirt keeps snapshots or checkpoints of DOMAIN."""
+    name = domain.name
+    kept = {
+        "snapshot": [snapshot.name for snapshot in domain.snapshots],
+        "checkpoint": list(domain.checkpoints),
+    }
+    for kind, names in kept.items():
+        if names:
+            count = f"{len(names)} {kind}{'' if len(names) == 1 else 's'}"
+            raise RequestRefusedError(
+                f"'{name}' has {count}: {', '.join(names)}",
+                hint=f"{_NOTHING_DONE}. Delete what is not needed any more: "
+                + " && ".join(f"virsh {kind}-delete {name} {each}" for each in reversed(names)),
+            )
+
+
+def _interference(
+    domain: ObservedDomain, metadata: Metadata, disk: ObservedDisk
+) -> Interference | None:
+    """Return what was done to DISK; None if it is as we left it, or none of ours."""
+    top = PurePosixPath(disk.source).name
+    machine = metadata.generation.declaration
+    names = {domain.name, machine.name}
+    if top in metadata.generation.under and disk in domain.defined.stacks:
+        return _merged(domain, metadata, disk)
+    if top in metadata.volumes or _machine_of(generation_of(top)) in names:
+        return None
+    for below in disk.below or ():
+        path = _path(PurePosixPath(below).name, metadata, names)
+        if path is not None:
+            return _layer(domain, disk, below, path)
+    if _machine_of(data_of(top)) in names:
+        return None
+    place = _place(machine, metadata.generation.volume, disk)
+    return None if place is None else _replaced(domain, disk, *place)
+
+
+def _machine_of(named: tuple[str, object] | None) -> str | None:
+    return None if named is None else named[0]
+
+
+def _path(volume: str, metadata: Metadata, names: Collection[str]) -> str | None:
+    """Return which difference is about VOLUME of the machine with NAMES, None if it has none."""
+    if volume in metadata.volumes:
+        return "root"
+    data = data_of(volume)
+    return f"domain.disks.{data[1]}" if data is not None and data[0] in names else None
+
+
+def _place(machine: VirtualMachine, root: str, disk: ObservedDisk) -> tuple[str, str] | None:
+    """Return volume and difference of what MACHINE, with ROOT, has where DISK is; or None."""
+    if disk.target == ROOT:
+        return root, "root"
+    for each in machine.domain.disks:
+        if isinstance(each, DataDisk) and disk.serial == data_label(each.name):
+            return data_volume(machine.name, each.name), f"domain.disks.{each.name}"
+    return None
+
+
+def _layer(domain: ObservedDomain, disk: ObservedDisk, below: str, path: str) -> Interference:
+    """Return in words that DISK is a layer on our volume at the file name BELOW."""
+    top, volume = PurePosixPath(disk.source).name, PurePosixPath(below).name
+    chain = (disk.source, *(disk.below or ()))
+    layers = set(chain[: chain.index(below)])
+    kept = [each for each in domain.snapshots if layers & set(each.layers)]
+    commit = f"virsh blockcommit {domain.name} {disk.target} --base {below} --active --pivot"
+    if layers <= {layer for snapshot in kept for layer in snapshot.layers}:
+        commands = [f"virsh snapshot-delete {domain.name} {each.name}" for each in reversed(kept)]
+    elif domain.live is None:
+        commands = [f"virsh start {domain.name}", commit]
+    else:
+        commands = [commit]
+    return Interference(
+        path=path,
+        source=disk.source,
+        volume=volume,
+        found=f"{top}, a snapshot's layer on it",
+        said=f"a snapshot's layer, '{top}', stands on {_called(path)} of '{domain.name}' and has "
+        "what was written since",
+        commands=tuple(commands),
+    )
+
+
+def _replaced(domain: ObservedDomain, disk: ObservedDisk, volume: str, path: str) -> Interference:
+    """Return in words that DISK is on something else than our VOLUME."""
+    return Interference(
+        path=path,
+        source=disk.source,
+        volume=volume,
+        found=disk.source,
+        said=f"{disk.source} is in the place of {_called(path)} of '{domain.name}', {volume}",
+        advice="Keep what it holds, then take it out with 'virsh detach-disk "
+        f"{domain.name} {disk.target} --config', and deploy again",
+    )
+
+
+def _merged(domain: ObservedDomain, metadata: Metadata, disk: ObservedDisk) -> Interference:
+    """Return in words that our root was merged into one below it, on which DISK is now."""
+    top, current = PurePosixPath(disk.source).name, metadata.generation
+    number = next((g.number for g in metadata.generations if g.volume == top), None)
+    return Interference(
+        path="root",
+        source=disk.source,
+        volume=current.volume,
+        found=f"{top}, below it",
+        said=f"the root volume of '{domain.name}', {current.volume}, was merged into {top}, "
+        "on which it stood",
+        advice=f"Go on from there with 'pyguixvm rollback {domain.name} {number}', and deploy again"
+        if number is not None
+        else f"Keep what {disk.source} holds",
+    )
+
+
+def _called(path: str) -> str:
+    return "the root volume" if path == "root" else f"data disk '{path.rpartition('.')[2]}'"

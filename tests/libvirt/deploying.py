@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Deploy machines whose guests say a word on the serial line and halt, and ask virsh."""
+
+import shlex
+import subprocess
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from pyguixvm.events import ignore
+from pyguixvm.guix.store import Store
+from pyguixvm.hypervisor.observe import observe
+from pyguixvm.model.deployment import LocalImage
+from pyguixvm.pipeline import Session
+from pyguixvm.reconcile.apply import apply
+from pyguixvm.reconcile.plan import Policy
+from pyguixvm.reconcile.planner import plan
+from pyguixvm.reconcile.workshop import Workshop
+
+MIB = 1024**2
+# Write "up" to the first serial line, and halt.
+BOOT_SECTOR = bytes.fromhex("ba f803 b0 75 ee b0 70 ee b0 0a ee fa f4 eb fd")
+
+
+def with_image(machine, image):
+    with image.open("ab") as file:
+        file.truncate(16 * MIB)
+    modified = int(image.stat().st_mtime)
+    local = LocalImage(path=str(image), format="raw", size=16 * MIB, modified=modified)
+    return msgspec.structs.replace(machine, image=local)
+
+
+def changed(machine, **fields):
+    domain = msgspec.structs.replace(machine.domain, **fields)
+    return msgspec.structs.replace(machine, domain=domain)
+
+
+def renewed(machine, directory):
+    """Return MACHINE with another image, which means another root volume."""
+    image = directory / "another.raw"
+    image.write_bytes(Path(machine.image.path).read_bytes())
+    return with_image(machine, image)
+
+
+def planned(connection, machine, **policy):
+    (made,) = plan([machine], observe(connection), policy=Policy(**policy)).machines
+    return made
+
+
+def deploy(connection, machine, **policy):
+    """Deploy MACHINE; return what was an error."""
+    made = plan([machine], observe(connection), policy=Policy(**policy))
+    store = Store(lambda: pytest.fail("Guix is not needed"), Path("/nonexistent"), ignore)
+    workshop = Workshop(connection, ignore, {"PYGUIXVM_VIRT_TYPE": "qemu"}, store)
+    (outcome,) = apply(made, workshop)
+    return outcome.error
+
+
+def session(tmp_path):
+    environment = {"XDG_STATE_HOME": str(tmp_path / "state"), "PYGUIXVM_VIRT_TYPE": "qemu"}
+    return Session("qemu:///system", (), environment, ignore, ignore)
+
+
+def virsh(command):
+    done = subprocess.run(
+        ["virsh", "-q", *shlex.split(command)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
