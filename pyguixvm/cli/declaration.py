@@ -24,6 +24,7 @@ from pyguixvm.cli.output import Output, error_document, gravest
 from pyguixvm.cli.safepoints import SafePoints
 from pyguixvm.cli.show import declared_line, plan_lines
 from pyguixvm.errors import InterruptedRequestError, PyguixvmError, UsageError
+from pyguixvm.events import undisturbed
 from pyguixvm.model.deployment import Deployment, SystemImage
 from pyguixvm.reconcile.plan import Policy
 
@@ -40,8 +41,8 @@ def session(options: Options, output: Output) -> pipeline.Session:
         uri=options.uri,
         load_path=tuple(options.load_path),
         environment=dict(os.environ),
-        emit=output.emit,
-        forward=output.forward,
+        emit=undisturbed(output.emit),
+        forward=undisturbed(output.forward),
     )
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 import msgspec
@@ -49,6 +48,7 @@ from pyguixvm.reconcile.plan import (
 )
 from pyguixvm.reconcile.readiness import Evidence, unheard
 from pyguixvm.reconcile.root import Root, created_root
+from pyguixvm.reconcile.switch import Switched, restarted, switch
 from pyguixvm.reconcile.take_back import taken_back
 from pyguixvm.reconcile.trial import try_root
 from pyguixvm.reconcile.workshop import Workshop
@@ -115,34 +115,25 @@ def _carry_out(  # noqa: PLR0912, PLR0915 -- one for each kind of action
         workshop.emit(Notice("there is nothing to try: it keeps its root", name))
     booting: _Booting | None = None
     root: Root | None = None
-    stopped: float | None = None
     restart: StopDomain | None = None
-    with ExitStack() as undo:
+    switching = plan.switch
+    with ExitStack() as made:
         for action in plan.actions:
+            if action in switching:
+                break
             match action:
                 case RealizeImage() | RealizeContent() | RealizeSystem():
                     pass  # all were built in one go, before anything was touched
                 case CreateRoot() | CreateEmptyRoot():
-                    root = undo.enter_context(_created(plan.machine, action, workshop))
+                    root = made.enter_context(_created(plan.machine, action, workshop))
                     if trial:
                         try_root(plan.machine, root, action.size, workshop)
                 case CreateDisk():
                     create_disk(plan.machine, action, workshop)
                 case GrowDisk():
                     grow_disk(plan.machine, action, workshop)
-                case StopDomain():
-                    stopped = workshop.clock()
-                    running.stop(name, action, workshop)
-                    undo.push(partial(running.start_again, name, workshop))
                 case DefineDomain():
                     define(plan, action, root, config, workshop)
-                    # The metadata vouches for the volume now, which is whole from here on.
-                    undo.close()
-                case StartDomain():
-                    try:
-                        booting = _boot(plan, action.timeout, stopped, workshop, watched)
-                    except PyguixvmError as error:
-                        return _failed(plan, error, workshop)
                 case PrepareSystem():
                     prepare(name, action, workshop)
                 case StackRoot():
@@ -157,16 +148,18 @@ def _carry_out(  # noqa: PLR0912, PLR0915 -- one for each kind of action
                         leave(name, workshop)
                         raise
                 case AwaitReady():
-                    stopped = None if restart is None else _stopped(name, restart, workshop)
-                    if stopped is None:
-                        booting = _listen(plan, action.timeout, workshop, watched)
-                        continue
                     try:
-                        booting = _boot(plan, action.timeout, stopped, workshop, watched)
+                        booting = _followed(plan, restart, action.timeout, workshop, watched)
                     except PyguixvmError as error:
                         return _failed(plan, error, workshop)
+                case StopDomain() | StartDomain():
+                    raise ValueError("a guest is stopped and started last")
                 case _:
                     change(plan.machine.name, action, workshop)
+        if switching:
+            # The metadata vouches for the volume once it is defined; it is whole from then on.
+            begun = switch(plan, root, config, workshop, watched, made.close)
+            booting = _booting(plan, begun, plan.machine.ready_timeout, workshop)
     if booting is not None:
         return booting
     if plan.pending:
@@ -186,26 +179,26 @@ def _pending(plan: MachinePlan) -> str:
     return ", ".join(d.path for d in plan.differences if d.effect == "restart")
 
 
-def _stopped(name: str, action: StopDomain, workshop: Workshop) -> float | None:
-    """Return when the guest of NAME was stopped to be restarted, None if it does not stop."""
-    stopped = workshop.clock()
-    try:
-        running.stop(name, action, workshop)
-    except RequestRefusedError as error:
-        workshop.warn(name, f"what it boots by is pending until its restart: {error.message}")
-        return None
-    return stopped
-
-
-def _boot(
+def _followed(
     plan: MachinePlan,
+    restart: StopDomain | None,
     timeout: int,
-    stopped: float | None,
     workshop: Workshop,
     watched: ExitStack,
 ) -> _Booting:
-    evidence = running.start(plan.machine, workshop, watched)
-    return _Booting(plan, plan.machine, evidence, workshop.clock() + timeout, stopped)
+    """Watch the guest of PLAN, which runs already, or anew if it is to RESTART and does."""
+    name = plan.machine.name
+    if restart is not None:
+        try:
+            return _booting(plan, restarted(plan, restart, workshop, watched), timeout, workshop)
+        except RequestRefusedError as error:
+            workshop.warn(name, f"what it boots by is pending until its restart: {error.message}")
+    return _listen(plan, timeout, workshop, watched)
+
+
+def _booting(plan: MachinePlan, begun: Switched, timeout: int, workshop: Workshop) -> _Booting:
+    deadline = workshop.clock() + timeout
+    return _Booting(plan, plan.machine, begun.evidence, deadline, begun.stopped)
 
 
 def _listen(plan: MachinePlan, timeout: int, workshop: Workshop, watched: ExitStack) -> _Booting:

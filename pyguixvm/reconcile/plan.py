@@ -256,6 +256,20 @@ class MachinePlan(msgspec.Struct, frozen=True, rename="kebab"):
     reason: str | None = None
 
     @property
+    def switch(self) -> tuple[Action, ...]:
+        """The actions that a guest is away for: all that is left from there on.
+
+        There are none if no guest is started.
+        """
+        if not any(isinstance(action, StartDomain) for action in self.actions):
+            return ()
+        return tuple(
+            action
+            for action in self.actions
+            if isinstance(action, StopDomain | DefineDomain | StartDomain)
+        )
+
+    @property
     def pending(self) -> bool:
         """Whether a difference stays until the next start."""
         restarts = any(isinstance(action, StartDomain) for action in self.actions)

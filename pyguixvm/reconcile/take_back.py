@@ -16,6 +16,7 @@ from pyguixvm.reconcile import running
 from pyguixvm.reconcile.define import define
 from pyguixvm.reconcile.outcome import Outcome
 from pyguixvm.reconcile.plan import DefineDomain, MachinePlan
+from pyguixvm.reconcile.switch import unbroken
 from pyguixvm.reconcile.workshop import Workshop
 
 
@@ -48,22 +49,18 @@ def taken_back(
 def _return_to(name: str, number: int, workshop: Workshop) -> None:
     """Power NAME off and start generation NUMBER; raises PyguixvmError if it is not ready."""
     connection = workshop.connection
-    domains.destroy(connection, name)
     metadata = domains.read_metadata(connection, name)
-    if metadata.current != number:
-        failed = msgspec.structs.replace(metadata.generation, failed=True)
-        domains.write_metadata(connection, name, metadata.having(failed))
     machine = metadata.find(number).declaration
     way_back = MachinePlan(machine=machine, effect="restart")
-    define(
-        way_back,
-        DefineDomain(generation=number, autostart=machine.domain.autostart),
-        None,
-        None,
-        workshop,
-    )
+    definition = DefineDomain(generation=number, autostart=machine.domain.autostart)
     with ExitStack() as watched:
-        evidence = running.start(machine, workshop, watched)
+        with unbroken(name, workshop):
+            domains.destroy(connection, name)
+            if metadata.current != number:
+                failed = msgspec.structs.replace(metadata.generation, failed=True)
+                domains.write_metadata(connection, name, metadata.having(failed))
+            define(way_back, definition, None, None, workshop)
+            evidence = running.start(machine, workshop, watched)
         readiness = running.wait(
             machine, evidence, workshop.clock() + machine.ready_timeout, workshop
         )

@@ -92,6 +92,12 @@ def network_interfaces(xml: str) -> tuple[Networking, ...]:
     )
 
 
+def disk_files(xml: str) -> frozenset[str]:
+    """Return the files and devices of all disks of the domain of XML, those below them included."""
+    sources = parse(xml).iterfind("devices/disk//source")
+    return frozenset(file for each in sources if (file := each.get("file") or each.get("dev")))
+
+
 def has_agent(xml: str) -> bool:
     """Whether the running domain of XML has a guest agent connected to its channel."""
     targets = parse(xml).findall("devices/channel/target")

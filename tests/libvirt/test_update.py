@@ -26,6 +26,7 @@ from pyguixvm.reconcile.differences import differences
 from pyguixvm.reconcile.readiness import wait_ready
 from pyguixvm.reconcile.root import bytes_to_move
 from pyguixvm.reconcile.way import new_root
+from pyguixvm.xml.inspection import inspect_domain
 
 MIB = 1024**2
 UPDATE = Path(__file__).with_name("update_once.py")
@@ -36,6 +37,7 @@ DATA = 3 * MIB + 17
 NO_STORE = None
 
 
+STARTED_OR_NOT = ("PhaseStarted", "PhaseFinished")
 KILLED = ("sh", "-c", "kill -KILL $UPDATE_PROCESS")
 RESTARTED = Path(__file__).with_name("restart-libvirtd")
 
@@ -88,6 +90,12 @@ def whole_root(connection, machine):
     return volumes.lookup(connection, current.pool, current.volume) is not None and domains.disks(
         connection, machine.name
     )[0].endswith(current.volume)
+
+
+def root_in_use(connection, machine):
+    """Return the file that the guest of MACHINE runs on."""
+    live = connection.handle.lookupByName(machine.name).XMLDesc(0)
+    return inspect_domain(live).hardware.disks[0]
 
 
 def write_data(volume, directory):
@@ -146,6 +154,31 @@ def test_an_update_that_is_killed_anywhere_is_taken_up_by_the_next(
         number += 1
         events += 1
     assert events > 10
+
+
+SWITCH = [f"{event} {phase}" for phase in ("stop", "define", "start") for event in STARTED_OR_NOT]
+
+
+@pytest.mark.parametrize("event", SWITCH)
+def test_whatever_is_raised_in_a_switch_a_guest_runs_on_a_root_that_is_there(
+    connection, running, pool, event
+):
+    machine = running(2)
+    raised = update(machine, event, "false")
+    assert raised.returncode == 1
+    assert "CalledProcessError" in raised.stderr
+    assert domains.state(connection, machine.name) == "running"
+    assert whole_root(connection, machine)
+    assert root_in_use(connection, machine) == domains.disks(connection, machine.name)[0]
+    again = update(machine)
+    assert again.returncode == 0, again.stderr
+    observed = observe(connection).domains[machine.name]
+    assert differences(machine, observed) == ()
+    assert root_in_use(connection, machine) == domains.disks(connection, machine.name)[0]
+    left = {volume.name for volume in volumes.list_ours(connection, pool.name)}
+    known = {g.volume for g in observed.metadata.generations}
+    assert {n for n in left if not is_base(n)} == known | {data_volume(machine.name, "db")}
+    assert all(volumes.is_whole(connection, pool.name, name) for name in left)
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ from pyguixvm.errors import (
     NotReadyError,
     PyguixvmError,
 )
+from pyguixvm.events import Event, Notice, PhaseFinished, PhaseStarted, undisturbed
 from pyguixvm.model.observation import Observation
 from pyguixvm.reconcile.difference import Difference
 from pyguixvm.reconcile.outcome import Outcome
@@ -235,6 +236,27 @@ def test_a_refusal_shows_what_differs() -> None:
         "    domain.kernel-arguments: () -> (quiet nosmt) (pending until restart)",
         "    replace it",
     ]
+
+
+@pytest.mark.parametrize("verbosity", [0, 1])
+def test_what_cannot_be_told_ends_no_work(verbosity: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        options = Options(verbosity=verbosity)
+        here = declaration.session(options, Output(options))
+        for event in (PhaseStarted("stop", "web"), PhaseFinished("stop", 1.0, "web")):
+            here.emit(event)
+        here.forward(b"what the configuration says")
+        # Python would complain when it flushes what is left at the end.
+        full.buffer.raw.close()
+
+
+def test_an_interruption_is_no_trouble_with_telling() -> None:
+    def interrupted(_event: Event) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        undisturbed(interrupted)(Notice("web is restarted"))
 
 
 class Terminal(io.StringIO):
