@@ -115,7 +115,13 @@ def roll_back(
             require_unprotected("rolled back", {name: metadata})
         target = _target(name, metadata, number)
         plan = _way_back(target, metadata, domains.state(connection, name), force=force)
-        workshop = Workshop(connection, session.emit, session.environment, session.store)
+        workshop = Workshop(
+            connection,
+            session.emit,
+            session.environment,
+            session.store,
+            interruption=session.interruption,
+        )
         (outcome,) = apply(Plan(uri=connection.uri, machines=(plan,)), workshop)
         return outcome
 

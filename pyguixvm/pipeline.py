@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -20,6 +20,7 @@ from pyguixvm.guix.exchange import Exchange
 from pyguixvm.guix.roots import system_root
 from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor.sharing import sharing_driver
+from pyguixvm.interruption import Interruption
 from pyguixvm.model.deployment import (
     Deployment,
     LocalImage,
@@ -54,7 +55,8 @@ class Session:
     """Where a run takes place: everything that comes from outside the configuration.
 
     URI is the hypervisor of machines that name none; FORWARD takes what
-    the configuration itself writes to standard error.
+    the configuration itself writes to standard error.  INTERRUPTION tells whether
+    the person wants the run to end.
     """
 
     uri: str | None
@@ -62,6 +64,7 @@ class Session:
     environment: Mapping[str, str]
     emit: Emit
     forward: Callable[[bytes], None]
+    interruption: Interruption = field(default_factory=Interruption)
 
     @property
     def state_directory(self) -> Path:
@@ -249,6 +252,7 @@ def deploy(
             session.environment,
             session.store,
             Activation(session.exchange, config.absolute(), session.sharing, session.emit),
+            session.interruption,
         )
         busy = [machine.machine for machine in each.plan.machines if machine.actions]
         with ExitStack() as locks:

@@ -191,12 +191,14 @@ def _wait(command: Any, argv: Sequence[str], timeout: float | None) -> int:
     timer = None if timeout is None else threading.Timer(timeout, end_late)
     try:
         if timer is not None:
-            timer.start()
+            # One that has half started could not be waited for.
+            with _interrupts_deferred():
+                timer.start()
         command.wait()
     except sh.ErrorReturnCode:
         pass
     finally:
-        if timer is not None:
+        if timer is not None and timer.ident is not None:
             timer.cancel()
             timer.join()
     if late.is_set():

@@ -21,7 +21,7 @@ from pyguixvm.cli.options import (
     trial_option,
 )
 from pyguixvm.cli.output import Output, error_document, gravest
-from pyguixvm.cli.safepoints import SafePoints
+from pyguixvm.cli.safepoints import heeded
 from pyguixvm.cli.show import declared_line, plan_lines
 from pyguixvm.errors import InterruptedRequestError, PyguixvmError, UsageError
 from pyguixvm.events import undisturbed
@@ -163,9 +163,9 @@ def deploy_command(
             "--prune asks before it removes anything, and --json is for programs",
             hint="Give --yes if you are sure.",
         )
-    points = SafePoints(output.emit)
-    here = dataclasses.replace(session(options, output), emit=points.emit)
-    with points.heeded():
+    here = session(options, output)
+    with heeded(here.emit) as interruption:
+        here = dataclasses.replace(here, interruption=interruption)
         outcomes, undeclared = deploy_once(here, arguments, policy, trial=trial)
         if not output.json:
             output.outcomes(outcomes)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, assert_never
 
 import msgspec
 
@@ -36,14 +36,15 @@ from pyguixvm.reconcile.plan import (
     CreateRoot,
     DefineDomain,
     GrowDisk,
+    LiveAction,
     MachinePlan,
     Plan,
+    Preparation,
     PrepareSystem,
     RealizeContent,
     RealizeImage,
     RealizeSystem,
     StackRoot,
-    StartDomain,
     StopDomain,
 )
 from pyguixvm.reconcile.readiness import Evidence, unheard
@@ -78,26 +79,34 @@ def apply(plan: Plan, workshop: Workshop, *, trial: bool = False) -> tuple[Outco
     side by side.  What fails for one machine does not stop the others.
     """
     outcomes: dict[str, Outcome] = {}
-    with ExitStack() as watched:
-        booting: list[_Booting] = []
-        for machine_plan in plan.machines:
-            name = machine_plan.machine.name
-            try:
-                result = _carry_out(machine_plan, plan.config, workshop, watched, trial)
-            except PyguixvmError as error:
-                outcomes[name] = Outcome(name, "failed", error=error)
-                continue
-            if isinstance(result, _Booting):
-                booting.append(result)
-            else:
-                outcomes[name] = result
-        for guest_booting in booting:
-            name = guest_booting.plan.machine.name
-            outcomes[name] = _await(guest_booting, workshop)
+    try:
+        with ExitStack() as watched:
+            booting: list[_Booting] = []
+            for machine_plan in plan.machines:
+                workshop.interruption.check()
+                name = machine_plan.machine.name
+                try:
+                    result = _carry_out(machine_plan, plan.config, workshop, watched, trial)
+                except PyguixvmError as error:
+                    outcomes[name] = Outcome(name, "failed", error=error)
+                    continue
+                if isinstance(result, _Booting):
+                    booting.append(result)
+                else:
+                    outcomes[name] = result
+            for guest_booting in booting:
+                workshop.interruption.check()
+                name = guest_booting.plan.machine.name
+                outcomes[name] = _await(guest_booting, workshop)
+    except KeyboardInterrupt:
+        for outcome in outcomes.values():
+            if outcome.error is not None:
+                workshop.warn(outcome.machine, outcome.error.message)
+        raise
     return tuple(outcomes[machine_plan.machine.name] for machine_plan in plan.machines)
 
 
-def _carry_out(  # noqa: PLR0912, PLR0915 -- one for each kind of action
+def _carry_out(
     plan: MachinePlan, config: str | None, workshop: Workshop, watched: ExitStack, trial: bool
 ) -> _Booting | Outcome:
     """Do the actions of PLAN; return the guest that boots, or how it went.
@@ -113,58 +122,90 @@ def _carry_out(  # noqa: PLR0912, PLR0915 -- one for each kind of action
         and not any(isinstance(action, CreateRoot | CreateEmptyRoot) for action in plan.actions)
     ):
         workshop.emit(Notice("there is nothing to try: it keeps its root", name))
-    booting: _Booting | None = None
     root: Root | None = None
-    restart: StopDomain | None = None
-    switching = plan.switch
     with ExitStack() as made:
-        for action in plan.actions:
-            if action in switching:
-                break
-            match action:
-                case RealizeImage() | RealizeContent() | RealizeSystem():
-                    pass  # all were built in one go, before anything was touched
-                case CreateRoot() | CreateEmptyRoot():
-                    root = made.enter_context(_created(plan.machine, action, workshop))
-                    if trial:
-                        try_root(plan.machine, root, action.size, workshop)
-                case CreateDisk():
-                    create_disk(plan.machine, action, workshop)
-                case GrowDisk():
-                    grow_disk(plan.machine, action, workshop)
-                case DefineDomain():
-                    define(plan, action, root, config, workshop)
-                case PrepareSystem():
-                    prepare(name, action, workshop)
-                case StackRoot():
-                    stack_root(plan, action, workshop)
-                case ActivateSystem():
-                    try:
-                        restart = activate(name, action, workshop)
-                    except (HalfDoneError, EvaluationError) as error:
-                        # The guest may be anything in between.
-                        return _failed(plan, error, workshop)
-                    except PyguixvmError:
-                        leave(name, workshop)
-                        raise
-                case AwaitReady():
-                    try:
-                        booting = _followed(plan, restart, action.timeout, workshop, watched)
-                    except PyguixvmError as error:
-                        return _failed(plan, error, workshop)
-                case StopDomain() | StartDomain():
-                    raise ValueError("a guest is stopped and started last")
-                case _:
-                    change(plan.machine.name, action, workshop)
-        if switching:
+        for step in plan.preparation:
+            root = _prepared(plan.machine, step, workshop, made, trial) or root
+        if plan.switch:
             # The metadata vouches for the volume once it is defined; it is whole from then on.
             begun = switch(plan, root, config, workshop, watched, made.close)
-            booting = _booting(plan, begun, plan.machine.ready_timeout, workshop)
-    if booting is not None:
-        return booting
+            return _booting(plan, begun, plan.machine.ready_timeout, workshop)
+    try:
+        with workshop.interruption.put_off():
+            restart = _changed(plan, config, workshop)
+    except HalfDoneError as error:
+        return _failed(plan, error, workshop)
+    for action in plan.changes:
+        if isinstance(action, AwaitReady):
+            try:
+                return _followed(plan, restart, action.timeout, workshop, watched)
+            except PyguixvmError as error:
+                return _failed(plan, error, workshop)
     if plan.pending:
         return Outcome(name, "updated", detail="pending until its restart: " + _pending(plan))
     return Outcome(name, "updated" if plan.actions else "unchanged")
+
+
+def _prepared(
+    machine: VirtualMachine, step: Preparation, workshop: Workshop, made: ExitStack, trial: bool
+) -> Root | None:
+    """Do STEP, which leaves MACHINE as it is; return its new root, if that is what it makes.
+
+    The root goes again if MADE is closed by an exception before it is defined.
+    """
+    match step:
+        case RealizeImage() | RealizeContent() | RealizeSystem():
+            pass  # all were built in one go, before anything was touched
+        case CreateRoot() | CreateEmptyRoot():
+            root = made.enter_context(_created(machine, step, workshop))
+            if trial:
+                try_root(machine, root, step.size, workshop)
+            return root
+        case CreateDisk():
+            create_disk(machine, step, workshop)
+        case GrowDisk():
+            grow_disk(machine, step, workshop)
+        case PrepareSystem():
+            prepare(machine.name, step, workshop)
+        case _:
+            assert_never(step)
+    return None
+
+
+def _changed(plan: MachinePlan, config: str | None, workshop: Workshop) -> StopDomain | None:
+    """Change the machine of PLAN while its guest runs; return how to restart it if need be.
+
+    Raises HalfDoneError if the guest may be anything in between.
+    """
+    restart: StopDomain | None = None
+    name = plan.machine.name
+    for action in plan.changes:
+        match action:
+            case DefineDomain():
+                define(plan, action, None, config, workshop)
+            case StackRoot():
+                stack_root(plan, action, workshop)
+            case ActivateSystem():
+                restart = _activated(name, action, workshop)
+            case AwaitReady():
+                pass  # all that may be interrupted comes after this
+            case _ if isinstance(action, LiveAction):
+                change(name, action, workshop)
+            case _:
+                raise ValueError(f"{action} is no change to a guest that runs")
+    return restart
+
+
+def _activated(name: str, action: ActivateSystem, workshop: Workshop) -> StopDomain | None:
+    try:
+        return activate(name, action, workshop)
+    except HalfDoneError:
+        raise
+    except EvaluationError as error:
+        raise HalfDoneError(error.message, hint=error.hint) from error
+    except PyguixvmError:
+        leave(name, workshop)
+        raise
 
 
 def _created(

@@ -210,16 +210,19 @@ LiveAction: TypeAlias = (
     | AttachDisk
     | DetachDisk
 )
-Action: TypeAlias = (
+Preparation: TypeAlias = (
     RealizeImage
     | RealizeContent
-    | CreateRoot
     | RealizeSystem
+    | CreateRoot
     | CreateEmptyRoot
     | CreateDisk
     | GrowDisk
-    | StopDomain
     | PrepareSystem
+)
+Action: TypeAlias = (
+    Preparation
+    | StopDomain
     | StackRoot
     | ActivateSystem
     | DefineDomain
@@ -256,18 +259,23 @@ class MachinePlan(msgspec.Struct, frozen=True, rename="kebab"):
     reason: str | None = None
 
     @property
-    def switch(self) -> tuple[Action, ...]:
-        """The actions that a guest is away for: all that is left from there on.
+    def preparation(self) -> tuple[Preparation, ...]:
+        """The actions that leave the machine as it is."""
+        return tuple(each for each in self.actions if isinstance(each, Preparation))
 
-        There are none if no guest is started.
-        """
-        if not any(isinstance(action, StartDomain) for action in self.actions):
-            return ()
-        return tuple(
-            action
-            for action in self.actions
-            if isinstance(action, StopDomain | DefineDomain | StartDomain)
-        )
+    @property
+    def switch(self) -> tuple[Action, ...]:
+        """The actions after the preparation if a guest is started: it may be away meanwhile."""
+        return self._rest if any(isinstance(each, StartDomain) for each in self._rest) else ()
+
+    @property
+    def changes(self) -> tuple[Action, ...]:
+        """The actions after the preparation if the guest stays."""
+        return () if self.switch else self._rest
+
+    @property
+    def _rest(self) -> tuple[Action, ...]:
+        return tuple(each for each in self.actions if not isinstance(each, Preparation))
 
     @property
     def pending(self) -> bool:

@@ -43,6 +43,7 @@ def switch(  # noqa: PLR0917 -- what to do, with what, and who is told
     guest is closed with WATCHED.
     """
     name = plan.machine.name
+    workshop.interruption.check()
     stopped: float | None = None
     evidence: Evidence | None = None
     with unbroken(name, workshop):
@@ -73,25 +74,26 @@ def restarted(
 
 @contextmanager
 def unbroken(name: str, workshop: Workshop) -> Iterator[None]:
-    """Let the body take away the guest of NAME and start it again.
+    """Let the body take away the guest of NAME and start it again; who interrupts it waits.
 
     If it fails and there is no guest then, the domain is defined as it was before, and
     started if it ran before.  What is the case is asked of libvirt: an exception
     does not tell whether what raised it was done.
     """
-    before = _before(workshop.connection, name)
-    try:
-        yield
-    except PyguixvmError as error:
-        again = _put_back(before, workshop)
-        if again is None:
+    with workshop.interruption.put_off(however_often=True):
+        before = _before(workshop.connection, name)
+        try:
+            yield
+        except PyguixvmError as error:
+            again = _put_back(before, workshop)
+            if again is None:
+                raise
+            raise error.adding(again) from error
+        except BaseException:
+            again = _put_back(before, workshop)
+            if again is not None:
+                undisturbed(workshop.emit)(Notice(f"broken off; {again}", name, warning=True))
             raise
-        raise error.adding(again) from error
-    except BaseException:
-        again = _put_back(before, workshop)
-        if again is not None:
-            undisturbed(workshop.emit)(Notice(f"broken off; {again}", name, warning=True))
-        raise
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from pyguixvm.events import Emit, Notice
 from pyguixvm.guix.activation import Activation
 from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor.connection import Connection
+from pyguixvm.interruption import Interruption
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Workshop:
     """What carrying out a plan needs; the effects that are not libvirt's are arguments.
 
     ACTIVATION changes guests in place to what a configuration declares; None where
-    there is none.
+    there is none.  INTERRUPTION tells whether the work is to end.
     """
 
     connection: Connection
@@ -27,6 +28,7 @@ class Workshop:
     environment: Mapping[str, str]
     store: Store
     activation: Activation | None = None
+    interruption: Interruption = field(default_factory=Interruption)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep

@@ -181,6 +181,50 @@ def test_whatever_is_raised_in_a_switch_a_guest_runs_on_a_root_that_is_there(
     assert all(volumes.is_whole(connection, pool.name, name) for name in left)
 
 
+def signalled(*names):
+    return ("sh", "-c", "; ".join(f"kill -{name} $UPDATE_PROCESS" for name in names))
+
+
+@pytest.mark.parametrize(
+    ("event", "signals"),
+    [
+        *((event, ["TERM"]) for event in SWITCH),
+        ("PhaseFinished stop", ["HUP"]),
+        ("PhaseFinished stop", ["INT"]),
+        ("PhaseStarted stop", ["INT", "TERM"]),
+        ("PhaseFinished stop", ["TERM", "HUP", "INT"]),
+        ("PhaseFinished define", ["TERM", "HUP"]),
+    ],
+)
+def test_a_switch_that_is_interrupted_is_finished_first(connection, running, event, signals):
+    machine = running(2)
+    ended = update(machine, event, *signalled(*signals))
+    assert ended.returncode == 130, ended.stderr
+    assert "interrupted: a guest is away, and is started first" in ended.stderr
+    assert domains.state(connection, machine.name) == "running"
+    observed = observe(connection).domains[machine.name]
+    assert observed.metadata.current == 2
+    assert whole_root(connection, machine)
+    assert root_in_use(connection, machine) == domains.disks(connection, machine.name)[0]
+    # It was not waited for, so nobody knows yet whether it gets ready.
+    assert observed.metadata.fallback == 1
+    assert volumes.lookup(connection, machine.domain.pool, lock_volume(machine.name)) is None
+
+
+@pytest.mark.parametrize("name", ["TERM", "HUP", "INT"])
+def test_before_a_switch_an_interruption_leaves_all_as_it_was(connection, running, pool, name):
+    machine = running(2)
+    ended = update(machine, "PhaseFinished transfer", *signalled(name))
+    assert ended.returncode == 130, ended.stderr
+    assert domains.state(connection, machine.name) == "running"
+    metadata = domains.read_metadata(connection, machine.name)
+    assert metadata.current == 1
+    left = {volume.name for volume in volumes.list_ours(connection, pool.name)}
+    assert {n for n in left if not is_base(n)} - {data_volume(machine.name, "db")} == {
+        metadata.generation.volume
+    }
+
+
 @pytest.mark.parametrize(
     "event",
     ["PhaseStarted transfer", "PhaseFinished stop", "PhaseFinished define", "PhaseFinished start"],
