@@ -190,13 +190,13 @@ def observed(
         for uri, theirs in by_uri.items():
             with phase(session.emit, "observe") as result:
                 connection = connections.enter_context(connect(uri))
-                observation = observe(connection)
+                observation = observe(connection, host=True)
                 result.detail = connection.uri
 
             def again(
                 connection: Connection = connection, theirs: Sequence[VirtualMachine] = theirs
             ) -> Plan:
-                return plan(theirs, observe(connection), policy=policy, config=config)
+                return plan(theirs, observe(connection, host=True), policy=policy, config=config)
 
             planned.append(
                 Planned(

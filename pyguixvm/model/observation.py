@@ -71,6 +71,16 @@ class ObservedDomain(msgspec.Struct, frozen=True, rename="kebab"):
     capacities: dict[str, int] = {}
 
 
+class Host(msgspec.Struct, frozen=True, rename="kebab"):
+    """What the machine of a hypervisor has for a guest; None where that was not asked or told.
+
+    MEMORY is in bytes, MAXIMUM_CPU how many vCPUs our machine type can have.
+    """
+
+    memory: int | None = None
+    maximum_cpu: int | None = None
+
+
 class Observation(msgspec.Struct, frozen=True, rename="kebab"):
     """The domains of the hypervisor at URI, by name; LOCAL if it is this machine.
 
@@ -78,7 +88,7 @@ class Observation(msgspec.Struct, frozen=True, rename="kebab"):
     files that it uses to QEMU's user, if it can.
     VOLUMES are the names, in all active pools, of the volumes that carry our prefix.
     IMAGES are those of the store items that generations stand on which are in the
-    store of this machine, too.
+    store of this machine, too.  HOST is the hypervisor's machine.
     """
 
     uri: str
@@ -87,3 +97,4 @@ class Observation(msgspec.Struct, frozen=True, rename="kebab"):
     volumes: tuple[str, ...] = ()
     images: frozenset[str] = frozenset()
     store: Literal["absent", "writable", "read-only"] = "absent"
+    host: Host = Host()

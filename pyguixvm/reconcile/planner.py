@@ -250,11 +250,12 @@ def _update(  # noqa: PLR0917 -- what there is, what is wanted, and what is allo
         except RequestRefusedError as error:
             return _refused(machine, "restart", error, changed)
     actions: list[Action] = list(volume_actions(machine, domain, volumes))
+    if restart:
+        # Defined after that: a guest that does not stop goes on as it was, defined so.
+        actions += _stop(True, policy)
     if any(not difference.pending for difference in changed):
         actions.append(_define(machine, metadata.current))
-    if restart:
-        actions += _stop(True, policy)
-    elif not off:
+    if not off and not restart:
         actions += _live_actions(changed, domain)
         actions += plug_actions(machine, domain)
     if off or restart:

@@ -12,7 +12,7 @@ from pyguixvm.events import Notice, undisturbed
 from pyguixvm.hypervisor import domains, references, volumes
 from pyguixvm.hypervisor.connection import Connection, connect
 from pyguixvm.reconcile import running
-from pyguixvm.reconcile.define import define
+from pyguixvm.reconcile.define import define_by, definition_to_be
 from pyguixvm.reconcile.plan import DefineDomain, MachinePlan, StartDomain, StopDomain
 from pyguixvm.reconcile.readiness import Evidence
 from pyguixvm.reconcile.root import Root
@@ -39,24 +39,32 @@ def switch(  # noqa: PLR0917 -- what to do, with what, and who is told
 ) -> Switched:
     """Stop, define and start the machine of PLAN as its last actions say, on ROOT if it is new.
 
-    DEFINED is called as soon as the definition refers to ROOT.  What watches the
-    guest is closed with WATCHED.
+    All that can be found out before is, while the old guest runs.  DEFINED is called
+    as soon as the definition refers to ROOT.  What watches the guest is closed with
+    WATCHED.
     """
     name = plan.machine.name
-    workshop.interruption.check()
     stopped: float | None = None
     evidence: Evidence | None = None
-    with unbroken(name, workshop):
+    with ExitStack() as resolved:
+        xml = ""
         for action in plan.switch:
-            match action:
-                case StopDomain():
-                    stopped = workshop.clock()
-                    running.stop(name, action, workshop)
-                case DefineDomain():
-                    define(plan, action, root, config, workshop)
-                    defined()
-                case StartDomain():
-                    evidence = running.start(plan.machine, workshop, watched)
+            if isinstance(action, DefineDomain):
+                to_be = definition_to_be(plan, action, root, config, workshop)
+                xml = resolved.enter_context(to_be)
+        workshop.interruption.check()
+        with unbroken(name, workshop):
+            for action in plan.switch:
+                match action:
+                    case StopDomain():
+                        stopped = workshop.clock()
+                        running.stop(name, action, workshop)
+                    case DefineDomain():
+                        define_by(name, xml, action, workshop)
+                        resolved.close()
+                        defined()
+                    case StartDomain():
+                        evidence = running.start(plan.machine, workshop, watched)
     if evidence is None:
         raise ValueError("the last action of a switch starts the guest")
     return Switched(evidence, stopped)

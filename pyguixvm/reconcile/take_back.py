@@ -13,7 +13,7 @@ import msgspec
 from pyguixvm.errors import NotReadyError, PyguixvmError, RolledBackError
 from pyguixvm.hypervisor import domains
 from pyguixvm.reconcile import running
-from pyguixvm.reconcile.define import define
+from pyguixvm.reconcile.define import define_by, definition_to_be
 from pyguixvm.reconcile.outcome import Outcome
 from pyguixvm.reconcile.plan import DefineDomain, MachinePlan
 from pyguixvm.reconcile.switch import unbroken
@@ -50,16 +50,19 @@ def _return_to(name: str, number: int, workshop: Workshop) -> None:
     """Power NAME off and start generation NUMBER; raises PyguixvmError if it is not ready."""
     connection = workshop.connection
     metadata = domains.read_metadata(connection, name)
+    if metadata.current != number:
+        failed = msgspec.structs.replace(metadata.generation, failed=True)
+        domains.write_metadata(connection, name, metadata.having(failed))
     machine = metadata.find(number).declaration
     way_back = MachinePlan(machine=machine, effect="restart")
-    definition = DefineDomain(generation=number, autostart=machine.domain.autostart)
+    action = DefineDomain(generation=number, autostart=machine.domain.autostart)
     with ExitStack() as watched:
-        with unbroken(name, workshop):
+        with (
+            definition_to_be(way_back, action, None, None, workshop) as xml,
+            unbroken(name, workshop),
+        ):
             domains.destroy(connection, name)
-            if metadata.current != number:
-                failed = msgspec.structs.replace(metadata.generation, failed=True)
-                domains.write_metadata(connection, name, metadata.having(failed))
-            define(way_back, definition, None, None, workshop)
+            define_by(name, xml, action, workshop)
             evidence = running.start(machine, workshop, watched)
         readiness = running.wait(
             machine, evidence, workshop.clock() + machine.ready_timeout, workshop

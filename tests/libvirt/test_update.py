@@ -22,10 +22,14 @@ from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.deployment import ConsoleReady, DataDisk, LocalImage
 from pyguixvm.model.generation import Generation, Metadata
 from pyguixvm.model.names import base_volume, data_volume, is_base, is_marker, lock_volume
+from pyguixvm.reconcile.apply import apply
 from pyguixvm.reconcile.differences import differences
+from pyguixvm.reconcile.plan import StopDomain
+from pyguixvm.reconcile.planner import plan
 from pyguixvm.reconcile.readiness import wait_ready
 from pyguixvm.reconcile.root import bytes_to_move
 from pyguixvm.reconcile.way import new_root
+from pyguixvm.reconcile.workshop import Workshop
 from pyguixvm.xml.inspection import inspect_domain
 
 MIB = 1024**2
@@ -179,6 +183,90 @@ def test_whatever_is_raised_in_a_switch_a_guest_runs_on_a_root_that_is_there(
     known = {g.volume for g in observed.metadata.generations}
     assert {n for n in left if not is_base(n)} == known | {data_volume(machine.name, "db")}
     assert all(volumes.is_whole(connection, pool.name, name) for name in left)
+
+
+def declared(connection, machine, **fields):
+    """Return what MACHINE runs as, with other FIELDS of its domain."""
+    deployed = domains.read_metadata(connection, machine.name).generation.declaration
+    return msgspec.structs.replace(
+        deployed, domain=msgspec.structs.replace(deployed.domain, **fields)
+    )
+
+
+HUGE = {"memory": 9999 * 1024 * MIB, "maximum_memory": 9999 * 1024 * MIB}
+
+
+def test_what_cannot_start_is_put_back_as_it_was_and_runs(connection, running):
+    machine = running(2)
+    deployed = update(machine)
+    assert deployed.returncode == 0, deployed.stderr
+    before = domains.whole_definition(connection, machine.name)
+    failed = update(declared(connection, machine, **HUGE))
+    assert failed.returncode == 1
+    assert "annot allocate memory" in failed.stderr
+    assert "the old definition runs again" in failed.stderr
+    assert domains.state(connection, machine.name) == "running"
+    assert domains.whole_definition(connection, machine.name) == before
+
+
+def test_a_new_root_goes_with_a_definition_that_cannot_start(connection, running, pool):
+    machine = running(2)
+    before = domains.whole_definition(connection, machine.name)
+    huge = msgspec.structs.replace(machine.domain, **HUGE)
+    failed = update(msgspec.structs.replace(machine, domain=huge))
+    assert failed.returncode == 1
+    assert "the old definition runs again" in failed.stderr
+    assert domains.state(connection, machine.name) == "running"
+    assert domains.whole_definition(connection, machine.name) == before
+    left = {volume.name for volume in volumes.list_ours(connection, pool.name)}
+    root = domains.read_metadata(connection, machine.name).generation.volume
+    assert {n for n in left if not is_base(n)} == {root, data_volume(machine.name, "db")}
+    mended = update(machine)
+    assert mended.returncode == 0, mended.stderr
+
+
+def test_what_the_host_does_not_have_is_refused_before(connection, running):
+    machine = running(2)
+    observation = observe(connection, host=True)
+    assert observation.host.memory > 0
+    too_much = {"maximum_cpu": observation.host.maximum_cpu + 1}
+    for fields, given in ((HUGE, "9999G"), (too_much, f"{too_much['maximum_cpu']} vCPUs")):
+        (made,) = plan([declared(connection, machine, **fields)], observation).machines
+        assert given in made.refusal
+        assert made.actions == ()
+    (made,) = plan([declared(connection, machine)], observation).machines
+    assert made.refusal is None
+
+
+def test_a_guest_that_does_not_stop_goes_on_with_the_definition_that_it_has(
+    connection, tiny_machine, pool
+):
+    machine = tiny_machine("deaf", ready=(ConsoleReady("tiny prompt"),), pool=pool.name)
+    first = Generation(
+        number=1,
+        date="2026-01-01T00:00:00+00:00",
+        label="first",
+        pool=machine.domain.pool,
+        volume=f"pyguixvm-{machine.name}.g1.qcow2",
+        image="/image",
+        declaration=machine,
+    )
+    domains.write_metadata(connection, machine.name, Metadata(current=1, generations=(first,)))
+    domains.start(connection, machine.name)
+    before = domains.whole_definition(connection, machine.name)
+    larger = declared(connection, machine, memory=300 * MIB, maximum_memory=300 * MIB)
+    made = plan([larger], observe(connection))
+    (machine_plan,) = made.machines
+    impatient = tuple(
+        msgspec.structs.replace(action, timeout=1) if isinstance(action, StopDomain) else action
+        for action in machine_plan.actions
+    )
+    machine_plan = msgspec.structs.replace(machine_plan, actions=impatient)
+    workshop = Workshop(connection, ignore, {"PYGUIXVM_VIRT_TYPE": "qemu"}, NO_STORE)
+    (outcome,) = apply(msgspec.structs.replace(made, machines=(machine_plan,)), workshop)
+    assert "still runs after 1 s" in outcome.error.message
+    assert domains.state(connection, machine.name) == "running"
+    assert domains.whole_definition(connection, machine.name) == before
 
 
 def signalled(*names):
