@@ -232,7 +232,16 @@ def update(
             "live",
             (DEFINE, UpdateInterface(mac_address=MAC)),
         ),
-        ({"networking": ()}, "live", (DEFINE, DetachInterface(mac_address=MAC))),
+        ({"networking": ()}, "live", (DetachInterface(mac_address=MAC), DEFINE)),
+        (
+            {"networking": (Networking(network="default", mac_address="52:54:00:00:00:99"),)},
+            "live",
+            (
+                DetachInterface(mac_address=MAC),
+                DEFINE,
+                AttachInterface(mac_address="52:54:00:00:00:99"),
+            ),
+        ),
     ],
 )
 def test_the_smallest_safe_change(
