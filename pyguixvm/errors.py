@@ -7,7 +7,8 @@ and an exit status.  Anything else that escapes is a defect of ours.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from copy import copy
+from typing import ClassVar, Self
 
 
 class PyguixvmError(Exception):
@@ -28,6 +29,13 @@ class PyguixvmError(Exception):
         self.message = message
         self.hint = hint
         self.location = location
+
+    def adding(self, text: str) -> Self:
+        """Return this error with a message that goes on with TEXT."""
+        longer = copy(self)
+        longer.message = f"{self.message}; {text}"
+        longer.args = (longer.message,)
+        return longer
 
 
 class RequestRefusedError(PyguixvmError):

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, Literal, TypeAlias
+from contextlib import contextmanager, suppress
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import msgspec
 
@@ -112,10 +112,25 @@ Event: TypeAlias = (
     | Notice
 )
 Emit: TypeAlias = Callable[[Event], None]
+_Told = TypeVar("_Told")
 
 
 def ignore(event: Event) -> None:
     """Drop the event: for callers that want no progress."""
+
+
+def undisturbed(tell: Callable[[_Told], None]) -> Callable[[_Told], None]:
+    """Return TELL as work can rely on it: what cannot be told is not told, and nothing fails.
+
+    A pipe that nobody reads any more, a full disk or a terminal that went away must
+    not end a deployment half-way.
+    """
+
+    def tell_if_possible(what: _Told) -> None:
+        with suppress(Exception):
+            tell(what)
+
+    return tell_if_possible
 
 
 class PhaseResult:

@@ -121,7 +121,12 @@ def roll_back(
         require_idle_disks(observe_domain(connection, name))
         plan = _way_back(target, metadata, domains.state(connection, name), force=force)
         workshop = Workshop(
-            connection, session.emit, session.environment, session.store, require=lock.require
+            connection,
+            session.emit,
+            session.environment,
+            session.store,
+            interruption=session.interruption,
+            require=lock.require,
         )
         (outcome,) = apply(Plan(uri=connection.uri, machines=(plan,)), workshop)
         return outcome

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -21,6 +21,7 @@ from pyguixvm.guix.exchange import Exchange
 from pyguixvm.guix.roots import system_root
 from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor.sharing import sharing_driver
+from pyguixvm.interruption import Interruption
 from pyguixvm.model.deployment import (
     Deployment,
     LocalImage,
@@ -57,7 +58,8 @@ class Session:
     """Where a run takes place: everything that comes from outside the configuration.
 
     URI is the hypervisor of machines that name none; FORWARD takes what
-    the configuration itself writes to standard error.
+    the configuration itself writes to standard error.  INTERRUPTION tells whether
+    the person wants the run to end.
     """
 
     uri: str | None
@@ -65,6 +67,7 @@ class Session:
     environment: Mapping[str, str]
     emit: Emit
     forward: Callable[[bytes], None]
+    interruption: Interruption = field(default_factory=Interruption)
 
     @property
     def state_directory(self) -> Path:
@@ -187,7 +190,7 @@ def observed(
     with ExitStack() as opened:
         with phase(session.emit, "observe") as result:
             hypervisors = _hypervisors(session, machines, opened)
-            observations = [observe(connection) for connection, _ in hypervisors]
+            observations = [observe(connection, host=True) for connection, _ in hypervisors]
             result.detail = ", ".join(connection.uri for connection, _ in hypervisors)
         found = [
             (theirs, seen) for (_, theirs), seen in zip(hypervisors, observations, strict=True)
@@ -205,7 +208,7 @@ def observed(
 def _planned_again(make: Callable[[Observation], Plan], connection: Connection) -> Plan:
     from pyguixvm.hypervisor.observe import observe
 
-    return make(observe(connection))
+    return make(observe(connection, host=True))
 
 
 def _hypervisors(
@@ -283,6 +286,7 @@ def deploy(
                 session.environment,
                 session.store,
                 Activation(session.exchange, config.absolute(), session.sharing, session.emit),
+                session.interruption,
                 require=require,
             )
             outcomes += apply(plan, workshop, trial=trial)

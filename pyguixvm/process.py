@@ -205,10 +205,12 @@ def _ended_after(seconds: float | None, child: subprocess.Popen[bytes]) -> Itera
     timer = None if seconds is None else threading.Timer(seconds, end)
     try:
         if timer is not None:
-            timer.start()
+            # One that has half started could not be waited for.
+            with _interrupts_deferred():
+                timer.start()
         yield late
     finally:
-        if timer is not None:
+        if timer is not None and timer.ident is not None:
             timer.cancel()
             timer.join()
 

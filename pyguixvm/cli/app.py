@@ -14,6 +14,7 @@ import click
 
 from pyguixvm import __version__
 from pyguixvm.cli.options import Options, common_options
+from pyguixvm.cli.safepoints import alike
 from pyguixvm.errors import InterruptedRequestError, PyguixvmError, UsageError
 
 # One module for each family of verbs, imported only when one of them is called or
@@ -119,6 +120,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that ARGUMENTS (default: the process's own) name; return its exit status."""
     options = Options()
     words = list(sys.argv[1:] if arguments is None else arguments)
+    with alike():
+        return _run(words, options)
+
+
+def _run(words: list[str], options: Options) -> int:
     try:
         _require_text(words)
         status = verbs.main(
@@ -147,7 +153,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _report_defect(error: Exception, options: Options) -> int:
     if isinstance(error, OSError) and error.errno in _FULL:
-        return _unwritten(error)
+        status = _unwritten(error)
+        # Click wanted to end the line that holds the ^C of a terminal that is gone.
+        interrupted = isinstance(error.__context__, KeyboardInterrupt)
+        return InterruptedRequestError.status if interrupted else status
     message = f"this is a defect of pyguixvm: {type(error).__name__}: {error}"
     hint = "Run the command again with --debug and report what it shows."
     return _report(PyguixvmError(message, hint=hint), options)
@@ -194,5 +203,7 @@ def _report(error: PyguixvmError, options: Options) -> int:
     try:
         output.error(error)
     except OSError as lost:
-        return _unwritten(lost)
+        # A terminal that went away is why it was interrupted.
+        status = _unwritten(lost)
+        return error.status if isinstance(error, InterruptedRequestError) else status
     return error.status

@@ -22,7 +22,7 @@ from pyguixvm.cli.options import (
     trial_option,
 )
 from pyguixvm.cli.output import Output, error_document, gravest
-from pyguixvm.cli.safepoints import SafePoints
+from pyguixvm.cli.safepoints import heeded
 from pyguixvm.cli.show import declared_line, plan_lines
 from pyguixvm.errors import (
     InterruptedRequestError,
@@ -30,6 +30,7 @@ from pyguixvm.errors import (
     RequestRefusedError,
     UsageError,
 )
+from pyguixvm.events import undisturbed
 from pyguixvm.model.deployment import Deployment, SystemImage
 from pyguixvm.reconcile.plan import Policy
 
@@ -46,8 +47,8 @@ def session(options: Options, output: Output) -> pipeline.Session:
         uri=options.uri,
         load_path=tuple(options.load_path),
         environment=dict(os.environ),
-        emit=output.emit,
-        forward=output.forward,
+        emit=undisturbed(output.emit),
+        forward=undisturbed(output.forward),
     )
 
 
@@ -182,9 +183,9 @@ def deploy_command(
             "--prune asks before it removes anything, and --json is for programs",
             hint="Give --yes if you are sure.",
         )
-    points = SafePoints(output.emit)
-    here = dataclasses.replace(session(options, output), emit=points.emit)
-    with points.heeded():
+    here = session(options, output)
+    with heeded(here.emit) as interruption:
+        here = dataclasses.replace(here, interruption=interruption)
         outcomes, undeclared = deploy_once(here, arguments, policy, trial=trial, prune=prune)
         if not output.json:
             output.outcomes(outcomes)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from contextlib import suppress
 from datetime import timedelta
@@ -15,6 +16,7 @@ from pyguixvm.cli.declaration import session, status_of
 from pyguixvm.cli.machines import complete_machine
 from pyguixvm.cli.options import Options, common_options, unprotect_option
 from pyguixvm.cli.output import Output
+from pyguixvm.cli.safepoints import heeded
 from pyguixvm.model.sizes import format_size
 
 _AGE = re.compile(r"(?P<count>[0-9]+)(?P<unit>[mhdw])")
@@ -113,9 +115,10 @@ def rollback_command(
     Its definition and its root volume are those of then.
     """
     output = Output(options)
-    outcome = history.roll_back(
-        session(options, output), machine, number, force=force, unprotect=unprotect
-    )
+    here = session(options, output)
+    with heeded(here.emit) as interruption:
+        here = dataclasses.replace(here, interruption=interruption)
+        outcome = history.roll_back(here, machine, number, force=force, unprotect=unprotect)
     output.outcomes((outcome,))
     return status_of((outcome,))
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
@@ -63,8 +64,10 @@ class Output:
     def settle(self) -> None:
         """End the live display, so that plain text can follow."""
         if self._progress is not None:
-            self._progress.close()
-            self._progress = None
+            progress, self._progress = self._progress, None
+            # A terminal that went away needs no restoring.
+            with suppress(OSError):
+                progress.close()
 
     def line(self, text: str = "") -> None:
         """Print a line of the result."""

@@ -1,54 +1,74 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Control-C ends a deployment where nothing is half done."""
+"""What ends a command from outside: Control-C, a supervisor, a session that is gone."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING
 
-from pyguixvm.events import Emit, Event, Notice, Phase, PhaseStarted
+from pyguixvm.interruption import Interruption
 
-# From the first of these until another phase begins, a guest may be away, or be
-# another one than is defined.  All else is undone when it is interrupted.
-_UNDIVIDED: frozenset[Phase] = frozenset(
-    {"stop", "define", "update", "activate", "start", "remove"}
-)
+if TYPE_CHECKING:
+    from pyguixvm.events import Emit
+
+_PUT_OFF = "interrupted: what a guest needs to run is finished first (^C again: at once)"
+_MUST_FINISH = "interrupted: a guest is away, and is started first"
 
 
-class SafePoints:
-    """Lets an interrupt wait until a guest is where it should be; a second one does not wait."""
+@contextmanager
+def heeded(emit: Emit) -> Iterator[Interruption]:
+    """Yield what says whether a signal asks for the end of the body; EMIT tells that it waits.
 
-    def __init__(self, emit: Emit) -> None:
-        """Pass events on to EMIT."""
-        self._emit = emit
-        self._undivided = False
-        self._asked = False
+    The body runs in the main thread.
+    """
+    from pyguixvm.events import Notice, undisturbed  # not needed by most verbs
 
-    def emit(self, event: Event) -> None:
-        """Pass EVENT on; raises KeyboardInterrupt if it ends what an interrupt waits for."""
-        if isinstance(event, PhaseStarted):
-            self._undivided = event.phase in _UNDIVIDED
-            if self._asked and not self._undivided:
-                raise KeyboardInterrupt
-        self._emit(event)
+    interruption = Interruption()
 
-    @contextmanager
-    def heeded(self) -> Iterator[None]:
-        """Take interrupts while the body, which is to run in the main thread, emits events."""
-        before = signal.signal(signal.SIGINT, self._interrupted)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)
-        if self._asked:
-            raise KeyboardInterrupt
-
-    def _interrupted(self, *_: object) -> None:
-        if not self._undivided or self._asked:
-            raise KeyboardInterrupt
-        self._asked = True
-        text = "interrupted: what a guest needs to run is finished first (^C again: at once)"
+    def interrupted(*_: object) -> None:
+        interruption.ask()
+        text = _PUT_OFF if interruption.heeded_next_time else _MUST_FINISH
         # Not from here, in the middle of anything: whoever shows it may be busy showing.
-        threading.Thread(target=self._emit, args=(Notice(text, warning=True),)).start()
+        event = Notice(text, warning=True)
+        threading.Thread(target=undisturbed(emit), args=(event,)).start()
+
+    with _handled((signal.SIGINT, *_others()), interrupted):
+        yield interruption
+    interruption.check()
+
+
+@contextmanager
+def alike() -> Iterator[None]:
+    """Have TERM and HUP end the body in the same way as Control-C: by KeyboardInterrupt."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with _handled(_others(), interrupted):
+        yield
+
+
+def _others() -> tuple[signal.Signals, ...]:
+    """Return the signals that count as Control-C does, unless they are ignored, as by nohup."""
+    others = (signal.SIGTERM, signal.SIGHUP)
+    return tuple(each for each in others if signal.getsignal(each) is not signal.SIG_IGN)
+
+
+@contextmanager
+def _handled(
+    signals: Sequence[signal.Signals], handler: Callable[[int, FrameType | None], None]
+) -> Iterator[None]:
+    """Have HANDLER take SIGNALS in the body, where a thread may say so at all."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {each: signal.signal(each, handler) for each in signals}
+    try:
+        yield
+    finally:
+        for each, old in before.items():
+            signal.signal(each, old)

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +126,12 @@ class Screen(Rounds):
         self._over.set()
         self._changed.set()
         self._drawing.join()
-        self._live.stop()
+        # A terminal that went away needs no restoring.
+        with suppress(OSError):
+            self._live.stop()
+            self._print_last()
+
+    def _print_last(self) -> None:
         width = self._console.size.width
         last = view_lines.lines(self._view, width, 24, time.monotonic())
         for text in last[:-2]:

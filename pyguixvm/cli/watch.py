@@ -25,7 +25,7 @@ from pyguixvm.cli.options import (
     trial_option,
 )
 from pyguixvm.cli.rounds import Ended, JsonRounds, Rounds
-from pyguixvm.cli.safepoints import SafePoints
+from pyguixvm.cli.safepoints import heeded
 from pyguixvm.errors import EvaluationError, PyguixvmError, UsageError
 from pyguixvm.events import (
     DependenciesFound,
@@ -56,7 +56,7 @@ class _Round:
 
     def __init__(self, emit: Emit, changes: Changes) -> None:
         """Begin now; pass events on to EMIT, and what the configuration depends on to CHANGES."""
-        self.safe_points = SafePoints(emit)
+        self._emit = emit
         self._changes = changes
         self._begun = time.time()
         self._files: tuple[str, ...] = ()
@@ -78,7 +78,7 @@ class _Round:
                     self.may_be_cancelled = False
         if isinstance(event, PhaseFinished):
             self._seconds[event.phase] = self._seconds.get(event.phase, 0.0) + event.seconds
-        self.safe_points.emit(event)
+        self._emit(event)
 
     def follow(self, *, complete: bool) -> None:
         """Have the files watched that the configuration is known to depend on."""
@@ -141,12 +141,13 @@ def watch_command(
     here = session(options, output)
     with watching(config, options.load_path) as changes:
         while True:
-            current = _Round(output.emit, changes)
+            current = _Round(here.emit, changes)
             output.begin(changes.last)
             changes.saved = current.cancel
             try:
-                with current.safe_points.heeded():
-                    status, message = _deploy(output, current, here, arguments, policy, trial=trial)
+                with heeded(here.emit) as interruption:
+                    this = dataclasses.replace(here, interruption=interruption)
+                    status, message = _deploy(output, current, this, arguments, policy, trial=trial)
                 hook = on_failure if status else on_success
                 if hook is not None:
                     _run_hook(output, hook, config, status, message)

@@ -139,6 +139,20 @@ def inactive_xml(connection: Connection, name: str) -> str:
     return xml
 
 
+def whole_definition(connection: Connection, name: str) -> str | None:
+    """Return the XML to define domain NAME by exactly as it is, None if there is no such domain.
+
+    It holds what is secret, passwords of displays for example: it is not to be shown.
+    """
+    if not exists(connection, name):
+        return None
+    domain = our_domain(connection, name)
+    with explained(f"read the definition of domain '{name}'"):
+        flags = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
+        xml: str = domain.XMLDesc(flags)
+    return xml
+
+
 def disks(connection: Connection, name: str) -> tuple[str, ...]:
     """Return the file names of the disks of domain NAME, their backing files left out."""
     return inspect_domain(inactive_xml(connection, name)).hardware.disks

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from pyguixvm.errors import HypervisorError, PyguixvmError
-from pyguixvm.hypervisor import volumes
+from pyguixvm.hypervisor import usage, volumes
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.failure import explained
 from pyguixvm.model import names
@@ -29,9 +29,10 @@ _PATIENCE = 5.0
 def incomplete_until_done(connection: Connection, pool: str, name: str) -> Iterator[None]:
     """Mark volume NAME as incomplete while the body makes it.
 
-    If the body fails, the volume is deleted together with its marker; if not
-    even that succeeds, both stay and tell their story.  Raises
-    `HypervisorError` if somebody else took over meanwhile.
+    If the body fails, the volume is deleted together with its marker, unless a domain
+    refers to it already: then it is whole, whatever came after.  If not even that
+    succeeds, both stay and tell their story.  Raises `HypervisorError` if somebody
+    else took over meanwhile.
     """
     token = secrets.randbelow(_TOKENS)
     volumes.create(connection, pool, VolumeDefinition(name=names.marker(name), capacity=token))
@@ -40,7 +41,7 @@ def incomplete_until_done(connection: Connection, pool: str, name: str) -> Itera
     except BaseException:
         with suppress(PyguixvmError):
             if _is_mine(connection, pool, name, token):
-                volumes.delete(connection, pool, name)
+                _give_up(connection, pool, name)
         raise
     if not _is_mine(connection, pool, name, token):
         raise HypervisorError(
@@ -69,6 +70,14 @@ def take_over(
             hint="run the command again when that is done",
         )
     volumes.delete(connection, pool, name)
+
+
+def _give_up(connection: Connection, pool: str, name: str) -> None:
+    volume = volumes.lookup(connection, pool, name)
+    if volume is not None and usage.is_used(connection, volume.path):
+        volumes.delete_marker(connection, pool, name)
+    else:
+        volumes.delete(connection, pool, name)
 
 
 def _is_mine(connection: Connection, pool: str, name: str, token: int) -> bool:

@@ -14,7 +14,13 @@ from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.domains import exists, inactive_xml, our_domain
 from pyguixvm.hypervisor.failure import explained
 from pyguixvm.xml.inspection import has_agent, inspect_domain
-from pyguixvm.xml.update import disk_target, disk_xml, interface_xml, reconnected_interface
+from pyguixvm.xml.update import (
+    disk_target,
+    disk_xml,
+    interface_xml,
+    placed,
+    reconnected_interface,
+)
 
 # How long (seconds) a guest may take to let go of what it is asked for.
 _PATIENCE = 20.0
@@ -65,9 +71,8 @@ def attach_interface(connection: Connection, name: str, mac: str) -> None:
     """Plug the interface that is defined with address MAC into domain NAME."""
     domain = our_domain(connection, name)
     with explained(f"attach interface {mac} to domain '{name}'"):
-        domain.attachDeviceFlags(
-            _defined_interface(connection, name, mac), libvirt.VIR_DOMAIN_AFFECT_LIVE
-        )
+        defined = _defined_interface(connection, name, mac)
+        domain.attachDeviceFlags(placed(defined, domain.XMLDesc(0)), libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
 
 def update_interface(connection: Connection, name: str, mac: str) -> None:
@@ -108,7 +113,7 @@ def attach_disk(connection: Connection, name: str, source: str) -> None:
         element = disk_xml(inactive_xml(connection, name), source)
         if element is None:
             raise HypervisorError(f"domain '{name}' is not defined with a disk {source}")
-        domain.attachDeviceFlags(element, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+        domain.attachDeviceFlags(placed(element, domain.XMLDesc(0)), libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
 
 def detach_disk(

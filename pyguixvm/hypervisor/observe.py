@@ -16,7 +16,9 @@ from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.failure import explained, is_code
 from pyguixvm.hypervisor.sharing import store_access
 from pyguixvm.model.names import data_of, is_marker, is_ours, is_store_item, marker
-from pyguixvm.model.observation import Observation, ObservedDomain, State
+from pyguixvm.model.observation import Host, Observation, ObservedDomain, State
+from pyguixvm.xml.capabilities import maximum_vcpus
+from pyguixvm.xml.domain import EMULATOR_MACHINE
 from pyguixvm.xml.inspection import VOLUME_DISK, inspect_domain
 from pyguixvm.xml.metadata import (
     NAMESPACE,
@@ -25,6 +27,7 @@ from pyguixvm.xml.metadata import (
     read_metadata,
 )
 
+_MIB = 1024**2
 # virDomainState.  SHUTDOWN means "being shut down": the guest still runs.
 _STATES: dict[int, State] = {
     libvirt.VIR_DOMAIN_NOSTATE: "running",
@@ -45,8 +48,11 @@ _FILTERS: dict[State, int] = {
 }
 
 
-def observe(connection: Connection) -> Observation:
-    """Return the domains of the hypervisor; those that vanish meanwhile are left out."""
+def observe(connection: Connection, *, host: bool = False) -> Observation:
+    """Return the domains of the hypervisor; those that vanish meanwhile are left out.
+
+    HOST: and what its machine has.
+    """
     with explained("list the domains"):
         names = connection.handle.listAllDomains
         autostarted = _uuids(names(libvirt.VIR_CONNECT_LIST_DOMAINS_AUTOSTART))
@@ -81,6 +87,7 @@ def observe(connection: Connection) -> Observation:
         pools=pools,
         images=frozenset(_images_here(observed)),
         store=store_access(connection.uri, os.geteuid()),
+        host=_host(connection) if host else Host(),
     )
 
 
@@ -135,6 +142,17 @@ def _with_disks(
         jobs=() if live is None else tuple(disks.jobs(domain, live)),
         root_gone=live is None and _root_gone(domain, observed),
     )
+
+
+def _host(connection: Connection) -> Host:
+    """Return what the hypervisor's machine has, as far as the hypervisor can say it."""
+    memory = maximum_cpu = None
+    with suppress(libvirt.libvirtError):
+        memory = connection.handle.getInfo()[1] * _MIB
+    with suppress(libvirt.libvirtError):
+        offered = connection.handle.getDomainCapabilities(None, None, EMULATOR_MACHINE, None)
+        maximum_cpu = maximum_vcpus(offered)
+    return Host(memory=memory, maximum_cpu=maximum_cpu)
 
 
 def _images_here(observed: Iterable[ObservedDomain]) -> Iterator[str]:

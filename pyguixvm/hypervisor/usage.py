@@ -39,6 +39,15 @@ def observe_usage(connection: Connection, below: Callable[[str], str | None]) ->
     return Usage(domains=domains, volumes=volumes, backing=chain)
 
 
+def is_used(connection: Connection, path: str) -> bool:
+    """Whether a domain, whoever it belongs to, is defined, runs, or has a snapshot with file PATH.
+
+    What a disk stands on counts, as far as libvirt knows it.
+    """
+    with explained(f"see which domains use {path}"):
+        return any(path in named_files(xml) for _, xml in _definitions(connection))
+
+
 def _named(file: str | None, one_name: Callable[[str], str]) -> str | None:
     return None if file is None else one_name(file)
 

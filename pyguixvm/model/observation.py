@@ -109,6 +109,16 @@ class ObservedDomain(msgspec.Struct, frozen=True, rename="kebab"):
     root_gone: bool = False
 
 
+class Host(msgspec.Struct, frozen=True, rename="kebab"):
+    """What the machine of a hypervisor has for a guest; None where that was not asked or told.
+
+    MEMORY is in bytes, MAXIMUM_CPU how many vCPUs our machine type can have.
+    """
+
+    memory: int | None = None
+    maximum_cpu: int | None = None
+
+
 class Observation(msgspec.Struct, frozen=True, rename="kebab"):
     """The domains of the hypervisor at URI, by name; LOCAL if it is this machine.
 
@@ -117,7 +127,7 @@ class Observation(msgspec.Struct, frozen=True, rename="kebab"):
     POOLS are the active ones, with the names of the volumes in each that carry our prefix
     and are whole; VOLUMES are those of all.
     IMAGES are those of the store items that generations stand on which are in the
-    store of this machine, too.
+    store of this machine, too.  HOST is the hypervisor's machine.
     """
 
     uri: str
@@ -127,3 +137,4 @@ class Observation(msgspec.Struct, frozen=True, rename="kebab"):
     pools: dict[str, tuple[str, ...]] = {}
     images: frozenset[str] = frozenset()
     store: Literal["absent", "writable", "read-only"] = "absent"
+    host: Host = Host()

@@ -26,3 +26,15 @@ def format_size(size: int) -> str:
     if tenths >= _STEP * 10 and exponent < len(_UNITS):
         exponent, tenths = exponent + 1, 10
     return f"{tenths // 10}.{tenths % 10}{_UNITS[exponent - 1]}"
+
+
+def written_size(size: int) -> str:
+    """Return SIZE (bytes) as a person may have written it: exactly.
+
+    >>> written_size(9999 * 1024**3), written_size(1536 * 1024**2), written_size(1025)
+    ('9999G', '1536M', '1025')
+    """
+    exponent = 0
+    while size and exponent < len(_UNITS) and size % _STEP == 0:
+        size, exponent = size // _STEP, exponent + 1
+    return f"{size}{_UNITS[exponent - 1] if exponent else ''}"

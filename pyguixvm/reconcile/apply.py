@@ -6,8 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from functools import partial
-from typing import Literal
+from typing import Literal, assert_never
 
 import msgspec
 
@@ -37,18 +36,20 @@ from pyguixvm.reconcile.plan import (
     CreateRoot,
     DefineDomain,
     GrowDisk,
+    LiveAction,
     MachinePlan,
     Plan,
+    Preparation,
     PrepareSystem,
     RealizeContent,
     RealizeImage,
     RealizeSystem,
     StackRoot,
-    StartDomain,
     StopDomain,
 )
 from pyguixvm.reconcile.readiness import Evidence, unheard
 from pyguixvm.reconcile.root import Root, created_root
+from pyguixvm.reconcile.switch import Switched, restarted, switch
 from pyguixvm.reconcile.take_back import taken_back
 from pyguixvm.reconcile.trial import try_root
 from pyguixvm.reconcile.workshop import Workshop
@@ -78,26 +79,34 @@ def apply(plan: Plan, workshop: Workshop, *, trial: bool = False) -> tuple[Outco
     side by side.  What fails for one machine does not stop the others.
     """
     outcomes: dict[str, Outcome] = {}
-    with ExitStack() as watched:
-        booting: list[_Booting] = []
-        for machine_plan in plan.machines:
-            name = machine_plan.machine.name
-            try:
-                result = _carry_out(machine_plan, plan.deployment, workshop, watched, trial)
-            except PyguixvmError as error:
-                outcomes[name] = Outcome(name, "failed", error=error)
-                continue
-            if isinstance(result, _Booting):
-                booting.append(result)
-            else:
-                outcomes[name] = result
-        for guest_booting in booting:
-            name = guest_booting.plan.machine.name
-            outcomes[name] = _await(guest_booting, workshop)
+    try:
+        with ExitStack() as watched:
+            booting: list[_Booting] = []
+            for machine_plan in plan.machines:
+                workshop.interruption.check()
+                name = machine_plan.machine.name
+                try:
+                    result = _carry_out(machine_plan, plan.deployment, workshop, watched, trial)
+                except PyguixvmError as error:
+                    outcomes[name] = Outcome(name, "failed", error=error)
+                    continue
+                if isinstance(result, _Booting):
+                    booting.append(result)
+                else:
+                    outcomes[name] = result
+            for guest_booting in booting:
+                workshop.interruption.check()
+                name = guest_booting.plan.machine.name
+                outcomes[name] = _await(guest_booting, workshop)
+    except KeyboardInterrupt:
+        for outcome in outcomes.values():
+            if outcome.error is not None:
+                workshop.warn(outcome.machine, outcome.error.message)
+        raise
     return tuple(outcomes[machine_plan.machine.name] for machine_plan in plan.machines)
 
 
-def _carry_out(  # noqa: PLR0912, PLR0915 -- one for each kind of action
+def _carry_out(
     plan: MachinePlan, deployment: str | None, workshop: Workshop, watched: ExitStack, trial: bool
 ) -> _Booting | Outcome:
     """Do the actions of PLAN; return the guest that boots, or how it went.
@@ -113,65 +122,90 @@ def _carry_out(  # noqa: PLR0912, PLR0915 -- one for each kind of action
         and not any(isinstance(action, CreateRoot | CreateEmptyRoot) for action in plan.actions)
     ):
         workshop.emit(Notice("there is nothing to try: it keeps its root", name))
-    booting: _Booting | None = None
     root: Root | None = None
-    stopped: float | None = None
-    restart: StopDomain | None = None
-    with ExitStack() as undo:
-        for action in plan.actions:
-            match action:
-                case RealizeImage() | RealizeContent() | RealizeSystem():
-                    pass  # all were built in one go, before anything was touched
-                case CreateRoot() | CreateEmptyRoot():
-                    root = undo.enter_context(_created(plan.machine, action, workshop))
-                    if trial:
-                        try_root(plan.machine, root, action.size, workshop)
-                case CreateDisk():
-                    create_disk(plan.machine, action, workshop)
-                case GrowDisk():
-                    grow_disk(plan.machine, action, workshop)
-                case StopDomain():
-                    stopped = workshop.clock()
-                    running.stop(name, action, workshop)
-                    undo.push(partial(running.start_again, name, workshop))
-                case DefineDomain():
-                    define(plan, action, root, deployment, workshop)
-                    # The metadata vouches for the volume now, which is whole from here on.
-                    undo.close()
-                case StartDomain():
-                    try:
-                        booting = _boot(plan, action.timeout, stopped, workshop, watched)
-                    except PyguixvmError as error:
-                        return _failed(plan, error, workshop)
-                case PrepareSystem():
-                    prepare(name, action, workshop)
-                case StackRoot():
-                    stack_root(plan, action, workshop)
-                case ActivateSystem():
-                    try:
-                        restart = activate(name, action, workshop)
-                    except (HalfDoneError, EvaluationError) as error:
-                        # The guest may be anything in between.
-                        return _failed(plan, error, workshop)
-                    except PyguixvmError:
-                        leave(name, workshop)
-                        raise
-                case AwaitReady():
-                    stopped = None if restart is None else _stopped(name, restart, workshop)
-                    if stopped is None:
-                        booting = _listen(plan, action.timeout, workshop, watched)
-                        continue
-                    try:
-                        booting = _boot(plan, action.timeout, stopped, workshop, watched)
-                    except PyguixvmError as error:
-                        return _failed(plan, error, workshop)
-                case _:
-                    change(plan.machine.name, action, workshop)
-    if booting is not None:
-        return booting
+    with ExitStack() as made:
+        for step in plan.preparation:
+            root = _prepared(plan.machine, step, workshop, made, trial) or root
+        if plan.switch:
+            # The metadata vouches for the volume once it is defined; it is whole from then on.
+            begun = switch(plan, root, deployment, workshop, watched, made.close)
+            return _booting(plan, begun, plan.machine.ready_timeout, workshop)
+    try:
+        with workshop.interruption.put_off():
+            restart = _changed(plan, deployment, workshop)
+    except HalfDoneError as error:
+        return _failed(plan, error, workshop)
+    for action in plan.changes:
+        if isinstance(action, AwaitReady):
+            try:
+                return _followed(plan, restart, action.timeout, workshop, watched)
+            except PyguixvmError as error:
+                return _failed(plan, error, workshop)
     if plan.pending:
         return Outcome(name, "updated", detail="pending until its restart: " + _pending(plan))
     return Outcome(name, "updated" if plan.actions else "unchanged")
+
+
+def _prepared(
+    machine: VirtualMachine, step: Preparation, workshop: Workshop, made: ExitStack, trial: bool
+) -> Root | None:
+    """Do STEP, which leaves MACHINE as it is; return its new root, if that is what it makes.
+
+    The root goes again if MADE is closed by an exception before it is defined.
+    """
+    match step:
+        case RealizeImage() | RealizeContent() | RealizeSystem():
+            pass  # all were built in one go, before anything was touched
+        case CreateRoot() | CreateEmptyRoot():
+            root = made.enter_context(_created(machine, step, workshop))
+            if trial:
+                try_root(machine, root, step.size, workshop)
+            return root
+        case CreateDisk():
+            create_disk(machine, step, workshop)
+        case GrowDisk():
+            grow_disk(machine, step, workshop)
+        case PrepareSystem():
+            prepare(machine.name, step, workshop)
+        case _:
+            assert_never(step)
+    return None
+
+
+def _changed(plan: MachinePlan, deployment: str | None, workshop: Workshop) -> StopDomain | None:
+    """Change the machine of PLAN while its guest runs; return how to restart it if need be.
+
+    Raises HalfDoneError if the guest may be anything in between.
+    """
+    restart: StopDomain | None = None
+    name = plan.machine.name
+    for action in plan.changes:
+        match action:
+            case DefineDomain():
+                define(plan, action, None, deployment, workshop)
+            case StackRoot():
+                stack_root(plan, action, workshop)
+            case ActivateSystem():
+                restart = _activated(name, action, workshop)
+            case AwaitReady():
+                pass  # all that may be interrupted comes after this
+            case _ if isinstance(action, LiveAction):
+                change(name, action, workshop)
+            case _:
+                raise ValueError(f"{action} is no change to a guest that runs")
+    return restart
+
+
+def _activated(name: str, action: ActivateSystem, workshop: Workshop) -> StopDomain | None:
+    try:
+        return activate(name, action, workshop)
+    except HalfDoneError:
+        raise
+    except EvaluationError as error:
+        raise HalfDoneError(error.message, hint=error.hint) from error
+    except PyguixvmError:
+        leave(name, workshop)
+        raise
 
 
 def _created(
@@ -186,26 +220,26 @@ def _pending(plan: MachinePlan) -> str:
     return ", ".join(d.path for d in plan.differences if d.effect == "restart")
 
 
-def _stopped(name: str, action: StopDomain, workshop: Workshop) -> float | None:
-    """Return when the guest of NAME was stopped to be restarted, None if it does not stop."""
-    stopped = workshop.clock()
-    try:
-        running.stop(name, action, workshop)
-    except RequestRefusedError as error:
-        workshop.warn(name, f"what it boots by is pending until its restart: {error.message}")
-        return None
-    return stopped
-
-
-def _boot(
+def _followed(
     plan: MachinePlan,
+    restart: StopDomain | None,
     timeout: int,
-    stopped: float | None,
     workshop: Workshop,
     watched: ExitStack,
 ) -> _Booting:
-    evidence = running.start(plan.machine, workshop, watched)
-    return _Booting(plan, plan.machine, evidence, workshop.clock() + timeout, stopped)
+    """Watch the guest of PLAN, which runs already, or anew if it is to RESTART and does."""
+    name = plan.machine.name
+    if restart is not None:
+        try:
+            return _booting(plan, restarted(plan, restart, workshop, watched), timeout, workshop)
+        except RequestRefusedError as error:
+            workshop.warn(name, f"what it boots by is pending until its restart: {error.message}")
+    return _listen(plan, timeout, workshop, watched)
+
+
+def _booting(plan: MachinePlan, begun: Switched, timeout: int, workshop: Workshop) -> _Booting:
+    deadline = workshop.clock() + timeout
+    return _Booting(plan, plan.machine, begun.evidence, deadline, begun.stopped)
 
 
 def _listen(plan: MachinePlan, timeout: int, workshop: Workshop, watched: ExitStack) -> _Booting:

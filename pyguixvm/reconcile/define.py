@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from uuid import uuid4
 
@@ -38,8 +38,35 @@ def define(
 ) -> None:
     """Define the domain of PLAN with ROOT, or with the root of a generation that it has.
 
-    One request to libvirt changes the root disk and what the metadata says of
-    it.  DEPLOYMENT is the name of the one that declares the machine, if it has one.
+    DEPLOYMENT is the name of the one that declares the machine, if it has one.
+    """
+    with definition_to_be(plan, action, root, deployment, workshop) as xml:
+        define_by(plan.machine.name, xml, action, workshop)
+
+
+def define_by(name: str, xml: str, action: DefineDomain, workshop: Workshop) -> None:
+    """Define the domain NAME by XML.
+
+    One request to libvirt changes the root disk and what the metadata says of it.
+    """
+    with phase(workshop.emit, "define", name):
+        workshop.require(name)
+        domains.define(workshop.connection, xml)
+        domains.set_autostart(workshop.connection, name, action.autostart)
+
+
+@contextmanager
+def definition_to_be(
+    plan: MachinePlan,
+    action: DefineDomain,
+    root: Root | None,
+    deployment: str | None,
+    workshop: Workshop,
+) -> Iterator[str]:
+    """Yield the XML to define the domain of PLAN by, see `define`; what it needs is there.
+
+    If that takes another volume, it counts as whole at the end of the body, which is
+    to define the domain.
     """
     connection, machine = workshop.connection, plan.machine
     found = domains.find_definition(connection, machine.name)
@@ -64,7 +91,6 @@ def define(
             generation = _new_generation(machine, action.generation, root, workshop.now())
             # What this root is for has not happened yet.
             generation = msgspec.structs.replace(generation, changing=in_place)
-        made.enter_context(phase(workshop.emit, "define", machine.name))
         for interface in machine.domain.networking:
             networks.ensure_network(connection, interface.network)
         metadata = msgspec.structs.replace(
@@ -79,9 +105,7 @@ def define(
         new = domain_xml(
             definition(machine, root, disks, connection, workshop.environment, metadata)
         )
-        workshop.require(machine.name)
-        domains.define(connection, _in_place(new, found, machine) if found else new)
-        domains.set_autostart(connection, machine.name, action.autostart)
+        yield _in_place(new, found, machine) if found else new
 
 
 def require_untouched(

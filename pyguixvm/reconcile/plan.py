@@ -210,16 +210,19 @@ LiveAction: TypeAlias = (
     | AttachDisk
     | DetachDisk
 )
-Action: TypeAlias = (
+Preparation: TypeAlias = (
     RealizeImage
     | RealizeContent
-    | CreateRoot
     | RealizeSystem
+    | CreateRoot
     | CreateEmptyRoot
     | CreateDisk
     | GrowDisk
-    | StopDomain
     | PrepareSystem
+)
+Action: TypeAlias = (
+    Preparation
+    | StopDomain
     | StackRoot
     | ActivateSystem
     | DefineDomain
@@ -254,6 +257,25 @@ class MachinePlan(msgspec.Struct, frozen=True, rename="kebab"):
     bytes_to_move: int | None = None
     strategy: Strategy | None = None
     reason: str | None = None
+
+    @property
+    def preparation(self) -> tuple[Preparation, ...]:
+        """The actions that leave the machine as it is."""
+        return tuple(each for each in self.actions if isinstance(each, Preparation))
+
+    @property
+    def switch(self) -> tuple[Action, ...]:
+        """The actions after the preparation if a guest is started: it may be away meanwhile."""
+        return self._rest if any(isinstance(each, StartDomain) for each in self._rest) else ()
+
+    @property
+    def changes(self) -> tuple[Action, ...]:
+        """The actions after the preparation if the guest stays."""
+        return () if self.switch else self._rest
+
+    @property
+    def _rest(self) -> tuple[Action, ...]:
+        return tuple(each for each in self.actions if not isinstance(each, Preparation))
 
     @property
     def pending(self) -> bool:

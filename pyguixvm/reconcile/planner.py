@@ -26,6 +26,7 @@ from pyguixvm.reconcile.plan import (
     AttachInterface,
     AwaitReady,
     DefineDomain,
+    DetachDisk,
     DetachInterface,
     LiveAction,
     MachinePlan,
@@ -240,13 +241,16 @@ def _change_in_place(  # noqa: PLR0917 -- what there is, what is wanted, and wha
         steps = activation(machine, domain, metadata, generation, changed, restart=stop)
     except RequestRefusedError as error:
         return _refused(machine, "live", error, changed)
+    live = tuple(_live_actions(changed, domain))
     return MachinePlan(
         machine=machine,
         effect="live",
         actions=(
             *steps,
+            # That the system was activated is worth knowing before anything else fails.
             _define(machine, generation),
-            *_live_actions(changed, domain),
+            *(action for action in live if isinstance(action, DetachInterface)),
+            *(action for action in live if not isinstance(action, DetachInterface)),
             AwaitReady(timeout=machine.ready_timeout),
         ),
         differences=as_done_in_place(changed),
@@ -280,13 +284,18 @@ def _update(  # noqa: PLR0917 -- what there is, what is wanted, and what is allo
         except RequestRefusedError as error:
             return _refused(machine, "restart", error, changed)
     actions: list[Action] = list(volume_actions(machine, domain, volumes))
+    if restart:
+        # Defined after that: a guest that does not stop goes on as it was, defined so.
+        actions += _stop(True, policy)
+    live = (
+        () if off or restart else (*_live_actions(changed, domain), *plug_actions(machine, domain))
+    )
+    # First: what is plugged in then may get its place, and what the guest does not let go
+    # of is still known to be ours, since it is defined.
+    actions += (action for action in live if isinstance(action, DetachInterface | DetachDisk))
     if any(not difference.pending for difference in changed):
         actions.append(_define(machine, metadata.current))
-    if restart:
-        actions += _stop(True, policy)
-    elif not off:
-        actions += _live_actions(changed, domain)
-        actions += plug_actions(machine, domain)
+    actions += (action for action in live if not isinstance(action, DetachInterface | DetachDisk))
     if off or restart:
         actions.append(_start(machine))
     elif unproven and not unheard:

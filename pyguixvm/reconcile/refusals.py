@@ -15,6 +15,7 @@ from pyguixvm.model.deployment import DataDisk, VirtualMachine
 from pyguixvm.model.generation import Metadata
 from pyguixvm.model.names import data_volume
 from pyguixvm.model.observation import Observation, ObservedDomain
+from pyguixvm.model.sizes import format_size, written_size
 from pyguixvm.reconcile.interference import require_own_disks
 from pyguixvm.reconcile.plan import Policy
 from pyguixvm.reconcile.shared_store import require_shareable
@@ -24,9 +25,33 @@ UNPROTECT_HINT = "Give --unprotect as well, or declare (protect? #f) first."
 
 
 def require_possible(machine: VirtualMachine, observation: Observation, policy: Policy) -> None:
-    """Raise unless the strategy of POLICY suits MACHINE on the hypervisor of OBSERVATION."""
+    """Raise unless MACHINE can be on the hypervisor of OBSERVATION in the way of POLICY."""
+    _require_fitting(machine, observation)
     if policy.strategy == "shared-store":
         require_shareable(machine, observation)
+
+
+def _require_fitting(machine: VirtualMachine, observation: Observation) -> None:
+    """Raise if MACHINE is to have more than the host: a guest would be stopped, and not start.
+
+    With as much as it runs with already, it does.
+    """
+    domain, host = observation.domains.get(machine.name), observation.host
+    live, wanted = domain.live if domain else None, machine.domain
+    runs_with = live.maximum_memory if live else 0
+    for field, size in (("memory", wanted.memory), ("maximum-memory", wanted.maximum_memory)):
+        if host.memory is not None and size > max(host.memory, runs_with):
+            raise RequestRefusedError(
+                f"'{machine.name}' is to have ({field} {written_size(size)}), and the host of "
+                f"{observation.uri} has {format_size(host.memory)}",
+                hint="Declare less, or another hypervisor.",
+            )
+    if host.maximum_cpu is not None and wanted.maximum_cpu > host.maximum_cpu:
+        raise RequestRefusedError(
+            f"'{machine.name}' is to have up to {wanted.maximum_cpu} vCPUs, and a guest of "
+            f"{observation.uri} can have {host.maximum_cpu}",
+            hint="Declare less, or another hypervisor.",
+        )
 
 
 def require_ours(machine: VirtualMachine, domain: ObservedDomain) -> Metadata:

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 
-from pyguixvm.errors import PyguixvmError, RequestRefusedError
+from pyguixvm.errors import RequestRefusedError
 from pyguixvm.events import phase
 from pyguixvm.hypervisor import domains, guest, networks, power
 from pyguixvm.model.deployment import VirtualMachine
@@ -38,14 +38,6 @@ def stop(name: str, action: StopDomain, workshop: Workshop) -> None:
             workshop.require(name)
             domains.destroy(workshop.connection, name)
             result.detail = "powered off"
-
-
-def start_again(name: str, workshop: Workshop, kind: object, *_: object) -> None:
-    """Let the old definition run again if an exception of KIND came before the new one."""
-    if kind is not None:
-        with suppress(PyguixvmError):
-            workshop.require(name)
-            domains.start(workshop.connection, name)
 
 
 def start(machine: VirtualMachine, workshop: Workshop, watched: ExitStack) -> Evidence:

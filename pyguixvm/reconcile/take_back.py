@@ -13,9 +13,10 @@ import msgspec
 from pyguixvm.errors import LostLockError, NotReadyError, PyguixvmError, RolledBackError
 from pyguixvm.hypervisor import domains
 from pyguixvm.reconcile import running
-from pyguixvm.reconcile.define import define, require_untouched
+from pyguixvm.reconcile.define import define_by, definition_to_be, require_untouched
 from pyguixvm.reconcile.outcome import Outcome
 from pyguixvm.reconcile.plan import DefineDomain, MachinePlan
+from pyguixvm.reconcile.switch import unbroken
 from pyguixvm.reconcile.workshop import Workshop
 
 
@@ -55,22 +56,22 @@ def _return_to(name: str, number: int, workshop: Workshop) -> None:
     metadata = domains.read_metadata(connection, name)
     # Work at its disks, which ends with the guest, is lost; what a layer has must not be.
     require_untouched(connection, name, metadata, number)
-    domains.destroy(connection, name)
     if metadata.current != number:
         failed = msgspec.structs.replace(metadata.generation, failed=True)
         workshop.require(name)
         domains.write_metadata(connection, name, metadata.having(failed))
     machine = metadata.find(number).declaration
     way_back = MachinePlan(machine=machine, effect="restart")
-    define(
-        way_back,
-        DefineDomain(generation=number, autostart=machine.domain.autostart),
-        None,
-        None,
-        workshop,
-    )
+    action = DefineDomain(generation=number, autostart=machine.domain.autostart)
     with ExitStack() as watched:
-        evidence = running.start(machine, workshop, watched)
+        with (
+            definition_to_be(way_back, action, None, None, workshop) as xml,
+            unbroken(name, workshop),
+        ):
+            workshop.require(name)
+            domains.destroy(connection, name)
+            define_by(name, xml, action, workshop)
+            evidence = running.start(machine, workshop, watched)
         readiness = running.wait(
             machine, evidence, workshop.clock() + machine.ready_timeout, workshop
         )

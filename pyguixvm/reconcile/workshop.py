@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from pyguixvm.events import Emit, Notice
 from pyguixvm.guix.activation import Activation
 from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor.connection import Connection
+from pyguixvm.interruption import Interruption
 
 
 @dataclass(frozen=True)
@@ -19,8 +20,9 @@ class Workshop:
     """What carrying out a plan needs; the effects that are not libvirt's are arguments.
 
     ACTIVATION changes guests in place to what a configuration declares; None where
-    there is none.  REQUIRE is called with a machine's name before each step that cannot
-    be undone, and raises LostLockError unless it is ours to change.
+    there is none.  INTERRUPTION tells whether the work is to end.  REQUIRE is called with
+    a machine's name before each step that cannot be undone, and raises LostLockError
+    unless it is ours to change.
     """
 
     connection: Connection
@@ -28,6 +30,7 @@ class Workshop:
     environment: Mapping[str, str]
     store: Store
     activation: Activation | None = None
+    interruption: Interruption = field(default_factory=Interruption)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep

@@ -59,6 +59,12 @@ def _qemu_user(capabilities: etree._Element) -> int | None:
     return None
 
 
+def maximum_vcpus(domain_capabilities: str) -> int | None:
+    """Return how many vCPUs a domain may have (https://libvirt.org/formatdomaincaps.html)."""
+    vcpu = parse(domain_capabilities).find("vcpu")
+    return None if vcpu is None else int(vcpu.get("max", 0)) or None
+
+
 def choose_domain_type(
     machine: VirtualMachine, offered: frozenset[str], override: str | None = None
 ) -> Literal["kvm", "qemu"]:

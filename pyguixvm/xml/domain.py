@@ -23,6 +23,7 @@ from pyguixvm.xml.storage import (
 )
 from pyguixvm.xml.text import element, render, unrepresentable
 
+EMULATOR_MACHINE = "q35"
 # Each hot-plugged virtio device takes a root port of its own; q35 gets none by itself.
 SPARE_ROOT_PORTS = 8
 # What occupies a root port beside the interfaces: root disk, serial bus, balloon, RNG.
@@ -45,7 +46,7 @@ class DomainDefinition(msgspec.Struct, frozen=True):
     uuid: str | None = None
     root_format: Literal["qcow2", "raw"] = "qcow2"
     architecture: str = "x86_64"
-    emulator_machine: str = "q35"
+    emulator_machine: str = EMULATOR_MACHINE
     security_models: tuple[str, ...] = ("dac",)
     disks: tuple[AttachedDisk, ...] = ()
 

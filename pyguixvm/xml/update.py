@@ -97,6 +97,21 @@ def reconnected_interface(live: str, defined: str) -> str:
     return etree.tostring(interface, encoding="unicode")
 
 
+def placed(device: str, domain_xml: str) -> str:
+    """Return the element DEVICE with an address that is free in the running domain of DOMAIN_XML.
+
+    It keeps the one that it is defined with, unless something has been plugged in there;
+    then libvirt is to choose.
+    """
+    element = parse(device)
+    address = element.find("address")
+    if address is not None:
+        taken = _devices(parse(domain_xml)).iterfind("*/address")
+        if any(sorted(each.items()) == sorted(address.items()) for each in taken):
+            element.remove(address)
+    return etree.tostring(element, encoding="unicode")
+
+
 def _devices(domain: etree._Element) -> etree._Element:
     devices = domain.find("devices")
     if devices is None:

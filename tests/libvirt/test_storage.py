@@ -10,11 +10,12 @@ import threading
 import time
 from pathlib import Path
 
+import libvirt
 import pytest
 
 from pyguixvm.errors import HypervisorError, RequestRefusedError
 from pyguixvm.events import PhaseProgress, ignore
-from pyguixvm.hypervisor import pools, transfer, volumes
+from pyguixvm.hypervisor import domains, pools, transfer, volumes
 from pyguixvm.image import overlay
 from pyguixvm.image.blank import make_disk
 from pyguixvm.model import names
@@ -413,3 +414,30 @@ def test_a_data_volume_that_is_not_whole_is_not_found(connection, pool, tmp_path
     for each in (name, names.marker(name)):
         volumes.create(connection, pool.name, VolumeDefinition(name=each, capacity=MIB))
     assert volumes.refreshed(connection, pool.name, name) is None
+
+
+def test_a_volume_that_a_definition_refers_to_stays_whatever_is_raised(
+    connection, pool, tiny_machine, tmp_path
+):
+    machine = tiny_machine("button", pool=pool.name)
+    disk = sparse_file(tmp_path / "disk", MIB, [(0, 4096)])
+    handle = connection.handle.lookupByName(machine.name)
+    xml = handle.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+    old = domains.disks(connection, machine.name)[0]
+    with (  # noqa: PT012 -- what was done before it was raised is what counts
+        pytest.raises(BrokenPipeError),
+        transfer.incomplete_volume(connection, pool.name, NAME, disk, ignore) as volume,
+    ):
+        connection.handle.defineXML(xml.replace(old, volume.path))
+        raise BrokenPipeError
+    assert volumes.is_whole(connection, pool.name, NAME)
+    # What nothing refers to any more goes.
+    connection.handle.defineXML(xml)
+    volumes.delete(connection, pool.name, NAME)
+    with (
+        pytest.raises(BrokenPipeError),
+        transfer.incomplete_volume(connection, pool.name, NAME, disk, ignore),
+    ):
+        raise BrokenPipeError
+    assert volumes.lookup(connection, pool.name, NAME) is None
+    assert not volumes.incomplete(connection, pool.name, NAME)

@@ -20,10 +20,15 @@ from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.deployment import ConsoleReady, DataDisk, LocalImage
 from pyguixvm.model.generation import Generation, Metadata
 from pyguixvm.model.names import base_volume, data_volume, generation_of, is_base, is_marker
+from pyguixvm.reconcile.apply import apply
 from pyguixvm.reconcile.differences import differences
+from pyguixvm.reconcile.plan import StopDomain
+from pyguixvm.reconcile.planner import plan
 from pyguixvm.reconcile.readiness import wait_ready
 from pyguixvm.reconcile.root import bytes_to_move
 from pyguixvm.reconcile.way import new_root
+from pyguixvm.reconcile.workshop import Workshop
+from pyguixvm.xml.inspection import inspect_domain
 
 MIB = 1024**2
 UPDATE = Path(__file__).with_name("update_once.py")
@@ -34,6 +39,7 @@ DATA = 3 * MIB + 17
 NO_STORE = None
 
 
+STARTED_OR_NOT = ("PhaseStarted", "PhaseFinished")
 KILLED = ("sh", "-c", "kill -KILL $UPDATE_PROCESS")
 RESTARTED = Path(__file__).with_name("restart-libvirtd")
 
@@ -86,6 +92,12 @@ def whole_root(connection, machine):
     return volumes.lookup(connection, current.pool, current.volume) is not None and domains.disks(
         connection, machine.name
     )[0].endswith(current.volume)
+
+
+def root_in_use(connection, machine):
+    """Return the file that the guest of MACHINE runs on."""
+    live = connection.handle.lookupByName(machine.name).XMLDesc(0)
+    return inspect_domain(live).hardware.disks[0]
 
 
 def write_data(volume, directory):
@@ -144,6 +156,159 @@ def test_an_update_that_is_killed_anywhere_is_taken_up_by_the_next(
         number += 1
         events += 1
     assert events > 10
+
+
+SWITCH = [f"{event} {phase}" for phase in ("stop", "define", "start") for event in STARTED_OR_NOT]
+
+
+@pytest.mark.parametrize("event", SWITCH)
+def test_whatever_is_raised_in_a_switch_a_guest_runs_on_a_root_that_is_there(
+    connection, running, pool, event
+):
+    machine = running(2)
+    raised = update(machine, event, "false")
+    assert raised.returncode == 1
+    assert "CalledProcessError" in raised.stderr
+    assert domains.state(connection, machine.name) == "running"
+    assert whole_root(connection, machine)
+    assert root_in_use(connection, machine) == domains.disks(connection, machine.name)[0]
+    again = update(machine)
+    assert again.returncode == 0, again.stderr
+    observed = observe(connection).domains[machine.name]
+    assert differences(machine, observed) == ()
+    assert root_in_use(connection, machine) == domains.disks(connection, machine.name)[0]
+    left = {volume.name for volume in volumes.list_ours(connection, pool.name)}
+    known = {g.volume for g in observed.metadata.generations}
+    assert {n for n in left if not is_base(n)} == known | {data_volume(machine.name, "db")}
+    assert all(volumes.is_whole(connection, pool.name, name) for name in left)
+
+
+def declared(connection, machine, **fields):
+    """Return what MACHINE runs as, with other FIELDS of its domain."""
+    deployed = domains.read_metadata(connection, machine.name).generation.declaration
+    return msgspec.structs.replace(
+        deployed, domain=msgspec.structs.replace(deployed.domain, **fields)
+    )
+
+
+HUGE = {"memory": 9999 * 1024 * MIB, "maximum_memory": 9999 * 1024 * MIB}
+
+
+def test_what_cannot_start_is_put_back_as_it_was_and_runs(connection, running):
+    machine = running(2)
+    deployed = update(machine)
+    assert deployed.returncode == 0, deployed.stderr
+    before = domains.whole_definition(connection, machine.name)
+    failed = update(declared(connection, machine, **HUGE))
+    assert failed.returncode == 1
+    assert "annot allocate memory" in failed.stderr
+    assert "the old definition runs again" in failed.stderr
+    assert domains.state(connection, machine.name) == "running"
+    assert domains.whole_definition(connection, machine.name) == before
+
+
+def test_a_new_root_goes_with_a_definition_that_cannot_start(connection, running, pool):
+    machine = running(2)
+    before = domains.whole_definition(connection, machine.name)
+    huge = msgspec.structs.replace(machine.domain, **HUGE)
+    failed = update(msgspec.structs.replace(machine, domain=huge))
+    assert failed.returncode == 1
+    assert "the old definition runs again" in failed.stderr
+    assert domains.state(connection, machine.name) == "running"
+    assert domains.whole_definition(connection, machine.name) == before
+    left = {volume.name for volume in volumes.list_ours(connection, pool.name)}
+    root = domains.read_metadata(connection, machine.name).generation.volume
+    assert {n for n in left if not is_base(n)} == {root, data_volume(machine.name, "db")}
+    mended = update(machine)
+    assert mended.returncode == 0, mended.stderr
+
+
+def test_what_the_host_does_not_have_is_refused_before(connection, running):
+    machine = running(2)
+    observation = observe(connection, host=True)
+    assert observation.host.memory > 0
+    too_much = {"maximum_cpu": observation.host.maximum_cpu + 1}
+    for fields, given in ((HUGE, "9999G"), (too_much, f"{too_much['maximum_cpu']} vCPUs")):
+        (made,) = plan([declared(connection, machine, **fields)], observation).machines
+        assert given in made.refusal
+        assert made.actions == ()
+    (made,) = plan([declared(connection, machine)], observation).machines
+    assert made.refusal is None
+
+
+def test_a_guest_that_does_not_stop_goes_on_with_the_definition_that_it_has(
+    connection, tiny_machine, pool
+):
+    machine = tiny_machine("deaf", ready=(ConsoleReady("tiny prompt"),), pool=pool.name)
+    first = Generation(
+        number=1,
+        date="2026-01-01T00:00:00+00:00",
+        label="first",
+        pool=machine.domain.pool,
+        volume=f"pyguixvm-{machine.name}.g1.qcow2",
+        image="/image",
+        declaration=machine,
+    )
+    domains.write_metadata(connection, machine.name, Metadata(current=1, generations=(first,)))
+    domains.start(connection, machine.name)
+    before = domains.whole_definition(connection, machine.name)
+    larger = declared(connection, machine, memory=300 * MIB, maximum_memory=300 * MIB)
+    made = plan([larger], observe(connection))
+    (machine_plan,) = made.machines
+    impatient = tuple(
+        msgspec.structs.replace(action, timeout=1) if isinstance(action, StopDomain) else action
+        for action in machine_plan.actions
+    )
+    machine_plan = msgspec.structs.replace(machine_plan, actions=impatient)
+    workshop = Workshop(connection, ignore, {"PYGUIXVM_VIRT_TYPE": "qemu"}, NO_STORE)
+    (outcome,) = apply(msgspec.structs.replace(made, machines=(machine_plan,)), workshop)
+    assert "still runs after 1 s" in outcome.error.message
+    assert domains.state(connection, machine.name) == "running"
+    assert domains.whole_definition(connection, machine.name) == before
+
+
+def signalled(*names):
+    return ("sh", "-c", "; ".join(f"kill -{name} $UPDATE_PROCESS" for name in names))
+
+
+@pytest.mark.parametrize(
+    ("event", "signals"),
+    [
+        *((event, ["TERM"]) for event in SWITCH),
+        ("PhaseFinished stop", ["HUP"]),
+        ("PhaseFinished stop", ["INT"]),
+        ("PhaseStarted stop", ["INT", "TERM"]),
+        ("PhaseFinished stop", ["TERM", "HUP", "INT"]),
+        ("PhaseFinished define", ["TERM", "HUP"]),
+    ],
+)
+def test_a_switch_that_is_interrupted_is_finished_first(connection, running, event, signals):
+    machine = running(2)
+    ended = update(machine, event, *signalled(*signals))
+    assert ended.returncode == 130, ended.stderr
+    assert "interrupted: a guest is away, and is started first" in ended.stderr
+    assert domains.state(connection, machine.name) == "running"
+    observed = observe(connection).domains[machine.name]
+    assert observed.metadata.current == 2
+    assert whole_root(connection, machine)
+    assert root_in_use(connection, machine) == domains.disks(connection, machine.name)[0]
+    # It was not waited for, so nobody knows yet whether it gets ready.
+    assert observed.metadata.fallback == 1
+    assert holder(connection, machine.name) is None
+
+
+@pytest.mark.parametrize("name", ["TERM", "HUP", "INT"])
+def test_before_a_switch_an_interruption_leaves_all_as_it_was(connection, running, pool, name):
+    machine = running(2)
+    ended = update(machine, "PhaseFinished transfer", *signalled(name))
+    assert ended.returncode == 130, ended.stderr
+    assert domains.state(connection, machine.name) == "running"
+    metadata = domains.read_metadata(connection, machine.name)
+    assert metadata.current == 1
+    left = {volume.name for volume in volumes.list_ours(connection, pool.name)}
+    assert {n for n in left if not is_base(n)} - {data_volume(machine.name, "db")} == {
+        metadata.generation.volume
+    }
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import msgspec
 
+from pyguixvm.cli.safepoints import heeded
 from pyguixvm.errors import BuildError
-from pyguixvm.events import PhaseFinished, PhaseStarted
+from pyguixvm.events import Notice, PhaseFinished, PhaseStarted
 from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor.connection import connect
 from pyguixvm.hypervisor.lock import held
@@ -44,15 +45,33 @@ def no_guix():
     raise BuildError("there is no guix here")
 
 
-with (
-    connect("qemu:///system") as connection,
-    held(connection, [machine.name], emit, "deploy") as lock,
-):
-    made = plan([machine], observe(connection))
-    # These machines have images of their own: Guix is not asked for anything.
-    store = Store(no_guix, Path("/nonexistent"), emit)
-    environment = {"PYGUIXVM_VIRT_TYPE": "qemu"}
-    workshop = Workshop(connection, emit, environment, store, require=lock.require)
-    (outcome,) = apply(made, workshop)
+def tell(event):
+    if isinstance(event, Notice):
+        print(event.message, file=sys.stderr, flush=True)
+    else:
+        emit(event)
+
+
+def update():
+    with (
+        heeded(tell) as interruption,
+        connect("qemu:///system") as connection,
+        held(connection, [machine.name], tell, "deploy") as lock,
+    ):
+        made = plan([machine], observe(connection))
+        # These machines have images of their own: Guix is not asked for anything.
+        store = Store(no_guix, Path("/nonexistent"), tell)
+        environment = {"PYGUIXVM_VIRT_TYPE": "qemu"}
+        workshop = Workshop(
+            connection, tell, environment, store, interruption=interruption, require=lock.require
+        )
+        (outcome,) = apply(made, workshop)
+    return outcome
+
+
+try:
+    outcome = update()
+except KeyboardInterrupt:
+    sys.exit(130)
 if outcome.error:
     sys.exit(f"{outcome.error.message} ({outcome.error.hint})")

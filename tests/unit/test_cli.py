@@ -31,6 +31,7 @@ from pyguixvm.errors import (
     NotReadyError,
     PyguixvmError,
 )
+from pyguixvm.events import Event, Notice, PhaseFinished, PhaseStarted, undisturbed
 from pyguixvm.model.observation import Observation
 from pyguixvm.reconcile.difference import Difference
 from pyguixvm.reconcile.outcome import Outcome
@@ -237,6 +238,27 @@ def test_a_refusal_shows_what_differs() -> None:
     ]
 
 
+@pytest.mark.parametrize("verbosity", [0, 1])
+def test_what_cannot_be_told_ends_no_work(verbosity: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        options = Options(verbosity=verbosity)
+        here = declaration.session(options, Output(options))
+        for event in (PhaseStarted("stop", "web"), PhaseFinished("stop", 1.0, "web")):
+            here.emit(event)
+        here.forward(b"what the configuration says")
+        # Python would complain when it flushes what is left at the end.
+        full.buffer.raw.close()
+
+
+def test_an_interruption_is_no_trouble_with_telling() -> None:
+    def interrupted(_event: Event) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        undisturbed(interrupted)(Notice("web is restarted"))
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
@@ -280,7 +302,8 @@ def test_a_plan_on_a_terminal_is_a_diff_in_colours(
 def busy(directory: Path, verb: str, errors: int) -> Iterator[subprocess.Popen[str]]:
     """Run VERB, with standard error ERRORS, until it waits for a Guix that never answers."""
     guix = directory / "guix"
-    guix.write_text(f"#!/bin/sh\ntouch {directory}/asked\nexec sleep 600\n")
+    asked = f"echo $$ > {directory}/asking\nmv {directory}/asking {directory}/asked\n"
+    guix.write_text(f"#!/bin/sh\n{asked}exec sleep 600\n")
     guix.chmod(0o755)
     (directory / "config.scm").write_text("(virtual-machine)")
     environment = {
@@ -324,6 +347,31 @@ def test_a_signal_to_the_real_process_is_said(verb: str, left: str, tmp_path: Pa
     assert err.strip().splitlines()[0] == "pyguixvm: interrupted"
     assert left in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("verb", ["check", "deploy"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_whoever_ends_it_from_outside_gets_the_same_and_nothing_runs_on(
+    verb: str, number: signal.Signals, tmp_path: Path
+) -> None:
+    with busy(tmp_path, verb, subprocess.PIPE) as process:
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, ""), err
+    assert err.strip().splitlines()[0] == "pyguixvm: interrupted"
+    # What it asked has ended, too.
+    guix = int((tmp_path / "asked").read_text())
+    with pytest.raises(ProcessLookupError):
+        os.kill(guix, 0)
+
+
+def test_a_terminal_that_is_gone_ends_it_with_the_same_status(tmp_path: Path) -> None:
+    person, program = pty.openpty()
+    with busy(tmp_path, "deploy", program) as process:
+        os.close(program)
+        os.close(person)
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(timeout=60) == 130
 
 
 def test_an_interrupted_command_gives_the_terminal_its_cursor_back(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[2] / "pyguixvm"
 
 # From the ground up.  Rooms on one floor do not know each other.
 FLOORS: list[set[str]] = [
-    {"errors", "events"},
+    {"errors", "events", "interruption"},
     {"model", "process", "watch"},
     {"xml", "guix", "image"},
     {"hypervisor"},

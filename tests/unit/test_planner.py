@@ -14,7 +14,13 @@ from hypothesis import strategies as st
 from pyguixvm.model.deployment import ConsoleReady, LocalImage, Networking, TcpPortReady
 from pyguixvm.model.generation import Generation, Metadata
 from pyguixvm.model.names import generation_volume
-from pyguixvm.model.observation import Hardware, Observation, ObservedDomain, ObservedInterface
+from pyguixvm.model.observation import (
+    Hardware,
+    Host,
+    Observation,
+    ObservedDomain,
+    ObservedInterface,
+)
 from pyguixvm.reconcile.plan import (
     Action,
     AttachInterface,
@@ -212,13 +218,13 @@ def update(
         ({"memory": 2 * GIB}, "live", (DEFINE, SetMemory(memory=2 * GIB))),
         ({"memory": GIB // 2}, "live", (DEFINE, SetMemory(memory=GIB // 2))),
         ({"cpu": 3}, "live", (DEFINE, SetVcpus(cpu=3))),
-        ({"maximum_memory": 8 * GIB}, "restart", (DEFINE, STOP, START)),
+        ({"maximum_memory": 8 * GIB}, "restart", (STOP, DEFINE, START)),
         ({"maximum_memory": 2 * GIB}, "live", (DEFINE,)),
-        ({"cpu": 8, "maximum_cpu": 8}, "restart", (DEFINE, STOP, START)),
+        ({"cpu": 8, "maximum_cpu": 8}, "restart", (STOP, DEFINE, START)),
         ({"title": "Web"}, "live", (DEFINE,)),
         ({"description": "x"}, "live", (DEFINE,)),
         ({"autostart": False}, "live", (DefineDomain(generation=1, autostart=False),)),
-        ({"virtualization": "kvm"}, "restart", (DEFINE, STOP, START)),
+        ({"virtualization": "kvm"}, "restart", (STOP, DEFINE, START)),
         ({"virtualization": "qemu"}, "none", ()),
         (
             {"networking": (*domain().networking, Networking(network="lan", mac_address=OTHER))},
@@ -230,7 +236,16 @@ def update(
             "live",
             (DEFINE, UpdateInterface(mac_address=MAC)),
         ),
-        ({"networking": ()}, "live", (DEFINE, DetachInterface(mac_address=MAC))),
+        ({"networking": ()}, "live", (DetachInterface(mac_address=MAC), DEFINE)),
+        (
+            {"networking": (Networking(network="default", mac_address="52:54:00:00:00:99"),)},
+            "live",
+            (
+                DetachInterface(mac_address=MAC),
+                DEFINE,
+                AttachInterface(mac_address="52:54:00:00:00:99"),
+            ),
+        ),
     ],
 )
 def test_the_smallest_safe_change(
@@ -241,7 +256,7 @@ def test_the_smallest_safe_change(
 
 
 def test_a_vcpu_is_taken_away_by_a_restart() -> None:
-    assert update({"cpu": 2}, hardware(**(ROOMY | {"cpu": 3}))).actions == (DEFINE, STOP, START)
+    assert update({"cpu": 2}, hardware(**(ROOMY | {"cpu": 3}))).actions == (STOP, DEFINE, START)
 
 
 @pytest.mark.parametrize(
@@ -343,7 +358,7 @@ def test_a_generation_that_was_not_seen_ready_is_waited_for() -> None:
     (web,) = planned(observed(metadata=unproven)).machines
     assert (web.actions, web.fallback) == ((AwaitReady(timeout=120),), 7)
     (web,) = planned(observed(metadata=unproven), ready=(ConsoleReady(pattern="up"),)).machines
-    assert web.actions == (DEFINE, STOP, START)
+    assert web.actions == (STOP, DEFINE, START)
     (web,) = planned(observed(metadata=unproven, state="shut off")).machines
     assert (web.actions, web.fallback) == ((START,), 7)
 
@@ -408,3 +423,35 @@ def test_protection_is_remembered_without_touching_the_guest() -> None:
     (web,) = planned(observed(), protect=True).machines
     assert [(d.path, d.effect) for d in web.differences] == [("protect", "live")]
     assert [type(action) for action in web.actions] == [DefineDomain]
+
+
+@pytest.mark.parametrize(
+    ("fields", "given", "there"),
+    [
+        ({"memory": 9999 * GIB, "maximum_memory": 9999 * GIB}, "(memory 9999G)", "has 16G"),
+        ({"maximum_memory": 17 * GIB}, "(maximum-memory 17G)", "has 16G"),
+        ({"maximum_cpu": 289}, "289 vCPUs", "can have 288"),
+    ],
+)
+@pytest.mark.parametrize("known", [False, True])
+def test_more_than_the_host_has_is_refused_before_anything_is_touched(
+    fields: dict[str, Any], given: str, there: str, known: bool
+) -> None:
+    host = Host(memory=16 * GIB, maximum_cpu=288)
+    observation = msgspec.structs.replace(
+        hypervisor(*((observed(),) if known else ()), volumes=()), host=host
+    )
+    (web,) = plan([machine(domain=domain(**fields))], observation).machines
+    assert web.actions == ()
+    assert web.refusal is not None
+    assert given in web.refusal
+    assert there in web.refusal
+
+
+def test_what_runs_with_as_much_as_is_declared_fits() -> None:
+    large = hardware(memory=17 * GIB, maximum_memory=17 * GIB)
+    domains = hypervisor(observed(defined=large, live=large), volumes=())
+    observation = msgspec.structs.replace(domains, host=Host(memory=16 * GIB))
+    same = domain(memory=17 * GIB, maximum_memory=17 * GIB)
+    (web,) = plan([machine(domain=same)], observation).machines
+    assert web.refusal is None

@@ -63,9 +63,9 @@ class Terminal:
             assert time.monotonic() < deadline, self.shown
             self.read(0.1)
 
-    def interrupt(self) -> int:
+    def interrupt(self, number: signal.Signals = signal.SIGINT) -> int:
         """Interrupt the process; return its status when all that it wrote was read."""
-        self.process.send_signal(signal.SIGINT)
+        self.process.send_signal(number)
         self.read(10)
         return self.process.wait(timeout=10)
 
@@ -79,11 +79,12 @@ def terminal(tmp_path: Path) -> Iterator[Terminal]:
     made.process.wait()
 
 
-def test_the_terminal_is_left_as_it_was(terminal: Terminal) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_the_terminal_is_left_as_it_was(terminal: Terminal, number: signal.Signals) -> None:
     terminal.wait_for("waiting for config.scm")
     assert terminal.shown.count(OTHER_SCREEN) == terminal.shown.count(HIDE) == 1
     assert FIRST_SCREEN not in terminal.shown
-    assert terminal.interrupt() == 130
+    assert terminal.interrupt(number) == 130
     _, after = terminal.shown.split(FIRST_SCREEN)
     assert terminal.shown.rindex(SHOW) > terminal.shown.rindex(HIDE)
     # How things were at the end, and how it ended, stay on the first one.

@@ -103,14 +103,14 @@ def test_what_is_as_declared_stays_as_it_is() -> None:
             id="a host's disk is added",
         ),
         pytest.param(
-            (disk(),), (), (DB,), (DB,), [DefineDomain, DetachDisk(DB)], id="a disk is taken out"
+            (disk(),), (), (DB,), (DB,), [DetachDisk(DB), DefineDomain], id="a disk is taken out"
         ),
         pytest.param(
             (BlockDevice(DEVICE),),
             (),
             (DEVICE,),
             (),
-            [DefineDomain, DetachDisk(DEVICE)],
+            [DetachDisk(DEVICE), DefineDomain],
             id="a host's disk is taken out",
         ),
         pytest.param(
@@ -134,7 +134,7 @@ def test_what_is_as_declared_stays_as_it_is() -> None:
             (),
             ("pyguixvm-web.old.qcow2",),
             ("pyguixvm-web.old.qcow2",),
-            [DefineDomain, DetachDisk("pyguixvm-web.old.qcow2")],
+            [DetachDisk("pyguixvm-web.old.qcow2"), DefineDomain],
             id="our volume was attached by hand",
         ),
     ],

@@ -19,6 +19,7 @@ from pyguixvm.xml.update import (
     disk_target,
     disk_xml,
     interface_xml,
+    placed,
     reconnected_interface,
     updated_xml,
 )
@@ -281,3 +282,14 @@ def test_a_kernel_that_somebody_else_put_there_stays():
     xml = there.replace("<boot dev=", "<kernel>/boot/vmlinuz</kernel><boot dev=")
     kernel = parse(updated_xml(xml, declared())).findtext("os/kernel")
     assert kernel == "/boot/vmlinuz"
+
+
+def test_a_device_is_plugged_in_where_it_is_defined_unless_something_is_there():
+    address = "<address type='pci' domain='0x0000' bus='0x01' slot='0x00' function='0x0'/>"
+    device = f"<interface type='network'><model type='virtio'/>{address}</interface>"
+    there = "<domain><devices><disk>{}</disk><interface/></devices></domain>"
+    elsewhere = address.replace("0x01", "0x02")
+    assert parse(placed(device, there.format(elsewhere))).find("address").get("bus") == "0x01"
+    moved = parse(placed(device, there.format(address)))
+    assert moved.find("address") is None
+    assert moved.find("model") is not None

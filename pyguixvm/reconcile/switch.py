@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A guest goes and another one comes; whatever happens meanwhile, one of them runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+
+from pyguixvm.errors import LostLockError, PyguixvmError
+from pyguixvm.events import Notice, undisturbed
+from pyguixvm.hypervisor import domains, usage, volumes
+from pyguixvm.hypervisor.connection import Connection, connect
+from pyguixvm.reconcile import running
+from pyguixvm.reconcile.define import define_by, definition_to_be
+from pyguixvm.reconcile.plan import DefineDomain, MachinePlan, StartDomain, StopDomain
+from pyguixvm.reconcile.readiness import Evidence
+from pyguixvm.reconcile.root import Root
+from pyguixvm.reconcile.workshop import Workshop
+
+_OFF = ("shut off", "crashed")
+
+
+@dataclass(frozen=True)
+class Switched:
+    """A guest was started; STOPPED is when the one before it was, on the workshop's clock."""
+
+    evidence: Evidence
+    stopped: float | None
+
+
+def switch(  # noqa: PLR0917 -- what to do, with what, and who is told
+    plan: MachinePlan,
+    root: Root | None,
+    config: str | None,
+    workshop: Workshop,
+    watched: ExitStack,
+    defined: Callable[[], None],
+) -> Switched:
+    """Stop, define and start the machine of PLAN as its last actions say, on ROOT if it is new.
+
+    All that can be found out before is, while the old guest runs.  DEFINED is called
+    as soon as the definition refers to ROOT.  What watches the guest is closed with
+    WATCHED.
+    """
+    name = plan.machine.name
+    stopped: float | None = None
+    evidence: Evidence | None = None
+    with ExitStack() as resolved:
+        xml = ""
+        for action in plan.switch:
+            if isinstance(action, DefineDomain):
+                to_be = definition_to_be(plan, action, root, config, workshop)
+                xml = resolved.enter_context(to_be)
+        workshop.interruption.check()
+        with unbroken(name, workshop):
+            for action in plan.switch:
+                match action:
+                    case StopDomain():
+                        stopped = workshop.clock()
+                        running.stop(name, action, workshop)
+                    case DefineDomain():
+                        define_by(name, xml, action, workshop)
+                        resolved.close()
+                        defined()
+                    case StartDomain():
+                        evidence = running.start(plan.machine, workshop, watched)
+    if evidence is None:
+        raise ValueError("the last action of a switch starts the guest")
+    return Switched(evidence, stopped)
+
+
+def restarted(
+    plan: MachinePlan, stop: StopDomain, workshop: Workshop, watched: ExitStack
+) -> Switched:
+    """Stop the machine of PLAN as STOP says and start it as it is defined."""
+    with unbroken(plan.machine.name, workshop):
+        stopped = workshop.clock()
+        running.stop(plan.machine.name, stop, workshop)
+        return Switched(running.start(plan.machine, workshop, watched), stopped)
+
+
+@contextmanager
+def unbroken(name: str, workshop: Workshop) -> Iterator[None]:
+    """Let the body take away the guest of NAME and start it again; who interrupts it waits.
+
+    If it fails and there is no guest then, the domain is defined as it was before, and
+    started if it ran before.  What is the case is asked of libvirt: an exception
+    does not tell whether what raised it was done.
+    """
+    with workshop.interruption.put_off(however_often=True):
+        before = _before(workshop.connection, name)
+        try:
+            yield
+        except LostLockError:
+            # Whoever took it over decides what becomes of it.
+            raise
+        except PyguixvmError as error:
+            again = _put_back(before, workshop)
+            if again is None:
+                raise
+            raise error.adding(again) from error
+        except BaseException:
+            again = _put_back(before, workshop)
+            if again is not None:
+                undisturbed(workshop.emit)(Notice(f"broken off; {again}", name, warning=True))
+            raise
+
+
+@dataclass(frozen=True)
+class _Before:
+    """The domain NAME as it was, defined by XML; RAN: with a guest."""
+
+    name: str
+    xml: str
+    ran: bool
+
+
+def _before(connection: Connection, name: str) -> _Before | None:
+    xml = domains.whole_definition(connection, name)
+    if xml is None:
+        return None
+    return _Before(name, xml, domains.state(connection, name) not in _OFF)
+
+
+def _put_back(before: _Before | None, workshop: Workshop) -> str | None:
+    """Have the domain of BEFORE as it was; return what was done, in words, None for nothing.
+
+    A domain that is new has nothing to go back to.
+    """
+    if before is None:
+        return None
+    name = before.name
+    try:
+        # The connection may be what failed.
+        with connect(workshop.connection.uri) as connection:
+            if domains.state(connection, name) not in _OFF:
+                return None
+            changed = domains.whole_definition(connection, name) != before.xml
+            unneeded = _defined_again(connection, before) if changed else ()
+            if before.ran:
+                domains.start(connection, name)
+            with suppress(PyguixvmError):
+                for pool, volume in unneeded:
+                    _discard(connection, pool, volume)
+    except PyguixvmError as failure:
+        return f"what was before could not be put back, and it is off: {failure.message}"
+    if before.ran:
+        return "the old definition runs again"
+    return "the old definition was put back" if changed else None
+
+
+def _defined_again(connection: Connection, before: _Before) -> tuple[tuple[str, str], ...]:
+    """Define the domain of BEFORE as it was; return pools and volumes that it knew of meanwhile."""
+    meanwhile = domains.read_metadata(connection, before.name)
+    domains.define(connection, before.xml)
+    known = domains.read_metadata(connection, before.name).volumes
+    return tuple(
+        (generation.pool, volume)
+        for generation in meanwhile.generations
+        for volume in generation.volumes
+        if volume not in known
+    )
+
+
+def _discard(connection: Connection, pool: str, name: str) -> None:
+    volume = volumes.lookup(connection, pool, name)
+    if volume is not None and not usage.is_used(connection, volume.path):
+        volumes.delete(connection, pool, name)
