@@ -37,7 +37,7 @@ def web(*generations: Generation, current: int, fallback: int | None = None) -> 
 
 
 def stored(name: str, *, whole: bool = True) -> StoredVolume:
-    return StoredVolume(pool="default", name=name, allocation=10, whole=whole, path=f"/pool/{name}")
+    return StoredVolume(pool="default", name=name, allocation=10, whole=whole)
 
 
 def unneeded(
@@ -151,7 +151,7 @@ def test_what_somebody_uses_stays_and_so_does_its_generation() -> None:
         root_volumes(1, 2, 3, 4),
         keep=0,
         before=NEVER,
-        used={"/pool/pyguixvm-web.g1.qcow2"},
+        used={("default", "pyguixvm-web.g1.qcow2")},
     )
     assert found.generations == (("web", 2),)
     assert [volume.name for volume in found.volumes] == ["pyguixvm-web.g2.qcow2"]
