@@ -226,9 +226,9 @@ def undefine(session: Session, agreed: Sequence[Removal]) -> tuple[Done, ...]:
     done = []
     with connect(session.uri) as connection:
         for removal in agreed:
+            kept = usage(connection).kept(removal.wanted, leaving={removal.machine})
             if removal.running:
                 domains.destroy(connection, removal.machine)
-            kept = usage(connection).kept(removal.wanted, leaving={removal.machine})
             domains.undefine(connection, removal.machine)
             delete_others(connection, removal.wanted, kept)
             needed = {generation_of(each.volume) for each in kept}
