@@ -74,7 +74,7 @@ class Beats:
 
     def _connect(self, own: ExitStack) -> Connection | None:
         try:
-            return own.enter_context(connect(_unasked(self._connection.uri)))
+            return own.enter_context(connect(unasked(self._connection.uri)))
         except HypervisorError:
             return None
 
@@ -88,12 +88,11 @@ class Beats:
         return True
 
 
-def _unasked(uri: str) -> str:
+def unasked(uri: str) -> str:
     """Return URI such that ssh asks for no password: nobody expects that in the middle."""
-    parts = urlsplit(uri)
-    if not parts.scheme.endswith("+ssh"):
+    if not urlsplit(uri).scheme.endswith("+ssh"):
         return uri
-    return parts._replace(query=f"{parts.query}&no_tty=1".lstrip("&")).geturl()
+    return f"{uri}{'&' if '?' in uri else '?'}no_tty=1"
 
 
 def _now() -> float:
