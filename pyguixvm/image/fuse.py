@@ -6,13 +6,15 @@ Not every QEMU is built with it: Guix's is not.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pyguixvm import process
+from pyguixvm.image.overlay import ImageError
 from pyguixvm.image.partition import Partition
 
 _DAEMON = "qemu-storage-daemon"
@@ -37,7 +39,8 @@ def mounted(image: Path, directory: Path, where: Partition | None = None) -> Ite
     """Show the qcow2 IMAGE, or its partition WHERE, as a raw file in DIRECTORY.
 
     That lasts for the body; the daemon behind it is gone afterwards, and IMAGE
-    complete.  Raises CommandFailedError and CommandTimeoutError.
+    complete.  Raises ImageError if the daemon ends before, CommandFailedError and
+    CommandTimeoutError.
     """
     mountpoint = directory / ("raw" if where is None else "partition")
     mountpoint.touch()
@@ -45,7 +48,7 @@ def mounted(image: Path, directory: Path, where: Partition | None = None) -> Ite
     outside = mountpoint.stat().st_dev
     program = process.which(_DAEMON)
     window = "" if where is None else f",offset={where.offset},size={where.size}"
-    # Flushing makes no sense for a file that is made anew after a loss of power.
+    # What reaches the disk can wait until the file is done (`overlay.finish`).
     file = f"driver=file,node-name=file,filename={_quoted(image)},cache.no-flush=on"
     export = f"type=fuse,id=raw,node-name=raw,mountpoint={_quoted(mountpoint)},writable=on"
     options = [
@@ -54,10 +57,31 @@ def mounted(image: Path, directory: Path, where: Partition | None = None) -> Ite
         *("--blockdev", f"driver=raw,node-name=raw,file=image{window}"),
         *("--export", export),
     ]
-    with process.serving(
-        [str(program), *options], ready=lambda: mountpoint.stat().st_dev != outside
-    ):
-        yield mountpoint
+    try:
+        with process.serving(
+            [str(program), *options], ready=lambda: mountpoint.stat().st_dev != outside
+        ):
+            yield mountpoint
+    except OSError as error:
+        if error.errno in _WITHOUT_DAEMON:
+            raise ImageError(f"{_DAEMON} ended while {image} was written: {error}") from error
+        raise
+    finally:
+        _unmount(mountpoint, outside)
+
+
+# What a mount says whose daemon is gone.
+_WITHOUT_DAEMON = frozenset({errno.ENOTCONN, errno.ECONNABORTED, errno.EIO})
+
+
+def _unmount(mountpoint: Path, outside: int) -> None:
+    """Take MOUNTPOINT away if its daemon could not; OUTSIDE is the device of the file under it."""
+    with suppress(OSError):
+        if mountpoint.stat().st_dev == outside:
+            return
+    fusermount = shutil.which("fusermount3")
+    umount = [fusermount, "-u", "-z"] if fusermount else ["umount", "--lazy"]
+    process.run([*umount, "--", str(mountpoint)], check=False)
 
 
 def _quoted(path: Path) -> str:

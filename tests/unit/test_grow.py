@@ -3,8 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from images import (
@@ -17,10 +22,11 @@ from images import (
     make_image,
 )
 
-from pyguixvm.errors import RequestRefusedError, UsageError
+from pyguixvm.errors import PyguixvmError, RequestRefusedError, UsageError
 from pyguixvm.events import Event, Notice, ignore
-from pyguixvm.image import filesystem, fuse, overlay
+from pyguixvm.image import filesystem, fuse, nbd, overlay
 from pyguixvm.image.grow import METHOD_VARIABLE, grow
+from pyguixvm.image.overlay import ImageError
 from pyguixvm.process import CommandFailedError, run
 
 METHODS = ("metadata", "fuse", "copy")
@@ -198,6 +204,87 @@ def test_an_interruption_leaves_nothing_behind(
     assert list(directory.iterdir()) == []
     assert str(directory) not in Path("/proc/self/mounts").read_text()
     assert not processes_naming(directory)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("when", ["before the work", "after the work"])
+def test_an_exporter_that_is_killed_leaves_an_error_and_nothing_else(
+    tmp_path: Path, method: str, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = make_image(tmp_path)
+    directory = tmp_path / "work"
+    directory.mkdir()
+
+    def killing(image: Path, *arguments: Any) -> Any:
+        @contextmanager
+        def kill() -> Iterator[Any]:
+            with real(image, *arguments) as export:
+                if when == "before the work":
+                    kill_exporters(directory)
+                yield export
+                if when == "after the work":
+                    kill_exporters(directory)
+
+        return kill()
+
+    server = fuse if method == "fuse" else nbd
+    name = "mounted" if method == "fuse" else "exported"
+    real = getattr(server, name)
+    monkeypatch.setattr(server, name, killing)
+    with pytest.raises(PyguixvmError):
+        grow(
+            base,
+            "raw",
+            directory / "o",
+            90 * MIB,
+            emit=ignore,
+            environment={METHOD_VARIABLE: method},
+        )
+    assert list(directory.iterdir()) == []
+    assert str(directory) not in Path("/proc/self/mounts").read_text()
+
+
+def kill_exporters(directory: Path) -> None:
+    """Kill what serves an image in DIRECTORY, and return when it is gone."""
+    pids = [
+        file.parent.name
+        for file in Path("/proc").glob("[0-9]*/cmdline")
+        if str(directory).encode() in file.read_bytes()
+    ]
+    assert pids
+    for pid in pids:
+        os.kill(int(pid), signal.SIGKILL)
+        while state(pid) not in {"Z", None}:
+            time.sleep(0.005)
+
+
+def state(pid: str) -> str | None:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return None
+
+
+def test_an_overlay_that_is_damaged_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = make_image(tmp_path)
+    real = nbd.exported
+
+    @contextmanager
+    def damaging(image: Path) -> Iterator[nbd.Export]:
+        with real(image) as export:
+            yield export
+        with image.open("r+b") as file:
+            # Entries of the first level's table that lead to where nothing is.
+            file.seek(0x30000)
+            file.write(b"\x80\0\0\0\x7f\xff\0\0" * 2)
+
+    monkeypatch.setattr(nbd, "exported", damaging)
+    environment = {METHOD_VARIABLE: "metadata"}
+    with pytest.raises(ImageError):
+        grow(base, "raw", tmp_path / "o", 90 * MIB, emit=ignore, environment=environment)
+    assert not (tmp_path / "o").exists()
 
 
 def processes_naming(directory: Path) -> list[str]:
