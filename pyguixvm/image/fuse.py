@@ -20,8 +20,12 @@ from pyguixvm.image.partition import Partition
 _DAEMON = "qemu-storage-daemon"
 
 
+class CannotMountError(ImageError):
+    """The image cannot be shown here, although all that it takes seems to be there."""
+
+
 def available() -> bool:
-    """Return whether QEMU has the export, and this user may mount it."""
+    """Return whether QEMU has the export, and this user may mount it, as far as one can see."""
     try:
         program = process.which(_DAEMON)
     except process.MissingProgramError:
@@ -39,8 +43,8 @@ def mounted(image: Path, directory: Path, where: Partition | None = None) -> Ite
     """Show the qcow2 IMAGE, or its partition WHERE, as a raw file in DIRECTORY.
 
     That lasts for the body; the daemon behind it is gone afterwards, and IMAGE
-    complete.  Raises ImageError if the daemon ends before, CommandFailedError and
-    CommandTimeoutError.
+    complete.  Raises CannotMountError, ImageError if the daemon ends before, and
+    CommandFailedError if it does not end well.
     """
     mountpoint = directory / ("raw" if where is None else "partition")
     mountpoint.touch()
@@ -57,11 +61,18 @@ def mounted(image: Path, directory: Path, where: Partition | None = None) -> Ite
         *("--blockdev", f"driver=raw,node-name=raw,file=image{window}"),
         *("--export", export),
     ]
+    shown = False
     try:
         with process.serving(
             [str(program), *options], ready=lambda: mountpoint.stat().st_dev != outside
         ):
+            shown = True
             yield mountpoint
+    except (process.CommandFailedError, process.CommandTimeoutError) as error:
+        if shown:
+            raise
+        # In a container, mounting may be forbidden whatever the device's mode says.
+        raise CannotMountError(error.message) from error
     except OSError as error:
         if error.errno in _WITHOUT_DAEMON:
             raise ImageError(f"{_DAEMON} ended while {image} was written: {error}") from error

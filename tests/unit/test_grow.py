@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -263,6 +264,41 @@ def state(pid: str) -> str | None:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
         return None
+
+
+def elsewhere(prefix: list[str], base: Path, result: Path, size: int) -> list[str]:
+    """Grow BASE to RESULT in a process that PREFIX starts; return its method and what it says."""
+    program = f"""
+import pathlib
+from pyguixvm.image.grow import grow
+said = []
+base, result = pathlib.Path({str(base)!r}), pathlib.Path({str(result)!r})
+grown = grow(base, "raw", result, {size}, emit=said.append)
+print(grown.method, *(event.message.splitlines()[0] for event in said), sep="\\n")
+"""
+    done = run([*prefix, sys.executable, "-c", program])
+    raw = raw_of(result)
+    check_file_system(raw, last_partition(raw))
+    assert files(raw, last_partition(raw)) == files(base, last_partition(base))
+    return done.text.splitlines()
+
+
+def test_where_fuse_is_forbidden_it_is_done_without(tmp_path: Path) -> None:
+    assert fuse.available()
+    # Neither root itself nor a program that is setuid may mount anything then.
+    forbidden = ["setpriv", "--no-new-privs"]
+    if os.geteuid() == 0:
+        forbidden += ["--bounding-set=-sys_admin"]
+    said = elsewhere([*forbidden, "--"], make_image(tmp_path), tmp_path / "o.qcow2", 300 * MIB)
+    assert said[0] == "metadata"
+    assert said[1].startswith("the image is grown without FUSE, since this command failed")
+
+
+def test_a_small_memory_is_enough(tmp_path: Path) -> None:
+    small = 'mount -t tmpfs -o size=1m tmpfs /dev/shm && PYGUIXVM_GROW=metadata exec "$@"'
+    prefix = ["unshare", "--map-root-user", "--mount", "--", "sh", "-c", small, "--"]
+    said = elsewhere(prefix, make_image(tmp_path), tmp_path / "o.qcow2", 3072 * MIB)
+    assert said == ["metadata"]
 
 
 def test_an_overlay_that_is_damaged_does_not_count(
