@@ -259,14 +259,14 @@ def _end_group(child: subprocess.Popen[bytes]) -> None:
 
 @contextmanager
 def serving(
-    argv: Sequence[str], *, ready: Callable[[], bool], deadline: float = 10.0
+    argv: Sequence[str], *, ready: Callable[[], bool], deadline: float = 10.0, check: bool = True
 ) -> Iterator[int]:
     """Run the daemon ARGV for the duration of the body, which gets its process id.
 
     The body starts when READY returns true, at most DEADLINE seconds later;
     afterwards the daemon is ended and is gone when this returns.  Raises
-    CommandFailedError if it ends by itself too early, CommandTimeoutError if
-    it does not get ready.
+    CommandFailedError if it ends by itself too early, or (if CHECK) with another
+    status than 0 when it is asked to; CommandTimeoutError if it does not get ready.
     """
     import subprocess
     import tempfile
@@ -287,6 +287,8 @@ def serving(
         finally:
             if daemon is not None:
                 _end(daemon)
+        if check and daemon.returncode != 0:
+            raise _failed(argv, daemon.returncode, stderr)
 
 
 def _tied_to_us() -> list[str]:
@@ -307,13 +309,17 @@ def _await(
     while True:
         status = daemon.poll()
         if status is not None:
-            stderr.seek(0)
-            raise CommandFailedError(Completed(tuple(argv), status, b"", stderr.read()))
+            raise _failed(argv, status, stderr)
         if ready():
             return
         if time.monotonic() > limit:
             raise CommandTimeoutError(argv, deadline)
         time.sleep(_POLL)
+
+
+def _failed(argv: Sequence[str], status: int, stderr: IO[bytes]) -> CommandFailedError:
+    stderr.seek(0)
+    return CommandFailedError(Completed(tuple(argv), status, b"", stderr.read()))
 
 
 def _end(daemon: subprocess.Popen[bytes]) -> None:

@@ -59,6 +59,7 @@ def make_disk(
     """
     with _formatted(directory / f"{path.name}.raw", size, file_system, label) as raw:
         overlay.convert_to_qcow2(raw, path)
+        overlay.finish(path)
 
 
 def make_root(path: Path, size: int, label: str, system: str, directory: Path) -> None:
@@ -70,6 +71,7 @@ def make_root(path: Path, size: int, label: str, system: str, directory: Path) -
     with _formatted(directory / f"{path.name}.raw", size, "ext4", label) as raw:
         debugfs.change(raw, _root(system))
         overlay.convert_to_qcow2(raw, path)
+        overlay.finish(path)
 
 
 def _root(system: str) -> Iterator[debugfs.Command]:

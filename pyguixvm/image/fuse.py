@@ -6,20 +6,26 @@ Not every QEMU is built with it: Guix's is not.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pyguixvm import process
+from pyguixvm.image.overlay import ImageError
 from pyguixvm.image.partition import Partition
 
 _DAEMON = "qemu-storage-daemon"
 
 
+class CannotMountError(ImageError):
+    """The image cannot be shown here, although all that it takes seems to be there."""
+
+
 def available() -> bool:
-    """Return whether QEMU has the export, and this user may mount it."""
+    """Return whether QEMU has the export, and this user may mount it, as far as one can see."""
     try:
         program = process.which(_DAEMON)
     except process.MissingProgramError:
@@ -37,7 +43,8 @@ def mounted(image: Path, directory: Path, where: Partition | None = None) -> Ite
     """Show the qcow2 IMAGE, or its partition WHERE, as a raw file in DIRECTORY.
 
     That lasts for the body; the daemon behind it is gone afterwards, and IMAGE
-    complete.  Raises CommandFailedError and CommandTimeoutError.
+    complete.  Raises CannotMountError, ImageError if the daemon ends before, and
+    CommandFailedError if it does not end well.
     """
     mountpoint = directory / ("raw" if where is None else "partition")
     mountpoint.touch()
@@ -45,7 +52,7 @@ def mounted(image: Path, directory: Path, where: Partition | None = None) -> Ite
     outside = mountpoint.stat().st_dev
     program = process.which(_DAEMON)
     window = "" if where is None else f",offset={where.offset},size={where.size}"
-    # Flushing makes no sense for a file that is made anew after a loss of power.
+    # What reaches the disk can wait until the file is done (`overlay.finish`).
     file = f"driver=file,node-name=file,filename={_quoted(image)},cache.no-flush=on"
     export = f"type=fuse,id=raw,node-name=raw,mountpoint={_quoted(mountpoint)},writable=on"
     options = [
@@ -54,10 +61,38 @@ def mounted(image: Path, directory: Path, where: Partition | None = None) -> Ite
         *("--blockdev", f"driver=raw,node-name=raw,file=image{window}"),
         *("--export", export),
     ]
-    with process.serving(
-        [str(program), *options], ready=lambda: mountpoint.stat().st_dev != outside
-    ):
-        yield mountpoint
+    shown = False
+    try:
+        with process.serving(
+            [str(program), *options], ready=lambda: mountpoint.stat().st_dev != outside
+        ):
+            shown = True
+            yield mountpoint
+    except (process.CommandFailedError, process.CommandTimeoutError) as error:
+        if shown:
+            raise
+        # In a container, mounting may be forbidden whatever the device's mode says.
+        raise CannotMountError(error.message) from error
+    except OSError as error:
+        if error.errno in _WITHOUT_DAEMON:
+            raise ImageError(f"{_DAEMON} ended while {image} was written: {error}") from error
+        raise
+    finally:
+        _unmount(mountpoint, outside)
+
+
+# What a mount says whose daemon is gone.
+_WITHOUT_DAEMON = frozenset({errno.ENOTCONN, errno.ECONNABORTED, errno.EIO})
+
+
+def _unmount(mountpoint: Path, outside: int) -> None:
+    """Take MOUNTPOINT away if its daemon could not; OUTSIDE is the device of the file under it."""
+    with suppress(OSError):
+        if mountpoint.stat().st_dev == outside:
+            return
+    fusermount = shutil.which("fusermount3")
+    umount = [fusermount, "-u", "-z"] if fusermount else ["umount", "--lazy"]
+    process.run([*umount, "--", str(mountpoint)], check=False)
 
 
 def _quoted(path: Path) -> str:

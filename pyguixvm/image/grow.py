@@ -24,7 +24,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from pyguixvm.errors import RequestRefusedError, UsageError
+from pyguixvm.errors import PyguixvmError, RequestRefusedError, UsageError
 from pyguixvm.events import Emit, Notice
 from pyguixvm.image import filesystem, fuse, metadata, nbd, overlay, partition, ranges, scratch
 from pyguixvm.image.metadata import Edit
@@ -66,11 +66,21 @@ def grow(
     with new_overlay(base, base_format, overlay_file, size) as directory:
         if size == have:
             return Grown(overlay_file, size, "none")
-        method = _choose(base, base_format, size, environment)
-        if method == "copy":
-            _warn(have, emit, machine)
-        _METHODS[method](base, base_format, overlay_file, size, directory)
-    return Grown(overlay_file, size, method)
+
+        def grow_by(method: Method) -> Grown:
+            if method == "copy":
+                _warn(_copied(have), emit, machine)
+            _METHODS[method](base, base_format, overlay_file, size, directory)
+            return Grown(overlay_file, size, method)
+
+        try:
+            return grow_by(_choose(base, base_format, size, environment))
+        except fuse.CannotMountError as error:
+            if environment.get(METHOD_VARIABLE):
+                raise
+            _warn(f"the image is grown without FUSE, since {error.message}", emit, machine)
+            # What may be written already is what the other ways write, too.
+            return grow_by(_without_fuse(base, base_format, size))
 
 
 def require_room(base: Path, size: int) -> int:
@@ -96,6 +106,7 @@ def new_overlay(base: Path, base_format: str, overlay_file: Path, size: int) -> 
         # Beside the overlay: there is room for an image, and a reflink can be made.
         with workplace(overlay_file.absolute().parent) as directory:
             yield directory
+        overlay.finish(overlay_file)
     except BaseException:
         overlay_file.unlink(missing_ok=True)
         raise
@@ -111,8 +122,10 @@ def _choose(base: Path, base_format: str, size: int, environment: Mapping[str, s
             f"{METHOD_VARIABLE} is '{forced}'", hint=f"It may be {', '.join(_METHODS)}."
         )
     # The fastest first.
-    if fuse.available():
-        return "fuse"
+    return "fuse" if fuse.available() else _without_fuse(base, base_format, size)
+
+
+def _without_fuse(base: Path, base_format: str, size: int) -> Method:
     return "metadata" if metadata.suits(base, base_format, size) else "copy"
 
 
@@ -120,22 +133,21 @@ def _whole_megabytes(size: int) -> str:
     return format_size(-(-size // 1024**2) * 1024**2)
 
 
-def _warn(have: int, emit: Emit, machine: str | None) -> None:
-    emit(
-        Notice(
-            message=f"the image is grown on a whole copy of it ({format_size(have)}), which takes"
-            " time and space; QEMU with FUSE exports (Debian's) does without",
-            machine=machine,
-            warning=True,
-        )
+def _copied(have: int) -> str:
+    return (
+        f"the image is grown on a whole copy of it ({format_size(have)}), which takes"
+        " time and space; QEMU with FUSE exports (Debian's) does without"
     )
+
+
+def _warn(message: str, emit: Emit, machine: str | None) -> None:
+    emit(Notice(message=message, machine=machine, warning=True))
 
 
 def _on_metadata(
     base: Path, _base_format: str, overlay_file: Path, size: int, directory: Path
 ) -> None:
-    with workplace(_memory(directory)) as work:
-        _by_metadata(base, overlay_file, size, work, None)
+    _in_memory(directory, lambda work: _by_metadata(base, overlay_file, size, work, None))
 
 
 def edited(  # noqa: PLR0917 -- from what, to what, and how
@@ -144,12 +156,18 @@ def edited(  # noqa: PLR0917 -- from what, to what, and how
     """Write to OVERLAY_FILE, which shows the raw BASE, what grows it to SIZE and EDIT changes.
 
     The last partition holds an ext4.  EDIT writes about WRITTEN bytes of data, in
-    a file of DIRECTORY if they are many.  Raises RequestRefusedError and
-    CommandFailedError.
+    a file of DIRECTORY if they are many; it may be called twice, with a new file.
+    Raises RequestRefusedError and CommandFailedError.
     """
-    place = _memory(directory) if written <= _FITS_IN_MEMORY else directory
-    with workplace(place) as work:
-        _by_metadata(base, overlay_file, size, work, edit)
+
+    def work(place: Path) -> None:
+        _by_metadata(base, overlay_file, size, place, edit)
+
+    if written <= _FITS_IN_MEMORY:
+        _in_memory(directory, work)
+    else:
+        with workplace(directory) as place:
+            work(place)
 
 
 def _by_metadata(base: Path, overlay_file: Path, size: int, work: Path, edit: Edit | None) -> None:
@@ -161,10 +179,29 @@ def _by_metadata(base: Path, overlay_file: Path, size: int, work: Path, edit: Ed
 _FITS_IN_MEMORY = 256 * 1024**2
 
 
-def _memory(otherwise: Path) -> Path:
-    """Return a directory in memory, where the tools' flushing to disk costs nothing."""
+# A container's is often of 64 MiB; less than this is left of one that was too small (bytes).
+_FULL = 1024**2
+
+
+def _in_memory(otherwise: Path, work: Callable[[Path], None]) -> None:
+    """Have WORK done in memory, where the tools' flushing to disk costs nothing.
+
+    Without enough of it, in the directory OTHERWISE.
+    """
     shared = Path("/dev/shm")  # noqa: S108 -- the directory made there is private
-    return shared if os.access(shared, os.W_OK | os.X_OK) else otherwise
+    if os.access(shared, os.W_OK | os.X_OK):
+        with workplace(shared) as place:
+            try:
+                work(place)
+            except (PyguixvmError, OSError):
+                # The tools say in many ways that there was no room.
+                left = os.statvfs(place)
+                if left.f_bavail * left.f_frsize >= _FULL:
+                    raise
+            else:
+                return
+    with workplace(otherwise) as place:
+        work(place)
 
 
 def _on_fuse(

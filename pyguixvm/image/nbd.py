@@ -21,7 +21,8 @@ _SERVER_MAGIC = b"NBDMAGICIHAVEOPT"
 _FIXED_NEWSTYLE, _NO_ZEROES = 1, 2
 _OPTION_EXPORT_NAME = 1
 _REQUEST_MAGIC, _REPLY_MAGIC = 0x25609513, 0x67446698
-_READ, _WRITE, _DISCONNECT = 0, 1, 2
+_READ, _WRITE, _DISCONNECT, _FLUSH = 0, 1, 2, 3
+_VERBS = {_READ: "read", _WRITE: "written", _FLUSH: "flushed"}
 
 
 class Export:
@@ -40,17 +41,22 @@ class Export:
         """Write CONTENT at OFFSET.  Raises ImageError."""
         self._request(_WRITE, offset, len(content), content)
 
+    def flush(self) -> None:
+        """Return when all that was written is in the image's file.  Raises ImageError."""
+        self._request(_FLUSH, 0, 0)
+
     def _request(self, kind: int, offset: int, size: int, content: bytes = b"") -> None:
         header = struct.pack(">IHHQQI", _REQUEST_MAGIC, 0, kind, 0, offset, size)
-        self._connection.sendall(header + content)
+        _send(self._connection, header + content)
         magic, error, _ = struct.unpack(">IIQ", _receive(self._connection, 16))
         if magic != _REPLY_MAGIC or error:
-            verb = "read" if kind == _READ else "written"
-            raise ImageError(f"{size} bytes at {offset} could not be {verb} (NBD error {error})")
+            raise ImageError(
+                f"{size} bytes at {offset} could not be {_VERBS[kind]} (NBD error {error})"
+            )
 
     def disconnect(self) -> None:
         """Tell the server that nothing follows; it has no answer to that."""
-        self._connection.sendall(struct.pack(">IHHQQI", _REQUEST_MAGIC, 0, _DISCONNECT, 0, 0, 0))
+        _send(self._connection, struct.pack(">IHHQQI", _REQUEST_MAGIC, 0, _DISCONNECT, 0, 0, 0))
 
 
 def negotiate(connection: socket.socket) -> Export:
@@ -60,10 +66,21 @@ def negotiate(connection: socket.socket) -> Export:
     (flags,) = struct.unpack(">H", _receive(connection, 2))
     ours = flags & (_FIXED_NEWSTYLE | _NO_ZEROES)
     option = struct.pack(">I8sII", ours, _SERVER_MAGIC[8:], _OPTION_EXPORT_NAME, 0)
-    connection.sendall(option)
+    _send(connection, option)
     # The export's size and flags, which the caller knows; 124 zeros from servers of old.
     _receive(connection, 10 if ours & _NO_ZEROES else 134)
     return Export(connection)
+
+
+def _send(connection: socket.socket, content: bytes) -> None:
+    try:
+        connection.sendall(content)
+    except OSError as error:
+        raise _broken(error) from error
+
+
+def _broken(error: OSError) -> ImageError:
+    return ImageError(f"the connection to the NBD server broke: {error}")
 
 
 def _receive(connection: socket.socket, size: int) -> bytes:
@@ -71,7 +88,10 @@ def _receive(connection: socket.socket, size: int) -> bytes:
     view = memoryview(received)
     at = 0
     while at < size:
-        count = connection.recv_into(view[at:])
+        try:
+            count = connection.recv_into(view[at:])
+        except OSError as error:
+            raise _broken(error) from error
         if count == 0:
             raise ImageError("the NBD server closed the connection")
         at += count
@@ -82,13 +102,14 @@ def _receive(connection: socket.socket, size: int) -> bytes:
 def exported(image: Path) -> Iterator[Export]:
     """Serve the qcow2 IMAGE for the duration of the body, which may read and write it.
 
-    The server is gone afterwards, and IMAGE complete.  Raises ImageError.
+    The server is gone afterwards, and IMAGE complete.  Raises ImageError, and
+    CommandFailedError if the server did not live to the end.
     """
     program = process.which("qemu-nbd", PACKAGE_HINT)
     # In a directory of its own, since the file name of a socket may not be long.
     with workplace() as directory:
         address = str(directory / "nbd")
-        # Flushing makes no sense for a file that is made anew after a loss of power.
+        # What reaches the disk can wait until the file is done (`overlay.finish`).
         options = ["--socket", address, "--format=qcow2", "--cache=unsafe", "--persistent"]
         with socket.socket(socket.AF_UNIX) as connection:
 
@@ -99,4 +120,5 @@ def exported(image: Path) -> Iterator[Export]:
                 connection.settimeout(60)
                 export = negotiate(connection)
                 yield export
+                export.flush()
                 export.disconnect()

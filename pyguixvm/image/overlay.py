@@ -7,6 +7,7 @@ The keys and statuses are those of qemu-img(1) and of QEMU's
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import msgspec
@@ -104,6 +105,22 @@ def convert_to_qcow2(raw: Path, image: Path) -> None:
 def check(overlay: Path) -> None:
     """Return if OVERLAY is consistent.  Raises DamagedImageError."""
     _qemu_img("check", "-q", "-f", "qcow2", "--", str(overlay), image=overlay)
+
+
+def finish(overlay: Path) -> None:
+    """Return if the qcow2 image OVERLAY, which is written, is consistent and on disk.
+
+    Raises ImageError.
+    """
+    check(overlay)
+    descriptor = os.open(overlay, os.O_RDONLY)
+    try:
+        # Some file systems say only now that there was no room.
+        os.fdatasync(descriptor)
+    except OSError as error:
+        raise ImageError(f"the image {overlay} could not be written to disk: {error}") from error
+    finally:
+        os.close(descriptor)
 
 
 _CHECK_MEANING = {2: "is corrupted", 3: "has leaked clusters"}

@@ -3,8 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from images import (
@@ -17,10 +23,11 @@ from images import (
     make_image,
 )
 
-from pyguixvm.errors import RequestRefusedError, UsageError
+from pyguixvm.errors import PyguixvmError, RequestRefusedError, UsageError
 from pyguixvm.events import Event, Notice, ignore
-from pyguixvm.image import filesystem, fuse, overlay
+from pyguixvm.image import filesystem, fuse, nbd, overlay
 from pyguixvm.image.grow import METHOD_VARIABLE, grow
+from pyguixvm.image.overlay import ImageError
 from pyguixvm.process import CommandFailedError, run
 
 METHODS = ("metadata", "fuse", "copy")
@@ -198,6 +205,122 @@ def test_an_interruption_leaves_nothing_behind(
     assert list(directory.iterdir()) == []
     assert str(directory) not in Path("/proc/self/mounts").read_text()
     assert not processes_naming(directory)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("when", ["before the work", "after the work"])
+def test_an_exporter_that_is_killed_leaves_an_error_and_nothing_else(
+    tmp_path: Path, method: str, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = make_image(tmp_path)
+    directory = tmp_path / "work"
+    directory.mkdir()
+
+    def killing(image: Path, *arguments: Any) -> Any:
+        @contextmanager
+        def kill() -> Iterator[Any]:
+            with real(image, *arguments) as export:
+                if when == "before the work":
+                    kill_exporters(directory)
+                yield export
+                if when == "after the work":
+                    kill_exporters(directory)
+
+        return kill()
+
+    server = fuse if method == "fuse" else nbd
+    name = "mounted" if method == "fuse" else "exported"
+    real = getattr(server, name)
+    monkeypatch.setattr(server, name, killing)
+    with pytest.raises(PyguixvmError):
+        grow(
+            base,
+            "raw",
+            directory / "o",
+            90 * MIB,
+            emit=ignore,
+            environment={METHOD_VARIABLE: method},
+        )
+    assert list(directory.iterdir()) == []
+    assert str(directory) not in Path("/proc/self/mounts").read_text()
+
+
+def kill_exporters(directory: Path) -> None:
+    """Kill what serves an image in DIRECTORY, and return when it is gone."""
+    pids = [
+        file.parent.name
+        for file in Path("/proc").glob("[0-9]*/cmdline")
+        if str(directory).encode() in file.read_bytes()
+    ]
+    assert pids
+    for pid in pids:
+        os.kill(int(pid), signal.SIGKILL)
+        while state(pid) not in {"Z", None}:
+            time.sleep(0.005)
+
+
+def state(pid: str) -> str | None:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return None
+
+
+def elsewhere(prefix: list[str], base: Path, result: Path, size: int) -> list[str]:
+    """Grow BASE to RESULT in a process that PREFIX starts; return its method and what it says."""
+    program = f"""
+import pathlib
+from pyguixvm.image.grow import grow
+said = []
+base, result = pathlib.Path({str(base)!r}), pathlib.Path({str(result)!r})
+grown = grow(base, "raw", result, {size}, emit=said.append)
+print(grown.method, *(event.message.splitlines()[0] for event in said), sep="\\n")
+"""
+    done = run([*prefix, sys.executable, "-c", program])
+    raw = raw_of(result)
+    check_file_system(raw, last_partition(raw))
+    assert files(raw, last_partition(raw)) == files(base, last_partition(base))
+    return done.text.splitlines()
+
+
+def test_where_fuse_is_forbidden_it_is_done_without(tmp_path: Path) -> None:
+    assert fuse.available()
+    # Neither root itself nor a program that is setuid may mount anything then.
+    forbidden = ["setpriv", "--no-new-privs"]
+    if os.geteuid() == 0:
+        forbidden += ["--bounding-set=-sys_admin"]
+    said = elsewhere([*forbidden, "--"], make_image(tmp_path), tmp_path / "o.qcow2", 300 * MIB)
+    assert said[0] == "metadata"
+    assert said[1].startswith("the image is grown without FUSE, since this command failed")
+
+
+def test_a_small_memory_is_enough(tmp_path: Path) -> None:
+    small = 'mount -t tmpfs -o size=1m tmpfs /dev/shm && PYGUIXVM_GROW=metadata exec "$@"'
+    prefix = ["unshare", "--map-root-user", "--mount", "--", "sh", "-c", small, "--"]
+    said = elsewhere(prefix, make_image(tmp_path), tmp_path / "o.qcow2", 3072 * MIB)
+    assert said == ["metadata"]
+
+
+def test_an_overlay_that_is_damaged_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = make_image(tmp_path)
+    real = nbd.exported
+
+    @contextmanager
+    def damaging(image: Path) -> Iterator[nbd.Export]:
+        with real(image) as export:
+            yield export
+        with image.open("r+b") as file:
+            # Entries of the first level's table that lead to where nothing is.
+            file.seek(0x30000)
+            file.write(b"\x80\0\0\0\x7f\xff\0\0" * 2)
+
+    monkeypatch.setattr(nbd, "exported", damaging)
+    environment = {METHOD_VARIABLE: "metadata"}
+    with pytest.raises(ImageError):
+        grow(base, "raw", tmp_path / "o", 90 * MIB, emit=ignore, environment=environment)
+    assert not (tmp_path / "o").exists()
 
 
 def processes_naming(directory: Path) -> list[str]:

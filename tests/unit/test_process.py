@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -171,9 +172,33 @@ def test_an_interrupt_at_any_moment_leaves_no_process(tmp_path: Path, delay: flo
 def test_a_daemon_serves_during_the_body_and_is_gone_afterwards(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     argv = ["sh", "-c", f"touch {mark}; exec sleep 60"]
-    with serving(argv, ready=mark.exists) as pid:
+    with serving(argv, ready=mark.exists, check=False) as pid:
         assert alive(pid)
     assert not alive(pid)
+
+
+@pytest.mark.parametrize(
+    ("ends", "words"),
+    [
+        ("trap 'echo disk is full >&2; exit 1' TERM", "failed with status 1:.*disk is full"),
+        ("trap - TERM", "was ended by SIGTERM"),
+    ],
+)
+def test_a_daemon_that_does_not_end_well_has_failed(tmp_path: Path, ends: str, words: str) -> None:
+    mark = tmp_path / "mark"
+    argv = ["sh", "-c", f"{ends}; touch {mark}; while :; do sleep 0.01; done"]
+    with (
+        pytest.raises(CommandFailedError, match=re.compile(words, re.DOTALL)),
+        serving(argv, ready=mark.exists),
+    ):
+        pass
+
+
+def test_a_daemon_that_ends_well_when_it_is_asked_to_has_not_failed(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    argv = ["sh", "-c", f"trap 'exit 0' TERM; touch {mark}; while :; do sleep 0.01; done"]
+    with serving(argv, ready=mark.exists):
+        pass
 
 
 def test_a_daemon_is_gone_after_an_exception(tmp_path: Path) -> None:
