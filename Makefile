@@ -4,7 +4,7 @@
 bin = .venv/bin
 enter = tests/testbed/enter
 
-.PHONY: help demo demo-stop check lint unit scheme libvirt e2e bench setup venv
+.PHONY: help demo demo-stop check fresh lint unit scheme libvirt e2e bench setup venv
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -20,6 +20,10 @@ demo-stop:
 ## make check      set up all that is needed and run every test
 check:
 	@./check
+
+## make fresh      try both, as the README says them, on a Debian that holds nothing
+fresh: setup
+	tests/fresh/test
 
 ## make lint       ruff and mypy
 lint: venv
