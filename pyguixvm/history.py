@@ -15,9 +15,9 @@ from pyguixvm.hypervisor import domains, lease, pools, volumes
 from pyguixvm.hypervisor.connection import Connection, connect
 from pyguixvm.hypervisor.lock import held
 from pyguixvm.hypervisor.observe import observe, observe_domain
-from pyguixvm.model.generation import Generation, Metadata
-from pyguixvm.model.names import generation_of
+from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.model.observation import Observation
+from pyguixvm.model.volume_names import generation_of
 from pyguixvm.operations import machines_metadata, require_unprotected
 from pyguixvm.pipeline import Session
 from pyguixvm.reconcile.apply import apply

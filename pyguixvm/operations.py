@@ -17,11 +17,11 @@ from pyguixvm.hypervisor import domains, guest, networks, power, terminal, volum
 from pyguixvm.hypervisor.connection import Connection, connect
 from pyguixvm.hypervisor.lock import Lock, held
 from pyguixvm.hypervisor.observe import observe
-from pyguixvm.model.deployment import DataDisk
-from pyguixvm.model.generation import Metadata
-from pyguixvm.model.names import data_of, data_volume, generation_of
+from pyguixvm.model.applied import Metadata
+from pyguixvm.model.declaration import DataDisk
 from pyguixvm.model.observation import Observation, ObservedDomain
 from pyguixvm.model.usage import Address, Kept, Usage
+from pyguixvm.model.volume_names import data_of, data_volume, generation_of
 from pyguixvm.pipeline import Session
 from pyguixvm.reconcile.interference import (
     require_idle_disks,

@@ -22,7 +22,7 @@ from pyguixvm.guix.roots import system_root
 from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor.sharing import sharing_driver
 from pyguixvm.interruption import Interruption
-from pyguixvm.model.deployment import (
+from pyguixvm.model.declaration import (
     Deployment,
     LocalImage,
     SharedStore,
@@ -30,7 +30,7 @@ from pyguixvm.model.deployment import (
     VirtualMachine,
 )
 from pyguixvm.model.limits import check_storage
-from pyguixvm.model.names import generation_of, is_store_item
+from pyguixvm.model.volume_names import generation_of, is_store_item
 from pyguixvm.reconcile.plan import (
     CreateEmptyRoot,
     CreateRoot,

@@ -31,7 +31,7 @@ from pyguixvm.errors import (
     UsageError,
 )
 from pyguixvm.events import undisturbed
-from pyguixvm.model.deployment import Deployment, SystemImage
+from pyguixvm.model.declaration import Deployment, SystemImage
 from pyguixvm.reconcile.plan import Policy
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TypeAlias, assert_never
 
-from pyguixvm.model.deployment import Image, LocalImage, SharedStore, VirtualMachine
+from pyguixvm.model.declaration import Image, LocalImage, SharedStore, VirtualMachine
 from pyguixvm.model.sizes import format_size
 from pyguixvm.reconcile.difference import Difference, Value
 from pyguixvm.reconcile.plan import (

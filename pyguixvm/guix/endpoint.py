@@ -21,7 +21,7 @@ import msgspec
 
 from pyguixvm.errors import EvaluationError, RequestRefusedError
 from pyguixvm.guix.command import identity, scheme_directory
-from pyguixvm.model.deployment import SCHEMA
+from pyguixvm.model.declaration import SCHEMA
 from pyguixvm.process import CommandFailedError, CommandTimeoutError, detach
 
 _SCRIPT = Path(__file__).with_name("evaluator-main.scm")

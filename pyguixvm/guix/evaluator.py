@@ -11,7 +11,7 @@ import msgspec
 
 from pyguixvm.errors import BuildError, EvaluationError
 from pyguixvm.guix.exchange import Exchange, Forward
-from pyguixvm.model.deployment import SCHEMA, Deployment, Location
+from pyguixvm.model.declaration import SCHEMA, Deployment, Location
 
 # What the derivations are computed of: nothing, the operating systems, the images, or both.
 Want: TypeAlias = Literal["metadata", "systems", "derivations", "images"]

@@ -23,7 +23,7 @@ from pyguixvm import process
 from pyguixvm.errors import EvaluationError
 from pyguixvm.guix import endpoint
 from pyguixvm.guix.endpoint import Setting
-from pyguixvm.model.deployment import SCHEMA
+from pyguixvm.model.declaration import SCHEMA
 
 Forward: TypeAlias = Callable[[bytes], None]
 

@@ -15,7 +15,7 @@ from pyguixvm.events import Emit
 from pyguixvm.guix.exchange import Exchange
 from pyguixvm.guix.roots import root_path
 from pyguixvm.guix.work import Answer, work
-from pyguixvm.model.store import StoreItem, hash_part
+from pyguixvm.model.store_item import StoreItem, hash_part
 
 # Builds take what they take: a month, which also ends whoever was forgotten.
 _BUILD_SECONDS = 30 * 24 * 3600.0

@@ -9,7 +9,7 @@ from pyguixvm.errors import RequestRefusedError
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.failure import explained, is_code
 from pyguixvm.hypervisor.observe import domain_state
-from pyguixvm.model.generation import Metadata
+from pyguixvm.model.applied import Metadata
 from pyguixvm.model.observation import State
 from pyguixvm.xml import metadata as our_metadata
 from pyguixvm.xml.inspection import inspect_domain

@@ -16,7 +16,7 @@ from pyguixvm.errors import HypervisorError, PyguixvmError
 from pyguixvm.hypervisor import usage, volumes
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.failure import explained
-from pyguixvm.model import names
+from pyguixvm.model import volume_names
 from pyguixvm.xml.volume import VolumeDefinition, written
 
 # Markers are sparse: this is no space, only a range of numbers.
@@ -35,7 +35,9 @@ def incomplete_until_done(connection: Connection, pool: str, name: str) -> Itera
     else took over meanwhile.
     """
     token = secrets.randbelow(_TOKENS)
-    volumes.create(connection, pool, VolumeDefinition(name=names.marker(name), capacity=token))
+    volumes.create(
+        connection, pool, VolumeDefinition(name=volume_names.marker(name), capacity=token)
+    )
     try:
         yield
     except BaseException:
@@ -81,12 +83,15 @@ def _give_up(connection: Connection, pool: str, name: str) -> None:
 
 
 def _is_mine(connection: Connection, pool: str, name: str, token: int) -> bool:
-    marker = volumes.lookup(connection, pool, names.marker(name))
+    marker = volumes.lookup(connection, pool, volume_names.marker(name))
     return marker is not None and marker.capacity == token
 
 
 def _written(connection: Connection, pool: str, name: str) -> tuple[object, ...]:
     """Return what changes whenever somebody writes to volume NAME or makes its marker anew."""
     with explained(f"look at volume '{name}' in pool '{pool}'"):
-        found = (volumes.find_handle(connection, pool, each) for each in (name, names.marker(name)))
+        found = (
+            volumes.find_handle(connection, pool, each)
+            for each in (name, volume_names.marker(name))
+        )
         return tuple(written(volume.XMLDesc(0)) for volume in found if volume is not None)

@@ -15,8 +15,8 @@ from pyguixvm.hypervisor import disks, volumes
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.failure import explained, is_code
 from pyguixvm.hypervisor.sharing import store_access
-from pyguixvm.model.names import data_of, is_marker, is_ours, is_store_item, marker
 from pyguixvm.model.observation import Host, Observation, ObservedDomain, State
+from pyguixvm.model.volume_names import data_of, is_marker, is_ours, is_store_item, marker
 from pyguixvm.xml.capabilities import maximum_vcpus
 from pyguixvm.xml.domain import EMULATOR_MACHINE
 from pyguixvm.xml.inspection import VOLUME_DISK, inspect_domain

@@ -19,7 +19,7 @@ from pyguixvm.hypervisor import lease, pools, volumes
 from pyguixvm.hypervisor.connection import Connection, capabilities
 from pyguixvm.hypervisor.failure import explained
 from pyguixvm.hypervisor.volumes import Volume
-from pyguixvm.model import names
+from pyguixvm.model import volume_names
 from pyguixvm.xml.volume import VolumeDefinition
 
 # What is read at once and, if all of it is zero, left out.
@@ -104,12 +104,14 @@ def upload_base(
     of that name is used as it is.  A store item is for all to read; of anything
     else, only whom guests run as may read the volume.
     """
-    name = name or names.base_volume(str(path))
+    name = name or volume_names.base_volume(str(path))
     existing = volumes.lookup(connection, pool, name)
     if existing is not None and not volumes.incomplete(connection, pool, name):
         return existing
     with phase(emit, "transfer", machine, detail=name) as result:
-        mode, owner = (0o444, None) if names.is_store_item(str(path)) else _private(connection)
+        mode, owner = (
+            (0o444, None) if volume_names.is_store_item(str(path)) else _private(connection)
+        )
         made = upload_volume(connection, pool, name, path, emit, machine, mode=mode, owner=owner)
         result.detail = f"base volume {made.path}"
     return made

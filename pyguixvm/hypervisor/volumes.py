@@ -16,7 +16,7 @@ import msgspec
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.failure import explained, is_code
-from pyguixvm.model import names
+from pyguixvm.model import volume_names
 from pyguixvm.xml.inspection import VOLUME_DISK
 from pyguixvm.xml.volume import VolumeDefinition, backing, volume_xml
 
@@ -62,7 +62,7 @@ def delete(connection: Connection, pool: str, name: str) -> bool:
     deleted = False
     with explained(f"delete volume '{name}' from pool '{pool}'"):
         # The marker goes last: broken off in between, the rest is still known as incomplete.
-        for each in (name, names.marker(name)):
+        for each in (name, volume_names.marker(name)):
             found = find_handle(connection, pool, each)
             if found is not None:
                 found.delete(0)
@@ -73,7 +73,7 @@ def delete(connection: Connection, pool: str, name: str) -> bool:
 def delete_marker(connection: Connection, pool: str, name: str) -> None:
     """Delete the marker beside volume NAME of POOL: it is whole from now on."""
     with explained(f"delete the marker of volume '{name}' from pool '{pool}'"):
-        found = find_handle(connection, pool, names.marker(name))
+        found = find_handle(connection, pool, volume_names.marker(name))
         if found is not None:
             found.delete(0)
 
@@ -90,7 +90,11 @@ def list_ours(connection: Connection, pool: str) -> tuple[Volume, ...]:
             if is_code(error, libvirt.VIR_ERR_NO_STORAGE_POOL):
                 return ()
             raise
-        ours = [v for v in found if names.is_ours(v.name()) and not names.is_marker(v.name())]
+        ours = [
+            v
+            for v in found
+            if volume_names.is_ours(v.name()) and not volume_names.is_marker(v.name())
+        ]
         there = (_described_if_there(pool, volume) for volume in ours)
         return tuple(sorted(filter(None, there), key=lambda volume: volume.name))
 
@@ -113,7 +117,7 @@ def base(connection: Connection, pool: str, name: str) -> str | None:
 
 def incomplete(connection: Connection, pool: str, name: str) -> bool:
     """Whether the making of volume NAME was broken off, or still goes on."""
-    return lookup(connection, pool, names.marker(name)) is not None
+    return lookup(connection, pool, volume_names.marker(name)) is not None
 
 
 def is_whole(connection: Connection, pool: str, name: str) -> bool:
@@ -209,7 +213,7 @@ def _described(pool: str, volume: libvirt.virStorageVol) -> Volume:
 
 
 def _require_ours(name: str) -> None:
-    if not names.is_ours(name):
+    if not volume_names.is_ours(name):
         raise RequestRefusedError(
-            f"volume '{name}' is not pyguixvm's (no prefix '{names.PREFIX}'): it is left alone"
+            f"volume '{name}' is not pyguixvm's (no prefix '{volume_names.PREFIX}'): it is left alone"
         )

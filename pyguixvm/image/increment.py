@@ -19,8 +19,8 @@ from pyguixvm.image import debugfs, grow, partition, registration
 from pyguixvm.image.debugfs import Command
 from pyguixvm.image.filesystem import PACKAGE_HINT
 from pyguixvm.image.registration import Registered
-from pyguixvm.model.deployment import ImageContent
-from pyguixvm.model.store import StoreItem
+from pyguixvm.model.declaration import ImageContent
+from pyguixvm.model.store_item import StoreItem
 
 _STORE = "/gnu/store"
 # That of an image has one generation (populate-root-file-system in gnu/build/install.scm).

@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from pyguixvm.image.overlay import ImageError
-from pyguixvm.model.store import StoreItem
+from pyguixvm.model.store_item import StoreItem
 
 FILE = "/var/guix/db/db.sqlite"
 MODE = 0o644

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import NoReturn
 
 from pyguixvm.errors import EvaluationError
-from pyguixvm.model.deployment import DataDisk, SystemImage, VirtualMachine
+from pyguixvm.model.declaration import DataDisk, SystemImage, VirtualMachine
 from pyguixvm.model.sizes import format_size
 
 # A sector has a number of 32 bits in an MBR, and so has the count of a partition's.

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from pyguixvm.model.generation import Metadata
+from pyguixvm.model.applied import Metadata
 
 State: TypeAlias = Literal["running", "paused", "shut off", "crashed", "suspended"]
 

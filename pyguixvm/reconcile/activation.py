@@ -11,7 +11,7 @@ from pyguixvm.errors import HypervisorError, RequestRefusedError
 from pyguixvm.events import phase
 from pyguixvm.guix.activation import Activation, Host
 from pyguixvm.hypervisor import domains, guest, snapshot
-from pyguixvm.model.generation import Metadata
+from pyguixvm.model.applied import Metadata
 from pyguixvm.reconcile.define import define
 from pyguixvm.reconcile.plan import (
     ActivateSystem,

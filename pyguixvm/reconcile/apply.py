@@ -19,7 +19,7 @@ from pyguixvm.errors import (
 )
 from pyguixvm.events import Notice
 from pyguixvm.hypervisor import domains, guest, volumes
-from pyguixvm.model.deployment import VirtualMachine
+from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.reconcile import running
 from pyguixvm.reconcile.activation import activate, leave, prepare, stack_root
 from pyguixvm.reconcile.change import change

@@ -14,8 +14,8 @@ from pyguixvm.events import phase
 from pyguixvm.hypervisor import domains, networks
 from pyguixvm.hypervisor.connection import Connection, capabilities
 from pyguixvm.hypervisor.observe import observe_domain
-from pyguixvm.model.deployment import BlockDevice, LocalImage, VirtualMachine
-from pyguixvm.model.generation import Generation, Metadata
+from pyguixvm.model.applied import Generation, Metadata
+from pyguixvm.model.declaration import BlockDevice, LocalImage, VirtualMachine
 from pyguixvm.reconcile.disk import attached_disks
 from pyguixvm.reconcile.interference import require_own_disks
 from pyguixvm.reconcile.plan import DefineDomain, MachinePlan

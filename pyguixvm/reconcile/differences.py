@@ -13,10 +13,10 @@ from pathlib import PurePosixPath
 
 import msgspec
 
-from pyguixvm.model.deployment import Networking, VirtualMachine
-from pyguixvm.model.generation import Generation
-from pyguixvm.model.names import data_of, generation_of
+from pyguixvm.model.applied import Generation
+from pyguixvm.model.declaration import Networking, VirtualMachine
 from pyguixvm.model.observation import Hardware, ObservedDomain, ObservedInterface
+from pyguixvm.model.volume_names import data_of, generation_of
 from pyguixvm.reconcile.difference import ABSENT, Difference, Value, compare
 from pyguixvm.reconcile.interference import disk_interferences, interferences
 from pyguixvm.reconcile.storage import disk_differences, mount_differences, source_of

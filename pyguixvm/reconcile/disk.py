@@ -11,9 +11,9 @@ from pyguixvm.hypervisor import domains, guest, live, pools, transfer, volumes
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.image.blank import make_disk
 from pyguixvm.image.workplace import workplace
-from pyguixvm.model.deployment import BlockDevice, DataDisk, LocalImage, VirtualMachine
-from pyguixvm.model.names import data_label, data_volume
+from pyguixvm.model.declaration import BlockDevice, DataDisk, LocalImage, VirtualMachine
 from pyguixvm.model.sizes import format_size
+from pyguixvm.model.volume_names import data_label, data_volume
 from pyguixvm.reconcile.plan import CreateDisk, GrowDisk
 from pyguixvm.reconcile.storage import missing, place, shrunk
 from pyguixvm.reconcile.workshop import Workshop

@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable, Iterator
 
 import msgspec
 
-from pyguixvm.model import names
-from pyguixvm.model.generation import Generation, Metadata
+from pyguixvm.model import volume_names
+from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.model.usage import Address, Kept, Usage
 
 
@@ -115,8 +115,8 @@ def garbage(
             and (
                 (volume.pool, volume.name) in candidates
                 or not volume.whole
-                or names.is_former_lock(volume.name)
-                or (names.is_base(volume.name) and volume.pool not in busy)
+                or volume_names.is_former_lock(volume.name)
+                or (volume_names.is_base(volume.name) and volume.pool not in busy)
             )
         ),
     )

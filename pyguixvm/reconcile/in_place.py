@@ -9,10 +9,10 @@ from pathlib import PurePosixPath
 import msgspec
 
 from pyguixvm.errors import RequestRefusedError
-from pyguixvm.model.deployment import SystemImage, VirtualMachine
-from pyguixvm.model.generation import Metadata
-from pyguixvm.model.names import generation_volume
+from pyguixvm.model.applied import Metadata
+from pyguixvm.model.declaration import SystemImage, VirtualMachine
 from pyguixvm.model.observation import ObservedDomain
+from pyguixvm.model.volume_names import generation_volume
 from pyguixvm.reconcile.difference import Difference
 from pyguixvm.reconcile.plan import ActivateSystem, PrepareSystem, StackRoot, StopDomain
 

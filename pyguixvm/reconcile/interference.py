@@ -13,10 +13,10 @@ from pathlib import PurePosixPath
 import msgspec
 
 from pyguixvm.errors import RequestRefusedError
-from pyguixvm.model.deployment import DataDisk, VirtualMachine
-from pyguixvm.model.generation import Metadata
-from pyguixvm.model.names import data_label, data_of, data_volume, generation_of
+from pyguixvm.model.applied import Metadata
+from pyguixvm.model.declaration import DataDisk, VirtualMachine
 from pyguixvm.model.observation import ObservedDisk, ObservedDomain
+from pyguixvm.model.volume_names import data_label, data_of, data_volume, generation_of
 from pyguixvm.reconcile.difference import Difference
 
 ROOT = "vda"

@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 import msgspec
 
 from pyguixvm.errors import RequestRefusedError
-from pyguixvm.model.deployment import VirtualMachine
-from pyguixvm.model.generation import Metadata
+from pyguixvm.model.applied import Metadata
+from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.model.observation import Observation
 from pyguixvm.reconcile.difference import ABSENT, Difference
 

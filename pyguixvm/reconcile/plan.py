@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from pyguixvm.model.deployment import ImageContent, VirtualMachine
+from pyguixvm.model.declaration import ImageContent, VirtualMachine
 from pyguixvm.reconcile.difference import Difference, Effect
 
 # Ways to a changed operating system; "auto" leaves the choice to the planner.

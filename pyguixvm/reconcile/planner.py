@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from pyguixvm.errors import RequestRefusedError
-from pyguixvm.model.deployment import ConsoleReady, VirtualMachine
-from pyguixvm.model.generation import Generation, Metadata
-from pyguixvm.model.names import free_number
+from pyguixvm.model.applied import Generation, Metadata
+from pyguixvm.model.declaration import ConsoleReady, VirtualMachine
 from pyguixvm.model.observation import Observation, ObservedDomain
+from pyguixvm.model.volume_names import free_number
 from pyguixvm.reconcile.difference import Difference, Effect
 from pyguixvm.reconcile.differences import defined_memory, differences, foreign_devices
 from pyguixvm.reconcile.in_place import REASON, activation, as_done_in_place

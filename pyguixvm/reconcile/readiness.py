@@ -11,7 +11,7 @@ from typing import Literal, Protocol, assert_never
 import msgspec
 
 from pyguixvm.errors import EvaluationError
-from pyguixvm.model.deployment import (
+from pyguixvm.model.declaration import (
     AddressReady,
     ConsoleReady,
     GuestAgentReady,

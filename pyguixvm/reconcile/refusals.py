@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 
 from pyguixvm.errors import RequestRefusedError
-from pyguixvm.model.deployment import DataDisk, VirtualMachine
-from pyguixvm.model.generation import Metadata
-from pyguixvm.model.names import data_volume
+from pyguixvm.model.applied import Metadata
+from pyguixvm.model.declaration import DataDisk, VirtualMachine
 from pyguixvm.model.observation import Observation, ObservedDomain
 from pyguixvm.model.sizes import format_size, written_size
+from pyguixvm.model.volume_names import data_volume
 from pyguixvm.reconcile.interference import require_own_disks
 from pyguixvm.reconcile.plan import Policy
 from pyguixvm.reconcile.shared_store import require_shareable

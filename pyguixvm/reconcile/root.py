@@ -21,11 +21,11 @@ from pyguixvm.image import metadata, overlay
 from pyguixvm.image.grow import grow
 from pyguixvm.image.overlay import ImageError
 from pyguixvm.image.workplace import workplace
-from pyguixvm.model.deployment import ImageContent, LocalImage, SharedStore, VirtualMachine
-from pyguixvm.model.generation import Generation
-from pyguixvm.model.names import base_volume, generation_of
+from pyguixvm.model.applied import Generation
+from pyguixvm.model.declaration import ImageContent, LocalImage, SharedStore, VirtualMachine
 from pyguixvm.model.sizes import format_size
-from pyguixvm.model.store import StoreItem
+from pyguixvm.model.store_item import StoreItem
+from pyguixvm.model.volume_names import base_volume, generation_of
 from pyguixvm.process import CommandFailedError
 from pyguixvm.reconcile.plan import CreateRoot
 from pyguixvm.reconcile.workshop import Workshop

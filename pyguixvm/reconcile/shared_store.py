@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 from pyguixvm.errors import RequestRefusedError
-from pyguixvm.model.deployment import SharedStore, VirtualMachine
-from pyguixvm.model.names import generation_volume
+from pyguixvm.model.declaration import SharedStore, VirtualMachine
 from pyguixvm.model.observation import Observation
+from pyguixvm.model.volume_names import generation_volume
 from pyguixvm.reconcile.plan import Action, CreateEmptyRoot, RealizeSystem
 
 _OTHERWISE = "Deploy without --strategy shared-store."

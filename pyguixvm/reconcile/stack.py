@@ -19,8 +19,8 @@ from pyguixvm.hypervisor import volumes
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.image import overlay
 from pyguixvm.image.workplace import workplace
-from pyguixvm.model.generation import Generation, Metadata
-from pyguixvm.model.names import free_number, generation_volume
+from pyguixvm.model.applied import Generation, Metadata
+from pyguixvm.model.volume_names import free_number, generation_volume
 from pyguixvm.reconcile.root import Root, root_as_backing, root_of, sent_root
 from pyguixvm.reconcile.workshop import Workshop
 

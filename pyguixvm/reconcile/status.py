@@ -8,8 +8,8 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from pyguixvm.model.deployment import SharedStore, VirtualMachine
-from pyguixvm.model.generation import Generation
+from pyguixvm.model.applied import Generation
+from pyguixvm.model.declaration import SharedStore, VirtualMachine
 from pyguixvm.model.observation import Observation, ObservedDomain
 from pyguixvm.reconcile.difference import Difference
 from pyguixvm.reconcile.differences import differences, foreign_devices

@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import PurePosixPath
 
-from pyguixvm.model.deployment import BlockDevice, DataDisk, Disk, MountPoint, VirtualMachine
-from pyguixvm.model.names import data_of, data_volume
+from pyguixvm.model.declaration import BlockDevice, DataDisk, Disk, MountPoint, VirtualMachine
 from pyguixvm.model.observation import Hardware, Observation, ObservedDomain, SharedDirectory
 from pyguixvm.model.sizes import format_size
+from pyguixvm.model.volume_names import data_of, data_volume
 from pyguixvm.reconcile.difference import ABSENT, Difference, compare
 from pyguixvm.reconcile.plan import AttachDisk, CreateDisk, DetachDisk, GrowDisk
 

@@ -17,9 +17,9 @@ from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.image import overlay
 from pyguixvm.image.blank import make_disk
 from pyguixvm.image.workplace import workplace
-from pyguixvm.model.deployment import BlockDevice, DataDisk, MountPoint, VirtualMachine
-from pyguixvm.model.generation import Generation, Metadata
-from pyguixvm.model.names import data_label, trial_domain, trial_mac, trial_volume
+from pyguixvm.model.applied import Generation, Metadata
+from pyguixvm.model.declaration import BlockDevice, DataDisk, MountPoint, VirtualMachine
+from pyguixvm.model.volume_names import data_label, trial_domain, trial_mac, trial_volume
 from pyguixvm.reconcile.define import definition
 from pyguixvm.reconcile.readiness import wait_ready
 from pyguixvm.reconcile.root import Root, root_as_backing

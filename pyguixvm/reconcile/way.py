@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator, Sequence
 import msgspec
 
 from pyguixvm.errors import RequestRefusedError
-from pyguixvm.model.deployment import LocalImage, SharedStore, SystemImage, VirtualMachine
-from pyguixvm.model.generation import Generation
-from pyguixvm.model.names import generation_volume
+from pyguixvm.model.applied import Generation
+from pyguixvm.model.declaration import LocalImage, SharedStore, SystemImage, VirtualMachine
 from pyguixvm.model.observation import Observation
+from pyguixvm.model.volume_names import generation_volume
 from pyguixvm.reconcile.plan import (
     Action,
     CreateRoot,

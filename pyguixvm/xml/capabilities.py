@@ -10,7 +10,7 @@ import msgspec
 from lxml import etree
 
 from pyguixvm.errors import RequestRefusedError
-from pyguixvm.model.deployment import VirtualMachine
+from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.xml.text import parse
 
 

@@ -10,8 +10,8 @@ import msgspec
 from lxml import etree
 
 from pyguixvm.errors import EvaluationError
-from pyguixvm.model.deployment import DirectBoot, Networking, SharedStore, VirtualMachine
-from pyguixvm.model.generation import Metadata
+from pyguixvm.model.applied import Metadata
+from pyguixvm.model.declaration import DirectBoot, Networking, SharedStore, VirtualMachine
 from pyguixvm.xml.metadata import metadata_element
 from pyguixvm.xml.storage import (
     AttachedDisk,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import msgspec
 from lxml import etree
 
-from pyguixvm.model.deployment import Networking
+from pyguixvm.model.declaration import Networking
 from pyguixvm.model.observation import (
     Hardware,
     ObservedDisk,

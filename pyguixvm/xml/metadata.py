@@ -14,7 +14,7 @@ import msgspec
 from lxml import etree
 
 from pyguixvm.errors import RequestRefusedError
-from pyguixvm.model.generation import Metadata
+from pyguixvm.model.applied import Metadata
 
 NAMESPACE = "urn:pyguixvm:metadata:1"
 PREFIX = "pyguixvm"

@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 from lxml import etree
 
-from pyguixvm.model.deployment import MountPoint
+from pyguixvm.model.declaration import MountPoint
 from pyguixvm.xml.text import element
 
 

@@ -15,7 +15,7 @@ from pathlib import PurePosixPath
 import msgspec
 from lxml import etree
 
-from pyguixvm.model.names import generation_of, is_ours
+from pyguixvm.model.volume_names import generation_of, is_ours
 from pyguixvm.xml.inspection import source_name
 from pyguixvm.xml.storage import target_name
 from pyguixvm.xml.text import parse, render

@@ -15,8 +15,8 @@ from workspace import Workspace
 from pyguixvm import pipeline
 from pyguixvm.events import ignore
 from pyguixvm.hypervisor.connection import Connection, connect
-from pyguixvm.model.deployment import Deployment, SystemImage, VirtualMachine
-from pyguixvm.model.generation import Generation, Metadata
+from pyguixvm.model.applied import Generation, Metadata
+from pyguixvm.model.declaration import Deployment, SystemImage, VirtualMachine
 from pyguixvm.reconcile.disk import planned_disks
 from pyguixvm.reconcile.plan import Plan
 from pyguixvm.xml.domain import DomainDefinition, domain_xml

@@ -26,7 +26,7 @@ from pyguixvm import pipeline
 from pyguixvm.events import ignore
 from pyguixvm.image import increment as increments
 from pyguixvm.image import overlay, partition, registration
-from pyguixvm.model.deployment import SystemImage
+from pyguixvm.model.declaration import SystemImage
 
 CONFIG = CONFIGS / "change.scm"
 SIZE = 5 * 1024**3

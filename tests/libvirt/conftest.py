@@ -20,7 +20,8 @@ from deploying import BOOT_SECTOR, deploy, with_image
 from pyguixvm.events import ignore
 from pyguixvm.hypervisor import connection as connections
 from pyguixvm.hypervisor import domains, pools, transfer
-from pyguixvm.model.deployment import (
+from pyguixvm.model.applied import Generation, Metadata
+from pyguixvm.model.declaration import (
     AddressReady,
     ConsoleReady,
     DataDisk,
@@ -30,8 +31,7 @@ from pyguixvm.model.deployment import (
     Networking,
     VirtualMachine,
 )
-from pyguixvm.model.generation import Generation, Metadata
-from pyguixvm.model.names import generation_volume
+from pyguixvm.model.volume_names import generation_volume
 from pyguixvm.xml.domain import DomainDefinition, domain_xml
 from pyguixvm.xml.text import element, parse, render
 

@@ -11,7 +11,7 @@ import pytest
 from pyguixvm.events import ignore
 from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor.observe import observe
-from pyguixvm.model.deployment import LocalImage
+from pyguixvm.model.declaration import LocalImage
 from pyguixvm.pipeline import Session
 from pyguixvm.reconcile.apply import apply
 from pyguixvm.reconcile.plan import Policy

@@ -20,7 +20,7 @@ from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor.connection import connect
 from pyguixvm.hypervisor.lock import held
 from pyguixvm.hypervisor.observe import observe
-from pyguixvm.model.deployment import VirtualMachine
+from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.reconcile.apply import apply
 from pyguixvm.reconcile.plan import Policy
 from pyguixvm.reconcile.planner import plan

@@ -12,8 +12,8 @@ from pyguixvm import operations
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.hypervisor import domains, pools, volumes
 from pyguixvm.hypervisor.observe import observe
-from pyguixvm.model.deployment import DataDisk
-from pyguixvm.model.names import data_volume, generation_volume
+from pyguixvm.model.declaration import DataDisk
+from pyguixvm.model.volume_names import data_volume, generation_volume
 from pyguixvm.reconcile.status import statuses
 
 

@@ -12,7 +12,7 @@ from pyguixvm.errors import HypervisorError, RequestRefusedError
 from pyguixvm.events import ignore
 from pyguixvm.hypervisor import domains, networks, power
 from pyguixvm.hypervisor.observe import observe
-from pyguixvm.model.generation import Metadata
+from pyguixvm.model.applied import Metadata
 from pyguixvm.pipeline import Session
 from pyguixvm.xml.domain import SPARE_ROOT_PORTS
 from pyguixvm.xml.metadata import NAMESPACE

@@ -15,7 +15,7 @@ import pytest
 from pyguixvm.errors import HypervisorError, RequestRefusedError
 from pyguixvm.hypervisor import domains, guest, power
 from pyguixvm.hypervisor.terminal import attach
-from pyguixvm.model.deployment import (
+from pyguixvm.model.declaration import (
     AddressReady,
     ConsoleReady,
     GuestAgentReady,

@@ -19,7 +19,7 @@ from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor import domains
 from pyguixvm.hypervisor.connection import connect, identity
 from pyguixvm.hypervisor.observe import observe
-from pyguixvm.model.deployment import DataDisk
+from pyguixvm.model.declaration import DataDisk
 from pyguixvm.pipeline import Session, applied_statuses, observed
 from pyguixvm.reconcile.apply import apply
 from pyguixvm.reconcile.plan import Policy

@@ -31,7 +31,7 @@ from pyguixvm.events import PhaseFinished, ignore
 from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor import domains, volumes
 from pyguixvm.hypervisor.observe import observe
-from pyguixvm.model.deployment import (
+from pyguixvm.model.declaration import (
     AddressReady,
     Derivation,
     GuestAgentReady,
@@ -39,7 +39,7 @@ from pyguixvm.model.deployment import (
     LocalImage,
     SystemImage,
 )
-from pyguixvm.model.names import is_base, is_marker
+from pyguixvm.model.volume_names import is_base, is_marker
 from pyguixvm.operations import root_volumes
 from pyguixvm.reconcile.apply import apply
 from pyguixvm.reconcile.define import require_untouched

@@ -13,8 +13,8 @@ import pytest
 
 from pyguixvm.hypervisor import domains, guest
 from pyguixvm.hypervisor.observe import observe
-from pyguixvm.model.deployment import ConsoleReady, Networking
-from pyguixvm.model.generation import Generation, Metadata
+from pyguixvm.model.applied import Generation, Metadata
+from pyguixvm.model.declaration import ConsoleReady, Networking
 from pyguixvm.reconcile.differences import differences, foreign_devices
 from pyguixvm.reconcile.readiness import wait_ready
 from pyguixvm.xml.inspection import inspect_domain

@@ -17,8 +17,8 @@ from pyguixvm.errors import RequestRefusedError
 from pyguixvm.events import ignore
 from pyguixvm.hypervisor import domains
 from pyguixvm.hypervisor.observe import observe
-from pyguixvm.model.deployment import DataDisk
-from pyguixvm.model.names import data_volume, generation_volume
+from pyguixvm.model.declaration import DataDisk
+from pyguixvm.model.volume_names import data_volume, generation_volume
 from pyguixvm.reconcile.apply import apply
 from pyguixvm.reconcile.planner import plan
 from pyguixvm.reconcile.status import statuses

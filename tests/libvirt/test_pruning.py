@@ -11,8 +11,8 @@ from pyguixvm.cli import declaration
 from pyguixvm.cli.app import main
 from pyguixvm.hypervisor import domains, volumes
 from pyguixvm.hypervisor.observe import observe
-from pyguixvm.model.deployment import Deployment
-from pyguixvm.model.names import generation_volume
+from pyguixvm.model.declaration import Deployment
+from pyguixvm.model.volume_names import generation_volume
 from pyguixvm.xml import metadata as our_metadata
 
 SYSTEM = "qemu:///system"

@@ -17,8 +17,8 @@ from pyguixvm.guix.exchange import Exchange
 from pyguixvm.guix.store import Store
 from pyguixvm.history import unneeded
 from pyguixvm.hypervisor import volumes
-from pyguixvm.model.deployment import Derivation, ImageContent, SystemImage
-from pyguixvm.model.names import base_volume, generation_volume, is_base
+from pyguixvm.model.declaration import Derivation, ImageContent, SystemImage
+from pyguixvm.model.volume_names import base_volume, generation_volume, is_base
 from pyguixvm.pipeline import Session
 from pyguixvm.reconcile.plan import CreateRoot, RealizeImage
 from pyguixvm.reconcile.root import created_root

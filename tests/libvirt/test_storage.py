@@ -18,7 +18,7 @@ from pyguixvm.events import PhaseProgress, ignore
 from pyguixvm.hypervisor import domains, pools, transfer, volumes
 from pyguixvm.image import overlay
 from pyguixvm.image.blank import make_disk
-from pyguixvm.model import names
+from pyguixvm.model import volume_names
 from pyguixvm.xml.storage import BackingFile
 from pyguixvm.xml.volume import VolumeDefinition
 
@@ -228,7 +228,7 @@ def test_one_that_slept_and_was_taken_over_does_not_vouch_for_the_volume(
 def test_a_base_volume_is_sent_once_and_nobody_writes_to_it(connection, pool, tmp_path):
     source = sparse_file(tmp_path / "image.img", 8 * MIB, [(MIB, MIB)])
     first, again = [], []
-    name = names.base_volume(str(source), size=8 * MIB, modified=1)
+    name = volume_names.base_volume(str(source), size=8 * MIB, modified=1)
     made = transfer.upload_base(connection, pool.name, source, first.append, name=name)
     assert Path(made.path).stat().st_mode & 0o222 == 0
     assert transfer.upload_base(connection, pool.name, source, again.append, name=name) == made
@@ -241,7 +241,7 @@ def test_a_base_volume_is_as_private_as_an_image_can_be_and_two_guests_run_on_it
 ):
     image = sparse_file(tmp_path / "image.img", 8 * MIB, [(MIB, MIB)])
     image.chmod(0o600)
-    name = names.base_volume(str(image), size=8 * MIB, modified=1)
+    name = volume_names.base_volume(str(image), size=8 * MIB, modified=1)
     base = transfer.upload_base(connection, pool.name, image, ignore, name=name)
     backing = (BackingFile(path=base.path, format="raw", store_item=False),)
     domains = []
@@ -399,7 +399,7 @@ def test_a_pool_that_no_directory_can_be_named_after_is_refused(connection, name
 def test_a_data_volume_is_found_in_its_pool_and_grows(connection, pool, tmp_path):
     disk = tmp_path / "disk"
     make_disk(disk, 128 * MIB, "ext4", "data-db", tmp_path)
-    name = names.data_volume("web", "db")
+    name = volume_names.data_volume("web", "db")
     assert volumes.refreshed(connection, pool.name, name) is None
     transfer.upload_volume(connection, pool.name, name, disk, ignore)
     found = volumes.refreshed(connection, pool.name, name)
@@ -410,8 +410,8 @@ def test_a_data_volume_is_found_in_its_pool_and_grows(connection, pool, tmp_path
 
 
 def test_a_data_volume_that_is_not_whole_is_not_found(connection, pool, tmp_path):
-    name = names.data_volume("web", "db")
-    for each in (name, names.marker(name)):
+    name = volume_names.data_volume("web", "db")
+    for each in (name, volume_names.marker(name)):
         volumes.create(connection, pool.name, VolumeDefinition(name=each, capacity=MIB))
     assert volumes.refreshed(connection, pool.name, name) is None
 

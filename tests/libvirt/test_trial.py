@@ -16,8 +16,8 @@ from pyguixvm.events import Notice, ignore
 from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor import transfer, transient, volumes
 from pyguixvm.image import overlay
-from pyguixvm.model.deployment import BlockDevice, DataDisk, MountPoint
-from pyguixvm.model.names import base_volume, data_volume, trial_volume
+from pyguixvm.model.declaration import BlockDevice, DataDisk, MountPoint
+from pyguixvm.model.volume_names import base_volume, data_volume, trial_volume
 from pyguixvm.reconcile.root import Root
 from pyguixvm.reconcile.trial import try_root
 from pyguixvm.reconcile.workshop import Workshop

@@ -17,9 +17,9 @@ from pyguixvm.hypervisor import domains, guest, transfer, volumes
 from pyguixvm.hypervisor.connection import connect
 from pyguixvm.hypervisor.lock import holder
 from pyguixvm.hypervisor.observe import observe
-from pyguixvm.model.deployment import ConsoleReady, DataDisk, LocalImage
-from pyguixvm.model.generation import Generation, Metadata
-from pyguixvm.model.names import base_volume, data_volume, generation_of, is_base, is_marker
+from pyguixvm.model.applied import Generation, Metadata
+from pyguixvm.model.declaration import ConsoleReady, DataDisk, LocalImage
+from pyguixvm.model.volume_names import base_volume, data_volume, generation_of, is_base, is_marker
 from pyguixvm.reconcile.apply import apply
 from pyguixvm.reconcile.differences import differences
 from pyguixvm.reconcile.plan import StopDomain

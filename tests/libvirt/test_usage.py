@@ -13,8 +13,8 @@ from pyguixvm import history, operations
 from pyguixvm.events import ignore
 from pyguixvm.hypervisor import domains, volumes
 from pyguixvm.hypervisor.observe import observe
-from pyguixvm.model.deployment import DataDisk
-from pyguixvm.model.names import data_volume, generation_volume
+from pyguixvm.model.declaration import DataDisk
+from pyguixvm.model.volume_names import data_volume, generation_volume
 from pyguixvm.pipeline import Session
 from pyguixvm.reconcile.planner import plan
 from pyguixvm.xml.volume import VolumeDefinition

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyguixvm.model.deployment import (
+from pyguixvm.model.declaration import (
     AddressReady,
     LibvirtDomain,
     Location,

@@ -15,8 +15,8 @@ from images import MIB, make_system_image
 from pyguixvm.events import ignore
 from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor.connection import Connection
-from pyguixvm.model.deployment import Derivation, ImageContent
-from pyguixvm.model.store import StoreItem
+from pyguixvm.model.declaration import Derivation, ImageContent
+from pyguixvm.model.store_item import StoreItem
 from pyguixvm.reconcile.plan import CreateRoot, RealizeImage
 from pyguixvm.reconcile.root import bytes_to_move
 from pyguixvm.reconcile.way import new_root

@@ -20,7 +20,7 @@ from pyguixvm.guix.command import find_guix, identity, scheme_directory
 from pyguixvm.guix.endpoint import Setting, runtime_directory
 from pyguixvm.guix.evaluator import decode, evaluate
 from pyguixvm.guix.exchange import Exchange
-from pyguixvm.model.deployment import SCHEMA
+from pyguixvm.model.declaration import SCHEMA
 
 DEPLOYMENT = {"schema": SCHEMA, "config": "/c.scm", "machines": []}
 GOOD = json.dumps({"deployment": DEPLOYMENT}).encode() + b"\n"

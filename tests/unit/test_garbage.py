@@ -11,7 +11,7 @@ from declarations import machine
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyguixvm.model.generation import Generation, Metadata
+from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.reconcile.garbage import Garbage, StoredVolume, garbage
 
 BASE = f"pyguixvm-{'b' * 32}.img"

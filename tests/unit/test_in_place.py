@@ -16,7 +16,8 @@ from pyguixvm.errors import BuildError, HalfDoneError
 from pyguixvm.events import Event
 from pyguixvm.guix.activation import Activation, Host
 from pyguixvm.guix.exchange import Exchange, Forward
-from pyguixvm.model.deployment import (
+from pyguixvm.model.applied import Metadata
+from pyguixvm.model.declaration import (
     ConsoleReady,
     DataDisk,
     Derivation,
@@ -25,7 +26,6 @@ from pyguixvm.model.deployment import (
     SystemImage,
     VirtualMachine,
 )
-from pyguixvm.model.generation import Metadata
 from pyguixvm.model.observation import Observation, ObservedDomain
 from pyguixvm.reconcile.plan import (
     ActivateSystem,

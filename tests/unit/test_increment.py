@@ -17,8 +17,8 @@ from pyguixvm.errors import RequestRefusedError
 from pyguixvm.image import overlay, registration
 from pyguixvm.image.increment import Base, examine, increment
 from pyguixvm.image.overlay import ImageError
-from pyguixvm.model.deployment import Derivation, ImageContent
-from pyguixvm.model.store import StoreItem
+from pyguixvm.model.declaration import Derivation, ImageContent
+from pyguixvm.model.store_item import StoreItem
 from pyguixvm.process import run
 
 UUID = "0b0e3c4e-1fd6-4b6f-9f0e-6b1b3d6f2a11"

@@ -11,8 +11,8 @@ from declarations import GIB, domain
 from test_planner import applied, hardware, observed
 
 from pyguixvm.errors import RequestRefusedError
-from pyguixvm.model.deployment import DataDisk
-from pyguixvm.model.generation import Metadata
+from pyguixvm.model.applied import Metadata
+from pyguixvm.model.declaration import DataDisk
 from pyguixvm.model.observation import BlockJob, ObservedDisk, ObservedDomain, Snapshot
 from pyguixvm.reconcile.interference import (
     interferences,

@@ -7,14 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyguixvm.model import names
+from pyguixvm.model import volume_names
 
 HASH = "0v2bxc6kxrrjdm9wyfqyxk9qh6dcl5wm"
 
 
 @given(machine=st.from_regex(r"[a-z0-9.-]+", fullmatch=True), number=st.integers(1, 10**6))
 def test_a_generations_volume_tells_machine_and_number(machine, number):
-    assert names.generation_of(names.generation_volume(machine, number)) == (machine, number)
+    assert volume_names.generation_of(volume_names.generation_volume(machine, number)) == (
+        machine,
+        number,
+    )
 
 
 @pytest.mark.parametrize(
@@ -28,7 +31,7 @@ def test_a_generations_volume_tells_machine_and_number(machine, number):
     ],
 )
 def test_other_volumes_are_no_generations(volume):
-    assert names.generation_of(volume) is None
+    assert volume_names.generation_of(volume) is None
 
 
 @given(
@@ -36,12 +39,12 @@ def test_other_volumes_are_no_generations(volume):
     disk=st.from_regex(r"[a-z0-9]([a-z0-9-]{0,9}[a-z0-9])?", fullmatch=True),
 )
 def test_a_data_volume_tells_machine_and_disk(machine, disk):
-    volume = names.data_volume(machine, disk)
+    volume = volume_names.data_volume(machine, disk)
     if re.fullmatch(r"g[1-9][0-9]*", disk):  # the declaration refuses these
-        assert names.data_of(volume) is None
+        assert volume_names.data_of(volume) is None
     else:
-        assert names.data_of(volume) == (machine, disk)
-        assert names.generation_of(volume) is None
+        assert volume_names.data_of(volume) == (machine, disk)
+        assert volume_names.generation_of(volume) is None
 
 
 @pytest.mark.parametrize(
@@ -49,12 +52,12 @@ def test_a_data_volume_tells_machine_and_disk(machine, disk):
     ["pyguixvm-web.g1.qcow2", "pyguixvm-web.qcow2", "pyguixvm-web.lock", "web.db.qcow2"],
 )
 def test_other_volumes_hold_no_data(volume):
-    assert names.data_of(volume) is None
+    assert volume_names.data_of(volume) is None
 
 
 def test_a_store_item_is_named_by_its_hash_alone():
-    assert names.base_volume(f"/gnu/store/{HASH}-image.img") == f"pyguixvm-{HASH}.img"
-    assert names.base_volume(f"/gnu/store/{HASH}-image.img", size=1, modified=2) == (
+    assert volume_names.base_volume(f"/gnu/store/{HASH}-image.img") == f"pyguixvm-{HASH}.img"
+    assert volume_names.base_volume(f"/gnu/store/{HASH}-image.img", size=1, modified=2) == (
         f"pyguixvm-{HASH}.img"
     )
 
@@ -70,13 +73,13 @@ IDENTITIES = [
 
 
 def test_any_other_file_is_named_by_path_size_and_time():
-    volumes = {names.base_volume(p, size=s, modified=m) for p, s, m in IDENTITIES}
+    volumes = {volume_names.base_volume(p, size=s, modified=m) for p, s, m in IDENTITIES}
     assert len(volumes) == len(IDENTITIES)
-    assert all(names.is_ours(volume) and volume.endswith(".img") for volume in volumes)
+    assert all(volume_names.is_ours(volume) and volume.endswith(".img") for volume in volumes)
 
 
 def test_a_marker_is_ours_and_no_generation():
-    marker = names.marker(names.generation_volume("web", 1))
+    marker = volume_names.marker(volume_names.generation_volume("web", 1))
     assert marker == "pyguixvm-web.g1.qcow2.partial"
-    assert names.is_ours(marker)
-    assert names.is_marker(marker)
+    assert volume_names.is_ours(marker)
+    assert volume_names.is_marker(marker)

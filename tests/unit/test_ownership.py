@@ -10,7 +10,7 @@ import pytest
 from declarations import domain, machine
 from test_planner import applied, hypervisor, observed
 
-from pyguixvm.model.deployment import VirtualMachine
+from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.model.observation import Observation, ObservedDomain
 from pyguixvm.reconcile.ownership import Owner, owner_at
 from pyguixvm.reconcile.plan import DefineDomain

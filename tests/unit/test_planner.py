@@ -11,9 +11,8 @@ from declarations import GIB, domain, machine, system
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyguixvm.model.deployment import ConsoleReady, LocalImage, Networking, TcpPortReady
-from pyguixvm.model.generation import Generation, Metadata
-from pyguixvm.model.names import generation_volume
+from pyguixvm.model.applied import Generation, Metadata
+from pyguixvm.model.declaration import ConsoleReady, LocalImage, Networking, TcpPortReady
 from pyguixvm.model.observation import (
     Hardware,
     Host,
@@ -21,6 +20,7 @@ from pyguixvm.model.observation import (
     ObservedDomain,
     ObservedInterface,
 )
+from pyguixvm.model.volume_names import generation_volume
 from pyguixvm.reconcile.plan import (
     Action,
     AttachInterface,

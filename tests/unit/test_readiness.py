@@ -4,7 +4,7 @@
 import pytest
 
 from pyguixvm.errors import EvaluationError
-from pyguixvm.model.deployment import (
+from pyguixvm.model.declaration import (
     AddressReady,
     ConsoleReady,
     GuestAgentReady,

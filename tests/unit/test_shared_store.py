@@ -16,7 +16,8 @@ from test_planner import hardware, observed
 from pyguixvm.cli.show import declared_line, plan_lines
 from pyguixvm.image import overlay
 from pyguixvm.image.blank import make_root
-from pyguixvm.model.deployment import (
+from pyguixvm.model.applied import Generation, Metadata
+from pyguixvm.model.declaration import (
     Derivation,
     DirectBoot,
     LocalImage,
@@ -24,7 +25,6 @@ from pyguixvm.model.deployment import (
     SharedStore,
     VirtualMachine,
 )
-from pyguixvm.model.generation import Generation, Metadata
 from pyguixvm.model.observation import Observation, ObservedDomain, SharedDirectory
 from pyguixvm.reconcile.plan import (
     CreateEmptyRoot,

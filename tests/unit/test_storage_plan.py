@@ -10,7 +10,7 @@ import pytest
 from declarations import GIB, domain, machine
 from test_planner import applied, hardware, observed
 
-from pyguixvm.model.deployment import BlockDevice, DataDisk, MountPoint, VirtualMachine
+from pyguixvm.model.declaration import BlockDevice, DataDisk, MountPoint, VirtualMachine
 from pyguixvm.model.observation import Observation, ObservedDomain, SharedDirectory
 from pyguixvm.reconcile.differences import foreign_devices
 from pyguixvm.reconcile.plan import (

@@ -10,8 +10,8 @@ import pytest
 from declarations import domain, machine, system
 
 from pyguixvm.errors import RequestRefusedError
-from pyguixvm.model.deployment import Derivation, ImageContent, LocalImage, VirtualMachine
-from pyguixvm.model.generation import Generation, Metadata
+from pyguixvm.model.applied import Generation, Metadata
+from pyguixvm.model.declaration import Derivation, ImageContent, LocalImage, VirtualMachine
 from pyguixvm.model.observation import Hardware, Observation, ObservedDomain
 from pyguixvm.reconcile.plan import CreateRoot, Policy, RealizeContent, RealizeImage, Strategy
 from pyguixvm.reconcile.planner import plan

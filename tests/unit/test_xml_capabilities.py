@@ -4,7 +4,7 @@
 import pytest
 
 from pyguixvm.errors import RequestRefusedError
-from pyguixvm.model.deployment import LibvirtDomain, LocalImage, Location, VirtualMachine
+from pyguixvm.model.declaration import LibvirtDomain, LocalImage, Location, VirtualMachine
 from pyguixvm.xml.capabilities import HostCapabilities, choose_domain_type, read_capabilities
 
 CAPABILITIES = """

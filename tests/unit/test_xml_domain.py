@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from lxml import etree
 
 from pyguixvm.errors import EvaluationError
-from pyguixvm.model.deployment import (
+from pyguixvm.model.applied import Generation, Metadata
+from pyguixvm.model.declaration import (
     AddressReady,
     DirectBoot,
     LibvirtDomain,
@@ -25,7 +26,6 @@ from pyguixvm.model.deployment import (
     SystemImage,
     VirtualMachine,
 )
-from pyguixvm.model.generation import Generation, Metadata
 from pyguixvm.xml.domain import SPARE_ROOT_PORTS, DomainDefinition, domain_xml
 from pyguixvm.xml.storage import AttachedDisk, BackingFile, target_name
 from pyguixvm.xml.text import parse

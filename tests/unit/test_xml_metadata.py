@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
 
-from pyguixvm.model.deployment import (
+from pyguixvm.model.applied import Generation, Metadata
+from pyguixvm.model.declaration import (
     LibvirtDomain,
     LocalImage,
     Location,
     VirtualMachine,
 )
-from pyguixvm.model.generation import Generation, Metadata
 from pyguixvm.xml.metadata import (
     NAMESPACE,
     StrayMetadataError,

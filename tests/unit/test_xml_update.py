@@ -10,7 +10,7 @@ import pytest
 from declarations import GIB, domain, machine
 from lxml import etree
 
-from pyguixvm.model.deployment import DirectBoot, MountPoint, Networking, SharedStore
+from pyguixvm.model.declaration import DirectBoot, MountPoint, Networking, SharedStore
 from pyguixvm.xml.domain import DomainDefinition, domain_xml
 from pyguixvm.xml.storage import AttachedDisk
 from pyguixvm.xml.text import parse

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import msgspec
 
-from pyguixvm.model.deployment import SystemImage, VirtualMachine
+from pyguixvm.model.declaration import SystemImage, VirtualMachine
 
 
 class Generation(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
