@@ -32,7 +32,7 @@ _ZEROS = bytes(CHUNK)
 
 
 @contextmanager
-def incomplete_volume(  # noqa: PLR0917 -- where from, where to, and who is told
+def uploaded(  # noqa: PLR0917 -- where from, where to, and who is told
     connection: Connection,
     pool: str,
     name: str,
@@ -82,8 +82,8 @@ def upload_volume(  # noqa: PLR0917 -- where from, where to, and who is told
     owner: int | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Volume:
-    """Make volume NAME as `incomplete_volume` does, and have it count as whole at once."""
-    with incomplete_volume(
+    """Make volume NAME as `uploaded` does, and have it count as whole at once."""
+    with uploaded(
         connection, pool, name, path, emit, machine, mode=mode, owner=owner, sleep=sleep
     ) as volume:
         return volume

@@ -94,7 +94,7 @@ def sent_root(machine: str, pool: str, file: Path, workshop: Workshop) -> Iterat
         with phase(workshop.emit, "transfer", machine) as result:
             workshop.require(machine)
             volume = incomplete.enter_context(
-                transfer.incomplete_volume(
+                transfer.uploaded(
                     workshop.connection, pool, file.name, file, workshop.emit, machine
                 )
             )

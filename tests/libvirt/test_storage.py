@@ -426,7 +426,7 @@ def test_a_volume_that_a_definition_refers_to_stays_whatever_is_raised(
     old = domains.disks(connection, machine.name)[0]
     with (  # noqa: PT012 -- what was done before it was raised is what counts
         pytest.raises(BrokenPipeError),
-        transfer.incomplete_volume(connection, pool.name, NAME, disk, ignore) as volume,
+        transfer.uploaded(connection, pool.name, NAME, disk, ignore) as volume,
     ):
         connection.handle.defineXML(xml.replace(old, volume.path))
         raise BrokenPipeError
@@ -436,7 +436,7 @@ def test_a_volume_that_a_definition_refers_to_stays_whatever_is_raised(
     volumes.delete(connection, pool.name, NAME)
     with (
         pytest.raises(BrokenPipeError),
-        transfer.incomplete_volume(connection, pool.name, NAME, disk, ignore),
+        transfer.uploaded(connection, pool.name, NAME, disk, ignore),
     ):
         raise BrokenPipeError
     assert volumes.lookup(connection, pool.name, NAME) is None
