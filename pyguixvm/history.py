@@ -11,9 +11,9 @@ import msgspec
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.events import phase
 from pyguixvm.guix.roots import remove_root, root_path
-from pyguixvm.hypervisor import domains, lease, pools, volumes
+from pyguixvm.hypervisor import domains, incomplete_volume, pools, volumes
 from pyguixvm.hypervisor.connection import Connection, connect
-from pyguixvm.hypervisor.lock import held
+from pyguixvm.hypervisor.machine_lock.lock import held
 from pyguixvm.hypervisor.observe import observe, observe_domain
 from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.model.observation import Observation
@@ -219,7 +219,7 @@ def collect(session: Session, *, keep: int, older_than: timedelta, agreed: Garba
                 if volume.whole:
                     volumes.delete(connection, volume.pool, volume.name)
                 else:
-                    lease.take_over(connection, volume.pool, volume.name)
+                    incomplete_volume.take_over(connection, volume.pool, volume.name)
         return going
 
 

@@ -15,7 +15,7 @@ from pyguixvm.events import Emit, phase
 from pyguixvm.guix.roots import remove_root, root_path
 from pyguixvm.hypervisor import domains, guest, networks, power, terminal, volumes
 from pyguixvm.hypervisor.connection import Connection, connect
-from pyguixvm.hypervisor.lock import Lock, held
+from pyguixvm.hypervisor.machine_lock.lock import Lock, held
 from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.applied import Metadata
 from pyguixvm.model.declaration import DataDisk

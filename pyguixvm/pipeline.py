@@ -301,7 +301,7 @@ def _locked(planned: Planned, emit: Emit) -> Iterator[tuple[Plan, Callable[[str]
     seen before.  Should it change more machines then, all locks are taken anew: in the
     order of names, as everybody does, and held only where something is changed.
     """
-    from pyguixvm.hypervisor.lock import held
+    from pyguixvm.hypervisor.machine_lock.lock import held
 
     busy = _changed(planned.plan)
     while True:

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import libvirt
 
-from pyguixvm.hypervisor.failure import explained
+from pyguixvm.hypervisor.errors import explained
 from pyguixvm.model.hypervisor import Hypervisor
 from pyguixvm.xml.capabilities import HostCapabilities, read_capabilities, read_host_uuid
 

@@ -17,7 +17,7 @@ import libvirt
 
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.domains import our_domain
-from pyguixvm.hypervisor.failure import explained
+from pyguixvm.hypervisor.errors import explained
 
 _KEPT_LINES = 5000
 _RECEIVE = 64 * 1024

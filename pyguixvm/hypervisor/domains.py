@@ -7,7 +7,7 @@ import libvirt
 
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.hypervisor.connection import Connection
-from pyguixvm.hypervisor.failure import explained, is_code
+from pyguixvm.hypervisor.errors import explained, is_code
 from pyguixvm.hypervisor.observe import domain_state
 from pyguixvm.model.applied import Metadata
 from pyguixvm.model.observation import State

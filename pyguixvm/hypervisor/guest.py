@@ -16,7 +16,7 @@ from pyguixvm.errors import PyguixvmError
 from pyguixvm.hypervisor import agent, console, domains
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.console import ConsoleText
-from pyguixvm.hypervisor.failure import explained
+from pyguixvm.hypervisor.errors import explained
 from pyguixvm.hypervisor.observe import domain_state
 from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.model.observation import State

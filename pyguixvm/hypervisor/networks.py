@@ -7,7 +7,7 @@ import libvirt
 
 from pyguixvm.errors import HypervisorError
 from pyguixvm.hypervisor.connection import Connection
-from pyguixvm.hypervisor.failure import explained, is_code
+from pyguixvm.hypervisor.errors import explained, is_code
 
 
 def ensure_network(connection: Connection, name: str) -> bool:

@@ -14,7 +14,7 @@ import msgspec
 
 from pyguixvm.errors import HypervisorError
 from pyguixvm.hypervisor.connection import Connection
-from pyguixvm.hypervisor.failure import explain, explained, is_code
+from pyguixvm.hypervisor.errors import explain, explained, is_code
 from pyguixvm.model.sizes import format_size
 from pyguixvm.xml.pool import directory_pool_xml, pool_path
 

@@ -14,7 +14,7 @@ import libvirt
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.domains import our_domain
-from pyguixvm.hypervisor.failure import explained, is_code
+from pyguixvm.hypervisor.errors import explained, is_code
 from pyguixvm.xml.inspection import has_agent
 
 Clock: TypeAlias = Callable[[], float]

@@ -14,7 +14,7 @@ import libvirt
 
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.domains import our_domain
-from pyguixvm.hypervisor.failure import explained
+from pyguixvm.hypervisor.errors import explained
 from pyguixvm.xml.inspection import has_agent
 from pyguixvm.xml.snapshot import root_of, snapshot_xml
 

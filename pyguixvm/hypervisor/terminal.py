@@ -16,7 +16,7 @@ import libvirt
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.domains import our_domain
-from pyguixvm.hypervisor.failure import explained
+from pyguixvm.hypervisor.errors import explained
 
 # Telnet's and virsh's escape character, ^].
 ESCAPE = b"\x1d"

@@ -8,7 +8,7 @@ import libvirt
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.hypervisor import domains
 from pyguixvm.hypervisor.connection import Connection
-from pyguixvm.hypervisor.failure import explained
+from pyguixvm.hypervisor.errors import explained
 
 
 def start_paused(connection: Connection, name: str, xml: str) -> None:

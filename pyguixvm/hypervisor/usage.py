@@ -11,7 +11,7 @@ from posixpath import normpath
 import libvirt
 
 from pyguixvm.hypervisor.connection import Connection
-from pyguixvm.hypervisor.failure import explained, is_code
+from pyguixvm.hypervisor.errors import explained, is_code
 from pyguixvm.model.usage import Address, Usage
 from pyguixvm.xml.inspection import named_files, named_volumes
 from pyguixvm.xml.volume import backing

@@ -15,7 +15,7 @@ import msgspec
 
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.hypervisor.connection import Connection
-from pyguixvm.hypervisor.failure import explained, is_code
+from pyguixvm.hypervisor.errors import explained, is_code
 from pyguixvm.model import volume_names
 from pyguixvm.xml.inspection import VOLUME_DISK
 from pyguixvm.xml.volume import VolumeDefinition, backing, volume_xml

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from pyguixvm.events import phase
-from pyguixvm.hypervisor import live
+from pyguixvm.hypervisor import hotplug
 from pyguixvm.model.sizes import format_size
 from pyguixvm.reconcile.plan import (
     AttachDisk,
@@ -32,29 +32,29 @@ def change(name: str, action: LiveAction, workshop: Workshop) -> None:
         match action:
             case SetMemory(memory=memory):
                 result.detail = f"memory {format_size(memory)}"
-                if not live.set_memory(connection, name, memory, sleep):
+                if not hotplug.set_memory(connection, name, memory, sleep):
                     workshop.warn(name, "the guest holds on to its memory (has it a balloon?)")
             case SetVcpus(cpu=cpu):
                 result.detail = f"{cpu} vCPUs"
-                if not live.set_vcpus(connection, name, cpu, sleep):
+                if not hotplug.set_vcpus(connection, name, cpu, sleep):
                     workshop.warn(
                         name,
                         "the guest does not use its new vCPUs yet (has it an agent?)",
                     )
             case AttachInterface(mac_address=mac):
                 result.detail = f"attach {mac}"
-                live.attach_interface(connection, name, mac)
+                hotplug.attach_interface(connection, name, mac)
             case UpdateInterface(mac_address=mac):
                 result.detail = f"connect {mac}"
-                live.update_interface(connection, name, mac)
+                hotplug.update_interface(connection, name, mac)
             case DetachInterface(mac_address=mac):
                 result.detail = f"detach {mac}"
-                live.detach_interface(connection, name, mac, sleep)
+                hotplug.detach_interface(connection, name, mac, sleep)
             case AttachDisk(source=source):
                 result.detail = f"attach {source}"
-                live.attach_disk(connection, name, source)
+                hotplug.attach_disk(connection, name, source)
             case DetachDisk(source=source):
                 result.detail = f"detach {source}"
-                live.detach_disk(connection, name, source, sleep)
+                hotplug.detach_disk(connection, name, source, sleep)
             case _:
                 assert_never(action)

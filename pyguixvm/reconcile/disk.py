@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.events import phase
-from pyguixvm.hypervisor import domains, guest, live, pools, transfer, volumes
+from pyguixvm.hypervisor import domains, guest, hotplug, pools, upload, volumes
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.image.blank import make_disk
 from pyguixvm.image.workplace import workplace
@@ -36,7 +36,7 @@ def create_disk(machine: VirtualMachine, action: CreateDisk, workshop: Workshop)
         file = directory / action.volume
         make_disk(file, action.size, action.file_system, data_label(action.disk), directory)
         workshop.require(machine.name)
-        made = transfer.upload_volume(
+        made = upload.upload_volume(
             connection, action.pool, action.volume, file, workshop.emit, machine.name
         )
         result.detail = f"{format_size(action.size)} {action.file_system} in {made.path}"
@@ -64,7 +64,7 @@ def grow_disk(machine: VirtualMachine, action: GrowDisk, workshop: Workshop) -> 
             f"'{action.disk}' {format_size(volume.capacity)} -> {format_size(action.size)}"
         )
         workshop.require(machine.name)
-        if not live.grow_disk(connection, machine.name, volume.path, action.size):
+        if not hotplug.grow_disk(connection, machine.name, volume.path, action.size):
             volumes.grow(connection, volume, action.size)
             return
         if _mounts(machine, action.disk) and not guest.grow_file_systems(connection, machine.name):

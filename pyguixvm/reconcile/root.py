@@ -14,7 +14,7 @@ import msgspec
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.events import phase
 from pyguixvm.guix.store import Store, is_built
-from pyguixvm.hypervisor import pools, transfer, volumes
+from pyguixvm.hypervisor import pools, upload, volumes
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.image import increment as increments
 from pyguixvm.image import metadata, overlay
@@ -94,9 +94,7 @@ def sent_root(machine: str, pool: str, file: Path, workshop: Workshop) -> Iterat
         with phase(workshop.emit, "transfer", machine) as result:
             workshop.require(machine)
             volume = incomplete.enter_context(
-                transfer.uploaded(
-                    workshop.connection, pool, file.name, file, workshop.emit, machine
-                )
+                upload.uploaded(workshop.connection, pool, file.name, file, workshop.emit, machine)
             )
             result.detail = f"{format_size(volume.allocation)} in {volume.path}"
         yield volume.path
@@ -222,7 +220,7 @@ def _image_bytes(connection: Connection, machine: VirtualMachine, action: Create
     if name is None or volumes.is_whole(connection, action.pool, name):
         return 0
     with image.open("rb") as source:
-        return sum(length for _, length in transfer.data_extents(source))
+        return sum(length for _, length in upload.data_extents(source))
 
 
 def _incremented(
@@ -333,7 +331,7 @@ def _backing(
     if name is None:
         return _store_item(action), None
     image = Path(action.image)
-    volume = transfer.upload_base(
+    volume = upload.upload_base(
         workshop.connection, action.pool, image, workshop.emit, machine.name, name=name
     )
     backing = BackingFile(path=volume.path, format=_image_format(machine, image), store_item=False)

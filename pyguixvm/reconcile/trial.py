@@ -12,7 +12,7 @@ import msgspec
 
 from pyguixvm.errors import RequestRefusedError, TrialFailedError
 from pyguixvm.events import ignore, phase
-from pyguixvm.hypervisor import guest, networks, transfer, transient
+from pyguixvm.hypervisor import guest, networks, transient, upload
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.image import overlay
 from pyguixvm.image.blank import make_disk
@@ -177,6 +177,6 @@ def _throwaway(connection: Connection, pool: str, name: str, file: Path) -> Iter
             hint="Nothing was done to it. Deploy without --test, or detach that volume.",
         )
     try:
-        yield transfer.upload_volume(connection, pool, name, file, ignore).path
+        yield upload.upload_volume(connection, pool, name, file, ignore).path
     finally:
         delete_unused(connection, [(pool, name)])

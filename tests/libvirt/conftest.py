@@ -19,7 +19,7 @@ from deploying import BOOT_SECTOR, deploy, with_image
 
 from pyguixvm.events import ignore
 from pyguixvm.hypervisor import connection as connections
-from pyguixvm.hypervisor import domains, pools, transfer
+from pyguixvm.hypervisor import domains, pools, upload
 from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.model.declaration import (
     AddressReady,
@@ -131,7 +131,7 @@ def defined(connection, pool, tmp_path):
         disk = tmp_path / "disk"
         disk.touch()
         os.truncate(disk, 16 * MIB)
-        volume = transfer.upload_volume(
+        volume = upload.upload_volume(
             connection, pool.name, f"pyguixvm-{machine.name}.g1.qcow2", disk, ignore
         )
         values = {

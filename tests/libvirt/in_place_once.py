@@ -18,7 +18,7 @@ import msgspec
 from pyguixvm.events import PhaseFinished, PhaseStarted
 from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor.connection import connect
-from pyguixvm.hypervisor.lock import held
+from pyguixvm.hypervisor.machine_lock.lock import held
 from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.reconcile.apply import apply

@@ -15,8 +15,8 @@ from pathlib import Path
 from pyguixvm.errors import PyguixvmError
 from pyguixvm.events import ignore
 from pyguixvm.hypervisor.connection import connect
-from pyguixvm.hypervisor.lock import held
-from pyguixvm.hypervisor.lock_wait import Tempo
+from pyguixvm.hypervisor.machine_lock.lock import held
+from pyguixvm.hypervisor.machine_lock.wait import Tempo
 
 
 def hold(machine, beat, look, patience, file):

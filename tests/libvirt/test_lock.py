@@ -20,11 +20,12 @@ import pytest
 from pyguixvm import history, operations
 from pyguixvm.errors import LostLockError, PyguixvmError
 from pyguixvm.events import Notice, ignore
-from pyguixvm.hypervisor import domains, lock_secret, volumes
+from pyguixvm.hypervisor import domains, volumes
 from pyguixvm.hypervisor.connection import connect
-from pyguixvm.hypervisor.lock import held, holder, holders
-from pyguixvm.hypervisor.lock_holder import has_died, myself
-from pyguixvm.hypervisor.lock_wait import Tempo
+from pyguixvm.hypervisor.machine_lock import secret
+from pyguixvm.hypervisor.machine_lock.holder import has_died, myself
+from pyguixvm.hypervisor.machine_lock.lock import held, holder, holders
+from pyguixvm.hypervisor.machine_lock.wait import Tempo
 from pyguixvm.pipeline import Planned, Session, _locked
 from pyguixvm.reconcile.garbage import Garbage
 from pyguixvm.reconcile.plan import MachinePlan, Plan, StartDomain
@@ -63,9 +64,9 @@ def name(connection):
     made = f"test{os.getpid()}-lock-{next(NUMBERS)}"
     yield made
     with connect(SYSTEM) as last:
-        found = lock_secret.find(last, made)
+        found = secret.find(last, made)
         if found:
-            lock_secret.remove(last, found.token)
+            secret.remove(last, found.token)
 
 
 @pytest.fixture
@@ -112,7 +113,7 @@ def left_by_the_dead(connection, name, **fields):
     with subprocess.Popen(["true"]) as ended:
         pass
     other = msgspec.structs.replace(myself("deploy"), process=ended.pid, **fields)
-    lock_secret.define(connection, name, str(uuid.uuid4()), other)
+    secret.define(connection, name, str(uuid.uuid4()), other)
     return other
 
 
@@ -153,14 +154,14 @@ def test_of_two_at_once_the_second_waits_and_says_once_for_whom(connection, name
 def test_a_lock_is_let_go_of_when_the_work_fails(connection, name):
     with pytest.raises(ZeroDivisionError), held(connection, [name], ignore, "deploy"):
         raise ZeroDivisionError
-    assert lock_secret.find(connection, name) is None
+    assert secret.find(connection, name) is None
 
 
 def test_who_is_interrupted_leaves_no_lock(connection, name, hold):
     process = hold()
     process.send_signal(signal.SIGINT)
     process.wait(timeout=60)
-    assert lock_secret.find(connection, name) is None
+    assert secret.find(connection, name) is None
 
 
 def test_who_waits_can_be_interrupted(connection, name):
@@ -174,7 +175,7 @@ def test_who_waits_can_be_interrupted(connection, name):
         ):
             pass
         lock.require(name)
-    assert lock_secret.find(connection, name) is None
+    assert secret.find(connection, name) is None
 
 
 def test_a_holder_of_this_host_that_was_killed_is_not_waited_for(connection, name, hold):
@@ -182,7 +183,7 @@ def test_a_holder_of_this_host_that_was_killed_is_not_waited_for(connection, nam
     assert holder(connection, name).process == process.pid
     process.kill()
     # Whether or not its parent has asked how it ended.
-    while not has_died(lock_secret.find(connection, name).holder):
+    while not has_died(secret.find(connection, name).holder):
         time.sleep(0.01)
     assert holder(connection, name) is None
     told = []
@@ -241,7 +242,7 @@ def test_a_holder_in_another_namespace_is_not_robbed_while_it_lives(
     assert write(process, "first\n") == "written\n"
     # Nor does one there rob us, or itself.
     program = (
-        "from pyguixvm.hypervisor.lock_holder import has_died, myself, Holder\n"
+        "from pyguixvm.hypervisor.machine_lock.holder import has_died, myself, Holder\n"
         "import msgspec, sys\n"
         "assert not has_died(myself('deploy'))\n"
         "assert not has_died(msgspec.json.decode(sys.argv[1], type=Holder))\n"
@@ -252,7 +253,7 @@ def test_a_holder_in_another_namespace_is_not_robbed_while_it_lives(
 
 def test_where_proc_shows_others_numbers_it_is_not_believed():
     program = (
-        "from pyguixvm.hypervisor.lock_holder import myself\n"
+        "from pyguixvm.hypervisor.machine_lock.holder import myself\n"
         "assert myself('deploy').start_time is None\n"
     )
     strange = ("unshare", "--pid", "--fork", "--kill-child")
@@ -356,19 +357,19 @@ def test_a_lock_survives_libvirtd(name, hold):
         assert holder(connection, name).process == process.pid
         process.stdin.close()
         process.wait(timeout=60)
-        assert lock_secret.find(connection, name) is None
+        assert secret.find(connection, name) is None
 
 
 def test_beats_that_do_not_arrive_are_noticed_before_the_next_step(connection, name):
     # As after a sleep of the whole computer: the lock is there, and about to be taken over.
     tempo = Tempo(beat=60, look=0.05, patience=0.1)
     with held(connection, [name], ignore, "deploy", tempo) as lock:
-        token = lock_secret.find(connection, name).token
+        token = secret.find(connection, name).token
         time.sleep(tempo.patience)
-        assert lock_secret.value(connection, token) == b""
+        assert secret.value(connection, token) == b""
         lock.require(name)
         # It holds for as long as others have patience again.
-        assert lock_secret.value(connection, token) != b""
+        assert secret.value(connection, token) != b""
 
 
 class SlowLine:
@@ -459,7 +460,7 @@ def test_what_holders_say_of_themselves_does_not_reach_the_terminal_raw(connecti
 
 def test_a_lock_that_somebody_removed_is_lost(connection, name):
     with held(connection, [name], ignore, "deploy") as lock:
-        lock_secret.remove(connection, lock_secret.find(connection, name).token)
+        secret.remove(connection, secret.find(connection, name).token)
         with pytest.raises(LostLockError, match="nobody changes it now"):
             lock.require(name)
 

@@ -15,7 +15,7 @@ import pytest
 
 from pyguixvm.errors import HypervisorError, RequestRefusedError
 from pyguixvm.events import PhaseProgress, ignore
-from pyguixvm.hypervisor import domains, pools, transfer, volumes
+from pyguixvm.hypervisor import domains, pools, upload, volumes
 from pyguixvm.image import overlay
 from pyguixvm.image.blank import make_disk
 from pyguixvm.model import volume_names
@@ -45,7 +45,7 @@ def same_bytes(one, other):
         return all(
             os.pread(a.fileno(), length, offset) == os.pread(b.fileno(), length, offset)
             for file in (a, b)
-            for offset, length in transfer.data_extents(file)
+            for offset, length in upload.data_extents(file)
         )
 
 
@@ -66,7 +66,7 @@ LAYOUTS = {
 def test_an_upload_has_the_same_bytes_and_stays_sparse(request, pool, tmp_path, layout, side):
     size, data = LAYOUTS[layout]
     source = sparse_file(tmp_path / "source", size, data)
-    volume = transfer.upload_volume(
+    volume = upload.upload_volume(
         request.getfixturevalue(side), pool.name, NAME, source, ignore, "web"
     )
     assert same_bytes(source, volume.path)
@@ -78,14 +78,14 @@ def test_an_upload_has_the_same_bytes_and_stays_sparse(request, pool, tmp_path, 
 def test_zeros_that_are_stored_are_not_sent(connection, pool, tmp_path):
     source = tmp_path / "zeros"
     source.write_bytes(bytes(32 * MIB) + b"end")
-    volume = transfer.upload_volume(connection, pool.name, NAME, source, ignore)
+    volume = upload.upload_volume(connection, pool.name, NAME, source, ignore)
     assert same_bytes(source, volume.path)
     assert Path(volume.path).stat().st_blocks * 512 < 8 * MIB
 
 
 def test_what_comes_back_over_libvirt_is_what_was_sent(connection, pool, tmp_path):
     source = sparse_file(tmp_path / "source", 20 * MIB, [(5 * MIB, 7 * MIB)])
-    transfer.upload_volume(connection, pool.name, NAME, source, ignore)
+    upload.upload_volume(connection, pool.name, NAME, source, ignore)
     back = tmp_path / "back"
     virsh = ["virsh", "--quiet", "-c", connection.uri]
     subprocess.run([*virsh, "vol-download", "--pool", pool.name, NAME, back], check=True)
@@ -95,7 +95,7 @@ def test_what_comes_back_over_libvirt_is_what_was_sent(connection, pool, tmp_pat
 def test_a_qcow2_overlay_is_known_as_one_after_the_upload(connection, pool, tmp_path):
     overlay = tmp_path / "overlay"
     subprocess.run(["qemu-img", "create", "-qf", "qcow2", overlay, "3G"], check=True)
-    volume = transfer.upload_volume(connection, pool.name, NAME, overlay, ignore)
+    volume = upload.upload_volume(connection, pool.name, NAME, overlay, ignore)
     subprocess.run(["qemu-img", "check", "-q", "-f", "qcow2", volume.path], check=True)
     pools.free_space(connection, pool.name)  # refreshes
     assert volumes.lookup(connection, pool.name, NAME).capacity == 3 * 1024 * MIB
@@ -104,7 +104,7 @@ def test_a_qcow2_overlay_is_known_as_one_after_the_upload(connection, pool, tmp_
 def test_progress_ends_with_all_of_the_data(connection, pool, tmp_path):
     source = sparse_file(tmp_path / "s", 50 * MIB, [(0, 9 * MIB), (30 * MIB, 2 * MIB)])
     events = []
-    transfer.upload_volume(connection, pool.name, NAME, source, events.append, "web")
+    upload.upload_volume(connection, pool.name, NAME, source, events.append, "web")
     assert all(isinstance(event, PhaseProgress) and event.machine == "web" for event in events)
     assert [e.done for e in events] == sorted(e.done for e in events)
     assert events[-1].done == events[-1].total == 11 * MIB
@@ -124,7 +124,7 @@ def test_an_upload_that_fails_leaves_nothing(connection, pool, tmp_path):
 
     source = sparse_file(tmp_path / "source", 9 * MIB, [(0, 9 * MIB)])
     with pytest.raises(TornDownError):
-        transfer.upload_volume(connection, pool.name, NAME, source, fail)
+        upload.upload_volume(connection, pool.name, NAME, source, fail)
     assert names_in(pool) == []
 
 
@@ -146,18 +146,18 @@ def test_an_upload_that_was_killed_is_known_and_made_anew(connection, pool, tmp_
     assert volumes.incomplete(connection, pool.name, NAME)
     assert not volumes.is_whole(connection, pool.name, NAME)
 
-    volume = transfer.upload_volume(connection, pool.name, NAME, source, ignore)
+    volume = upload.upload_volume(connection, pool.name, NAME, source, ignore)
     assert same_bytes(source, volume.path)
     assert volumes.is_whole(connection, pool.name, NAME)
 
 
 def test_a_whole_volume_is_never_overwritten(connection, pool, tmp_path):
     source = sparse_file(tmp_path / "source", MIB, [(0, MIB)])
-    volume = transfer.upload_volume(connection, pool.name, NAME, source, ignore)
+    volume = upload.upload_volume(connection, pool.name, NAME, source, ignore)
     other = tmp_path / "other"
     other.write_bytes(b"other")
     with pytest.raises(RequestRefusedError, match="exists already"):
-        transfer.upload_volume(connection, pool.name, NAME, other, ignore)
+        upload.upload_volume(connection, pool.name, NAME, other, ignore)
     assert same_bytes(source, volume.path)
 
 
@@ -173,7 +173,7 @@ class Elsewhere:
 
     def _run(self, connection, pool, source):
         try:
-            transfer.upload_volume(connection, pool.name, NAME, source, self._hold)
+            upload.upload_volume(connection, pool.name, NAME, source, self._hold)
         except HypervisorError as error:
             self.failure = error
 
@@ -195,7 +195,7 @@ def test_an_upload_that_goes_on_elsewhere_is_left_alone(connection, elsewhere, p
     other = Elsewhere(elsewhere, pool, source)
     try:
         with pytest.raises(HypervisorError, match=r"being uploaded .* by somebody else"):
-            transfer.upload_volume(connection, pool.name, NAME, source, ignore, sleep=other.step)
+            upload.upload_volume(connection, pool.name, NAME, source, ignore, sleep=other.step)
     finally:
         other.finish()
     assert other.failure is None
@@ -217,7 +217,7 @@ def test_one_that_slept_and_was_taken_over_does_not_vouch_for_the_volume(
     other = Elsewhere(elsewhere, pool, source)
     wait_until_quiet(Path(pool.path) / NAME)
     try:
-        transfer.upload_volume(connection, pool.name, NAME, source, ignore, sleep=ignore)
+        upload.upload_volume(connection, pool.name, NAME, source, ignore, sleep=ignore)
     finally:
         other.finish()
     assert "somebody else" in other.failure.message
@@ -229,9 +229,9 @@ def test_a_base_volume_is_sent_once_and_nobody_writes_to_it(connection, pool, tm
     source = sparse_file(tmp_path / "image.img", 8 * MIB, [(MIB, MIB)])
     first, again = [], []
     name = volume_names.base_volume(str(source), size=8 * MIB, modified=1)
-    made = transfer.upload_base(connection, pool.name, source, first.append, name=name)
+    made = upload.upload_base(connection, pool.name, source, first.append, name=name)
     assert Path(made.path).stat().st_mode & 0o222 == 0
-    assert transfer.upload_base(connection, pool.name, source, again.append, name=name) == made
+    assert upload.upload_base(connection, pool.name, source, again.append, name=name) == made
     assert first
     assert not again
 
@@ -242,13 +242,13 @@ def test_a_base_volume_is_as_private_as_an_image_can_be_and_two_guests_run_on_it
     image = sparse_file(tmp_path / "image.img", 8 * MIB, [(MIB, MIB)])
     image.chmod(0o600)
     name = volume_names.base_volume(str(image), size=8 * MIB, modified=1)
-    base = transfer.upload_base(connection, pool.name, image, ignore, name=name)
+    base = upload.upload_base(connection, pool.name, image, ignore, name=name)
     backing = (BackingFile(path=base.path, format="raw", store_item=False),)
     domains = []
     for number in (1, 2):
         file = tmp_path / f"root{number}"
         overlay.create_unsafe(Path(base.path), "raw", file, 16 * MIB)
-        root = transfer.upload_volume(connection, pool.name, f"{NAME}.{number}", file, ignore)
+        root = upload.upload_volume(connection, pool.name, f"{NAME}.{number}", file, ignore)
         machine = a_machine(memory=64 * MIB, maximum_memory=64 * MIB)
         defined(machine, root=root.path, backing=backing, root_format="qcow2")
         domains.append(connection.handle.lookupByName(machine.name))
@@ -275,7 +275,7 @@ def test_a_base_volume_is_as_private_as_an_image_can_be_and_two_guests_run_on_it
 
 def test_the_copy_of_a_store_item_is_for_all_to_read(connection, pool):
     item = next(path for path in Path("/gnu/store").iterdir() if path.is_file())
-    base = transfer.upload_base(connection, pool.name, item, ignore)
+    base = upload.upload_base(connection, pool.name, item, ignore)
     assert Path(base.path).stat().st_mode & 0o777 == 0o444
 
 
@@ -291,7 +291,7 @@ def test_the_space_is_asked_for_before_anything_is_created(connection, pool, tmp
     monkeypatch.setattr(pools, "free_space", lambda *_: MIB)
     source = sparse_file(tmp_path / "source", 3 * MIB, [(0, 2 * MIB)])
     with pytest.raises(HypervisorError, match=f"{MIB} bytes.*{2 * MIB} bytes"):
-        transfer.upload_volume(connection, pool.name, NAME, source, ignore)
+        upload.upload_volume(connection, pool.name, NAME, source, ignore)
     assert names_in(pool) == []
 
 
@@ -401,7 +401,7 @@ def test_a_data_volume_is_found_in_its_pool_and_grows(connection, pool, tmp_path
     make_disk(disk, 128 * MIB, "ext4", "data-db", tmp_path)
     name = volume_names.data_volume("web", "db")
     assert volumes.refreshed(connection, pool.name, name) is None
-    transfer.upload_volume(connection, pool.name, name, disk, ignore)
+    upload.upload_volume(connection, pool.name, name, disk, ignore)
     found = volumes.refreshed(connection, pool.name, name)
     assert (found.pool, found.capacity) == (pool.name, 128 * MIB)
     volumes.grow(connection, found, 512 * MIB)
@@ -426,7 +426,7 @@ def test_a_volume_that_a_definition_refers_to_stays_whatever_is_raised(
     old = domains.disks(connection, machine.name)[0]
     with (  # noqa: PT012 -- what was done before it was raised is what counts
         pytest.raises(BrokenPipeError),
-        transfer.uploaded(connection, pool.name, NAME, disk, ignore) as volume,
+        upload.uploaded(connection, pool.name, NAME, disk, ignore) as volume,
     ):
         connection.handle.defineXML(xml.replace(old, volume.path))
         raise BrokenPipeError
@@ -436,7 +436,7 @@ def test_a_volume_that_a_definition_refers_to_stays_whatever_is_raised(
     volumes.delete(connection, pool.name, NAME)
     with (
         pytest.raises(BrokenPipeError),
-        transfer.uploaded(connection, pool.name, NAME, disk, ignore),
+        upload.uploaded(connection, pool.name, NAME, disk, ignore),
     ):
         raise BrokenPipeError
     assert volumes.lookup(connection, pool.name, NAME) is None

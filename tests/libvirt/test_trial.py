@@ -14,7 +14,7 @@ from images import make_image
 from pyguixvm.errors import BuildError, RequestRefusedError, TrialFailedError
 from pyguixvm.events import Notice, ignore
 from pyguixvm.guix.store import Store
-from pyguixvm.hypervisor import transfer, transient, volumes
+from pyguixvm.hypervisor import transient, upload, volumes
 from pyguixvm.image import overlay
 from pyguixvm.model.declaration import BlockDevice, DataDisk, MountPoint
 from pyguixvm.model.volume_names import base_volume, data_volume, trial_volume
@@ -37,10 +37,10 @@ def no_guix():
 def root(connection, pool, tmp_path):
     """A root volume on a base, as it is before its machine gets it; its guest says nothing."""
     image = make_image(tmp_path)
-    base = transfer.upload_base(connection, pool.name, image, ignore, name=base_volume(str(image)))
+    base = upload.upload_base(connection, pool.name, image, ignore, name=base_volume(str(image)))
     file = tmp_path / "root"
     overlay.create_unsafe(Path(base.path), "raw", file, SIZE)
-    made = transfer.upload_volume(connection, pool.name, "pyguixvm-some.g2.qcow2", file, ignore)
+    made = upload.upload_volume(connection, pool.name, "pyguixvm-some.g2.qcow2", file, ignore)
     backing = BackingFile(path=base.path, format="raw", store_item=False)
     return Root(pool.name, made.name, made.path, (backing,), base.name, str(image))
 
@@ -99,7 +99,7 @@ def test_a_copy_has_its_own_of_everything_and_leaves_nothing(
     data = data_volume(machine.name, DISK.name)
     content = tmp_path / "data"
     content.write_bytes(b"precious" * 512)
-    transfer.upload_volume(connection, pool.name, data, content, ignore)
+    upload.upload_volume(connection, pool.name, data, content, ignore)
     before = names(connection, pool)
     root_before = Path(root.path).read_bytes()
 
@@ -147,7 +147,7 @@ def test_what_a_killed_run_left_is_replaced(connection, pool, root, a_machine, w
     before = names(connection, pool)
     remains = tmp_path / "remains"
     remains.write_bytes(b"half")
-    transfer.upload_volume(connection, pool.name, trial_volume(machine.name), remains, ignore)
+    upload.upload_volume(connection, pool.name, trial_volume(machine.name), remains, ignore)
     with pytest.raises(TrialFailedError):
         try_root(machine, root, SIZE, made)
     assert names(connection, pool) == before

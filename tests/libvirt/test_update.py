@@ -13,9 +13,9 @@ import msgspec
 import pytest
 
 from pyguixvm.events import ignore
-from pyguixvm.hypervisor import domains, guest, transfer, volumes
+from pyguixvm.hypervisor import domains, guest, upload, volumes
 from pyguixvm.hypervisor.connection import connect
-from pyguixvm.hypervisor.lock import holder
+from pyguixvm.hypervisor.machine_lock.lock import holder
 from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.model.declaration import ConsoleReady, DataDisk, LocalImage
@@ -371,7 +371,7 @@ def test_what_an_image_takes_to_send_is_known_before(connection, running):
     Path(action.image).write_bytes(bytes(MIB) + random.Random(2).randbytes(3 * MIB))
     assert bytes_to_move(connection, machine, action, NO_STORE) == 4 * MIB
     base = base_volume(action.image, size=machine.image.size, modified=machine.image.modified)
-    transfer.upload_base(connection, action.pool, action.image, ignore, name=base)
+    upload.upload_base(connection, action.pool, action.image, ignore, name=base)
     assert bytes_to_move(connection, machine, action, NO_STORE) == 0
 
 

@@ -20,7 +20,7 @@ from pyguixvm.errors import BuildError
 from pyguixvm.events import Notice, PhaseFinished, PhaseStarted
 from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor.connection import connect
-from pyguixvm.hypervisor.lock import held
+from pyguixvm.hypervisor.machine_lock.lock import held
 from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.reconcile.apply import apply

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from pyguixvm.hypervisor.lock_holder import has_died, myself
+from pyguixvm.hypervisor.machine_lock.holder import has_died, myself
 
 
 def test_who_lives_has_not_died() -> None:

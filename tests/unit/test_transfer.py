@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyguixvm.hypervisor.transfer import data_extents
+from pyguixvm.hypervisor.upload import data_extents
 
 MIB = 1024**2
 BLOCK = 64 * 1024

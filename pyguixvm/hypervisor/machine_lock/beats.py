@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 import libvirt
 
 from pyguixvm.errors import HypervisorError
-from pyguixvm.hypervisor import lock_secret
 from pyguixvm.hypervisor.connection import Connection, connect
+from pyguixvm.hypervisor.machine_lock import secret
 
 # Seconds that the end of the work waits for a beat which is under way.
 _LAST_BEAT = 1.0
@@ -52,7 +52,7 @@ class Beats:
         One that was taken away cannot come back by this.  Raises libvirtError.
         """
         begun = _now()
-        if not lock_secret.set_value(connection, token, str(next(self._numbers)).encode()):
+        if not secret.set_value(connection, token, str(next(self._numbers)).encode()):
             return False
         self._last[token] = begun
         return True

@@ -21,12 +21,12 @@ import libvirt
 
 from pyguixvm.errors import HypervisorError, LostLockError, PyguixvmError
 from pyguixvm.events import Emit
-from pyguixvm.hypervisor import lock_secret
 from pyguixvm.hypervisor.connection import Connection, connect
-from pyguixvm.hypervisor.failure import explain, explained
-from pyguixvm.hypervisor.lock_beats import Beats
-from pyguixvm.hypervisor.lock_holder import Holder, has_died, myself
-from pyguixvm.hypervisor.lock_wait import Tempo, wait_for
+from pyguixvm.hypervisor.errors import explain, explained
+from pyguixvm.hypervisor.machine_lock import secret
+from pyguixvm.hypervisor.machine_lock.beats import Beats
+from pyguixvm.hypervisor.machine_lock.holder import Holder, has_died, myself
+from pyguixvm.hypervisor.machine_lock.wait import Tempo, wait_for
 
 _DEFAULT_TEMPO = Tempo()
 
@@ -60,14 +60,14 @@ def holder(connection: Connection, machine: str) -> Holder | None:
     A holder elsewhere may have died all the same.  Raises HypervisorError.
     """
     with explained(f"see who changes '{machine}'"), _none_if_unsupported():
-        return _living(lock_secret.find(connection, machine))
+        return _living(secret.find(connection, machine))
     return None
 
 
 def holders(connection: Connection) -> Mapping[str, Holder]:
     """Return as `holder` who holds locks, by machine: one request, and one for each lock."""
     with explained("see who changes machines"), _none_if_unsupported():
-        found = lock_secret.find_all(connection).items()
+        found = secret.find_all(connection).items()
         living = {machine: _living(each) for machine, each in found}
         return {machine: each for machine, each in living.items() if each is not None}
     return {}
@@ -111,7 +111,7 @@ class Lock:
         try:
             wait_for(self._connection, machine, token, me, self._tempo, emit, sleep)
         except libvirt.libvirtError as error:
-            if not (self._is_alone() and lock_secret.is_unsupported(error)):
+            if not (self._is_alone() and secret.is_unsupported(error)):
                 raise _refused(error, machine) from error
             self._tokens[machine] = None
         else:
@@ -135,7 +135,7 @@ class Lock:
         if self._beats.age(token) > self._tempo.patience / 2:
             # Whoever waits may be about to take it: a beat holds it, a look would not.
             return self._beats.beat(self._connection, token)
-        return lock_secret.is_there(self._connection, token)
+        return secret.is_there(self._connection, token)
 
     def _is_alone(self) -> bool:
         """Whether this is libvirt's driver for tests, of which each process has its own."""
@@ -143,10 +143,10 @@ class Lock:
 
     def _remove(self, connection: Connection) -> None:
         for token in filter(None, self._tokens.values()):
-            lock_secret.remove(connection, token)
+            secret.remove(connection, token)
 
 
-def _living(found: lock_secret.Found | None) -> Holder | None:
+def _living(found: secret.Found | None) -> Holder | None:
     if found is None or found.holder is None or has_died(found.holder):
         return None
     return found.holder
@@ -157,13 +157,13 @@ def _none_if_unsupported() -> Iterator[None]:
     try:
         yield
     except libvirt.libvirtError as error:
-        if not lock_secret.is_unsupported(error):
+        if not secret.is_unsupported(error):
             raise
 
 
 def _refused(error: libvirt.libvirtError, machine: str) -> HypervisorError:
     refused = explain(error, f"take the lock of '{machine}'")
-    if lock_secret.is_unsupported(error):
+    if secret.is_unsupported(error):
         refused.hint = (
             "machines are locked by secrets of libvirt's: install its driver for secrets there, "
             "and start it (virtsecretd, where libvirtd has none)"

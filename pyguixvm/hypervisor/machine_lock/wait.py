@@ -9,9 +9,9 @@ import libvirt
 import msgspec
 
 from pyguixvm.events import Emit, Notice
-from pyguixvm.hypervisor import lock_secret
 from pyguixvm.hypervisor.connection import Connection
-from pyguixvm.hypervisor.lock_holder import Holder, has_died
+from pyguixvm.hypervisor.machine_lock import secret
+from pyguixvm.hypervisor.machine_lock.holder import Holder, has_died
 
 # If it is taken, and nobody has it, so often in turn: that is no chance any more.
 _ATTEMPTS = 50
@@ -42,13 +42,13 @@ def wait_for(  # noqa: PLR0917 -- what is wanted by whom, and how it is waited f
     vanished = 0
     while True:
         try:
-            lock_secret.define(connection, machine, token, me)
+            secret.define(connection, machine, token, me)
         except libvirt.libvirtError as error:
-            if not lock_secret.is_taken(error) or vanished == _ATTEMPTS:
+            if not secret.is_taken(error) or vanished == _ATTEMPTS:
                 raise
         else:
             return
-        found = lock_secret.find(connection, machine)
+        found = secret.find(connection, machine)
         if found is None:
             vanished += 1
             continue
@@ -60,11 +60,11 @@ def wait_for(  # noqa: PLR0917 -- what is wanted by whom, and how it is waited f
             if not _has_died(found):
                 text = f"taken over from {_who(found)}: silent for {tempo.patience:.0f} s"
                 emit(Notice(text, machine, warning=True))
-            lock_secret.remove(connection, found.token)
+            secret.remove(connection, found.token)
 
 
 def _outlived(
-    connection: Connection, found: lock_secret.Found, tempo: Tempo, sleep: Callable[[float], None]
+    connection: Connection, found: secret.Found, tempo: Tempo, sleep: Callable[[float], None]
 ) -> bool:
     """Wait until the lock FOUND is let go of, False, or its holder died, True.
 
@@ -75,7 +75,7 @@ def _outlived(
     while silent * tempo.look < tempo.patience:
         if _has_died(found):
             return True
-        now = lock_secret.value(connection, found.token)
+        now = secret.value(connection, found.token)
         if now is None:
             return False
         silent = silent + 1 if now == before else 0
@@ -84,9 +84,9 @@ def _outlived(
     return True
 
 
-def _has_died(found: lock_secret.Found) -> bool:
+def _has_died(found: secret.Found) -> bool:
     return found.holder is not None and has_died(found.holder)
 
 
-def _who(found: lock_secret.Found) -> str:
+def _who(found: secret.Found) -> str:
     return "somebody" if found.holder is None else str(found.holder)

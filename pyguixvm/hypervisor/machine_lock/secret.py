@@ -13,8 +13,8 @@ import libvirt
 import msgspec
 
 from pyguixvm.hypervisor.connection import Connection
-from pyguixvm.hypervisor.failure import is_code
-from pyguixvm.hypervisor.lock_holder import Holder
+from pyguixvm.hypervisor.errors import is_code
+from pyguixvm.hypervisor.machine_lock.holder import Holder
 from pyguixvm.xml.secret import description, secret_xml
 
 _KIND = libvirt.VIR_SECRET_USAGE_TYPE_CEPH

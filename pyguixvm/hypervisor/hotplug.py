@@ -12,7 +12,7 @@ import libvirt
 from pyguixvm.errors import HypervisorError
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.domains import exists, inactive_xml, our_domain
-from pyguixvm.hypervisor.failure import explained
+from pyguixvm.hypervisor.errors import explained
 from pyguixvm.xml.inspection import has_agent, inspect_domain
 from pyguixvm.xml.update import (
     disk_target,

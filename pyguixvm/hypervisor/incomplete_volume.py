@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pyguixvm.errors import HypervisorError, PyguixvmError
 from pyguixvm.hypervisor import usage, volumes
 from pyguixvm.hypervisor.connection import Connection
-from pyguixvm.hypervisor.failure import explained
+from pyguixvm.hypervisor.errors import explained
 from pyguixvm.model import volume_names
 from pyguixvm.xml.volume import VolumeDefinition, written
 

@@ -15,9 +15,9 @@ import libvirt
 
 from pyguixvm.errors import HypervisorError, RequestRefusedError
 from pyguixvm.events import Emit, PhaseProgress, phase
-from pyguixvm.hypervisor import lease, pools, volumes
+from pyguixvm.hypervisor import incomplete_volume, pools, volumes
 from pyguixvm.hypervisor.connection import Connection, capabilities
-from pyguixvm.hypervisor.failure import explained
+from pyguixvm.hypervisor.errors import explained
 from pyguixvm.hypervisor.volumes import Volume
 from pyguixvm.model import volume_names
 from pyguixvm.xml.volume import VolumeDefinition
@@ -52,14 +52,14 @@ def uploaded(  # noqa: PLR0917 -- where from, where to, and who is told
     exists, and `HypervisorError` without enough space or if somebody else uploads it.
     """
     if volumes.incomplete(connection, pool, name):
-        lease.take_over(connection, pool, name, sleep)
+        incomplete_volume.take_over(connection, pool, name, sleep)
     elif volumes.lookup(connection, pool, name) is not None:
         raise RequestRefusedError(f"volume '{name}' exists already in pool '{pool}'")
     with Path(path).open("rb") as source:
         size = os.fstat(source.fileno()).st_size
         total = sum(length for _, length in data_extents(source))
         pools.require_space(connection, pool, total, f"volume '{name}'")
-        with lease.incomplete_until_done(connection, pool, name):
+        with incomplete_volume.incomplete_until_done(connection, pool, name):
             # Raw whatever the file's format is: a fresh qcow2 has bytes of its own,
             # which would show through the holes.
             container = VolumeDefinition(name=name, capacity=size, mode=mode, owner=owner)
