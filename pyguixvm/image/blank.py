@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from pyguixvm import process
-from pyguixvm.image import debugfs, overlay, ranges
+from pyguixvm.image import debugfs, extents, overlay
 
 _HINTS = {
     "ext4": "Install e2fsprogs.",
@@ -88,7 +88,7 @@ def _formatted(
     """Yield the file RAW with an empty FILE_SYSTEM of SIZE bytes; it goes again."""
     raw.touch(exist_ok=False)
     try:
-        ranges.set_size(raw, size)
+        extents.set_size(raw, size)
         mkfs = process.which(f"mkfs.{file_system}", _HINTS[file_system])
         process.run([str(mkfs), *_OPTIONS[file_system], "-L", label, str(raw)])
         yield raw

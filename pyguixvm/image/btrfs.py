@@ -28,8 +28,8 @@ from typing import TypeAlias
 import msgspec
 
 from pyguixvm.errors import RequestRefusedError
-from pyguixvm.image import ranges
-from pyguixvm.image.ranges import Range
+from pyguixvm.image import extents
+from pyguixvm.image.extents import Range
 
 MAGIC = b"_BHRfS_M"
 
@@ -133,7 +133,7 @@ def grow(path: Path) -> None:
     """
     with path.open("r+b", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
-        for write in plan(lambda where: ranges.read(file, where), size):
+        for write in plan(lambda where: extents.read(file, where), size):
             os.pwrite(file.fileno(), write.content, write.offset)
 
 

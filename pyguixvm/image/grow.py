@@ -26,9 +26,9 @@ import msgspec
 
 from pyguixvm.errors import PyguixvmError, RequestRefusedError, UsageError
 from pyguixvm.events import Emit, Notice
-from pyguixvm.image import filesystem, fuse, metadata, nbd, overlay, partition, ranges, scratch
+from pyguixvm.image import extents, filesystem, fuse, metadata, nbd, overlay, partition, scratch
+from pyguixvm.image.extents import Range
 from pyguixvm.image.metadata import Edit
-from pyguixvm.image.ranges import Range
 from pyguixvm.image.workplace import workplace
 from pyguixvm.model.sizes import format_size
 
@@ -225,10 +225,10 @@ def _on_copy(base: Path, base_format: str, overlay_file: Path, size: int, direct
     table, grown = scratch.grow_table(base, size, directory)
     copy = scratch.copy_partition(base, last, grown.size, directory)
     with copy.open("rb") as file:
-        before = ranges.data(file)
+        before = extents.data(file)
         filesystem.grow(copy)
         # What was data and is a hole now was zeroed.
-        where = ranges.union(before, ranges.data(file))
+        where = extents.union(before, extents.data(file))
     _transplant([scratch.Piece(copy, grown.offset, where), table], overlay_file)
 
 
@@ -237,8 +237,8 @@ def _transplant(pieces: Iterable[scratch.Piece], overlay_file: Path) -> None:
     with nbd.exported(overlay_file) as export:
         for piece in pieces:
             with piece.file.open("rb") as file:
-                for start, end in ranges.chunks(piece.where):
-                    content = ranges.read(file, (start, end))
+                for start, end in extents.chunks(piece.where):
+                    content = extents.read(file, (start, end))
                     present = export.read(piece.offset + start, end - start)
                     for at, behind in _unequal(content, present):
                         export.write(piece.offset + start + at, content[at:behind])
@@ -252,7 +252,7 @@ def _unequal(left: bytes, right: bytes) -> tuple[Range, ...]:
     """Return where LEFT and RIGHT, of the same size, differ, in clusters."""
     if left == right:
         return ()
-    return ranges.union(
+    return extents.union(
         (at, min(at + _CLUSTER, len(left)))
         for at in range(0, len(left), _CLUSTER)
         if left[at : at + _CLUSTER] != right[at : at + _CLUSTER]

@@ -15,10 +15,10 @@ from pathlib import Path, PurePosixPath
 import msgspec
 
 from pyguixvm import process
-from pyguixvm.image import debugfs, grow, partition, registration
+from pyguixvm.image import debugfs, grow, partition, store_database
 from pyguixvm.image.debugfs import Command
 from pyguixvm.image.filesystem import PACKAGE_HINT
-from pyguixvm.image.registration import Registered
+from pyguixvm.image.store_database import Registered
 from pyguixvm.model.declaration import ImageContent
 from pyguixvm.model.store_item import StoreItem
 
@@ -43,8 +43,8 @@ def examine(path: Path, directory: Path) -> Base:
     Raises DebugfsError and ImageError if there is no Guix System in it.
     """
     database = directory / "db.sqlite"
-    debugfs.read_file(path, partition.read(path).last, registration.FILE, database)
-    return Base(path, database, registration.read(database))
+    debugfs.read_file(path, partition.read(path).last, store_database.FILE, database)
+    return Base(path, database, store_database.read(database))
 
 
 def increment(
@@ -57,7 +57,7 @@ def increment(
     RequestRefusedError if SIZE is too small, DebugfsError and CommandFailedError.
     """
     grow.require_room(base.path, size)
-    registration.add(base.database, items)
+    store_database.add(base.database, items)
 
     def edit(file_system: Path) -> None:
         debugfs.change(file_system, _commands(base, content, items))
@@ -76,7 +76,7 @@ def _commands(base: Base, content: ImageContent, items: Sequence[StoreItem]) -> 
     yield debugfs.command("cd", _STORE)
     for item in items:
         yield from debugfs.store_item(Path(item.path), PurePosixPath(item.path).name)
-    yield from debugfs.replaced_file(base.database, registration.FILE, registration.MODE)
+    yield from debugfs.replaced_file(base.database, store_database.FILE, store_database.MODE)
     yield from debugfs.replaced_link(content.system.output, _PROFILE)
     yield from debugfs.replaced_file(
         Path(content.boot_configuration.output), content.boot_configuration_file, _BOOT_MODE

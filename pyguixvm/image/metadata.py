@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import TypeAlias
 
 from pyguixvm import process
-from pyguixvm.image import btrfs, filesystem, partition, ranges
+from pyguixvm.image import btrfs, extents, filesystem, partition
+from pyguixvm.image.extents import Range
 from pyguixvm.image.filesystem import FileSystem
 from pyguixvm.image.partition import Partition
-from pyguixvm.image.ranges import Range
 from pyguixvm.image.scratch import Piece
 
 
@@ -63,14 +63,14 @@ def _grow_btrfs(base: Path, last: Partition, size: int, directory: Path) -> Piec
 
         def read(where: Range) -> bytes:
             start, end = where
-            return ranges.read(image, (last.offset + start, last.offset + end))
+            return extents.read(image, (last.offset + start, last.offset + end))
 
         writes = btrfs.plan(read, size)
     after = directory / "after"
     with after.open("wb") as file:
         for write in writes:
             os.pwrite(file.fileno(), write.content, write.offset)
-    return Piece(after, last.offset, ranges.union(write.where for write in writes))
+    return Piece(after, last.offset, extents.union(write.where for write in writes))
 
 
 def _grow_ext4(  # noqa: PLR0917 -- what to grow, how far, where, and what else to do
@@ -84,8 +84,8 @@ def _grow_ext4(  # noqa: PLR0917 -- what to grow, how far, where, and what else 
     before, after = directory / "before", directory / "after"
     e2image = process.which("e2image", filesystem.PACKAGE_HINT)
     process.run([str(e2image), "-r", "-o", str(last.offset), str(base), str(after)])
-    ranges.set_size(after, size)
-    ranges.copy_sparse(after, before)
+    extents.set_size(after, size)
+    extents.copy_sparse(after, before)
     free_before = _free(after, found)
     filesystem.grow(after)
     if edit is not None:
@@ -94,9 +94,9 @@ def _grow_ext4(  # noqa: PLR0917 -- what to grow, how far, where, and what else 
     # A block that was free held anything; now that it is in use, all of it counts, even the
     # zeros that are left as holes.
     end = min(base.stat().st_size - last.offset, size)
-    claimed = ranges.difference((*free_before, (found.size, end)), free_after)
+    claimed = extents.difference((*free_before, (found.size, end)), free_after)
     with before.open("rb") as old, after.open("rb") as new:
-        return Piece(after, last.offset, ranges.union(ranges.differences(old, new), claimed))
+        return Piece(after, last.offset, extents.union(extents.differences(old, new), claimed))
 
 
 _FREE_BLOCKS = re.compile(r"^  Free blocks: (.+)$", re.MULTILINE)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import msgspec
 
-from pyguixvm.image import partition, ranges
+from pyguixvm.image import extents, partition
+from pyguixvm.image.extents import Range
 from pyguixvm.image.partition import Partition
-from pyguixvm.image.ranges import Range
 
 
 class Piece(msgspec.Struct, frozen=True):
@@ -35,17 +35,17 @@ def grow_table(base: Path, size: int, directory: Path) -> tuple[Piece, Partition
     have = base.stat().st_size
     file = directory / "table"
     with base.open("rb") as source, file.open("wb") as target:
-        ranges.copy(source, target, [head, (have - tail, have)])
-    ranges.set_size(file, size)
+        extents.copy(source, target, [head, (have - tail, have)])
+    extents.set_size(file, size)
     last = partition.grow_last(file)
-    return Piece(file, 0, ranges.union([head, (size - tail, size)])), last
+    return Piece(file, 0, extents.union([head, (size - tail, size)])), last
 
 
 def copy_partition(base: Path, last: Partition, size: int, directory: Path) -> Path:
     """Return a sparse copy of the partition LAST of BASE, with SIZE bytes, in DIRECTORY."""
     file = directory / "partition"
     with base.open("rb") as source, file.open("wb") as target:
-        where = ranges.intersection(ranges.data(source), [(last.offset, last.end)])
-        ranges.copy(source, target, where, -last.offset)
-    ranges.set_size(file, size)
+        where = extents.intersection(extents.data(source), [(last.offset, last.end)])
+        extents.copy(source, target, where, -last.offset)
+    extents.set_size(file, size)
     return file

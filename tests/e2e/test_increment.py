@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from pyguixvm import pipeline
 from pyguixvm.events import ignore
 from pyguixvm.image import increment as increments
-from pyguixvm.image import overlay, partition, registration
+from pyguixvm.image import overlay, partition, store_database
 from pyguixvm.model.declaration import SystemImage
 
 CONFIG = CONFIGS / "change.scm"
@@ -98,13 +98,13 @@ def tree(raw: Path, directory: Path) -> Iterator[tuple[str, File]]:
             content = digest(path)
         else:
             content = ""
-        if name != registration.FILE[1:]:
+        if name != store_database.FILE[1:]:
             yield name, (status.st_mode, status.st_uid, status.st_gid, modified, content)
 
 
 def database(directory: Path) -> dict[str, tuple[object, ...]]:
     """Return what the database of store items in the tree at DIRECTORY says of each."""
-    with sqlite3.connect(directory / registration.FILE[1:]) as connection:
+    with sqlite3.connect(directory / store_database.FILE[1:]) as connection:
         names = dict(connection.execute("select id, path from ValidPaths"))
         references: dict[int, set[str]] = {number: set() for number in names}
         for referrer, reference in connection.execute("select referrer, reference from Refs"):

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from pyguixvm.image import ranges
+from pyguixvm.image import extents
 from pyguixvm.image.filesystem import read_file
 from pyguixvm.image.partition import Partition, read
 from pyguixvm.process import run
@@ -109,7 +109,7 @@ def _around(root: Path, label: str) -> Path:
     with image.open("wb") as file_:
         file_.truncate(3 * MIB + root_size + (MIB if label == "gpt" else 0))
         with root.open("rb") as source:
-            ranges.copy(source, file_, ranges.data(source), 3 * MIB)
+            extents.copy(source, file_, extents.data(source), 3 * MIB)
         file_.seek(MIB)
         file_.write(b"esp" * 100)
     types = ("U", "L")
@@ -156,7 +156,7 @@ def _partition(raw: Path, where: Partition) -> Path:
     """Return a file that is the partition WHERE of RAW alone."""
     alone = raw.with_name("alone")
     with raw.open("rb") as source, alone.open("wb") as target:
-        content = ranges.intersection(ranges.data(source), [(where.offset, where.end)])
-        ranges.copy(source, target, content, -where.offset)
+        content = extents.intersection(extents.data(source), [(where.offset, where.end)])
+        extents.copy(source, target, content, -where.offset)
         target.truncate(where.size)
     return alone

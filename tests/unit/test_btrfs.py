@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from images import MIB, make_btrfs
 
 from pyguixvm.errors import RequestRefusedError
-from pyguixvm.image import btrfs, ranges
+from pyguixvm.image import btrfs, extents
 from pyguixvm.image.btrfs import SUPERBLOCK_SIZE, SUPERBLOCKS, Write, crc32c
+from pyguixvm.image.extents import Range
 from pyguixvm.image.filesystem import read_file
-from pyguixvm.image.ranges import Range
 from pyguixvm.process import run
 
 GIB = 1024**3
@@ -114,9 +114,9 @@ class Device:
 
     def read(self, where: Range) -> bytes:
         with self._path.open("rb") as file:
-            content = bytearray(ranges.read(file, where))
+            content = bytearray(extents.read(file, where))
         for at, written in self.written.items():
-            for start, end in ranges.intersection([(at, at + len(written))], [where]):
+            for start, end in extents.intersection([(at, at + len(written))], [where]):
                 content[start - where[0] : end - where[0]] = written[start - at : end - at]
         return bytes(content)
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from images import MIB
 
 from pyguixvm.errors import RequestRefusedError
+from pyguixvm.image.extents import set_size
 from pyguixvm.image.filesystem import HEAD_SIZE, GroupDescriptors, grow, identify, read_file
 from pyguixvm.image.metadata import free_blocks
 from pyguixvm.image.overlay import ImageError
-from pyguixvm.image.ranges import set_size
 from pyguixvm.process import run
 
 UUID = "0b0e3c4e-1fd6-4b6f-9f0e-6b1b3d6f2a11"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from images import MIB, check_file_system, digest, last_partition, make_system_image
 
 from pyguixvm.errors import RequestRefusedError
-from pyguixvm.image import overlay, registration
+from pyguixvm.image import overlay, store_database
 from pyguixvm.image.increment import Base, examine, increment
 from pyguixvm.image.overlay import ImageError
 from pyguixvm.model.declaration import Derivation, ImageContent
@@ -95,7 +95,7 @@ def test_an_increment_has_items_registration_profile_and_boot_configuration(
     assert (root / "gnu/store/new-text").stat().st_mode & 0o777 == 0o444
     assert (root / "var/guix/profiles/system-1-link").readlink() == Path("/gnu/store/new-system")
     assert (root / "boot/grub/grub.cfg").read_text() == "new"
-    with sqlite3.connect(root / registration.FILE[1:]) as connection:
+    with sqlite3.connect(root / store_database.FILE[1:]) as connection:
         rows = connection.execute("select path, hash, registrationTime, deriver from ValidPaths")
         listed = {row[0]: row[1:] for row in rows}
         references = connection.execute(

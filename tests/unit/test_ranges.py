@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyguixvm.image import ranges
-from pyguixvm.image.ranges import Range
+from pyguixvm.image import extents
+from pyguixvm.image.extents import Range
 
 SETS = st.lists(
     st.tuples(st.integers(0, 60), st.integers(0, 12)).map(lambda r: (r[0], r[0] + r[1])), max_size=8
@@ -34,9 +34,9 @@ def is_normal(where: tuple[Range, ...]) -> bool:
 @given(SETS, SETS)
 def test_ranges_are_sets(left: list[Range], right: list[Range]) -> None:
     for result, expected in [
-        (ranges.union(left, right), members(left) | members(right)),
-        (ranges.difference(left, right), members(left) - members(right)),
-        (ranges.intersection(left, right), members(left) & members(right)),
+        (extents.union(left, right), members(left) | members(right)),
+        (extents.difference(left, right), members(left) - members(right)),
+        (extents.intersection(left, right), members(left) & members(right)),
     ]:
         assert members(result) == expected
         assert is_normal(result)
@@ -44,8 +44,8 @@ def test_ranges_are_sets(left: list[Range], right: list[Range]) -> None:
 
 def test_chunks_are_small_and_complete() -> None:
     where = [(5, 3 * 2**20)]
-    pieces = list(ranges.chunks(where))
-    assert ranges.union(pieces) == ((5, 3 * 2**20),)
+    pieces = list(extents.chunks(where))
+    assert extents.union(pieces) == ((5, 3 * 2**20),)
     assert max(end - start for start, end in pieces) <= 2**20
 
 
@@ -62,7 +62,7 @@ def test_differences_are_whole_sectors_and_none_is_missed(changes: dict[int, int
             file.write(content)
             file.truncate(2**24)
         with left.open("rb") as one, right.open("rb") as other:
-            found = ranges.differences(one, other)
+            found = extents.differences(one, other)
     assert members(found) == {
         byte for at in changes for byte in range(at // 512 * 512, at // 512 * 512 + 512)
     }
@@ -74,12 +74,12 @@ def test_a_sparse_file_stays_sparse(tmp_path: Path) -> None:
         file.truncate(2**30)
         file.seek(2**29)
         file.write(b"data")
-    ranges.copy_sparse(source, target)
+    extents.copy_sparse(source, target)
     assert target.stat().st_size == 2**30
     assert target.stat().st_blocks * 512 < 2**20
     with target.open("rb") as file:
-        assert ranges.read(file, (2**29, 2**29 + 4)) == b"data"
-        assert ranges.read(file, (2**30 - 1, 2**30 + 2)) == bytes(3)
+        assert extents.read(file, (2**29, 2**29 + 4)) == b"data"
+        assert extents.read(file, (2**30 - 1, 2**30 + 2)) == bytes(3)
 
 
 @pytest.mark.parametrize("number", [errno.EXDEV, errno.EINVAL])
@@ -94,5 +94,5 @@ def test_files_on_two_file_systems_are_copied_too(
     content = bytes(range(256)) * 16384
     source.write_bytes(content)
     with source.open("rb") as old, target.open("wb") as new:
-        ranges.copy(old, new, [(100, 3 * 2**20)], -100)
+        extents.copy(old, new, [(100, 3 * 2**20)], -100)
     assert target.read_bytes() == content[100 : 3 * 2**20]
