@@ -20,13 +20,13 @@ from pyguixvm.model.observation import Observation
 from pyguixvm.model.volume_names import generation_of
 from pyguixvm.operations import machines_metadata, require_unprotected
 from pyguixvm.pipeline import Session
+from pyguixvm.plan.garbage import Garbage, StoredVolume, unused_garbage
+from pyguixvm.plan.interference import require_idle_disks
+from pyguixvm.plan.plan import Action, DefineDomain, MachinePlan, Plan, StartDomain, StopDomain
+from pyguixvm.plan.planner import STOP_SECONDS
 from pyguixvm.reconcile.apply import apply
 from pyguixvm.reconcile.define import require_untouched
-from pyguixvm.reconcile.garbage import Garbage, StoredVolume, unused_garbage
-from pyguixvm.reconcile.interference import require_idle_disks
 from pyguixvm.reconcile.outcome import Outcome
-from pyguixvm.reconcile.plan import Action, DefineDomain, MachinePlan, Plan, StartDomain, StopDomain
-from pyguixvm.reconcile.planner import STOP_SECONDS
 from pyguixvm.reconcile.unused import usage
 from pyguixvm.reconcile.workshop import Workshop
 

@@ -23,13 +23,13 @@ from pyguixvm.model.observation import Observation, ObservedDomain
 from pyguixvm.model.usage import Address, Kept, Usage
 from pyguixvm.model.volume_names import data_of, data_volume, generation_of
 from pyguixvm.pipeline import Session
-from pyguixvm.reconcile.interference import (
+from pyguixvm.plan.interference import (
     require_idle_disks,
     require_own_disks,
     require_unkept,
 )
-from pyguixvm.reconcile.readiness import wait_ready
-from pyguixvm.reconcile.refusals import UNPROTECT_HINT
+from pyguixvm.plan.readiness import wait_ready
+from pyguixvm.plan.refusals import UNPROTECT_HINT
 from pyguixvm.reconcile.unused import delete_others, usage
 
 

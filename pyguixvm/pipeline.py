@@ -31,7 +31,7 @@ from pyguixvm.model.declaration import (
 )
 from pyguixvm.model.limits import check_storage
 from pyguixvm.model.volume_names import generation_of, is_store_item
-from pyguixvm.reconcile.plan import (
+from pyguixvm.plan.plan import (
     CreateEmptyRoot,
     CreateRoot,
     DefineDomain,
@@ -41,8 +41,8 @@ from pyguixvm.reconcile.plan import (
     PrepareSystem,
     StackRoot,
 )
-from pyguixvm.reconcile.readiness import check_patterns
-from pyguixvm.reconcile.way import realizations
+from pyguixvm.plan.readiness import check_patterns
+from pyguixvm.plan.strategies.choose import realizations
 from pyguixvm.state import state_directory
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ if TYPE_CHECKING:
     from pyguixvm.hypervisor.connection import Connection
     from pyguixvm.model.hypervisor import Hypervisor
     from pyguixvm.model.observation import Observation
+    from pyguixvm.plan.status import MachineStatus
     from pyguixvm.reconcile.outcome import Outcome
-    from pyguixvm.reconcile.status import MachineStatus
 
 
 @dataclass(frozen=True)
@@ -184,8 +184,8 @@ def observed(
     the name that it gives to them as a whole.  Raises HypervisorError.
     """
     from pyguixvm.hypervisor.observe import observe
-    from pyguixvm.reconcile.ownership import owner_at
-    from pyguixvm.reconcile.planner import plan
+    from pyguixvm.plan.ownership import owner_at
+    from pyguixvm.plan.planner import plan
 
     with ExitStack() as opened:
         with phase(session.emit, "observe") as result:
@@ -378,7 +378,7 @@ def statuses(
     DEPLOYMENT its name, if it has one: then those that it does not declare any more
     are reported, too.
     """
-    from pyguixvm.reconcile.status import statuses as compare
+    from pyguixvm.plan.status import statuses as compare
 
     with observed(session, machines, config=config, deployment=deployment) as planned:
         return tuple(
@@ -399,7 +399,7 @@ def applied_statuses(session: Session, names: Sequence[str]) -> tuple[MachineSta
     """
     from pyguixvm.hypervisor.connection import connect
     from pyguixvm.hypervisor.observe import observe
-    from pyguixvm.reconcile.status import applied_statuses as compare
+    from pyguixvm.plan.status import applied_statuses as compare
 
     with connect(session.uri) as connection:
         found = compare(observe(connection), names)
@@ -419,10 +419,10 @@ def domain_documents(
 
     File names in pools that do not exist yet are those that would be made.
     """
+    from pyguixvm.plan.strategies.choose import new_root
     from pyguixvm.reconcile.define import definition
     from pyguixvm.reconcile.disk import planned_disks
     from pyguixvm.reconcile.root import planned_root
-    from pyguixvm.reconcile.way import new_root
     from pyguixvm.xml.domain import domain_xml
 
     documents = []

@@ -32,7 +32,7 @@ from pyguixvm.errors import (
 )
 from pyguixvm.events import undisturbed
 from pyguixvm.model.declaration import Deployment, SystemImage
-from pyguixvm.reconcile.plan import Policy
+from pyguixvm.plan.plan import Policy
 
 if TYPE_CHECKING:
     from pyguixvm.operations import Done

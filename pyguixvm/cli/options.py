@@ -14,11 +14,11 @@ import click
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from pyguixvm.reconcile.plan import Strategy
+    from pyguixvm.plan.plan import Strategy
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# Those of pyguixvm.reconcile.plan, which is loaded only where something is planned.
+# Those of pyguixvm.plan.plan, which is loaded only where something is planned.
 _STRATEGIES = ("auto", "increment", "full", "in-place", "shared-store")
 
 
@@ -107,7 +107,7 @@ def policy_options(command: Callable[..., Any]) -> Callable[..., Any]:
         full: bool,
         **others: Any,
     ) -> Any:
-        from pyguixvm.reconcile.plan import Policy
+        from pyguixvm.plan.plan import Policy
 
         if full and strategy not in {"auto", "full"}:
             raise click.UsageError(f"--full and --strategy {strategy} exclude each other")

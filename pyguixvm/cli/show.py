@@ -8,8 +8,8 @@ from typing import TypeAlias, assert_never
 
 from pyguixvm.model.declaration import Image, LocalImage, SharedStore, VirtualMachine
 from pyguixvm.model.sizes import format_size
-from pyguixvm.reconcile.difference import Difference, Value
-from pyguixvm.reconcile.plan import (
+from pyguixvm.plan.difference import Difference, Value
+from pyguixvm.plan.plan import (
     Action,
     ActivateSystem,
     AttachDisk,

@@ -18,7 +18,7 @@ from pyguixvm.cli.options import (
 )
 from pyguixvm.cli.output import Output
 from pyguixvm.cli.show import difference_line
-from pyguixvm.reconcile.status import MachineStatus
+from pyguixvm.plan.status import MachineStatus
 
 _SIGNS = {"deployed": " ", "drifted": "~", "pending restart": "~", "stopped": "~"}
 

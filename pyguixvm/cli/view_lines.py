@@ -17,7 +17,7 @@ from pyguixvm.cli.view import PARTS, Change, Doing, Row, View, plain
 from pyguixvm.errors import PyguixvmError
 from pyguixvm.events import ChangePlanned, Phase
 from pyguixvm.model.sizes import format_size
-from pyguixvm.reconcile.difference import Difference
+from pyguixvm.plan.difference import Difference
 
 _SIZED: frozenset[Phase] = frozenset({"transfer", "grow", "disk"})
 _BAR, _WIDEST_BAR, _NARROW = 10, 30, 60

@@ -36,7 +36,7 @@ from pyguixvm.events import (
     PhaseStarted,
 )
 from pyguixvm.pipeline import Session
-from pyguixvm.reconcile.plan import Policy
+from pyguixvm.plan.plan import Policy
 from pyguixvm.watch import Changes, watching
 
 # Seconds.

@@ -12,8 +12,7 @@ from pyguixvm.events import phase
 from pyguixvm.guix.activation import Activation, Host
 from pyguixvm.hypervisor import domains, guest, snapshot
 from pyguixvm.model.applied import Metadata
-from pyguixvm.reconcile.define import define
-from pyguixvm.reconcile.plan import (
+from pyguixvm.plan.plan import (
     ActivateSystem,
     DefineDomain,
     MachinePlan,
@@ -21,6 +20,7 @@ from pyguixvm.reconcile.plan import (
     StackRoot,
     StopDomain,
 )
+from pyguixvm.reconcile.define import define
 from pyguixvm.reconcile.root import Root
 from pyguixvm.reconcile.stack import stacked
 from pyguixvm.reconcile.unused import delete_unused

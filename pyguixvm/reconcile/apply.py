@@ -20,15 +20,8 @@ from pyguixvm.errors import (
 from pyguixvm.events import Notice
 from pyguixvm.hypervisor import domains, guest, volumes
 from pyguixvm.model.declaration import VirtualMachine
-from pyguixvm.reconcile import running
-from pyguixvm.reconcile.activation import activate, leave, prepare, stack_root
-from pyguixvm.reconcile.change import change
-from pyguixvm.reconcile.define import define
-from pyguixvm.reconcile.difference import Effect
-from pyguixvm.reconcile.disk import create_disk, grow_disk
-from pyguixvm.reconcile.empty_root import created_empty_root
-from pyguixvm.reconcile.outcome import Outcome
-from pyguixvm.reconcile.plan import (
+from pyguixvm.plan.difference import Effect
+from pyguixvm.plan.plan import (
     ActivateSystem,
     AwaitReady,
     CreateDisk,
@@ -47,7 +40,14 @@ from pyguixvm.reconcile.plan import (
     StackRoot,
     StopDomain,
 )
-from pyguixvm.reconcile.readiness import Evidence, unheard
+from pyguixvm.plan.readiness import Evidence, unheard
+from pyguixvm.reconcile import running
+from pyguixvm.reconcile.activation import activate, leave, prepare, stack_root
+from pyguixvm.reconcile.change import change
+from pyguixvm.reconcile.define import define
+from pyguixvm.reconcile.disk import create_disk, grow_disk
+from pyguixvm.reconcile.empty_root import created_empty_root
+from pyguixvm.reconcile.outcome import Outcome
 from pyguixvm.reconcile.root import Root, created_root
 from pyguixvm.reconcile.switch import Switched, restarted, switch
 from pyguixvm.reconcile.take_back import taken_back

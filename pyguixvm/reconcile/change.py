@@ -8,7 +8,7 @@ from typing import assert_never
 from pyguixvm.events import phase
 from pyguixvm.hypervisor import hotplug
 from pyguixvm.model.sizes import format_size
-from pyguixvm.reconcile.plan import (
+from pyguixvm.plan.plan import (
     AttachDisk,
     AttachInterface,
     DetachDisk,

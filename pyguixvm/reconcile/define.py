@@ -16,9 +16,9 @@ from pyguixvm.hypervisor.connection import Connection, capabilities
 from pyguixvm.hypervisor.observe import observe_domain
 from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.model.declaration import BlockDevice, LocalImage, VirtualMachine
+from pyguixvm.plan.interference import require_own_disks
+from pyguixvm.plan.plan import DefineDomain, MachinePlan
 from pyguixvm.reconcile.disk import attached_disks
-from pyguixvm.reconcile.interference import require_own_disks
-from pyguixvm.reconcile.plan import DefineDomain, MachinePlan
 from pyguixvm.reconcile.root import Root
 from pyguixvm.reconcile.stack import writable
 from pyguixvm.reconcile.workshop import Workshop

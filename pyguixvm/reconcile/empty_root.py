@@ -11,7 +11,7 @@ from pyguixvm.hypervisor import pools
 from pyguixvm.image.blank import make_root
 from pyguixvm.image.workplace import workplace
 from pyguixvm.model.sizes import format_size
-from pyguixvm.reconcile.plan import CreateEmptyRoot
+from pyguixvm.plan.plan import CreateEmptyRoot
 from pyguixvm.reconcile.root import Root, sent_root
 from pyguixvm.reconcile.workshop import Workshop
 

@@ -26,8 +26,8 @@ from pyguixvm.model.declaration import ImageContent, LocalImage, SharedStore, Vi
 from pyguixvm.model.sizes import format_size
 from pyguixvm.model.store_item import StoreItem
 from pyguixvm.model.volume_names import base_volume, generation_of
+from pyguixvm.plan.plan import CreateRoot
 from pyguixvm.process import CommandFailedError
-from pyguixvm.reconcile.plan import CreateRoot
 from pyguixvm.reconcile.workshop import Workshop
 from pyguixvm.xml.storage import BackingFile
 

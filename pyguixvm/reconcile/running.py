@@ -9,8 +9,8 @@ from pyguixvm.errors import RequestRefusedError
 from pyguixvm.events import phase
 from pyguixvm.hypervisor import domains, guest, networks, power
 from pyguixvm.model.declaration import VirtualMachine
-from pyguixvm.reconcile.plan import StopDomain
-from pyguixvm.reconcile.readiness import Evidence, Readiness, wait_ready
+from pyguixvm.plan.plan import StopDomain
+from pyguixvm.plan.readiness import Evidence, Readiness, wait_ready
 from pyguixvm.reconcile.workshop import Workshop
 
 

@@ -11,10 +11,10 @@ from pyguixvm.errors import LostLockError, PyguixvmError
 from pyguixvm.events import Notice, undisturbed
 from pyguixvm.hypervisor import domains, usage, volumes
 from pyguixvm.hypervisor.connection import Connection, connect
+from pyguixvm.plan.plan import DefineDomain, MachinePlan, StartDomain, StopDomain
+from pyguixvm.plan.readiness import Evidence
 from pyguixvm.reconcile import running
 from pyguixvm.reconcile.define import define_by, definition_to_be
-from pyguixvm.reconcile.plan import DefineDomain, MachinePlan, StartDomain, StopDomain
-from pyguixvm.reconcile.readiness import Evidence
 from pyguixvm.reconcile.root import Root
 from pyguixvm.reconcile.workshop import Workshop
 

@@ -12,10 +12,10 @@ import msgspec
 
 from pyguixvm.errors import LostLockError, NotReadyError, PyguixvmError, RolledBackError
 from pyguixvm.hypervisor import domains
+from pyguixvm.plan.plan import DefineDomain, MachinePlan
 from pyguixvm.reconcile import running
 from pyguixvm.reconcile.define import define_by, definition_to_be, require_untouched
 from pyguixvm.reconcile.outcome import Outcome
-from pyguixvm.reconcile.plan import DefineDomain, MachinePlan
 from pyguixvm.reconcile.switch import unbroken
 from pyguixvm.reconcile.workshop import Workshop
 

@@ -20,8 +20,8 @@ from pyguixvm.image.workplace import workplace
 from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.model.declaration import BlockDevice, DataDisk, MountPoint, VirtualMachine
 from pyguixvm.model.volume_names import data_label, trial_domain, trial_mac, trial_volume
+from pyguixvm.plan.readiness import wait_ready
 from pyguixvm.reconcile.define import definition
-from pyguixvm.reconcile.readiness import wait_ready
 from pyguixvm.reconcile.root import Root, root_as_backing
 from pyguixvm.reconcile.unused import delete_unused
 from pyguixvm.reconcile.workshop import Workshop

@@ -17,8 +17,8 @@ from pyguixvm.events import ignore
 from pyguixvm.hypervisor.connection import Connection, connect
 from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.model.declaration import Deployment, SystemImage, VirtualMachine
+from pyguixvm.plan.plan import Plan
 from pyguixvm.reconcile.disk import planned_disks
-from pyguixvm.reconcile.plan import Plan
 from pyguixvm.xml.domain import DomainDefinition, domain_xml
 from pyguixvm.xml.storage import BackingFile
 

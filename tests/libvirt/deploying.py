@@ -13,9 +13,9 @@ from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.declaration import LocalImage
 from pyguixvm.pipeline import Session
+from pyguixvm.plan.plan import Policy
+from pyguixvm.plan.planner import plan
 from pyguixvm.reconcile.apply import apply
-from pyguixvm.reconcile.plan import Policy
-from pyguixvm.reconcile.planner import plan
 from pyguixvm.reconcile.workshop import Workshop
 
 MIB = 1024**2

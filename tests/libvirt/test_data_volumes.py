@@ -14,7 +14,7 @@ from pyguixvm.hypervisor import domains, pools, volumes
 from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.declaration import DataDisk
 from pyguixvm.model.volume_names import data_volume, generation_volume
-from pyguixvm.reconcile.status import statuses
+from pyguixvm.plan.status import statuses
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from pyguixvm.model.declaration import (
     Networking,
     TcpPortReady,
 )
-from pyguixvm.reconcile.readiness import wait_ready
+from pyguixvm.plan.readiness import wait_ready
 from pyguixvm.xml.text import parse
 
 

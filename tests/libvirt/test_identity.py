@@ -21,9 +21,9 @@ from pyguixvm.hypervisor.connection import connect, identity
 from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.declaration import DataDisk
 from pyguixvm.pipeline import Session, applied_statuses, observed
+from pyguixvm.plan.plan import Policy
+from pyguixvm.plan.planner import plan
 from pyguixvm.reconcile.apply import apply
-from pyguixvm.reconcile.plan import Policy
-from pyguixvm.reconcile.planner import plan
 from pyguixvm.reconcile.workshop import Workshop
 
 SYSTEM = "qemu:///system"

@@ -41,10 +41,10 @@ from pyguixvm.model.declaration import (
 )
 from pyguixvm.model.volume_names import is_base, is_marker
 from pyguixvm.operations import root_volumes
+from pyguixvm.plan.drift import differences
+from pyguixvm.plan.plan import DefineDomain, MachinePlan, Plan, StartDomain, StopDomain
 from pyguixvm.reconcile.apply import apply
 from pyguixvm.reconcile.define import require_untouched
-from pyguixvm.reconcile.differences import differences
-from pyguixvm.reconcile.plan import DefineDomain, MachinePlan, Plan, StartDomain, StopDomain
 from pyguixvm.reconcile.workshop import Workshop
 
 MIB = 1024**2

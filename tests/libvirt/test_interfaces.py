@@ -15,8 +15,8 @@ from pyguixvm.hypervisor import domains, guest
 from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.model.declaration import ConsoleReady, Networking
-from pyguixvm.reconcile.differences import differences, foreign_devices
-from pyguixvm.reconcile.readiness import wait_ready
+from pyguixvm.plan.drift import differences, foreign_devices
+from pyguixvm.plan.readiness import wait_ready
 from pyguixvm.xml.inspection import inspect_domain
 
 UPDATE = Path(__file__).with_name("update_once.py")

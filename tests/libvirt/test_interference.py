@@ -19,9 +19,9 @@ from pyguixvm.hypervisor import domains
 from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.declaration import DataDisk
 from pyguixvm.model.volume_names import data_volume, generation_volume
+from pyguixvm.plan.planner import plan
+from pyguixvm.plan.status import statuses
 from pyguixvm.reconcile.apply import apply
-from pyguixvm.reconcile.planner import plan
-from pyguixvm.reconcile.status import statuses
 from pyguixvm.reconcile.workshop import Workshop
 
 

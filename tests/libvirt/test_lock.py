@@ -27,8 +27,8 @@ from pyguixvm.hypervisor.machine_lock.holder import has_died, myself
 from pyguixvm.hypervisor.machine_lock.lock import held, holder, holders
 from pyguixvm.hypervisor.machine_lock.wait import Tempo
 from pyguixvm.pipeline import Planned, Session, _locked
-from pyguixvm.reconcile.garbage import Garbage
-from pyguixvm.reconcile.plan import MachinePlan, Plan, StartDomain
+from pyguixvm.plan.garbage import Garbage
+from pyguixvm.plan.plan import MachinePlan, Plan, StartDomain
 from pyguixvm.xml.volume import VolumeDefinition
 
 SYSTEM = "qemu:///system"

@@ -20,7 +20,7 @@ from pyguixvm.hypervisor import volumes
 from pyguixvm.model.declaration import Derivation, ImageContent, SystemImage
 from pyguixvm.model.volume_names import base_volume, generation_volume, is_base
 from pyguixvm.pipeline import Session
-from pyguixvm.reconcile.plan import CreateRoot, RealizeImage
+from pyguixvm.plan.plan import CreateRoot, RealizeImage
 from pyguixvm.reconcile.root import created_root
 from pyguixvm.reconcile.workshop import Workshop
 

@@ -20,13 +20,13 @@ from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.model.declaration import ConsoleReady, DataDisk, LocalImage
 from pyguixvm.model.volume_names import base_volume, data_volume, generation_of, is_base, is_marker
+from pyguixvm.plan.drift import differences
+from pyguixvm.plan.plan import StopDomain
+from pyguixvm.plan.planner import plan
+from pyguixvm.plan.readiness import wait_ready
+from pyguixvm.plan.strategies.choose import new_root
 from pyguixvm.reconcile.apply import apply
-from pyguixvm.reconcile.differences import differences
-from pyguixvm.reconcile.plan import StopDomain
-from pyguixvm.reconcile.planner import plan
-from pyguixvm.reconcile.readiness import wait_ready
 from pyguixvm.reconcile.root import bytes_to_move
-from pyguixvm.reconcile.way import new_root
 from pyguixvm.reconcile.workshop import Workshop
 from pyguixvm.xml.inspection import inspect_domain
 

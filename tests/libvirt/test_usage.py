@@ -16,7 +16,7 @@ from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.declaration import DataDisk
 from pyguixvm.model.volume_names import data_volume, generation_volume
 from pyguixvm.pipeline import Session
-from pyguixvm.reconcile.planner import plan
+from pyguixvm.plan.planner import plan
 from pyguixvm.xml.volume import VolumeDefinition
 
 MIB = 1024**2

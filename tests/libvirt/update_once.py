@@ -23,8 +23,8 @@ from pyguixvm.hypervisor.connection import connect
 from pyguixvm.hypervisor.machine_lock.lock import held
 from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.declaration import VirtualMachine
+from pyguixvm.plan.planner import plan
 from pyguixvm.reconcile.apply import apply
-from pyguixvm.reconcile.planner import plan
 from pyguixvm.reconcile.workshop import Workshop
 
 machine = msgspec.json.decode(sys.argv[1], type=VirtualMachine)

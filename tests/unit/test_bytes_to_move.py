@@ -17,9 +17,9 @@ from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.model.declaration import Derivation, ImageContent
 from pyguixvm.model.store_item import StoreItem
-from pyguixvm.reconcile.plan import CreateRoot, RealizeImage
+from pyguixvm.plan.plan import CreateRoot, RealizeImage
+from pyguixvm.plan.strategies.choose import new_root
 from pyguixvm.reconcile.root import bytes_to_move
-from pyguixvm.reconcile.way import new_root
 
 PRESENT = {f"/gnu/store/{'a' * 32}-old": 10 * MIB}
 HERE = Connection(uri="qemu:///system", local=True, handle=None)

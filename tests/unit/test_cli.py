@@ -33,10 +33,10 @@ from pyguixvm.errors import (
 )
 from pyguixvm.events import Event, Notice, PhaseFinished, PhaseStarted, undisturbed
 from pyguixvm.model.observation import Observation
-from pyguixvm.reconcile.difference import Difference
+from pyguixvm.plan.difference import Difference
+from pyguixvm.plan.plan import MachinePlan, Plan
+from pyguixvm.plan.planner import plan
 from pyguixvm.reconcile.outcome import Outcome
-from pyguixvm.reconcile.plan import MachinePlan, Plan
-from pyguixvm.reconcile.planner import plan
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyguixvm.model.applied import Generation, Metadata
-from pyguixvm.reconcile.garbage import Garbage, StoredVolume, garbage
+from pyguixvm.plan.garbage import Garbage, StoredVolume, garbage
 
 BASE = f"pyguixvm-{'b' * 32}.img"
 OTHER_BASE = f"pyguixvm-{'c' * 32}.img"

@@ -27,7 +27,7 @@ from pyguixvm.model.declaration import (
     VirtualMachine,
 )
 from pyguixvm.model.observation import Observation, ObservedDomain
-from pyguixvm.reconcile.plan import (
+from pyguixvm.plan.plan import (
     ActivateSystem,
     AwaitReady,
     CreateRoot,
@@ -39,8 +39,8 @@ from pyguixvm.reconcile.plan import (
     StackRoot,
     StopDomain,
 )
-from pyguixvm.reconcile.planner import plan
-from pyguixvm.reconcile.readiness import unheard
+from pyguixvm.plan.planner import plan
+from pyguixvm.plan.readiness import unheard
 
 
 def content(item: str, uuid: str = "1111-2222") -> ImageContent:

@@ -14,7 +14,7 @@ from pyguixvm.errors import RequestRefusedError
 from pyguixvm.model.applied import Metadata
 from pyguixvm.model.declaration import DataDisk
 from pyguixvm.model.observation import BlockJob, ObservedDisk, ObservedDomain, Snapshot
-from pyguixvm.reconcile.interference import (
+from pyguixvm.plan.interference import (
     interferences,
     require_idle_disks,
     require_own_disks,

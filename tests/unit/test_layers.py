@@ -33,13 +33,13 @@ NEIGHBOURS = {
 PURE = [
     "model",
     "xml",
-    "reconcile/difference.py",
-    "reconcile/differences.py",
-    "reconcile/storage.py",
-    "reconcile/planner.py",
-    "reconcile/plan.py",
-    "reconcile/status.py",
-    "reconcile/garbage.py",
+    "plan/difference.py",
+    "plan/drift.py",
+    "plan/disks.py",
+    "plan/planner.py",
+    "plan/plan.py",
+    "plan/status.py",
+    "plan/garbage.py",
 ]
 IMPURE = {"libvirt", "libvirt_qemu", "subprocess", "time", "socket", "datetime"}
 # Who alone may import what.

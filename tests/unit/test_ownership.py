@@ -12,9 +12,9 @@ from test_planner import applied, hypervisor, observed
 
 from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.model.observation import Observation, ObservedDomain
-from pyguixvm.reconcile.ownership import Owner, owner_at
-from pyguixvm.reconcile.plan import DefineDomain
-from pyguixvm.reconcile.planner import plan
+from pyguixvm.plan.ownership import Owner, owner_at
+from pyguixvm.plan.plan import DefineDomain
+from pyguixvm.plan.planner import plan
 
 INFRA = Owner(name="infra", complete=True)
 

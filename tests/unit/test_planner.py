@@ -21,7 +21,7 @@ from pyguixvm.model.observation import (
     ObservedInterface,
 )
 from pyguixvm.model.volume_names import generation_volume
-from pyguixvm.reconcile.plan import (
+from pyguixvm.plan.plan import (
     Action,
     AttachInterface,
     AwaitReady,
@@ -38,7 +38,7 @@ from pyguixvm.reconcile.plan import (
     StopDomain,
     UpdateInterface,
 )
-from pyguixvm.reconcile.planner import plan
+from pyguixvm.plan.planner import plan
 
 MAC = "52:54:00:ab:cd:ef"
 

@@ -15,7 +15,7 @@ from pyguixvm.model.declaration import (
     TcpPortReady,
     VirtualMachine,
 )
-from pyguixvm.reconcile.readiness import wait_ready
+from pyguixvm.plan.readiness import wait_ready
 
 ADDRESS = "192.168.122.45"
 CARD = Networking(network="default", mac_address="52:54:00:00:00:01")

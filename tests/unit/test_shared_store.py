@@ -26,7 +26,7 @@ from pyguixvm.model.declaration import (
     VirtualMachine,
 )
 from pyguixvm.model.observation import Observation, ObservedDomain, SharedDirectory
-from pyguixvm.reconcile.plan import (
+from pyguixvm.plan.plan import (
     CreateEmptyRoot,
     CreateRoot,
     DefineDomain,
@@ -38,9 +38,9 @@ from pyguixvm.reconcile.plan import (
     StopDomain,
     Strategy,
 )
-from pyguixvm.reconcile.planner import plan
-from pyguixvm.reconcile.status import applied_statuses, statuses
-from pyguixvm.reconcile.way import realizations
+from pyguixvm.plan.planner import plan
+from pyguixvm.plan.status import applied_statuses, statuses
+from pyguixvm.plan.strategies.choose import realizations
 
 STORE = MountPoint(
     source="/gnu/store", target="/gnu/store", tag="pyguixvm-store", driver="9p", read_only=True

@@ -9,7 +9,7 @@ import pytest
 from declarations import GIB, domain, machine
 from test_planner import hardware, hypervisor, observed
 
-from pyguixvm.reconcile.status import applied_statuses, statuses
+from pyguixvm.plan.status import applied_statuses, statuses
 
 PENDING = {"defined": hardware(maximum_memory=2 * GIB), "live": hardware()}
 

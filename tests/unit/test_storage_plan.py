@@ -12,8 +12,8 @@ from test_planner import applied, hardware, observed
 
 from pyguixvm.model.declaration import BlockDevice, DataDisk, MountPoint, VirtualMachine
 from pyguixvm.model.observation import Observation, ObservedDomain, SharedDirectory
-from pyguixvm.reconcile.differences import foreign_devices
-from pyguixvm.reconcile.plan import (
+from pyguixvm.plan.drift import foreign_devices
+from pyguixvm.plan.plan import (
     AttachDisk,
     CreateDisk,
     CreateRoot,
@@ -25,7 +25,7 @@ from pyguixvm.reconcile.plan import (
     StartDomain,
     StopDomain,
 )
-from pyguixvm.reconcile.planner import plan
+from pyguixvm.plan.planner import plan
 
 ROOT = "/pool/pyguixvm-web.g1.qcow2"
 DB = "pyguixvm-web.db.qcow2"

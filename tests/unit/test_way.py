@@ -13,9 +13,9 @@ from pyguixvm.errors import RequestRefusedError
 from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.model.declaration import Derivation, ImageContent, LocalImage, VirtualMachine
 from pyguixvm.model.observation import Hardware, Observation, ObservedDomain
-from pyguixvm.reconcile.plan import CreateRoot, Policy, RealizeContent, RealizeImage, Strategy
-from pyguixvm.reconcile.planner import plan
-from pyguixvm.reconcile.way import Bases, choose, realizations
+from pyguixvm.plan.plan import CreateRoot, Policy, RealizeContent, RealizeImage, Strategy
+from pyguixvm.plan.planner import plan
+from pyguixvm.plan.strategies.choose import Bases, choose, realizations
 
 HARDWARE = Hardware(cpu=1, maximum_cpu=1, memory=1, maximum_memory=1, domain_type="qemu")
 

@@ -11,7 +11,7 @@ from pyguixvm.errors import RequestRefusedError
 from pyguixvm.model.applied import Metadata
 from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.model.observation import Observation
-from pyguixvm.reconcile.difference import ABSENT, Difference
+from pyguixvm.plan.difference import ABSENT, Difference
 
 
 class Owner(msgspec.Struct, frozen=True):

@@ -10,18 +10,18 @@ from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.model.declaration import ConsoleReady, VirtualMachine
 from pyguixvm.model.observation import Observation, ObservedDomain
 from pyguixvm.model.volume_names import free_number
-from pyguixvm.reconcile.difference import Difference, Effect
-from pyguixvm.reconcile.differences import defined_memory, differences, foreign_devices
-from pyguixvm.reconcile.in_place import REASON, activation, as_done_in_place
-from pyguixvm.reconcile.interference import require_idle_disks
-from pyguixvm.reconcile.ownership import (
+from pyguixvm.plan.difference import Difference, Effect
+from pyguixvm.plan.disks import plug_actions, volume_actions
+from pyguixvm.plan.drift import defined_memory, differences, foreign_devices
+from pyguixvm.plan.interference import require_idle_disks
+from pyguixvm.plan.ownership import (
     Owner,
     require_not_elsewhere,
     require_owned,
     taken_over,
     undeclared,
 )
-from pyguixvm.reconcile.plan import (
+from pyguixvm.plan.plan import (
     Action,
     AttachInterface,
     AwaitReady,
@@ -38,7 +38,7 @@ from pyguixvm.reconcile.plan import (
     StopDomain,
     UpdateInterface,
 )
-from pyguixvm.reconcile.refusals import (
+from pyguixvm.plan.refusals import (
     declarers_of_addresses,
     owners_of_addresses,
     require_data_kept,
@@ -51,8 +51,8 @@ from pyguixvm.reconcile.refusals import (
     require_stoppable,
     require_takeable_back,
 )
-from pyguixvm.reconcile.storage import plug_actions, volume_actions
-from pyguixvm.reconcile.way import Bases, choose
+from pyguixvm.plan.strategies.choose import Bases, choose
+from pyguixvm.plan.strategies.in_place import REASON, activation, as_done_in_place
 
 # How long (seconds) a guest may take to shut down.
 STOP_SECONDS = 120

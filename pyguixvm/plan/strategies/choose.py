@@ -12,7 +12,7 @@ from pyguixvm.model.applied import Generation
 from pyguixvm.model.declaration import LocalImage, SharedStore, SystemImage, VirtualMachine
 from pyguixvm.model.observation import Observation
 from pyguixvm.model.volume_names import generation_volume
-from pyguixvm.reconcile.plan import (
+from pyguixvm.plan.plan import (
     Action,
     CreateRoot,
     RealizeContent,
@@ -20,7 +20,7 @@ from pyguixvm.reconcile.plan import (
     RealizeSystem,
     Strategy,
 )
-from pyguixvm.reconcile.shared_store import shared_root
+from pyguixvm.plan.strategies.shared_store import shared_root
 
 
 class Base(msgspec.Struct, frozen=True):

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from pyguixvm.model.declaration import ImageContent, VirtualMachine
-from pyguixvm.reconcile.difference import Difference, Effect
+from pyguixvm.plan.difference import Difference, Effect
 
 # Ways to a changed operating system; "auto" leaves the choice to the planner.
 Strategy: TypeAlias = Literal["auto", "increment", "full", "in-place", "shared-store"]

@@ -11,8 +11,8 @@ import msgspec
 from pyguixvm.model.applied import Generation
 from pyguixvm.model.declaration import SharedStore, VirtualMachine
 from pyguixvm.model.observation import Observation, ObservedDomain
-from pyguixvm.reconcile.difference import Difference
-from pyguixvm.reconcile.differences import differences, foreign_devices
+from pyguixvm.plan.difference import Difference
+from pyguixvm.plan.drift import differences, foreign_devices
 
 Verdict: TypeAlias = Literal[
     "deployed", "drifted", "pending restart", "stopped", "missing", "not declared", "not ours",

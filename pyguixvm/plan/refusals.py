@@ -16,10 +16,10 @@ from pyguixvm.model.declaration import DataDisk, VirtualMachine
 from pyguixvm.model.observation import Observation, ObservedDomain
 from pyguixvm.model.sizes import format_size, written_size
 from pyguixvm.model.volume_names import data_volume
-from pyguixvm.reconcile.interference import require_own_disks
-from pyguixvm.reconcile.plan import Policy
-from pyguixvm.reconcile.shared_store import require_shareable
-from pyguixvm.reconcile.storage import storage_refusal, volume_refusal
+from pyguixvm.plan.disks import storage_refusal, volume_refusal
+from pyguixvm.plan.interference import require_own_disks
+from pyguixvm.plan.plan import Policy
+from pyguixvm.plan.strategies.shared_store import require_shareable
 
 UNPROTECT_HINT = "Give --unprotect as well, or declare (protect? #f) first."
 

@@ -17,9 +17,9 @@ from pyguixvm.model.applied import Generation
 from pyguixvm.model.declaration import Networking, VirtualMachine
 from pyguixvm.model.observation import Hardware, ObservedDomain, ObservedInterface
 from pyguixvm.model.volume_names import data_of, generation_of
-from pyguixvm.reconcile.difference import ABSENT, Difference, Value, compare
-from pyguixvm.reconcile.interference import disk_interferences, interferences
-from pyguixvm.reconcile.storage import disk_differences, mount_differences, source_of
+from pyguixvm.plan.difference import ABSENT, Difference, Value, compare
+from pyguixvm.plan.disks import disk_differences, mount_differences, source_of
+from pyguixvm.plan.interference import disk_interferences, interferences
 
 # What a root volume, once made, cannot follow.
 _OF_THE_ROOT = frozenset({"image", "storage", "kernel-arguments", "pool", "firmware"})
