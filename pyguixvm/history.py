@@ -8,6 +8,11 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
+from pyguixvm.apply.context import Workshop
+from pyguixvm.apply.definition import require_untouched
+from pyguixvm.apply.executor import apply
+from pyguixvm.apply.outcome import Outcome
+from pyguixvm.apply.unused import usage
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.events import phase
 from pyguixvm.guix.roots import remove_root, root_path
@@ -24,11 +29,6 @@ from pyguixvm.plan.garbage import Garbage, StoredVolume, unused_garbage
 from pyguixvm.plan.interference import require_idle_disks
 from pyguixvm.plan.plan import Action, DefineDomain, MachinePlan, Plan, StartDomain, StopDomain
 from pyguixvm.plan.planner import STOP_SECONDS
-from pyguixvm.reconcile.apply import apply
-from pyguixvm.reconcile.define import require_untouched
-from pyguixvm.reconcile.outcome import Outcome
-from pyguixvm.reconcile.unused import usage
-from pyguixvm.reconcile.workshop import Workshop
 
 
 class ListedGeneration(msgspec.Struct, frozen=True, rename="kebab"):

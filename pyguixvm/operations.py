@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 
 import msgspec
 
+from pyguixvm.apply.unused import delete_others, usage
 from pyguixvm.errors import NotReadyError, PyguixvmError, RequestRefusedError
 from pyguixvm.events import Emit, phase
 from pyguixvm.guix.roots import remove_root, root_path
@@ -30,7 +31,6 @@ from pyguixvm.plan.interference import (
 )
 from pyguixvm.plan.readiness import wait_ready
 from pyguixvm.plan.refusals import UNPROTECT_HINT
-from pyguixvm.reconcile.unused import delete_others, usage
 
 
 class Listed(msgspec.Struct, frozen=True, rename="kebab"):

@@ -47,11 +47,11 @@ from pyguixvm.state import state_directory
 
 if TYPE_CHECKING:
     # libvirt is loaded only by the runs that get as far as a hypervisor.
+    from pyguixvm.apply.outcome import Outcome
     from pyguixvm.hypervisor.connection import Connection
     from pyguixvm.model.hypervisor import Hypervisor
     from pyguixvm.model.observation import Observation
     from pyguixvm.plan.status import MachineStatus
-    from pyguixvm.reconcile.outcome import Outcome
 
 
 @dataclass(frozen=True)
@@ -245,7 +245,7 @@ def measured(session: Session, planned: Planned) -> Plan:
     """Return the plan of PLANNED with the bytes that its new roots have to move."""
     import msgspec
 
-    from pyguixvm.reconcile.root import bytes_to_move
+    from pyguixvm.apply.root_volume import bytes_to_move
 
     machines = []
     for plan in planned.plan.machines:
@@ -268,8 +268,8 @@ def deploy(
     wants to change one of these machines meanwhile waits.  Raises BuildError, and
     then nothing was touched.
     """
-    from pyguixvm.reconcile.apply import apply
-    from pyguixvm.reconcile.workshop import Workshop
+    from pyguixvm.apply.context import Workshop
+    from pyguixvm.apply.executor import apply
 
     for each in planned:
         for machine_plan in each.plan.machines:
@@ -419,10 +419,10 @@ def domain_documents(
 
     File names in pools that do not exist yet are those that would be made.
     """
+    from pyguixvm.apply.data_disk import planned_disks
+    from pyguixvm.apply.definition import definition
+    from pyguixvm.apply.root_volume import planned_root
     from pyguixvm.plan.strategies.choose import new_root
-    from pyguixvm.reconcile.define import definition
-    from pyguixvm.reconcile.disk import planned_disks
-    from pyguixvm.reconcile.root import planned_root
     from pyguixvm.xml.domain import domain_xml
 
     documents = []

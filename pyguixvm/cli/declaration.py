@@ -35,8 +35,8 @@ from pyguixvm.model.declaration import Deployment, SystemImage
 from pyguixvm.plan.plan import Policy
 
 if TYPE_CHECKING:
+    from pyguixvm.apply.outcome import Outcome
     from pyguixvm.operations import Done
-    from pyguixvm.reconcile.outcome import Outcome
 
 DIFFERENCES_FOUND = 8
 

@@ -21,10 +21,10 @@ from pyguixvm.errors import (
 from pyguixvm.state import state_directory
 
 if TYPE_CHECKING:
+    from pyguixvm.apply.outcome import Outcome
     from pyguixvm.cli.build_log import BuildLog
     from pyguixvm.cli.progress import Progress
     from pyguixvm.events import Event
-    from pyguixvm.reconcile.outcome import Outcome
 
 
 # Green, yellow, magenta, red: what is made, changed, replaced, removed or refused.

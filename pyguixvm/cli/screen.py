@@ -15,12 +15,12 @@ import click
 from rich.console import Console, Group
 from rich.live import Live
 
+from pyguixvm.apply.outcome import Outcome
 from pyguixvm.cli import view, view_lines
 from pyguixvm.cli.options import Options
 from pyguixvm.cli.rounds import Ended, Rounds
 from pyguixvm.errors import PyguixvmError
 from pyguixvm.events import Event
-from pyguixvm.reconcile.outcome import Outcome
 
 # Between two frames (seconds), as long as something is going on.
 _FRAME_SECONDS = 0.125

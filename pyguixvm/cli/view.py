@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from pyguixvm.apply.outcome import Outcome
 from pyguixvm.errors import NotReadyError, PyguixvmError
 from pyguixvm.events import (
     BuildOutput,
@@ -20,7 +21,6 @@ from pyguixvm.events import (
     PhaseProgress,
     PhaseStarted,
 )
-from pyguixvm.reconcile.outcome import Outcome
 
 # What a person calls the parts of a deployment, in their order.
 PARTS: dict[Phase, str] = {

@@ -13,12 +13,12 @@ from measure import Row, seconds
 from workspace import Workspace
 
 from pyguixvm import pipeline
+from pyguixvm.apply.data_disk import planned_disks
 from pyguixvm.events import ignore
 from pyguixvm.hypervisor.connection import Connection, connect
 from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.model.declaration import Deployment, SystemImage, VirtualMachine
 from pyguixvm.plan.plan import Plan
-from pyguixvm.reconcile.disk import planned_disks
 from pyguixvm.xml.domain import DomainDefinition, domain_xml
 from pyguixvm.xml.storage import BackingFile
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from pyguixvm.apply.context import Workshop
+from pyguixvm.apply.executor import apply
 from pyguixvm.events import ignore
 from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor.observe import observe
@@ -15,8 +17,6 @@ from pyguixvm.model.declaration import LocalImage
 from pyguixvm.pipeline import Session
 from pyguixvm.plan.plan import Policy
 from pyguixvm.plan.planner import plan
-from pyguixvm.reconcile.apply import apply
-from pyguixvm.reconcile.workshop import Workshop
 
 MIB = 1024**2
 # Write "up" to the first serial line, and halt.

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import msgspec
 
+from pyguixvm.apply.context import Workshop
+from pyguixvm.apply.executor import apply
 from pyguixvm.events import PhaseFinished, PhaseStarted
 from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor.connection import connect
@@ -23,8 +25,6 @@ from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.plan.plan import Policy
 from pyguixvm.plan.planner import plan
-from pyguixvm.reconcile.apply import apply
-from pyguixvm.reconcile.workshop import Workshop
 
 
 class Switching:

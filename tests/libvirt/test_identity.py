@@ -13,6 +13,8 @@ import msgspec
 import pytest
 
 from pyguixvm import history, operations
+from pyguixvm.apply.context import Workshop
+from pyguixvm.apply.executor import apply
 from pyguixvm.errors import BuildError, RequestRefusedError
 from pyguixvm.events import ignore
 from pyguixvm.guix.store import Store
@@ -23,8 +25,6 @@ from pyguixvm.model.declaration import DataDisk
 from pyguixvm.pipeline import Session, applied_statuses, observed
 from pyguixvm.plan.plan import Policy
 from pyguixvm.plan.planner import plan
-from pyguixvm.reconcile.apply import apply
-from pyguixvm.reconcile.workshop import Workshop
 
 SYSTEM = "qemu:///system"
 # The same libvirtd; a socket of unknown origin counts as another machine's.

@@ -19,6 +19,9 @@ import msgspec
 import pytest
 from in_place_once import Switching, change_in_place
 
+from pyguixvm.apply.context import Workshop
+from pyguixvm.apply.definition import require_untouched
+from pyguixvm.apply.executor import apply
 from pyguixvm.errors import (
     BuildError,
     EvaluationError,
@@ -43,9 +46,6 @@ from pyguixvm.model.volume_names import is_base, is_marker
 from pyguixvm.operations import root_volumes
 from pyguixvm.plan.drift import differences
 from pyguixvm.plan.plan import DefineDomain, MachinePlan, Plan, StartDomain, StopDomain
-from pyguixvm.reconcile.apply import apply
-from pyguixvm.reconcile.define import require_untouched
-from pyguixvm.reconcile.workshop import Workshop
 
 MIB = 1024**2
 UPDATE = Path(__file__).with_name("update_once.py")

@@ -13,6 +13,8 @@ import pytest
 from deploying import MIB, changed, deploy, planned, renewed, session, virsh
 
 from pyguixvm import history, operations
+from pyguixvm.apply.context import Workshop
+from pyguixvm.apply.executor import apply
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.events import ignore
 from pyguixvm.hypervisor import domains
@@ -21,8 +23,6 @@ from pyguixvm.model.declaration import DataDisk
 from pyguixvm.model.volume_names import data_volume, generation_volume
 from pyguixvm.plan.planner import plan
 from pyguixvm.plan.status import statuses
-from pyguixvm.reconcile.apply import apply
-from pyguixvm.reconcile.workshop import Workshop
 
 
 def told(hint):

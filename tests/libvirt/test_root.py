@@ -12,6 +12,8 @@ import msgspec
 import pytest
 from images import make_image, make_system_image
 
+from pyguixvm.apply.context import Workshop
+from pyguixvm.apply.root_volume import created_root
 from pyguixvm.events import Notice, PhaseFinished, ignore
 from pyguixvm.guix.exchange import Exchange
 from pyguixvm.guix.store import Store
@@ -21,8 +23,6 @@ from pyguixvm.model.declaration import Derivation, ImageContent, SystemImage
 from pyguixvm.model.volume_names import base_volume, generation_volume, is_base
 from pyguixvm.pipeline import Session
 from pyguixvm.plan.plan import CreateRoot, RealizeImage
-from pyguixvm.reconcile.root import created_root
-from pyguixvm.reconcile.workshop import Workshop
 
 MIB = 1024**2
 # The same libvirtd as another machine's.

@@ -11,6 +11,9 @@ import msgspec
 import pytest
 from images import make_image
 
+from pyguixvm.apply.context import Workshop
+from pyguixvm.apply.root_volume import Root
+from pyguixvm.apply.trial import try_root
 from pyguixvm.errors import BuildError, RequestRefusedError, TrialFailedError
 from pyguixvm.events import Notice, ignore
 from pyguixvm.guix.store import Store
@@ -18,9 +21,6 @@ from pyguixvm.hypervisor import transient, upload, volumes
 from pyguixvm.image import overlay
 from pyguixvm.model.declaration import BlockDevice, DataDisk, MountPoint
 from pyguixvm.model.volume_names import base_volume, data_volume, trial_volume
-from pyguixvm.reconcile.root import Root
-from pyguixvm.reconcile.trial import try_root
-from pyguixvm.reconcile.workshop import Workshop
 from pyguixvm.xml.storage import BackingFile
 from pyguixvm.xml.text import parse
 

@@ -12,6 +12,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from pyguixvm.apply.context import Workshop
+from pyguixvm.apply.executor import apply
+from pyguixvm.apply.root_volume import bytes_to_move
 from pyguixvm.events import ignore
 from pyguixvm.hypervisor import domains, guest, upload, volumes
 from pyguixvm.hypervisor.connection import connect
@@ -25,9 +28,6 @@ from pyguixvm.plan.plan import StopDomain
 from pyguixvm.plan.planner import plan
 from pyguixvm.plan.readiness import wait_ready
 from pyguixvm.plan.strategies.choose import new_root
-from pyguixvm.reconcile.apply import apply
-from pyguixvm.reconcile.root import bytes_to_move
-from pyguixvm.reconcile.workshop import Workshop
 from pyguixvm.xml.inspection import inspect_domain
 
 MIB = 1024**2

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import msgspec
 
+from pyguixvm.apply.context import Workshop
+from pyguixvm.apply.executor import apply
 from pyguixvm.cli.safepoints import heeded
 from pyguixvm.errors import BuildError
 from pyguixvm.events import Notice, PhaseFinished, PhaseStarted
@@ -24,8 +26,6 @@ from pyguixvm.hypervisor.machine_lock.lock import held
 from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.plan.planner import plan
-from pyguixvm.reconcile.apply import apply
-from pyguixvm.reconcile.workshop import Workshop
 
 machine = msgspec.json.decode(sys.argv[1], type=VirtualMachine)
 events = itertools.count(1)

@@ -12,6 +12,7 @@ import pytest
 from declarations import machine
 from images import MIB, make_system_image
 
+from pyguixvm.apply.root_volume import bytes_to_move
 from pyguixvm.events import ignore
 from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor.connection import Connection
@@ -19,7 +20,6 @@ from pyguixvm.model.declaration import Derivation, ImageContent
 from pyguixvm.model.store_item import StoreItem
 from pyguixvm.plan.plan import CreateRoot, RealizeImage
 from pyguixvm.plan.strategies.choose import new_root
-from pyguixvm.reconcile.root import bytes_to_move
 
 PRESENT = {f"/gnu/store/{'a' * 32}-old": 10 * MIB}
 HERE = Connection(uri="qemu:///system", local=True, handle=None)

@@ -19,6 +19,7 @@ import pytest
 from declarations import GIB, domain, machine
 
 from pyguixvm import operations
+from pyguixvm.apply.outcome import Outcome
 from pyguixvm.cli import declaration
 from pyguixvm.cli.app import main
 from pyguixvm.cli.options import Options, split_config
@@ -36,7 +37,6 @@ from pyguixvm.model.observation import Observation
 from pyguixvm.plan.difference import Difference
 from pyguixvm.plan.plan import MachinePlan, Plan
 from pyguixvm.plan.planner import plan
-from pyguixvm.reconcile.outcome import Outcome
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from pyguixvm.apply.outcome import Outcome
 from pyguixvm.cli.build_log import BuildLog
 from pyguixvm.cli.options import Options
 from pyguixvm.cli.progress import PlainProgress
 from pyguixvm.cli.rounds import Ended, JsonRounds
 from pyguixvm.errors import InterruptedRequestError
 from pyguixvm.events import BuildOutput, ChangePlanned, PlannedDifference
-from pyguixvm.reconcile.outcome import Outcome
 
 PLANNED = ChangePlanned(
     machine="web",

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from rich.cells import cell_len
 
+from pyguixvm.apply.outcome import Outcome
 from pyguixvm.cli import view, view_lines
 from pyguixvm.cli.progress import DOING, DONE
 from pyguixvm.errors import EvaluationError, RolledBackError
@@ -23,7 +24,6 @@ from pyguixvm.events import (
     PhaseStarted,
     PlannedDifference,
 )
-from pyguixvm.reconcile.outcome import Outcome
 
 SAVED = 100.0
 PLANNED = ChangePlanned(

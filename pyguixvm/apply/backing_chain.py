@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pyguixvm.apply.context import Workshop
+from pyguixvm.apply.root_volume import Root, root_as_backing, root_of, sent_root
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.events import ignore
 from pyguixvm.hypervisor import volumes
@@ -21,8 +23,6 @@ from pyguixvm.image import overlay
 from pyguixvm.image.workplace import workplace
 from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.model.volume_names import free_number, generation_volume
-from pyguixvm.reconcile.root import Root, root_as_backing, root_of, sent_root
-from pyguixvm.reconcile.workshop import Workshop
 
 
 @contextmanager

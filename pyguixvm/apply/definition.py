@@ -10,6 +10,10 @@ from uuid import uuid4
 
 import msgspec
 
+from pyguixvm.apply.backing_chain import writable
+from pyguixvm.apply.context import Workshop
+from pyguixvm.apply.data_disk import attached_disks
+from pyguixvm.apply.root_volume import Root
 from pyguixvm.events import phase
 from pyguixvm.hypervisor import domains, networks
 from pyguixvm.hypervisor.connection import Connection, capabilities
@@ -18,10 +22,6 @@ from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.model.declaration import BlockDevice, LocalImage, VirtualMachine
 from pyguixvm.plan.interference import require_own_disks
 from pyguixvm.plan.plan import DefineDomain, MachinePlan
-from pyguixvm.reconcile.disk import attached_disks
-from pyguixvm.reconcile.root import Root
-from pyguixvm.reconcile.stack import writable
-from pyguixvm.reconcile.workshop import Workshop
 from pyguixvm.xml.capabilities import choose_domain_type
 from pyguixvm.xml.domain import DomainDefinition, domain_xml
 from pyguixvm.xml.inspection import inspect_domain

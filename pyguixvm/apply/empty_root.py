@@ -6,14 +6,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from pyguixvm.apply.context import Workshop
+from pyguixvm.apply.root_volume import Root, sent_root
 from pyguixvm.events import phase
 from pyguixvm.hypervisor import pools
 from pyguixvm.image.blank import make_root
 from pyguixvm.image.workplace import workplace
 from pyguixvm.model.sizes import format_size
 from pyguixvm.plan.plan import CreateEmptyRoot
-from pyguixvm.reconcile.root import Root, sent_root
-from pyguixvm.reconcile.workshop import Workshop
 
 
 @contextmanager

@@ -10,6 +10,10 @@ from pathlib import Path
 
 import msgspec
 
+from pyguixvm.apply.context import Workshop
+from pyguixvm.apply.definition import definition
+from pyguixvm.apply.root_volume import Root, root_as_backing
+from pyguixvm.apply.unused import delete_unused
 from pyguixvm.errors import RequestRefusedError, TrialFailedError
 from pyguixvm.events import ignore, phase
 from pyguixvm.hypervisor import guest, networks, transient, upload
@@ -21,10 +25,6 @@ from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.model.declaration import BlockDevice, DataDisk, MountPoint, VirtualMachine
 from pyguixvm.model.volume_names import data_label, trial_domain, trial_mac, trial_volume
 from pyguixvm.plan.readiness import wait_ready
-from pyguixvm.reconcile.define import definition
-from pyguixvm.reconcile.root import Root, root_as_backing
-from pyguixvm.reconcile.unused import delete_unused
-from pyguixvm.reconcile.workshop import Workshop
 from pyguixvm.xml.domain import DomainDefinition, domain_xml
 from pyguixvm.xml.storage import AttachedDisk
 

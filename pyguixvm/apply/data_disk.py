@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pyguixvm.apply.context import Workshop
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.events import phase
 from pyguixvm.hypervisor import domains, guest, hotplug, pools, upload, volumes
@@ -16,7 +17,6 @@ from pyguixvm.model.sizes import format_size
 from pyguixvm.model.volume_names import data_label, data_volume
 from pyguixvm.plan.disks import missing, place, shrunk
 from pyguixvm.plan.plan import CreateDisk, GrowDisk
-from pyguixvm.reconcile.workshop import Workshop
 from pyguixvm.xml.storage import AttachedDisk
 
 

@@ -7,6 +7,11 @@ import dataclasses
 
 import msgspec
 
+from pyguixvm.apply.backing_chain import stacked
+from pyguixvm.apply.context import Workshop
+from pyguixvm.apply.definition import define
+from pyguixvm.apply.root_volume import Root
+from pyguixvm.apply.unused import delete_unused
 from pyguixvm.errors import HypervisorError, RequestRefusedError
 from pyguixvm.events import phase
 from pyguixvm.guix.activation import Activation, Host
@@ -20,11 +25,6 @@ from pyguixvm.plan.plan import (
     StackRoot,
     StopDomain,
 )
-from pyguixvm.reconcile.define import define
-from pyguixvm.reconcile.root import Root
-from pyguixvm.reconcile.stack import stacked
-from pyguixvm.reconcile.unused import delete_unused
-from pyguixvm.reconcile.workshop import Workshop
 
 
 def prepare(machine: str, action: PrepareSystem, workshop: Workshop) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
+from pyguixvm.apply.context import Workshop
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.events import phase
 from pyguixvm.hypervisor import domains, guest, networks, power
 from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.plan.plan import StopDomain
 from pyguixvm.plan.readiness import Evidence, Readiness, wait_ready
-from pyguixvm.reconcile.workshop import Workshop
 
 
 def stop(name: str, action: StopDomain, workshop: Workshop) -> None:

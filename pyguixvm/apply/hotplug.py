@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
+from pyguixvm.apply.context import Workshop
 from pyguixvm.events import phase
 from pyguixvm.hypervisor import hotplug
 from pyguixvm.model.sizes import format_size
@@ -18,7 +19,6 @@ from pyguixvm.plan.plan import (
     SetVcpus,
     UpdateInterface,
 )
-from pyguixvm.reconcile.workshop import Workshop
 
 
 def change(name: str, action: LiveAction, workshop: Workshop) -> None:

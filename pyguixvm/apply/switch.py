@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
+from pyguixvm.apply import power
+from pyguixvm.apply.context import Workshop
+from pyguixvm.apply.definition import define_by, definition_to_be
+from pyguixvm.apply.root_volume import Root
 from pyguixvm.errors import LostLockError, PyguixvmError
 from pyguixvm.events import Notice, undisturbed
 from pyguixvm.hypervisor import domains, usage, volumes
 from pyguixvm.hypervisor.connection import Connection, connect
 from pyguixvm.plan.plan import DefineDomain, MachinePlan, StartDomain, StopDomain
 from pyguixvm.plan.readiness import Evidence
-from pyguixvm.reconcile import running
-from pyguixvm.reconcile.define import define_by, definition_to_be
-from pyguixvm.reconcile.root import Root
-from pyguixvm.reconcile.workshop import Workshop
 
 _OFF = ("shut off", "crashed")
 
@@ -58,13 +58,13 @@ def switch(  # noqa: PLR0917 -- what to do, with what, and who is told
                 match action:
                     case StopDomain():
                         stopped = workshop.clock()
-                        running.stop(name, action, workshop)
+                        power.stop(name, action, workshop)
                     case DefineDomain():
                         define_by(name, xml, action, workshop)
                         resolved.close()
                         defined()
                     case StartDomain():
-                        evidence = running.start(plan.machine, workshop, watched)
+                        evidence = power.start(plan.machine, workshop, watched)
     if evidence is None:
         raise ValueError("the last action of a switch starts the guest")
     return Switched(evidence, stopped)
@@ -76,8 +76,8 @@ def restarted(
     """Stop the machine of PLAN as STOP says and start it as it is defined."""
     with unbroken(plan.machine.name, workshop):
         stopped = workshop.clock()
-        running.stop(plan.machine.name, stop, workshop)
-        return Switched(running.start(plan.machine, workshop, watched), stopped)
+        power.stop(plan.machine.name, stop, workshop)
+        return Switched(power.start(plan.machine, workshop, watched), stopped)
 
 
 @contextmanager

@@ -10,6 +10,18 @@ from typing import Literal, assert_never
 
 import msgspec
 
+from pyguixvm.apply import power
+from pyguixvm.apply.context import Workshop
+from pyguixvm.apply.data_disk import create_disk, grow_disk
+from pyguixvm.apply.definition import define
+from pyguixvm.apply.empty_root import created_empty_root
+from pyguixvm.apply.hotplug import change
+from pyguixvm.apply.in_place import activate, leave, prepare, stack_root
+from pyguixvm.apply.outcome import Outcome
+from pyguixvm.apply.rollback import taken_back
+from pyguixvm.apply.root_volume import Root, created_root
+from pyguixvm.apply.switch import Switched, restarted, switch
+from pyguixvm.apply.trial import try_root
 from pyguixvm.errors import (
     EvaluationError,
     HalfDoneError,
@@ -41,18 +53,6 @@ from pyguixvm.plan.plan import (
     StopDomain,
 )
 from pyguixvm.plan.readiness import Evidence, unheard
-from pyguixvm.reconcile import running
-from pyguixvm.reconcile.activation import activate, leave, prepare, stack_root
-from pyguixvm.reconcile.change import change
-from pyguixvm.reconcile.define import define
-from pyguixvm.reconcile.disk import create_disk, grow_disk
-from pyguixvm.reconcile.empty_root import created_empty_root
-from pyguixvm.reconcile.outcome import Outcome
-from pyguixvm.reconcile.root import Root, created_root
-from pyguixvm.reconcile.switch import Switched, restarted, switch
-from pyguixvm.reconcile.take_back import taken_back
-from pyguixvm.reconcile.trial import try_root
-from pyguixvm.reconcile.workshop import Workshop
 
 
 @dataclass(frozen=True)
@@ -252,7 +252,7 @@ def _listen(plan: MachinePlan, timeout: int, workshop: Workshop, watched: ExitSt
 def _await(booting: _Booting, workshop: Workshop) -> Outcome:
     plan, machine = booting.plan, booting.machine
     try:
-        readiness = running.wait(machine, booting.evidence, booting.deadline, workshop)
+        readiness = power.wait(machine, booting.evidence, booting.deadline, workshop)
         if readiness.outcome == "not-ready":
             message = f"'{machine.name}' was deployed but is not ready: {readiness.detail}"
             if plan.fallback is not None:

@@ -10,14 +10,14 @@ from contextlib import ExitStack
 
 import msgspec
 
+from pyguixvm.apply import power
+from pyguixvm.apply.context import Workshop
+from pyguixvm.apply.definition import define_by, definition_to_be, require_untouched
+from pyguixvm.apply.outcome import Outcome
+from pyguixvm.apply.switch import unbroken
 from pyguixvm.errors import LostLockError, NotReadyError, PyguixvmError, RolledBackError
 from pyguixvm.hypervisor import domains
 from pyguixvm.plan.plan import DefineDomain, MachinePlan
-from pyguixvm.reconcile import running
-from pyguixvm.reconcile.define import define_by, definition_to_be, require_untouched
-from pyguixvm.reconcile.outcome import Outcome
-from pyguixvm.reconcile.switch import unbroken
-from pyguixvm.reconcile.workshop import Workshop
 
 
 def taken_back(
@@ -71,8 +71,8 @@ def _return_to(name: str, number: int, workshop: Workshop) -> None:
             workshop.require(name)
             domains.destroy(connection, name)
             define_by(name, xml, action, workshop)
-            evidence = running.start(machine, workshop, watched)
-        readiness = running.wait(
+            evidence = power.start(machine, workshop, watched)
+        readiness = power.wait(
             machine, evidence, workshop.clock() + machine.ready_timeout, workshop
         )
         if readiness.outcome == "not-ready":

@@ -11,6 +11,7 @@ from typing import Literal
 
 import msgspec
 
+from pyguixvm.apply.context import Workshop
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.events import phase
 from pyguixvm.guix.store import Store, is_built
@@ -28,7 +29,6 @@ from pyguixvm.model.store_item import StoreItem
 from pyguixvm.model.volume_names import base_volume, generation_of
 from pyguixvm.plan.plan import CreateRoot
 from pyguixvm.process import CommandFailedError
-from pyguixvm.reconcile.workshop import Workshop
 from pyguixvm.xml.storage import BackingFile
 
 # What changed counts as little up to this part of what there is.

@@ -1,2 +1,0 @@
-# SPDX-License-Identifier: GPL-3.0-or-later
-"""From what is declared and what is there to what has to be done, and doing it."""
