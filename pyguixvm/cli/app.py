@@ -192,7 +192,7 @@ def _report_usage(error: click.ClickException, options: Options) -> int:
 
 def _report(error: PyguixvmError, options: Options) -> int:
     from pyguixvm.cli.output import Output  # not needed by most runs
-    from pyguixvm.cli.rounds import JsonRounds
+    from pyguixvm.cli.ui.rounds import JsonRounds
 
     if options.debug:
         import traceback  # slow to load

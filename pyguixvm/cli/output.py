@@ -23,7 +23,7 @@ from pyguixvm.state import state_directory
 if TYPE_CHECKING:
     from pyguixvm.apply.outcome import Outcome
     from pyguixvm.cli.build_log import BuildLog
-    from pyguixvm.cli.progress import Progress
+    from pyguixvm.cli.ui.progress import Progress
     from pyguixvm.events import Event
 
 
@@ -51,7 +51,7 @@ class Output:
         """Show EVENT on standard error: live on a terminal, as a plain line elsewhere."""
         if self._progress is None:
             from pyguixvm.cli.build_log import BuildLog
-            from pyguixvm.cli.progress import progress
+            from pyguixvm.cli.ui.progress import progress
 
             if self._build_log is None:
                 self._build_log = BuildLog(state_directory(os.environ) / "log")

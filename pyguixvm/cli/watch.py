@@ -24,8 +24,8 @@ from pyguixvm.cli.options import (
     split_config,
     trial_option,
 )
-from pyguixvm.cli.rounds import Ended, JsonRounds, Rounds
 from pyguixvm.cli.safepoints import heeded
+from pyguixvm.cli.ui.rounds import Ended, JsonRounds, Rounds
 from pyguixvm.errors import EvaluationError, PyguixvmError, UsageError
 from pyguixvm.events import (
     DependenciesFound,
@@ -165,7 +165,7 @@ def _output(options: Options, config: Path) -> Rounds:
         return JsonRounds(options)
     terminal = sys.stdout.isatty() and sys.stderr.isatty()
     if options.verbosity == 0 and terminal and os.environ.get("TERM", "dumb") not in _DUMB:
-        from pyguixvm.cli.screen import Screen  # rich takes its time to load
+        from pyguixvm.cli.ui.screen import Screen  # rich takes its time to load
 
         return Screen(options, config)
     return Rounds(options)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from measure import Cost, EvaluatorMemory, FailedCommandError, run, weighed, writing
 
-from pyguixvm.cli.progress import DONE
+from pyguixvm.cli.ui.progress import DONE
 
 _FINISHED = re.compile(
     rf"^(?:[^ ]+: )?(?P<done>{'|'.join(map(re.escape, DONE.values()))})"

@@ -12,8 +12,8 @@ import pytest
 from pyguixvm.apply.outcome import Outcome
 from pyguixvm.cli.build_log import BuildLog
 from pyguixvm.cli.options import Options
-from pyguixvm.cli.progress import PlainProgress
-from pyguixvm.cli.rounds import Ended, JsonRounds
+from pyguixvm.cli.ui.progress import PlainProgress
+from pyguixvm.cli.ui.rounds import Ended, JsonRounds
 from pyguixvm.errors import InterruptedRequestError
 from pyguixvm.events import BuildOutput, ChangePlanned, PlannedDifference
 

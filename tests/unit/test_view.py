@@ -10,8 +10,8 @@ import pytest
 from rich.cells import cell_len
 
 from pyguixvm.apply.outcome import Outcome
-from pyguixvm.cli import view, view_lines
-from pyguixvm.cli.progress import DOING, DONE
+from pyguixvm.cli.ui import view, view_lines
+from pyguixvm.cli.ui.progress import DOING, DONE
 from pyguixvm.errors import EvaluationError, RolledBackError
 from pyguixvm.events import (
     BuildOutput,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Draws what watch shows on a terminal; see `pyguixvm.cli.view` for what that is."""
+"""Draws what watch shows on a terminal; see `pyguixvm.cli.ui.view` for what that is."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from rich.console import Console, Group
 from rich.live import Live
 
 from pyguixvm.apply.outcome import Outcome
-from pyguixvm.cli import view, view_lines
 from pyguixvm.cli.options import Options
-from pyguixvm.cli.rounds import Ended, Rounds
+from pyguixvm.cli.ui import view, view_lines
+from pyguixvm.cli.ui.rounds import Ended, Rounds
 from pyguixvm.errors import PyguixvmError
 from pyguixvm.events import Event
 

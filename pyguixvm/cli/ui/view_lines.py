@@ -11,9 +11,9 @@ import msgspec
 from rich.text import Text
 
 from pyguixvm.cli.output import error_lines
-from pyguixvm.cli.progress import DOING
 from pyguixvm.cli.show import difference_line
-from pyguixvm.cli.view import PARTS, Change, Doing, Row, View, plain
+from pyguixvm.cli.ui.progress import DOING
+from pyguixvm.cli.ui.view import PARTS, Change, Doing, Row, View, plain
 from pyguixvm.errors import PyguixvmError
 from pyguixvm.events import ChangePlanned, Phase
 from pyguixvm.model.sizes import format_size
