@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pyguixvm import pipeline
 from pyguixvm.cli.options import (
     Options,
     common_options,
@@ -24,6 +23,7 @@ from pyguixvm.cli.options import (
 from pyguixvm.cli.output import Output, error_document, gravest
 from pyguixvm.cli.safepoints import heeded
 from pyguixvm.cli.show import declared_line, plan_lines
+from pyguixvm.commands import pipeline
 from pyguixvm.errors import (
     InterruptedRequestError,
     PyguixvmError,
@@ -36,7 +36,7 @@ from pyguixvm.plan.plan import Policy
 
 if TYPE_CHECKING:
     from pyguixvm.apply.outcome import Outcome
-    from pyguixvm.operations import Done
+    from pyguixvm.commands.operations import Done
 
 DIFFERENCES_FOUND = 8
 
@@ -265,8 +265,8 @@ def _prune(
     unprotect: bool,
 ) -> tuple[Done, ...]:
     """Remove the machines that are UNDECLARED; return what became of each."""
-    from pyguixvm import operations
     from pyguixvm.cli.confirmation import confirm_removals
+    from pyguixvm.commands import operations
 
     removed: list[Done] = []
     for uri in dict.fromkeys(uri for uri, _ in undeclared):

@@ -10,13 +10,13 @@ from datetime import timedelta
 
 import click
 
-from pyguixvm import history
 from pyguixvm.cli.confirmation import confirm
 from pyguixvm.cli.declaration import session, status_of
 from pyguixvm.cli.machines import complete_machine
 from pyguixvm.cli.options import Options, common_options, unprotect_option
 from pyguixvm.cli.output import Output
 from pyguixvm.cli.safepoints import heeded
+from pyguixvm.commands import generations
 from pyguixvm.model.sizes import format_size
 
 _AGE = re.compile(r"(?P<count>[0-9]+)(?P<unit>[mhdw])")
@@ -57,7 +57,7 @@ class _Age(click.ParamType[timedelta]):
 def generations_command(options: Options, machines: tuple[str, ...]) -> int:
     """List the generations of machines; the current one is marked with *."""
     output = Output(options)
-    found = history.generations(session(options, output), machines)
+    found = generations.generations(session(options, output), machines)
     if output.json:
         output.document({"generations": found})
         return 0
@@ -96,7 +96,7 @@ def generations_command(options: Options, machines: tuple[str, ...]) -> int:
     return 0
 
 
-def _mark(generation: history.ListedGeneration) -> str:
+def _mark(generation: generations.ListedGeneration) -> str:
     return "*" if generation.current else " failed" if generation.failed else ""
 
 
@@ -118,7 +118,7 @@ def rollback_command(
     here = session(options, output)
     with heeded(here.emit) as interruption:
         here = dataclasses.replace(here, interruption=interruption)
-        outcome = history.roll_back(here, machine, number, force=force, unprotect=unprotect)
+        outcome = generations.roll_back(here, machine, number, force=force, unprotect=unprotect)
     output.outcomes((outcome,))
     return status_of((outcome,))
 
@@ -152,7 +152,7 @@ def gc_command(
     """
     output = Output(options)
     here = session(options, output)
-    found = history.unneeded(here, keep=keep, older_than=older_than)
+    found = generations.unneeded(here, keep=keep, older_than=older_than)
     empty = not found.generations and not found.volumes
     if not output.json:
         for name, number in found.generations:
@@ -165,7 +165,7 @@ def gc_command(
     if not (dry_run or empty):
         if not yes:
             confirm("gc")
-        found = history.collect(here, keep=keep, older_than=older_than, agreed=found)
+        found = generations.collect(here, keep=keep, older_than=older_than, agreed=found)
     if output.json:
         output.document({"removed": not dry_run, "size": found.size, "garbage": found})
     return 0

@@ -10,11 +10,11 @@ from typing import Any
 
 import click
 
-from pyguixvm import operations
 from pyguixvm.cli.confirmation import confirm_removals
 from pyguixvm.cli.declaration import session
 from pyguixvm.cli.options import Options, common_options, unprotect_option
 from pyguixvm.cli.output import Output, error_document, gravest
+from pyguixvm.commands import operations
 from pyguixvm.errors import PyguixvmError, UsageError
 from pyguixvm.model.sizes import format_size
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import click
 
-from pyguixvm import pipeline
 from pyguixvm.cli.declaration import DIFFERENCES_FOUND, session
 from pyguixvm.cli.options import (
     Options,
@@ -18,6 +17,7 @@ from pyguixvm.cli.options import (
 )
 from pyguixvm.cli.output import Output
 from pyguixvm.cli.show import difference_line
+from pyguixvm.commands import pipeline
 from pyguixvm.plan.status import MachineStatus
 
 _SIGNS = {"deployed": " ", "drifted": "~", "pending restart": "~", "stopped": "~"}

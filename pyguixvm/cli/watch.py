@@ -26,6 +26,7 @@ from pyguixvm.cli.options import (
 )
 from pyguixvm.cli.safepoints import heeded
 from pyguixvm.cli.ui.rounds import Ended, JsonRounds, Rounds
+from pyguixvm.commands.pipeline import Session
 from pyguixvm.errors import EvaluationError, PyguixvmError, UsageError
 from pyguixvm.events import (
     DependenciesFound,
@@ -35,7 +36,6 @@ from pyguixvm.events import (
     PhaseFinished,
     PhaseStarted,
 )
-from pyguixvm.pipeline import Session
 from pyguixvm.plan.plan import Policy
 from pyguixvm.watch import Changes, watching
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from measure import Row, seconds
 from workspace import Workspace
 
-from pyguixvm import pipeline
 from pyguixvm.apply.data_disk import planned_disks
+from pyguixvm.commands import pipeline
 from pyguixvm.events import ignore
 from pyguixvm.hypervisor.connection import Connection, connect
 from pyguixvm.model.applied import Generation, Metadata

@@ -22,7 +22,7 @@ from conftest import CONFIGS
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from pyguixvm import pipeline
+from pyguixvm.commands import pipeline
 from pyguixvm.events import ignore
 from pyguixvm.image import increment as increments
 from pyguixvm.image import overlay, partition, store_database

@@ -10,11 +10,11 @@ import pytest
 
 from pyguixvm.apply.context import Workshop
 from pyguixvm.apply.executor import apply
+from pyguixvm.commands.pipeline import Session
 from pyguixvm.events import ignore
 from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.declaration import LocalImage
-from pyguixvm.pipeline import Session
 from pyguixvm.plan.plan import Policy
 from pyguixvm.plan.planner import plan
 

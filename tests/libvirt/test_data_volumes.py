@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from deploying import MIB, changed, deploy, planned, session, virsh
 
-from pyguixvm import operations
+from pyguixvm.commands import operations
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.hypervisor import domains, pools, volumes
 from pyguixvm.hypervisor.observe import observe

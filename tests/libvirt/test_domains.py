@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from pyguixvm import operations
+from pyguixvm.commands import operations
+from pyguixvm.commands.pipeline import Session
 from pyguixvm.errors import HypervisorError, RequestRefusedError
 from pyguixvm.events import ignore
 from pyguixvm.hypervisor import domains, networks, power
 from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.applied import Metadata
-from pyguixvm.pipeline import Session
 from pyguixvm.xml.domain import SPARE_ROOT_PORTS
 from pyguixvm.xml.metadata import NAMESPACE
 from pyguixvm.xml.storage import BackingFile

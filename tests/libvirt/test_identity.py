@@ -12,9 +12,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pyguixvm import history, operations
 from pyguixvm.apply.context import Workshop
 from pyguixvm.apply.executor import apply
+from pyguixvm.commands import generations, operations
+from pyguixvm.commands.pipeline import Session, applied_statuses, observed
 from pyguixvm.errors import BuildError, RequestRefusedError
 from pyguixvm.events import ignore
 from pyguixvm.guix.store import Store
@@ -22,7 +23,6 @@ from pyguixvm.hypervisor import domains
 from pyguixvm.hypervisor.connection import connect, identity
 from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.declaration import DataDisk
-from pyguixvm.pipeline import Session, applied_statuses, observed
 from pyguixvm.plan.plan import Policy
 from pyguixvm.plan.planner import plan
 
@@ -173,11 +173,13 @@ CHANGES = {
     "reboot": lambda here, name: operations.reboot(here, [name], 1),
     "destroy": lambda here, name: operations.destroy(here, [name], unprotect=True),
     "autostart": lambda here, name: operations.autostart(here, [name], on=True),
-    "rollback": lambda here, name: history.roll_back(here, name, None, force=True, unprotect=True),
+    "rollback": lambda here, name: generations.roll_back(
+        here, name, None, force=True, unprotect=True
+    ),
     "undefine": lambda here, name: operations.removals(
         here, [name], keep_volumes=False, delete_data=True, unprotect=True
     ),
-    "generations": lambda here, name: history.generations(here, [name]),
+    "generations": lambda here, name: generations.generations(here, [name]),
 }
 
 

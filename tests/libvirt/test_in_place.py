@@ -22,6 +22,7 @@ from in_place_once import Switching, change_in_place
 from pyguixvm.apply.context import Workshop
 from pyguixvm.apply.definition import require_untouched
 from pyguixvm.apply.executor import apply
+from pyguixvm.commands.operations import root_volumes
 from pyguixvm.errors import (
     BuildError,
     EvaluationError,
@@ -43,7 +44,6 @@ from pyguixvm.model.declaration import (
     SystemImage,
 )
 from pyguixvm.model.volume_names import is_base, is_marker
-from pyguixvm.operations import root_volumes
 from pyguixvm.plan.drift import differences
 from pyguixvm.plan.plan import DefineDomain, MachinePlan, Plan, StartDomain, StopDomain
 

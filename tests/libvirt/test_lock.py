@@ -17,7 +17,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pyguixvm import history, operations
+from pyguixvm.commands import generations, operations
+from pyguixvm.commands.pipeline import Planned, Session, _locked
 from pyguixvm.errors import LostLockError, PyguixvmError
 from pyguixvm.events import Notice, ignore
 from pyguixvm.hypervisor import domains, volumes
@@ -26,7 +27,6 @@ from pyguixvm.hypervisor.machine_lock import secret
 from pyguixvm.hypervisor.machine_lock.holder import has_died, myself
 from pyguixvm.hypervisor.machine_lock.lock import held, holder, holders
 from pyguixvm.hypervisor.machine_lock.wait import Tempo
-from pyguixvm.pipeline import Planned, Session, _locked
 from pyguixvm.plan.garbage import Garbage
 from pyguixvm.plan.plan import MachinePlan, Plan, StartDomain
 from pyguixvm.xml.volume import VolumeDefinition
@@ -515,8 +515,8 @@ def test_a_plan_that_changes_more_under_the_locks_is_made_again_with_more(
         lambda here, name: operations.undefine(
             here, operations.removals(here, [name], keep_volumes=False)
         ),
-        lambda here, name: history.roll_back(here, name, None, force=True, unprotect=True),
-        lambda here, name: history.collect(
+        lambda here, name: generations.roll_back(here, name, None, force=True, unprotect=True),
+        lambda here, name: generations.collect(
             here, keep=0, older_than=timedelta(), agreed=Garbage(((name, 1),), ())
         ),
     ],
@@ -555,9 +555,9 @@ def test_locks_of_earlier_versions_go_once(connection, pool, name):
     former = f"pyguixvm-{name}.lock"
     volumes.create(connection, pool.name, VolumeDefinition(name=former, capacity=4096))
     here = Session(SYSTEM, (), {}, ignore, sys.stderr.write)
-    found = history.unneeded(here, keep=100, older_than=timedelta(days=1000))
+    found = generations.unneeded(here, keep=100, older_than=timedelta(days=1000))
     ours = tuple(volume for volume in found.volumes if volume.name == former)
     agreed = Garbage((), ours)
-    gone = history.collect(here, keep=100, older_than=timedelta(days=1000), agreed=agreed)
+    gone = generations.collect(here, keep=100, older_than=timedelta(days=1000), agreed=agreed)
     assert gone == agreed
     assert volumes.lookup(connection, pool.name, former) is None

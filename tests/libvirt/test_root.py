@@ -14,14 +14,14 @@ from images import make_image, make_system_image
 
 from pyguixvm.apply.context import Workshop
 from pyguixvm.apply.root_volume import created_root
+from pyguixvm.commands.generations import unneeded
+from pyguixvm.commands.pipeline import Session
 from pyguixvm.events import Notice, PhaseFinished, ignore
 from pyguixvm.guix.exchange import Exchange
 from pyguixvm.guix.store import Store
-from pyguixvm.history import unneeded
 from pyguixvm.hypervisor import volumes
 from pyguixvm.model.declaration import Derivation, ImageContent, SystemImage
 from pyguixvm.model.volume_names import base_volume, generation_volume, is_base
-from pyguixvm.pipeline import Session
 from pyguixvm.plan.plan import CreateRoot, RealizeImage
 
 MIB = 1024**2

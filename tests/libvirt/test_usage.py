@@ -9,13 +9,13 @@ import libvirt
 import msgspec
 import pytest
 
-from pyguixvm import history, operations
+from pyguixvm.commands import generations, operations
+from pyguixvm.commands.pipeline import Session
 from pyguixvm.events import ignore
 from pyguixvm.hypervisor import domains, volumes
 from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.declaration import DataDisk
 from pyguixvm.model.volume_names import data_volume, generation_volume
-from pyguixvm.pipeline import Session
 from pyguixvm.plan.planner import plan
 from pyguixvm.xml.volume import VolumeDefinition
 
@@ -122,7 +122,7 @@ def test_gc_leaves_what_something_else_uses(connection, deployed, users, pool, h
     domains.define(connection, xml.replace(f"/{old.volume}'", f"/{current.volume}'"))
     volume = volumes.lookup(connection, pool.name, old.volume)
     why = users(how, volume)
-    found = history.unneeded(HERE, keep=0, older_than=timedelta(0))
+    found = generations.unneeded(HERE, keep=0, older_than=timedelta(0))
     assert volume.name not in {each.name for each in found.volumes}
     assert (machine.name, 1) not in found.generations
     assert f"{volume.name} is kept, since {why}" in map(str, found.kept)

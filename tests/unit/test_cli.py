@@ -18,13 +18,13 @@ from pathlib import Path
 import pytest
 from declarations import GIB, domain, machine
 
-from pyguixvm import operations
 from pyguixvm.apply.outcome import Outcome
 from pyguixvm.cli import declaration
 from pyguixvm.cli.app import main
 from pyguixvm.cli.options import Options, split_config
 from pyguixvm.cli.output import Output, error_document, error_lines
 from pyguixvm.cli.show import declared_line, plan_lines
+from pyguixvm.commands import operations
 from pyguixvm.errors import (
     BuildError,
     EvaluationError,

@@ -13,6 +13,8 @@ from pyguixvm.apply.definition import require_untouched
 from pyguixvm.apply.executor import apply
 from pyguixvm.apply.outcome import Outcome
 from pyguixvm.apply.unused import usage
+from pyguixvm.commands.operations import machines_metadata, require_unprotected
+from pyguixvm.commands.pipeline import Session
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.events import phase
 from pyguixvm.guix.roots import remove_root, root_path
@@ -23,8 +25,6 @@ from pyguixvm.hypervisor.observe import observe, observe_domain
 from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.model.observation import Observation
 from pyguixvm.model.volume_names import generation_of
-from pyguixvm.operations import machines_metadata, require_unprotected
-from pyguixvm.pipeline import Session
 from pyguixvm.plan.garbage import Garbage, StoredVolume, unused_garbage
 from pyguixvm.plan.interference import require_idle_disks
 from pyguixvm.plan.plan import Action, DefineDomain, MachinePlan, Plan, StartDomain, StopDomain

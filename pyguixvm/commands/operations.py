@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 import msgspec
 
 from pyguixvm.apply.unused import delete_others, usage
+from pyguixvm.commands.pipeline import Session
 from pyguixvm.errors import NotReadyError, PyguixvmError, RequestRefusedError
 from pyguixvm.events import Emit, phase
 from pyguixvm.guix.roots import remove_root, root_path
@@ -23,7 +24,6 @@ from pyguixvm.model.declaration import DataDisk
 from pyguixvm.model.observation import Observation, ObservedDomain
 from pyguixvm.model.usage import Address, Kept, Usage
 from pyguixvm.model.volume_names import data_of, data_volume, generation_of
-from pyguixvm.pipeline import Session
 from pyguixvm.plan.interference import (
     require_idle_disks,
     require_own_disks,
