@@ -6,12 +6,13 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 from pyguixvm.apply.context import Workshop
+from pyguixvm.apply.readiness import wait_ready
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.events import phase
 from pyguixvm.hypervisor import domains, guest, networks, power
 from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.plan.plan import StopDomain
-from pyguixvm.plan.readiness import Evidence, Readiness, wait_ready
+from pyguixvm.plan.readiness import Evidence, Readiness
 
 
 def stop(name: str, action: StopDomain, workshop: Workshop) -> None:

@@ -12,6 +12,7 @@ import msgspec
 
 from pyguixvm.apply.context import Workshop
 from pyguixvm.apply.definition import definition
+from pyguixvm.apply.readiness import wait_ready
 from pyguixvm.apply.root_volume import Root, root_as_backing
 from pyguixvm.apply.unused import delete_unused
 from pyguixvm.errors import RequestRefusedError, TrialFailedError
@@ -24,7 +25,6 @@ from pyguixvm.image.workplace import workplace
 from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.model.declaration import BlockDevice, DataDisk, MountPoint, VirtualMachine
 from pyguixvm.model.volume_names import data_label, trial_domain, trial_mac, trial_volume
-from pyguixvm.plan.readiness import wait_ready
 from pyguixvm.xml.domain import DomainDefinition, domain_xml
 from pyguixvm.xml.storage import AttachedDisk
 

@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 
 import msgspec
 
+from pyguixvm.apply.readiness import wait_ready
 from pyguixvm.apply.unused import delete_others, usage
 from pyguixvm.commands.pipeline import Session
 from pyguixvm.errors import NotReadyError, PyguixvmError, RequestRefusedError
@@ -29,7 +30,6 @@ from pyguixvm.plan.interference import (
     require_own_disks,
     require_unkept,
 )
-from pyguixvm.plan.readiness import wait_ready
 from pyguixvm.plan.refusals import UNPROTECT_HINT
 
 

@@ -215,5 +215,6 @@ def _described(pool: str, volume: libvirt.virStorageVol) -> Volume:
 def _require_ours(name: str) -> None:
     if not volume_names.is_ours(name):
         raise RequestRefusedError(
-            f"volume '{name}' is not pyguixvm's (no prefix '{volume_names.PREFIX}'): it is left alone"
+            f"volume '{name}' is not pyguixvm's (no prefix '{volume_names.PREFIX}'): "
+            "it is left alone"
         )

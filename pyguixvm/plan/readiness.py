@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable
 from typing import Literal, Protocol, assert_never
 
 import msgspec
@@ -21,7 +19,6 @@ from pyguixvm.model.declaration import (
 )
 from pyguixvm.model.observation import State
 
-_POLL_SECONDS = 0.5
 _CONSOLE_TAIL = 20
 # What the kernel says last (kernel/panic.c).
 _PANIC = "Kernel panic - not syncing"
@@ -65,31 +62,6 @@ class Readiness(msgspec.Struct, frozen=True, rename="kebab"):
     console: tuple[str, ...] = ()
 
 
-def wait_ready(
-    machine: VirtualMachine,
-    evidence: Evidence,
-    *,
-    deadline: float,
-    clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
-) -> Readiness:
-    """Wait until EVIDENCE shows all that MACHINE declares as ready, or until DEADLINE by CLOCK.
-
-    A guest that stops or panics meanwhile is not ready at once.  Raises
-    `EvaluationError` for a pattern that is no regular expression.
-    """
-    watch = _Watch(machine, evidence)
-    while True:
-        stopped = watch.look()
-        if stopped is not None:
-            return watch.readiness("not-ready", stopped)
-        if not watch.missing:
-            return watch.readiness("ready", watch.seen())
-        if clock() >= deadline or watch.hopeless():
-            return watch.timed_out()
-        sleep(_POLL_SECONDS)
-
-
 def check_patterns(machine: VirtualMachine) -> None:
     """Raise `EvaluationError` if a console pattern of MACHINE is no regular expression."""
     for form in machine.ready:
@@ -111,10 +83,11 @@ def unheard(machine: VirtualMachine) -> VirtualMachine:
     return msgspec.structs.replace(machine, ready=ready)
 
 
-class _Watch:
+class Watch:
     """What was seen so far; what was seen once counts."""
 
     def __init__(self, machine: VirtualMachine, evidence: Evidence) -> None:
+        """Look for what MACHINE declares as ready in EVIDENCE; nothing is asked yet."""
         check_patterns(machine)
         self._machine = machine
         self._evidence = evidence

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from pyguixvm.apply.readiness import wait_ready
 from pyguixvm.errors import HypervisorError, RequestRefusedError
 from pyguixvm.hypervisor import domains, guest, power
 from pyguixvm.hypervisor.terminal import attach
@@ -22,7 +23,6 @@ from pyguixvm.model.declaration import (
     Networking,
     TcpPortReady,
 )
-from pyguixvm.plan.readiness import wait_ready
 from pyguixvm.xml.text import parse
 
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from pyguixvm.apply.readiness import wait_ready
 from pyguixvm.hypervisor import domains, guest
 from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.model.declaration import ConsoleReady, Networking
 from pyguixvm.plan.drift import differences, foreign_devices
-from pyguixvm.plan.readiness import wait_ready
 from pyguixvm.xml.inspection import inspect_domain
 
 UPDATE = Path(__file__).with_name("update_once.py")

@@ -14,6 +14,7 @@ import pytest
 
 from pyguixvm.apply.context import Workshop
 from pyguixvm.apply.executor import apply
+from pyguixvm.apply.readiness import wait_ready
 from pyguixvm.apply.root_volume import bytes_to_move
 from pyguixvm.events import ignore
 from pyguixvm.hypervisor import domains, guest, upload, volumes
@@ -26,7 +27,6 @@ from pyguixvm.model.volume_names import base_volume, data_volume, generation_of,
 from pyguixvm.plan.drift import differences
 from pyguixvm.plan.plan import StopDomain
 from pyguixvm.plan.planner import plan
-from pyguixvm.plan.readiness import wait_ready
 from pyguixvm.plan.strategies.choose import new_root
 from pyguixvm.xml.inspection import inspect_domain
 

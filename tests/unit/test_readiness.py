@@ -3,6 +3,7 @@
 
 import pytest
 
+from pyguixvm.apply.readiness import wait_ready
 from pyguixvm.errors import EvaluationError
 from pyguixvm.model.declaration import (
     AddressReady,
@@ -15,7 +16,6 @@ from pyguixvm.model.declaration import (
     TcpPortReady,
     VirtualMachine,
 )
-from pyguixvm.plan.readiness import wait_ready
 
 ADDRESS = "192.168.122.45"
 CARD = Networking(network="default", mac_address="52:54:00:00:00:01")
