@@ -15,8 +15,8 @@ from pyguixvm.image.workplace import workplace
 from pyguixvm.model.declaration import BlockDevice, DataDisk, LocalImage, VirtualMachine
 from pyguixvm.model.sizes import format_size
 from pyguixvm.model.volume_names import data_label, data_volume
+from pyguixvm.plan.actions import CreateDisk, GrowDisk
 from pyguixvm.plan.disks import missing, place, shrunk
-from pyguixvm.plan.plan import CreateDisk, GrowDisk
 from pyguixvm.xml.storage import AttachedDisk
 
 

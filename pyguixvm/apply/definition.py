@@ -20,8 +20,9 @@ from pyguixvm.hypervisor.connection import Connection, capabilities
 from pyguixvm.hypervisor.observe import observe_domain
 from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.model.declaration import BlockDevice, LocalImage, VirtualMachine
+from pyguixvm.plan.actions import DefineDomain
 from pyguixvm.plan.interference import require_own_disks
-from pyguixvm.plan.plan import DefineDomain, MachinePlan
+from pyguixvm.plan.plan import MachinePlan
 from pyguixvm.xml.capabilities import choose_domain_type
 from pyguixvm.xml.domain import DomainDefinition, domain_xml
 from pyguixvm.xml.inspection import inspect_domain

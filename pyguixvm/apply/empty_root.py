@@ -13,7 +13,7 @@ from pyguixvm.hypervisor import pools
 from pyguixvm.image.blank import make_root
 from pyguixvm.image.workplace import workplace
 from pyguixvm.model.sizes import format_size
-from pyguixvm.plan.plan import CreateEmptyRoot
+from pyguixvm.plan.actions import CreateEmptyRoot
 
 
 @contextmanager

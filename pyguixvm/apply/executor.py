@@ -32,8 +32,7 @@ from pyguixvm.errors import (
 from pyguixvm.events import Notice
 from pyguixvm.hypervisor import domains, guest, volumes
 from pyguixvm.model.declaration import VirtualMachine
-from pyguixvm.plan.difference import Effect
-from pyguixvm.plan.plan import (
+from pyguixvm.plan.actions import (
     ActivateSystem,
     AwaitReady,
     CreateDisk,
@@ -42,8 +41,6 @@ from pyguixvm.plan.plan import (
     DefineDomain,
     GrowDisk,
     LiveAction,
-    MachinePlan,
-    Plan,
     Preparation,
     PrepareSystem,
     RealizeContent,
@@ -52,6 +49,8 @@ from pyguixvm.plan.plan import (
     StackRoot,
     StopDomain,
 )
+from pyguixvm.plan.difference import Effect
+from pyguixvm.plan.plan import MachinePlan, Plan
 from pyguixvm.plan.readiness import Evidence, unheard
 
 

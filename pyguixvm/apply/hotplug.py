@@ -9,7 +9,7 @@ from pyguixvm.apply.context import Workshop
 from pyguixvm.events import phase
 from pyguixvm.hypervisor import hotplug
 from pyguixvm.model.sizes import format_size
-from pyguixvm.plan.plan import (
+from pyguixvm.plan.actions import (
     AttachDisk,
     AttachInterface,
     DetachDisk,

@@ -17,14 +17,8 @@ from pyguixvm.events import phase
 from pyguixvm.guix.activation import Activation, Host
 from pyguixvm.hypervisor import domains, guest, snapshot
 from pyguixvm.model.applied import Metadata
-from pyguixvm.plan.plan import (
-    ActivateSystem,
-    DefineDomain,
-    MachinePlan,
-    PrepareSystem,
-    StackRoot,
-    StopDomain,
-)
+from pyguixvm.plan.actions import ActivateSystem, DefineDomain, PrepareSystem, StackRoot, StopDomain
+from pyguixvm.plan.plan import MachinePlan
 
 
 def prepare(machine: str, action: PrepareSystem, workshop: Workshop) -> None:

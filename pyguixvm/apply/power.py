@@ -11,7 +11,7 @@ from pyguixvm.errors import RequestRefusedError
 from pyguixvm.events import phase
 from pyguixvm.hypervisor import domains, guest, networks, power
 from pyguixvm.model.declaration import VirtualMachine
-from pyguixvm.plan.plan import StopDomain
+from pyguixvm.plan.actions import StopDomain
 from pyguixvm.plan.readiness import Evidence, Readiness
 
 

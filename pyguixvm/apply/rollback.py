@@ -17,7 +17,8 @@ from pyguixvm.apply.outcome import Outcome
 from pyguixvm.apply.switch import unbroken
 from pyguixvm.errors import LostLockError, NotReadyError, PyguixvmError, RolledBackError
 from pyguixvm.hypervisor import domains
-from pyguixvm.plan.plan import DefineDomain, MachinePlan
+from pyguixvm.plan.actions import DefineDomain
+from pyguixvm.plan.plan import MachinePlan
 
 
 def taken_back(

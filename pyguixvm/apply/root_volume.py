@@ -27,7 +27,7 @@ from pyguixvm.model.declaration import ImageContent, LocalImage, SharedStore, Vi
 from pyguixvm.model.sizes import format_size
 from pyguixvm.model.store_item import StoreItem
 from pyguixvm.model.volume_names import base_volume, generation_of
-from pyguixvm.plan.plan import CreateRoot
+from pyguixvm.plan.actions import CreateRoot
 from pyguixvm.process import CommandFailedError
 from pyguixvm.xml.storage import BackingFile
 

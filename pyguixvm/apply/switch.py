@@ -15,7 +15,8 @@ from pyguixvm.errors import LostLockError, PyguixvmError
 from pyguixvm.events import Notice, undisturbed
 from pyguixvm.hypervisor import domains, usage, volumes
 from pyguixvm.hypervisor.connection import Connection, connect
-from pyguixvm.plan.plan import DefineDomain, MachinePlan, StartDomain, StopDomain
+from pyguixvm.plan.actions import DefineDomain, StartDomain, StopDomain
+from pyguixvm.plan.plan import MachinePlan
 from pyguixvm.plan.readiness import Evidence
 
 _OFF = ("shut off", "crashed")

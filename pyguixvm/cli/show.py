@@ -8,8 +8,7 @@ from typing import TypeAlias, assert_never
 
 from pyguixvm.model.declaration import Image, LocalImage, SharedStore, VirtualMachine
 from pyguixvm.model.sizes import format_size
-from pyguixvm.plan.difference import Difference, Value
-from pyguixvm.plan.plan import (
+from pyguixvm.plan.actions import (
     Action,
     ActivateSystem,
     AttachDisk,
@@ -22,8 +21,6 @@ from pyguixvm.plan.plan import (
     DetachDisk,
     DetachInterface,
     GrowDisk,
-    MachinePlan,
-    Plan,
     PrepareSystem,
     RealizeContent,
     RealizeImage,
@@ -35,6 +32,8 @@ from pyguixvm.plan.plan import (
     StopDomain,
     UpdateInterface,
 )
+from pyguixvm.plan.difference import Difference, Value
+from pyguixvm.plan.plan import MachinePlan, Plan
 
 _SIZES = frozenset({"domain.memory", "domain.maximum-memory", "domain.storage"})
 

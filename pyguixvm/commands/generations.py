@@ -25,9 +25,10 @@ from pyguixvm.hypervisor.observe import observe, observe_domain
 from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.model.observation import Observation
 from pyguixvm.model.volume_names import generation_of
+from pyguixvm.plan.actions import Action, DefineDomain, StartDomain, StopDomain
 from pyguixvm.plan.garbage import Garbage, StoredVolume, unused_garbage
 from pyguixvm.plan.interference import require_idle_disks
-from pyguixvm.plan.plan import Action, DefineDomain, MachinePlan, Plan, StartDomain, StopDomain
+from pyguixvm.plan.plan import MachinePlan, Plan
 from pyguixvm.plan.planner import STOP_SECONDS
 
 

@@ -31,16 +31,14 @@ from pyguixvm.model.declaration import (
 )
 from pyguixvm.model.limits import check_storage
 from pyguixvm.model.volume_names import generation_of, is_store_item
-from pyguixvm.plan.plan import (
+from pyguixvm.plan.actions import (
     CreateEmptyRoot,
     CreateRoot,
     DefineDomain,
-    MachinePlan,
-    Plan,
-    Policy,
     PrepareSystem,
     StackRoot,
 )
+from pyguixvm.plan.plan import MachinePlan, Plan, Policy
 from pyguixvm.plan.readiness import check_patterns
 from pyguixvm.plan.strategies.choose import realizations
 from pyguixvm.state import state_directory

@@ -10,8 +10,8 @@ from pyguixvm.model.declaration import BlockDevice, DataDisk, Disk, MountPoint, 
 from pyguixvm.model.observation import Hardware, Observation, ObservedDomain, SharedDirectory
 from pyguixvm.model.sizes import format_size
 from pyguixvm.model.volume_names import data_of, data_volume
+from pyguixvm.plan.actions import AttachDisk, CreateDisk, DetachDisk, GrowDisk
 from pyguixvm.plan.difference import ABSENT, Difference, compare
-from pyguixvm.plan.plan import AttachDisk, CreateDisk, DetachDisk, GrowDisk
 
 _ATTACHED = "attached"
 

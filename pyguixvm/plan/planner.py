@@ -10,6 +10,20 @@ from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.model.declaration import ConsoleReady, VirtualMachine
 from pyguixvm.model.observation import Observation, ObservedDomain
 from pyguixvm.model.volume_names import free_number
+from pyguixvm.plan.actions import (
+    Action,
+    AttachInterface,
+    AwaitReady,
+    DefineDomain,
+    DetachDisk,
+    DetachInterface,
+    LiveAction,
+    SetMemory,
+    SetVcpus,
+    StartDomain,
+    StopDomain,
+    UpdateInterface,
+)
 from pyguixvm.plan.difference import Difference, Effect
 from pyguixvm.plan.disks import plug_actions, volume_actions
 from pyguixvm.plan.drift import defined_memory, differences, foreign_devices
@@ -21,23 +35,7 @@ from pyguixvm.plan.ownership import (
     taken_over,
     undeclared,
 )
-from pyguixvm.plan.plan import (
-    Action,
-    AttachInterface,
-    AwaitReady,
-    DefineDomain,
-    DetachDisk,
-    DetachInterface,
-    LiveAction,
-    MachinePlan,
-    Plan,
-    Policy,
-    SetMemory,
-    SetVcpus,
-    StartDomain,
-    StopDomain,
-    UpdateInterface,
-)
+from pyguixvm.plan.plan import MachinePlan, Plan, Policy
 from pyguixvm.plan.refusals import (
     declarers_of_addresses,
     owners_of_addresses,

@@ -44,8 +44,9 @@ from pyguixvm.model.declaration import (
     SystemImage,
 )
 from pyguixvm.model.volume_names import is_base, is_marker
+from pyguixvm.plan.actions import DefineDomain, StartDomain, StopDomain
 from pyguixvm.plan.drift import differences
-from pyguixvm.plan.plan import DefineDomain, MachinePlan, Plan, StartDomain, StopDomain
+from pyguixvm.plan.plan import MachinePlan, Plan
 
 MIB = 1024**2
 UPDATE = Path(__file__).with_name("update_once.py")

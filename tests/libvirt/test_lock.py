@@ -27,8 +27,9 @@ from pyguixvm.hypervisor.machine_lock import secret
 from pyguixvm.hypervisor.machine_lock.holder import has_died, myself
 from pyguixvm.hypervisor.machine_lock.lock import held, holder, holders
 from pyguixvm.hypervisor.machine_lock.wait import Tempo
+from pyguixvm.plan.actions import StartDomain
 from pyguixvm.plan.garbage import Garbage
-from pyguixvm.plan.plan import MachinePlan, Plan, StartDomain
+from pyguixvm.plan.plan import MachinePlan, Plan
 from pyguixvm.xml.volume import VolumeDefinition
 
 SYSTEM = "qemu:///system"

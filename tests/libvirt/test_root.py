@@ -22,7 +22,7 @@ from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor import volumes
 from pyguixvm.model.declaration import Derivation, ImageContent, SystemImage
 from pyguixvm.model.volume_names import base_volume, generation_volume, is_base
-from pyguixvm.plan.plan import CreateRoot, RealizeImage
+from pyguixvm.plan.actions import CreateRoot, RealizeImage
 
 MIB = 1024**2
 # The same libvirtd as another machine's.

@@ -24,8 +24,8 @@ from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.model.declaration import ConsoleReady, DataDisk, LocalImage
 from pyguixvm.model.volume_names import base_volume, data_volume, generation_of, is_base, is_marker
+from pyguixvm.plan.actions import StopDomain
 from pyguixvm.plan.drift import differences
-from pyguixvm.plan.plan import StopDomain
 from pyguixvm.plan.planner import plan
 from pyguixvm.plan.strategies.choose import new_root
 from pyguixvm.xml.inspection import inspect_domain

@@ -18,7 +18,7 @@ from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.model.declaration import Derivation, ImageContent
 from pyguixvm.model.store_item import StoreItem
-from pyguixvm.plan.plan import CreateRoot, RealizeImage
+from pyguixvm.plan.actions import CreateRoot, RealizeImage
 from pyguixvm.plan.strategies.choose import new_root
 
 PRESENT = {f"/gnu/store/{'a' * 32}-old": 10 * MIB}

@@ -27,18 +27,17 @@ from pyguixvm.model.declaration import (
     VirtualMachine,
 )
 from pyguixvm.model.observation import Observation, ObservedDomain
-from pyguixvm.plan.plan import (
+from pyguixvm.plan.actions import (
     ActivateSystem,
     AwaitReady,
     CreateRoot,
     DefineDomain,
-    MachinePlan,
-    Policy,
     PrepareSystem,
     SetMemory,
     StackRoot,
     StopDomain,
 )
+from pyguixvm.plan.plan import MachinePlan, Policy
 from pyguixvm.plan.planner import plan
 from pyguixvm.plan.readiness import unheard
 

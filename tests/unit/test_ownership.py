@@ -12,8 +12,8 @@ from test_planner import applied, hypervisor, observed
 
 from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.model.observation import Observation, ObservedDomain
+from pyguixvm.plan.actions import DefineDomain
 from pyguixvm.plan.ownership import Owner, owner_at
-from pyguixvm.plan.plan import DefineDomain
 from pyguixvm.plan.planner import plan
 
 INFRA = Owner(name="infra", complete=True)

@@ -21,16 +21,13 @@ from pyguixvm.model.observation import (
     ObservedInterface,
 )
 from pyguixvm.model.volume_names import generation_volume
-from pyguixvm.plan.plan import (
+from pyguixvm.plan.actions import (
     Action,
     AttachInterface,
     AwaitReady,
     CreateRoot,
     DefineDomain,
     DetachInterface,
-    MachinePlan,
-    Plan,
-    Policy,
     RealizeImage,
     SetMemory,
     SetVcpus,
@@ -38,6 +35,7 @@ from pyguixvm.plan.plan import (
     StopDomain,
     UpdateInterface,
 )
+from pyguixvm.plan.plan import MachinePlan, Plan, Policy
 from pyguixvm.plan.planner import plan
 
 MAC = "52:54:00:ab:cd:ef"

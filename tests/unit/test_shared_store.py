@@ -26,18 +26,16 @@ from pyguixvm.model.declaration import (
     VirtualMachine,
 )
 from pyguixvm.model.observation import Observation, ObservedDomain, SharedDirectory
-from pyguixvm.plan.plan import (
+from pyguixvm.plan.actions import (
     CreateEmptyRoot,
     CreateRoot,
     DefineDomain,
-    MachinePlan,
-    Policy,
     RealizeImage,
     RealizeSystem,
     StartDomain,
     StopDomain,
-    Strategy,
 )
+from pyguixvm.plan.plan import MachinePlan, Policy, Strategy
 from pyguixvm.plan.planner import plan
 from pyguixvm.plan.status import applied_statuses, statuses
 from pyguixvm.plan.strategies.choose import realizations

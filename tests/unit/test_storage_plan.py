@@ -12,19 +12,19 @@ from test_planner import applied, hardware, observed
 
 from pyguixvm.model.declaration import BlockDevice, DataDisk, MountPoint, VirtualMachine
 from pyguixvm.model.observation import Observation, ObservedDomain, SharedDirectory
-from pyguixvm.plan.drift import foreign_devices
-from pyguixvm.plan.plan import (
+from pyguixvm.plan.actions import (
     AttachDisk,
     CreateDisk,
     CreateRoot,
     DefineDomain,
     DetachDisk,
     GrowDisk,
-    MachinePlan,
     RealizeImage,
     StartDomain,
     StopDomain,
 )
+from pyguixvm.plan.drift import foreign_devices
+from pyguixvm.plan.plan import MachinePlan
 from pyguixvm.plan.planner import plan
 
 ROOT = "/pool/pyguixvm-web.g1.qcow2"

@@ -13,7 +13,8 @@ from pyguixvm.errors import RequestRefusedError
 from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.model.declaration import Derivation, ImageContent, LocalImage, VirtualMachine
 from pyguixvm.model.observation import Hardware, Observation, ObservedDomain
-from pyguixvm.plan.plan import CreateRoot, Policy, RealizeContent, RealizeImage, Strategy
+from pyguixvm.plan.actions import CreateRoot, RealizeContent, RealizeImage
+from pyguixvm.plan.plan import Policy, Strategy
 from pyguixvm.plan.planner import plan
 from pyguixvm.plan.strategies.choose import Bases, choose, realizations
 

@@ -12,14 +12,8 @@ from pyguixvm.model.applied import Generation
 from pyguixvm.model.declaration import LocalImage, SharedStore, SystemImage, VirtualMachine
 from pyguixvm.model.observation import Observation
 from pyguixvm.model.volume_names import generation_volume
-from pyguixvm.plan.plan import (
-    Action,
-    CreateRoot,
-    RealizeContent,
-    RealizeImage,
-    RealizeSystem,
-    Strategy,
-)
+from pyguixvm.plan.actions import Action, CreateRoot, RealizeContent, RealizeImage, RealizeSystem
+from pyguixvm.plan.plan import Strategy
 from pyguixvm.plan.strategies.shared_store import shared_root
 
 

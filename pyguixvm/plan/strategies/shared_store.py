@@ -7,7 +7,7 @@ from pyguixvm.errors import RequestRefusedError
 from pyguixvm.model.declaration import SharedStore, VirtualMachine
 from pyguixvm.model.observation import Observation
 from pyguixvm.model.volume_names import generation_volume
-from pyguixvm.plan.plan import Action, CreateEmptyRoot, RealizeSystem
+from pyguixvm.plan.actions import Action, CreateEmptyRoot, RealizeSystem
 
 _OTHERWISE = "Deploy without --strategy shared-store."
 
