@@ -12,7 +12,7 @@ import click
 from pyguixvm.errors import InterruptedRequestError, RequestRefusedError, UsageError
 
 if TYPE_CHECKING:
-    from pyguixvm.commands.operations import Removal
+    from pyguixvm.commands.undefine import Removal
 
 
 def confirm_removals(command: str, removals: Iterable[Removal]) -> None:

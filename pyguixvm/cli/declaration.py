@@ -23,7 +23,8 @@ from pyguixvm.cli.options import (
 from pyguixvm.cli.output import Output, error_document, gravest
 from pyguixvm.cli.safepoints import heeded
 from pyguixvm.cli.show import declared_line, plan_lines
-from pyguixvm.commands import pipeline
+from pyguixvm.commands import build, definition, deploy, evaluate, plan
+from pyguixvm.commands.session import Session
 from pyguixvm.errors import (
     InterruptedRequestError,
     PyguixvmError,
@@ -36,14 +37,14 @@ from pyguixvm.plan.plan import Policy
 
 if TYPE_CHECKING:
     from pyguixvm.apply.outcome import Outcome
-    from pyguixvm.commands.operations import Done
+    from pyguixvm.commands.machines import Done
 
 DIFFERENCES_FOUND = 8
 
 
-def session(options: Options, output: Output) -> pipeline.Session:
+def session(options: Options, output: Output) -> Session:
     """Return the session that OPTIONS ask for, showing events through OUTPUT."""
-    return pipeline.Session(
+    return Session(
         uri=options.uri,
         load_path=tuple(options.load_path),
         environment=dict(os.environ),
@@ -52,20 +53,18 @@ def session(options: Options, output: Output) -> pipeline.Session:
     )
 
 
-def evaluated(
-    here: pipeline.Session, config: Path, machines: Sequence[str], policy: Policy
-) -> Deployment:
+def evaluated(here: Session, config: Path, machines: Sequence[str], policy: Policy) -> Deployment:
     """Return what CONFIG declares, as it is to be planned by POLICY."""
-    return pipeline.evaluate(
+    return evaluate.evaluate(
         here, config, machines, want="images", shared_store=policy.strategy == "shared-store"
     )
 
 
 def observed(
-    here: pipeline.Session, deployment: Deployment, policy: Policy, *, whole: bool
-) -> AbstractContextManager[tuple[pipeline.Planned, ...]]:
+    here: Session, deployment: Deployment, policy: Policy, *, whole: bool
+) -> AbstractContextManager[tuple[plan.Planned, ...]]:
     """Connect to the hypervisors of DEPLOYMENT, which is there as a WHOLE or in part."""
-    return pipeline.observed(
+    return plan.observed(
         here,
         deployment.machines,
         policy=policy,
@@ -86,7 +85,7 @@ def check_command(options: Options, arguments: tuple[str, ...]) -> int:
     """
     output = Output(options)
     config, machines = split_config(arguments)
-    deployment = pipeline.evaluate(session(options, output), config, machines, want="systems")
+    deployment = evaluate.evaluate(session(options, output), config, machines, want="systems")
     if output.json:
         output.document(deployment)
     else:
@@ -110,7 +109,7 @@ def plan_command(
     config, machines = split_config(arguments)
     deployment = evaluated(here, config, machines, policy)
     with observed(here, deployment, policy, whole=not machines) as planned:
-        plans = [pipeline.measured(here, each) for each in planned]
+        plans = [plan.measured(here, each) for each in planned]
     if output.json:
         output.document({"plans": plans})
     else:
@@ -131,7 +130,7 @@ def build_command(options: Options, arguments: tuple[str, ...], derivation: bool
     output = Output(options)
     here = session(options, output)
     config, machines = split_config(arguments)
-    deployment = pipeline.evaluate(here, config, machines, want="derivations")
+    deployment = evaluate.evaluate(here, config, machines, want="derivations")
     if derivation:
         built = [
             (machine.name, machine.image.derivation or "")
@@ -139,7 +138,7 @@ def build_command(options: Options, arguments: tuple[str, ...], derivation: bool
             if isinstance(machine.image, SystemImage)
         ]
     else:
-        built = [(machine.name, image) for machine, image in pipeline.build(here, deployment)]
+        built = [(machine.name, image) for machine, image in build.build(here, deployment)]
     if output.json:
         key = "derivation" if derivation else "image"
         output.document({"machines": [{"name": name, key: path} for name, path in built]})
@@ -224,7 +223,7 @@ def require_triable(policy: Policy, *, trial: bool) -> None:
 
 
 def deploy_once(
-    here: pipeline.Session,
+    here: Session,
     arguments: tuple[str, ...],
     policy: Policy,
     *,
@@ -246,7 +245,7 @@ def deploy_once(
             "from then on its machines are known as that deployment's.",
         )
     with observed(here, deployment, policy, whole=not machines) as planned:
-        outcomes = pipeline.deploy(here, config, planned, trial=trial)
+        outcomes = deploy.deploy(here, config, planned, trial=trial)
         undeclared = [(each.plan.uri, name) for each in planned for name in each.plan.undeclared]
     return outcomes, undeclared
 
@@ -266,16 +265,16 @@ def _prune(
 ) -> tuple[Done, ...]:
     """Remove the machines that are UNDECLARED; return what became of each."""
     from pyguixvm.cli.confirmation import confirm_removals
-    from pyguixvm.commands import operations
+    from pyguixvm.commands import undefine
 
     removed: list[Done] = []
     for uri in dict.fromkeys(uri for uri, _ in undeclared):
         here = dataclasses.replace(session(options, output), uri=uri)
         theirs = [name for at, name in undeclared if at == uri]
-        removals = operations.removals(here, theirs, keep_volumes=False, unprotect=unprotect)
+        removals = undefine.removals(here, theirs, keep_volumes=False, unprotect=unprotect)
         if not yes:
             confirm_removals("deploy --prune", removals)
-        for done in operations.undefine(here, removals):
+        for done in undefine.undefine(here, removals):
             removed.append(done)
             output.note(f"{done.machine}: {done.detail}")
     return tuple(removed)
@@ -293,8 +292,8 @@ def xml_command(options: Options, arguments: tuple[str, ...]) -> int:
     output = Output(options)
     here = session(options, output)
     config, machines = split_config(arguments)
-    deployment = pipeline.evaluate(here, config, machines, want="derivations")
-    documents = pipeline.domain_documents(here, deployment.machines)
+    deployment = evaluate.evaluate(here, config, machines, want="derivations")
+    documents = definition.domain_documents(here, deployment.machines)
     if output.json:
         output.document({"machines": [{"name": n, "xml": xml} for n, xml in documents]})
     else:

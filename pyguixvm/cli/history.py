@@ -16,7 +16,7 @@ from pyguixvm.cli.machines import complete_machine
 from pyguixvm.cli.options import Options, common_options, unprotect_option
 from pyguixvm.cli.output import Output
 from pyguixvm.cli.safepoints import heeded
-from pyguixvm.commands import generations
+from pyguixvm.commands import garbage, generations, rollback
 from pyguixvm.model.sizes import format_size
 
 _AGE = re.compile(r"(?P<count>[0-9]+)(?P<unit>[mhdw])")
@@ -118,7 +118,7 @@ def rollback_command(
     here = session(options, output)
     with heeded(here.emit) as interruption:
         here = dataclasses.replace(here, interruption=interruption)
-        outcome = generations.roll_back(here, machine, number, force=force, unprotect=unprotect)
+        outcome = rollback.roll_back(here, machine, number, force=force, unprotect=unprotect)
     output.outcomes((outcome,))
     return status_of((outcome,))
 
@@ -152,7 +152,7 @@ def gc_command(
     """
     output = Output(options)
     here = session(options, output)
-    found = generations.unneeded(here, keep=keep, older_than=older_than)
+    found = garbage.unneeded(here, keep=keep, older_than=older_than)
     empty = not found.generations and not found.volumes
     if not output.json:
         for name, number in found.generations:
@@ -165,7 +165,7 @@ def gc_command(
     if not (dry_run or empty):
         if not yes:
             confirm("gc")
-        found = generations.collect(here, keep=keep, older_than=older_than, agreed=found)
+        found = garbage.collect(here, keep=keep, older_than=older_than, agreed=found)
     if output.json:
         output.document({"removed": not dry_run, "size": found.size, "garbage": found})
     return 0

@@ -14,7 +14,7 @@ from pyguixvm.cli.confirmation import confirm_removals
 from pyguixvm.cli.declaration import session
 from pyguixvm.cli.options import Options, common_options, unprotect_option
 from pyguixvm.cli.output import Output, error_document, gravest
-from pyguixvm.commands import operations
+from pyguixvm.commands import listing, machines, power, undefine
 from pyguixvm.errors import PyguixvmError, UsageError
 from pyguixvm.model.sizes import format_size
 
@@ -25,7 +25,7 @@ def complete_machine(
     """Return our machines with names that begin with INCOMPLETE; none if none can be asked for."""
     options = context.ensure_object(Options)
     with suppress(PyguixvmError):
-        listed = operations.listed(session(options, Output(options)), everything=False)
+        listed = listing.listed(session(options, Output(options)), everything=False)
         return [machine.name for machine in listed if machine.name.startswith(incomplete)]
     return []
 
@@ -68,7 +68,7 @@ deadline_option = click.option(
 def list_command(options: Options, everything: bool) -> int:
     """List the machines that pyguixvm deployed on the hypervisor."""
     output = Output(options)
-    listed = operations.listed(session(options, output), everything=everything)
+    listed = listing.listed(session(options, output), everything=everything)
     if output.json:
         output.document({"machines": listed})
         return 0
@@ -101,7 +101,7 @@ def list_command(options: Options, everything: bool) -> int:
 def start_command(options: Options, machines: tuple[str, ...]) -> int:
     """Start machines and wait until they are ready."""
     output = Output(options)
-    return _report(output, operations.start(session(options, output), machines))
+    return _report(output, power.start(session(options, output), machines))
 
 
 @click.command("console")
@@ -112,7 +112,7 @@ def console_command(options: Options, machine: str) -> int:
     """Join this terminal with a guest's serial console; ^] leaves it."""
     output = Output(options)
     output.note(f"The console of {machine}. Leave it with ^] (Control and right bracket).")
-    operations.console(session(options, output), machine, sys.stdin.fileno(), sys.stdout.fileno())
+    power.console(session(options, output), machine, sys.stdin.fileno(), sys.stdout.fileno())
     return 0
 
 
@@ -124,7 +124,7 @@ def console_command(options: Options, machine: str) -> int:
 def shutdown_command(options: Options, machines: tuple[str, ...], timeout: float) -> int:
     """Ask guests to shut down, by agent, else by ACPI, and wait until they have."""
     output = Output(options)
-    return _report(output, operations.shutdown(session(options, output), machines, timeout))
+    return _report(output, power.shutdown(session(options, output), machines, timeout))
 
 
 @click.command("reboot")
@@ -135,7 +135,7 @@ def shutdown_command(options: Options, machines: tuple[str, ...], timeout: float
 def reboot_command(options: Options, machines: tuple[str, ...], timeout: float) -> int:
     """Ask guests to reboot, by agent, else by ACPI."""
     output = Output(options)
-    return _report(output, operations.reboot(session(options, output), machines, timeout))
+    return _report(output, power.reboot(session(options, output), machines, timeout))
 
 
 @click.command("destroy")
@@ -146,9 +146,7 @@ def reboot_command(options: Options, machines: tuple[str, ...], timeout: float) 
 def destroy_command(options: Options, machines: tuple[str, ...], unprotect: bool) -> int:
     """Power machines off at once, as if the plug were pulled; their volumes stay."""
     output = Output(options)
-    return _report(
-        output, operations.destroy(session(options, output), machines, unprotect=unprotect)
-    )
+    return _report(output, power.destroy(session(options, output), machines, unprotect=unprotect))
 
 
 @click.command("autostart")
@@ -159,7 +157,7 @@ def destroy_command(options: Options, machines: tuple[str, ...], unprotect: bool
 def autostart_command(options: Options, machines: tuple[str, ...], on: bool) -> int:
     """Start machines with their host, or not."""
     output = Output(options)
-    return _report(output, operations.autostart(session(options, output), machines, on=on))
+    return _report(output, power.autostart(session(options, output), machines, on=on))
 
 
 @click.command("undefine")
@@ -190,15 +188,15 @@ def undefine_command(  # noqa: PLR0917 -- one for each option
         )
     output = Output(options)
     here = session(options, output)
-    removals = operations.removals(
+    removals = undefine.removals(
         here, machines, keep_volumes=keep_volumes, delete_data=delete_data, unprotect=unprotect
     )
     if not yes:
         confirm_removals("undefine", removals)
-    return _report(output, operations.undefine(here, removals))
+    return _report(output, undefine.undefine(here, removals))
 
 
-def _report(output: Output, done: tuple[operations.Done, ...]) -> int:
+def _report(output: Output, done: tuple[machines.Done, ...]) -> int:
     """Print what became of each machine; return the exit status that stands for all of them."""
     if output.json:
         output.document({"machines": [_document(item) for item in done]})
@@ -211,7 +209,7 @@ def _report(output: Output, done: tuple[operations.Done, ...]) -> int:
     return gravest({item.error.status for item in done if item.error})
 
 
-def _document(done: operations.Done) -> dict[str, object]:
+def _document(done: machines.Done) -> dict[str, object]:
     document: dict[str, object] = {
         "machine": done.machine,
         "detail": done.detail,

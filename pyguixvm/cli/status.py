@@ -17,7 +17,7 @@ from pyguixvm.cli.options import (
 )
 from pyguixvm.cli.output import Output
 from pyguixvm.cli.show import difference_line
-from pyguixvm.commands import pipeline
+from pyguixvm.commands import evaluate, status
 from pyguixvm.plan.status import MachineStatus
 
 _SIGNS = {"deployed": " ", "drifted": "~", "pending restart": "~", "stopped": "~"}
@@ -38,12 +38,12 @@ def status_command(options: Options, arguments: tuple[str, ...], exit_code: bool
     here = session(options, output)
     if names_config(arguments):
         config, machines = split_config(arguments)
-        deployment = pipeline.evaluate(here, config, machines, want="images")
-        found = pipeline.statuses(
+        deployment = evaluate.evaluate(here, config, machines, want="images")
+        found = status.statuses(
             here, deployment.machines, None if machines else deployment.config, deployment.name
         )
     else:
-        found = pipeline.applied_statuses(here, arguments)
+        found = status.applied_statuses(here, arguments)
     if output.json:
         output.document({"machines": found})
     elif not found:

@@ -26,7 +26,7 @@ from pyguixvm.cli.options import (
 )
 from pyguixvm.cli.safepoints import heeded
 from pyguixvm.cli.ui.rounds import Ended, JsonRounds, Rounds
-from pyguixvm.commands.pipeline import Session
+from pyguixvm.commands.session import Session
 from pyguixvm.errors import EvaluationError, PyguixvmError, UsageError
 from pyguixvm.events import (
     DependenciesFound,

@@ -13,7 +13,8 @@ from measure import Row, seconds
 from workspace import Workspace
 
 from pyguixvm.apply.data_disk import planned_disks
-from pyguixvm.commands import pipeline
+from pyguixvm.commands import evaluate, plan
+from pyguixvm.commands.session import Session
 from pyguixvm.events import ignore
 from pyguixvm.hypervisor.connection import Connection, connect
 from pyguixvm.model.applied import Generation, Metadata
@@ -29,11 +30,11 @@ _URI = "test:///default"
 def hundred(runs: int, work: Workspace) -> Iterator[Row]:
     """Plan machines that are all new, and then all there and running."""
     work.edit(count=_MACHINES)
-    session = pipeline.Session(
+    session = Session(
         uri=_URI, load_path=(), environment=dict(os.environ), emit=ignore,
         forward=lambda _: None,
     )  # fmt: skip
-    deployment = pipeline.evaluate(session, work.machines, want="images")
+    deployment = evaluate.evaluate(session, work.machines, want="images")
     # The driver lives in this process, as long as somebody is connected.
     with connect(_URI) as connection:
         yield _planned("all new", runs, session, deployment, unchanged=0)
@@ -42,12 +43,10 @@ def hundred(runs: int, work: Workspace) -> Iterator[Row]:
         yield _planned("all there", runs, session, deployment, unchanged=_MACHINES)
 
 
-def _planned(
-    what: str, runs: int, session: pipeline.Session, deployment: Deployment, unchanged: int
-) -> Row:
+def _planned(what: str, runs: int, session: Session, deployment: Deployment, unchanged: int) -> Row:
     def look() -> list[Plan]:
-        with pipeline.observed(session, deployment.machines, config=deployment.config) as found:
-            return [pipeline.measured(session, each) for each in found]
+        with plan.observed(session, deployment.machines, config=deployment.config) as found:
+            return [plan.measured(session, each) for each in found]
 
     (found,) = look()
     assert len(found.machines) == _MACHINES

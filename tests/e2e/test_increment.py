@@ -22,7 +22,8 @@ from conftest import CONFIGS
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from pyguixvm.commands import pipeline
+from pyguixvm.commands import evaluate
+from pyguixvm.commands.session import Session
 from pyguixvm.events import ignore
 from pyguixvm.image import increment as increments
 from pyguixvm.image import overlay, partition, store_database
@@ -46,20 +47,20 @@ EDITS = st.fixed_dictionaries(
 )
 
 
-def evaluated(edit: Mapping[str, str]) -> tuple[pipeline.Session, SystemImage]:
-    session = pipeline.Session(
+def evaluated(edit: Mapping[str, str]) -> tuple[Session, SystemImage]:
+    session = Session(
         uri=None,
         load_path=(),
         environment={**os.environ, **{f"PYGUIXVM_TEST_{k}": v for k, v in edit.items()}},
         emit=ignore,
         forward=sys.stderr.buffer.write,
     )
-    (machine,) = pipeline.evaluate(session, CONFIG, want="images").machines
+    (machine,) = evaluate.evaluate(session, CONFIG, want="images").machines
     assert isinstance(machine.image, SystemImage)
     return session, machine.image
 
 
-def built(edit: Mapping[str, str]) -> tuple[pipeline.Session, SystemImage, Path]:
+def built(edit: Mapping[str, str]) -> tuple[Session, SystemImage, Path]:
     """Have Guix make the whole image of the edited system."""
     session, image = evaluated(edit)
     assert image.derivation

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from deploying import MIB, changed, deploy, planned, session, virsh
 
-from pyguixvm.commands import operations
+from pyguixvm.commands import undefine
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.hypervisor import domains, pools, volumes
 from pyguixvm.hypervisor.observe import observe
@@ -55,10 +55,10 @@ def test_a_copy_in_another_pool_is_nobodys_business(connection, halting, pool, b
     assert copy.read_bytes() == before
 
     here = session(tmp_path)
-    (removal,) = operations.removals(here, [name], keep_volumes=False, delete_data=True)
+    (removal,) = undefine.removals(here, [name], keep_volumes=False, delete_data=True)
     assert removal.data == ((pool.name, volume.name),)
     assert removal.others == ((backup, volume.name),)
-    (done,) = operations.undefine(here, [removal])
+    (done,) = undefine.undefine(here, [removal])
     assert f"{volume.name} in pool {backup}" in done.detail
     assert not volume.exists()
     assert copy.read_bytes() == before
@@ -80,8 +80,8 @@ def test_what_was_kept_in_another_pool_is_not_passed_over(
 ):
     name, volume = halting.name, data_volume(halting.name, "db")
     here = session(tmp_path)
-    (removal,) = operations.removals(here, [name], keep_volumes=False)
-    operations.undefine(here, [removal])
+    (removal,) = undefine.removals(here, [name], keep_volumes=False)
+    undefine.undefine(here, [removal])
     elsewhere = changed(halting, pool=backup)
     made = planned(connection, elsewhere)
     assert made.actions == ()

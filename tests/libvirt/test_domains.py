@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pyguixvm.commands import operations
-from pyguixvm.commands.pipeline import Session
+from pyguixvm.commands import power as requests
+from pyguixvm.commands.session import Session
 from pyguixvm.errors import HypervisorError, RequestRefusedError
 from pyguixvm.events import ignore
 from pyguixvm.hypervisor import domains, networks, power
@@ -286,10 +286,10 @@ def test_of_several_machines_one_that_fails_does_not_stop_the_others(defined, a_
     first, second = (defined(a_machine()) for _ in range(2))
     here = Session(uri="qemu:///system", load_path=(), environment={}, emit=ignore, forward=bytes)
     with pytest.raises(RequestRefusedError, match=first):
-        operations.reboot(here, [first], 1)
-    done = operations.reboot(here, [first, second], 1)
+        requests.reboot(here, [first], 1)
+    done = requests.reboot(here, [first, second], 1)
     for name, each in zip((first, second), done, strict=True):
         assert each.machine == name
         assert f"'{name}'" in each.error.message
-    powered_off = operations.destroy(here, [first, second], unprotect=False)
+    powered_off = requests.destroy(here, [first, second], unprotect=False)
     assert [(each.detail, each.error) for each in powered_off] == [("was not running", None)] * 2

@@ -14,8 +14,10 @@ import pytest
 
 from pyguixvm.apply.context import Workshop
 from pyguixvm.apply.executor import apply
-from pyguixvm.commands import generations, operations
-from pyguixvm.commands.pipeline import Session, applied_statuses, observed
+from pyguixvm.commands import generations, listing, power, undefine
+from pyguixvm.commands.plan import observed
+from pyguixvm.commands.session import Session
+from pyguixvm.commands.status import applied_statuses
 from pyguixvm.errors import BuildError, RequestRefusedError
 from pyguixvm.events import ignore
 from pyguixvm.guix.store import Store
@@ -168,15 +170,15 @@ def clone(connection):
 
 
 CHANGES = {
-    "start": lambda here, name: operations.start(here, [name]),
-    "shutdown": lambda here, name: operations.shutdown(here, [name], 1),
-    "reboot": lambda here, name: operations.reboot(here, [name], 1),
-    "destroy": lambda here, name: operations.destroy(here, [name], unprotect=True),
-    "autostart": lambda here, name: operations.autostart(here, [name], on=True),
+    "start": lambda here, name: power.start(here, [name]),
+    "shutdown": lambda here, name: power.shutdown(here, [name], 1),
+    "reboot": lambda here, name: power.reboot(here, [name], 1),
+    "destroy": lambda here, name: power.destroy(here, [name], unprotect=True),
+    "autostart": lambda here, name: power.autostart(here, [name], on=True),
     "rollback": lambda here, name: generations.roll_back(
         here, name, None, force=True, unprotect=True
     ),
-    "undefine": lambda here, name: operations.removals(
+    "undefine": lambda here, name: undefine.removals(
         here, [name], keep_volumes=False, delete_data=True, unprotect=True
     ),
     "generations": lambda here, name: generations.generations(here, [name]),
@@ -202,7 +204,7 @@ def test_a_copy_of_a_machine_is_somebody_elses(connection, deployed, clone, pool
         assert f"virsh metadata {copied} urn:pyguixvm:metadata:1 --remove --config" in hint
         assert domains.inactive_xml(connection, copied) == before
         # It is shown as what it is, and the machine is what it was.
-        listed = {each.name: each for each in operations.listed(session(SYSTEM), everything=False)}
+        listed = {each.name: each for each in listing.listed(session(SYSTEM), everything=False)}
         assert "is a copy of machine" in listed[copied].label
         assert listed[copied].generation is None
         (status,) = applied_statuses(session(SYSTEM), [copied])
@@ -212,8 +214,8 @@ def test_a_copy_of_a_machine_is_somebody_elses(connection, deployed, clone, pool
         (refused,) = plan([namesake], observe(connection)).machines
         assert message in refused.refusal
         assert observe(connection).domains[machine.name].metadata is not None
-        (removal,) = operations.removals(session(SYSTEM), [machine.name], keep_volumes=False)
-        operations.undefine(session(SYSTEM), [removal])
+        (removal,) = undefine.removals(session(SYSTEM), [machine.name], keep_volumes=False)
+        undefine.undefine(session(SYSTEM), [removal])
         assert not domains.exists(connection, machine.name)
         assert domains.exists(connection, copied)
         (copys_own,) = domains.disks(connection, copied)

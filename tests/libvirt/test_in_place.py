@@ -22,7 +22,7 @@ from in_place_once import Switching, change_in_place
 from pyguixvm.apply.context import Workshop
 from pyguixvm.apply.definition import require_untouched
 from pyguixvm.apply.executor import apply
-from pyguixvm.commands.operations import root_volumes
+from pyguixvm.commands.undefine import root_volumes
 from pyguixvm.errors import (
     BuildError,
     EvaluationError,

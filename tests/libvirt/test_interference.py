@@ -14,7 +14,7 @@ from deploying import MIB, changed, deploy, planned, renewed, session, virsh
 
 from pyguixvm.apply.context import Workshop
 from pyguixvm.apply.executor import apply
-from pyguixvm.commands import generations, operations
+from pyguixvm.commands import generations, undefine
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.events import ignore
 from pyguixvm.hypervisor import domains
@@ -82,7 +82,7 @@ def test_a_layer_is_named_and_nothing_below_it_is_touched(
         assert f"'{layer}', stands on the root volume of '{name}'" in made.refusal
         assert isinstance(deploy(connection, declared), RequestRefusedError)
     with pytest.raises(RequestRefusedError, match="s1"):
-        operations.removals(session(tmp_path), [name], keep_volumes=False)
+        undefine.removals(session(tmp_path), [name], keep_volumes=False)
     assert domains.inactive_xml(connection, name) == before
 
     told(planned(connection, halting).hint)
@@ -155,12 +155,12 @@ def test_what_libvirt_keeps_of_a_machine_is_not_forgotten_with_it(
     for each in ("k1", "k2"):
         virsh(f"{kind}-create-as {name} {each}")
     with pytest.raises(RequestRefusedError, match=f"has 2 {kind}s: k1, k2") as refusal:
-        operations.removals(session(tmp_path), [name], keep_volumes=False)
+        undefine.removals(session(tmp_path), [name], keep_volumes=False)
     # Nothing stands in the way of a change: what was kept stays as it was.
     assert deploy(connection, changed(halting, title="web")) is None
     for command in refusal.value.hint.partition("any more: ")[2].rstrip(".").split(" && "):
         virsh(command.removeprefix("virsh "))
-    (removal,) = operations.removals(session(tmp_path), [name], keep_volumes=False)
+    (removal,) = undefine.removals(session(tmp_path), [name], keep_volumes=False)
     assert removal.machine == name
 
 
@@ -198,7 +198,7 @@ def test_nothing_is_changed_while_a_block_job_runs(connection, halting, pool, tm
         refused = planned(connection, wanted)
         assert refused.refusal == f"a block copy of disk vdb of '{name}' is going on"
         with pytest.raises(RequestRefusedError, match="block copy"):
-            operations.removals(session(tmp_path), [name], keep_volumes=False)
+            undefine.removals(session(tmp_path), [name], keep_volumes=False)
     finally:
         virsh(f"blockjob {name} vdb --abort")
     assert deploy(connection, wanted) is None

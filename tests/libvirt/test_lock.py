@@ -17,8 +17,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pyguixvm.commands import generations, operations
-from pyguixvm.commands.pipeline import Planned, Session, _locked
+from pyguixvm.commands import generations, power, undefine
+from pyguixvm.commands.deploy import _locked
+from pyguixvm.commands.plan import Planned
+from pyguixvm.commands.session import Session
 from pyguixvm.errors import LostLockError, PyguixvmError
 from pyguixvm.events import Notice, ignore
 from pyguixvm.hypervisor import domains, volumes
@@ -508,13 +510,13 @@ def test_a_plan_that_changes_more_under_the_locks_is_made_again_with_more(
 @pytest.mark.parametrize(
     "verb",
     [
-        lambda here, name: operations.start(here, [name]),
-        lambda here, name: operations.shutdown(here, [name], 1),
-        lambda here, name: operations.reboot(here, [name], 1),
-        lambda here, name: operations.destroy(here, [name], unprotect=False),
-        lambda here, name: operations.autostart(here, [name], on=True),
-        lambda here, name: operations.undefine(
-            here, operations.removals(here, [name], keep_volumes=False)
+        lambda here, name: power.start(here, [name]),
+        lambda here, name: power.shutdown(here, [name], 1),
+        lambda here, name: power.reboot(here, [name], 1),
+        lambda here, name: power.destroy(here, [name], unprotect=False),
+        lambda here, name: power.autostart(here, [name], on=True),
+        lambda here, name: undefine.undefine(
+            here, undefine.removals(here, [name], keep_volumes=False)
         ),
         lambda here, name: generations.roll_back(here, name, None, force=True, unprotect=True),
         lambda here, name: generations.collect(
@@ -543,12 +545,12 @@ def test_every_verb_that_changes_a_machine_waits(connection, defined, a_machine,
 def test_what_was_changed_since_one_agreed_is_not_removed(connection, defined, a_machine):
     name = defined(a_machine())
     here = Session(SYSTEM, (), {}, ignore, sys.stderr.write)
-    agreed = operations.removals(here, [name], keep_volumes=False)
+    agreed = undefine.removals(here, [name], keep_volumes=False)
     metadata = domains.read_metadata(connection, name)
     second = msgspec.structs.replace(metadata.generation, number=2, volume="w")
     domains.write_metadata(connection, name, metadata.having(second))
     with pytest.raises(PyguixvmError, match="changed by somebody else meanwhile"):
-        operations.undefine(here, agreed)
+        undefine.undefine(here, agreed)
     assert domains.exists(connection, name)
 
 

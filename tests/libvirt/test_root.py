@@ -14,8 +14,8 @@ from images import make_image, make_system_image
 
 from pyguixvm.apply.context import Workshop
 from pyguixvm.apply.root_volume import created_root
-from pyguixvm.commands.generations import unneeded
-from pyguixvm.commands.pipeline import Session
+from pyguixvm.commands.garbage import unneeded
+from pyguixvm.commands.session import Session
 from pyguixvm.events import Notice, PhaseFinished, ignore
 from pyguixvm.guix.exchange import Exchange
 from pyguixvm.guix.store import Store

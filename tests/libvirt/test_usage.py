@@ -9,8 +9,8 @@ import libvirt
 import msgspec
 import pytest
 
-from pyguixvm.commands import generations, operations
-from pyguixvm.commands.pipeline import Session
+from pyguixvm.commands import generations, undefine
+from pyguixvm.commands.session import Session
 from pyguixvm.events import ignore
 from pyguixvm.hypervisor import domains, volumes
 from pyguixvm.hypervisor.observe import observe
@@ -97,9 +97,9 @@ def test_undefine_leaves_what_something_else_uses(connection, deployed, users, p
     machine = deployed()
     volume = volumes.lookup(connection, pool.name, generation_volume(machine.name, 1))
     why = users(how, volume)
-    agreed = operations.removals(HERE, [machine.name], keep_volumes=False)
+    agreed = undefine.removals(HERE, [machine.name], keep_volumes=False)
     assert [str(kept) for kept in agreed[0].kept] == [f"{volume.name} is kept, since {why}"]
-    (done,) = operations.undefine(HERE, agreed)
+    (done,) = undefine.undefine(HERE, agreed)
     assert done.detail == f"removed; {volume.name} is kept, since {why}"
     assert not domains.exists(connection, machine.name)
     assert Path(volume.path).exists()
@@ -139,9 +139,9 @@ def test_data_is_what_the_machine_remembers_not_what_is_called_so(
             pool.name,
             VolumeDefinition(name=data_volume(machine.name, name), capacity=MIB),
         )
-    (removal,) = operations.removals(HERE, [machine.name], keep_volumes=False, delete_data=True)
+    (removal,) = undefine.removals(HERE, [machine.name], keep_volumes=False, delete_data=True)
     assert removal.data == ((pool.name, data_volume(machine.name, "db")),)
-    operations.undefine(HERE, [removal])
+    undefine.undefine(HERE, [removal])
     left = {volume.name for volume in volumes.list_ours(connection, pool.name)}
     assert left == {data_volume(machine.name, name) for name in ("db-clone", "other")}
 

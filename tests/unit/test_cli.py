@@ -24,7 +24,7 @@ from pyguixvm.cli.app import main
 from pyguixvm.cli.options import Options, split_config
 from pyguixvm.cli.output import Output, error_document, error_lines
 from pyguixvm.cli.show import declared_line, plan_lines
-from pyguixvm.commands import operations
+from pyguixvm.commands import machines, power, undefine
 from pyguixvm.errors import (
     BuildError,
     EvaluationError,
@@ -103,8 +103,8 @@ def test_a_machine_that_is_named_twice_is_dealt_with_once(
         return ()
 
     for name in ("destroy", "removals", "start"):
-        monkeypatch.setattr(operations, name, noted)
-    monkeypatch.setattr(operations, "undefine", lambda *_: ())
+        monkeypatch.setattr(undefine if name == "removals" else power, name, noted)
+    monkeypatch.setattr(undefine, "undefine", lambda *_: ())
     assert main([verb, *(["--yes"] if verb == "undefine" else []), "web", "db", "web"]) == 0
     assert asked == [("web", "db")]
 
@@ -156,16 +156,16 @@ def test_errors_as_json(
 def test_a_deployment_that_prunes_is_one_document(
     fails: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def undefine(*_: object) -> tuple[operations.Done, ...]:
+    def undefine(*_: object) -> tuple[machines.Done, ...]:
         if fails:
             raise HypervisorError("it is gone")
-        return (operations.Done("old", "removed"),)
+        return (machines.Done("old", "removed"),)
 
     outcomes = (Outcome("web", "unchanged"), Outcome("db", "failed", error=NotReadyError("late")))
     done = (outcomes, [("test:///default", "old")])
     monkeypatch.setattr(declaration, "deploy_once", lambda *_, **__: done)
-    monkeypatch.setattr(operations, "removals", lambda *_, **__: ())
-    monkeypatch.setattr(operations, "undefine", undefine)
+    monkeypatch.setattr(undefine, "removals", lambda *_, **__: ())
+    monkeypatch.setattr(undefine, "undefine", undefine)
     assert main(["deploy", "--json", "--prune"]) == 2
     assert "Give --yes" in json.loads(capsys.readouterr().out)["error"]["hint"]
     assert main(["deploy", "--json", "--prune", "--yes"]) == 7
@@ -422,9 +422,9 @@ def test_what_is_not_confirmed_is_not_done(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    removal = operations.Removal("web", True, (("default", "pyguixvm-web.g1.qcow2"),), (1,))
-    monkeypatch.setattr(operations, "removals", lambda *_, **__: (removal,))
-    monkeypatch.setattr(operations, "undefine", lambda *_: pytest.fail("it was done"))
+    removal = undefine.Removal("web", True, (("default", "pyguixvm-web.g1.qcow2"),), (1,))
+    monkeypatch.setattr(undefine, "removals", lambda *_, **__: (removal,))
+    monkeypatch.setattr(undefine, "undefine", lambda *_: pytest.fail("it was done"))
     monkeypatch.setattr(sys, "stdin", Answers(typed))
     assert main(["undefine", "web"]) == status
     captured = capsys.readouterr()
@@ -438,7 +438,7 @@ def test_an_interruption_as_json(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(operations, "destroy", interrupted)
+    monkeypatch.setattr(power, "destroy", interrupted)
     assert main(["--json", "destroy", "web"]) == 130
     error = json.loads(capsys.readouterr().out)["error"]
     assert (error["status"], error["message"]) == (130, "interrupted")

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What no machine needs any more is let go of."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+from pyguixvm.apply.unused import usage
+from pyguixvm.commands.generations import all_metadata
+from pyguixvm.commands.session import Session
+from pyguixvm.events import phase
+from pyguixvm.guix.roots import remove_root, root_path
+from pyguixvm.hypervisor import domains, incomplete_volume, pools, volumes
+from pyguixvm.hypervisor.connection import Connection, connect
+from pyguixvm.hypervisor.machine_lock.lock import held
+from pyguixvm.hypervisor.observe import observe
+from pyguixvm.model.volume_names import generation_of
+from pyguixvm.plan.garbage import Garbage, StoredVolume, unused_garbage
+
+
+def unneeded(session: Session, *, keep: int, older_than: timedelta) -> Garbage:
+    """Return what `collect` would remove from the session's hypervisor; nothing is done."""
+    with connect(session.uri) as connection:
+        return _unneeded(connection, keep, older_than)
+
+
+def _unneeded(connection: Connection, keep: int, older_than: timedelta) -> Garbage:
+    stored = tuple(
+        StoredVolume(
+            pool=pool,
+            name=volume.name,
+            allocation=volume.allocation,
+            whole=not volumes.incomplete(connection, pool, volume.name),
+            base=volumes.base(connection, pool, volume.name),
+        )
+        for pool in pools.active(connection)
+        for volume in volumes.list_ours(connection, pool)
+    )
+    return unused_garbage(
+        all_metadata(observe(connection)).items(),
+        stored,
+        usage(connection),
+        keep=keep,
+        before=(datetime.now(UTC) - older_than).isoformat(timespec="seconds"),
+    )
+
+
+def collect(session: Session, *, keep: int, older_than: timedelta, agreed: Garbage) -> Garbage:
+    """Remove what was AGREED on and is still not needed; return what went.
+
+    A generation leaves its machine's memory before its volume goes: what is
+    remembered is there.
+    """
+    machines = {name for name, _ in agreed.generations}
+    with connect(session.uri) as connection, held(connection, machines, session.emit, "gc") as lock:
+        still = _unneeded(connection, keep, older_than)
+        going = Garbage(
+            generations=tuple(g for g in agreed.generations if g in still.generations),
+            volumes=tuple(v for v in still.volumes if v in agreed.volumes),
+            kept=still.kept,
+        )
+        with phase(session.emit, "remove"):
+            for name, number in going.generations:
+                lock.require(name)
+                _forget(session, connection, name, number)
+            for volume in going.volumes:
+                owner = generation_of(volume.name)
+                if owner and owner[0] in machines:
+                    lock.require(owner[0])
+                if volume.whole:
+                    volumes.delete(connection, volume.pool, volume.name)
+                else:
+                    incomplete_volume.take_over(connection, volume.pool, volume.name)
+        return going
+
+
+def _forget(session: Session, connection: Connection, name: str, number: int) -> None:
+    metadata = domains.read_metadata(connection, name)
+    rest = tuple(g for g in metadata.generations if g.number != number)
+    domains.write_metadata(connection, name, msgspec.structs.replace(metadata, generations=rest))
+    remove_root(root_path(session.state_directory, connection.uri, name, number))

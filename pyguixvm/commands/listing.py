@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The machines of a hypervisor, a line each."""
+
+from __future__ import annotations
+
+import msgspec
+
+from pyguixvm.commands.machines import is_ours
+from pyguixvm.commands.session import Session
+from pyguixvm.hypervisor import guest
+from pyguixvm.hypervisor.connection import Connection, connect
+from pyguixvm.hypervisor.observe import observe
+from pyguixvm.model.observation import ObservedDomain
+
+
+class Listed(msgspec.Struct, frozen=True, rename="kebab"):
+    """One line of the list of machines; LABEL and GENERATION are None for what is not ours."""
+
+    name: str
+    state: str
+    cpu: int
+    memory: int
+    autostart: bool
+    generation: int | None
+    label: str | None
+    addresses: tuple[str, ...]
+
+
+def listed(session: Session, *, everything: bool) -> tuple[Listed, ...]:
+    """Return the machines of the session's hypervisor by name; EVERYTHING: other domains, too."""
+    with connect(session.uri) as connection:
+        domains_found = observe(connection).domains.values()
+        return tuple(
+            _listed(connection, domain)
+            for domain in sorted(domains_found, key=lambda domain: domain.name)
+            if everything or is_ours(domain)
+        )
+
+
+def _listed(connection: Connection, domain: ObservedDomain) -> Listed:
+    current = domain.metadata.generation if domain.metadata else None
+    running = domain.state == "running"
+    return Listed(
+        name=domain.name,
+        state=domain.state,
+        cpu=(domain.live or domain.defined).cpu,
+        memory=(domain.live or domain.defined).memory,
+        autostart=domain.autostart,
+        generation=current.number if current else None,
+        label=current.label if current else domain.unreadable,
+        addresses=guest.addresses(connection, domain.name) if running and current else (),
+    )

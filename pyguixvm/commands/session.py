@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where a request takes place: all that comes from outside the configuration."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from pyguixvm.events import Emit
+from pyguixvm.guix.command import find_guix
+from pyguixvm.guix.exchange import Exchange
+from pyguixvm.guix.store import Store
+from pyguixvm.hypervisor.sharing import sharing_driver
+from pyguixvm.interruption import Interruption
+from pyguixvm.state import state_directory
+
+
+@dataclass(frozen=True)
+class Session:
+    """Where a run takes place: everything that comes from outside the configuration.
+
+    URI is the hypervisor of machines that name none; FORWARD takes what
+    the configuration itself writes to standard error.  INTERRUPTION tells whether
+    the person wants the run to end.
+    """
+
+    uri: str | None
+    load_path: tuple[Path, ...]
+    environment: Mapping[str, str]
+    emit: Emit
+    forward: Callable[[bytes], None]
+    interruption: Interruption = field(default_factory=Interruption)
+
+    @property
+    def state_directory(self) -> Path:
+        """Where GC roots are registered."""
+        return state_directory(self.environment)
+
+    @property
+    def store(self) -> Store:
+        """The store of this machine; Guix is looked for when it is needed."""
+        return Store(self.exchange, self.state_directory.absolute(), self.emit)
+
+    @property
+    def sharing(self) -> Literal["virtiofs", "9p"]:
+        """How the hypervisor of machines that name none shares directories with guests."""
+        return sharing_driver(self.uri or self.environment.get("LIBVIRT_DEFAULT_URI"), os.geteuid())
+
+    def exchange(self) -> Exchange:
+        """Return the way to the evaluator.  Raises BuildError if there is no Guix."""
+        return Exchange(find_guix(self.environment), self.load_path, self.environment)
