@@ -156,7 +156,7 @@ def test_errors_as_json(
 def test_a_deployment_that_prunes_is_one_document(
     fails: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def undefine(*_: object) -> tuple[machines.Done, ...]:
+    def removed(*_: object) -> tuple[machines.Done, ...]:
         if fails:
             raise HypervisorError("it is gone")
         return (machines.Done("old", "removed"),)
@@ -165,7 +165,7 @@ def test_a_deployment_that_prunes_is_one_document(
     done = (outcomes, [("test:///default", "old")])
     monkeypatch.setattr(declaration, "deploy_once", lambda *_, **__: done)
     monkeypatch.setattr(undefine, "removals", lambda *_, **__: ())
-    monkeypatch.setattr(undefine, "undefine", undefine)
+    monkeypatch.setattr(undefine, "undefine", removed)
     assert main(["deploy", "--json", "--prune"]) == 2
     assert "Give --yes" in json.loads(capsys.readouterr().out)["error"]["hint"]
     assert main(["deploy", "--json", "--prune", "--yes"]) == 7
