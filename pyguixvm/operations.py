@@ -14,11 +14,12 @@ from pyguixvm.guix.roots import remove_root, root_path
 from pyguixvm.hypervisor import domains, guest, networks, pools, power, terminal, volumes
 from pyguixvm.hypervisor.connection import Connection, connect
 from pyguixvm.hypervisor.observe import observe
+from pyguixvm.model.deployment import ConsoleReady, VirtualMachine
 from pyguixvm.model.generation import Metadata
 from pyguixvm.model.names import data_of
 from pyguixvm.model.observation import ObservedDomain
 from pyguixvm.pipeline import Session
-from pyguixvm.reconcile.readiness import wait_ready
+from pyguixvm.reconcile.readiness import Evidence, Readiness, unheard, wait_ready
 from pyguixvm.reconcile.refusals import UNPROTECT_HINT
 
 
@@ -89,7 +90,7 @@ def _listed(connection: Connection, domain: ObservedDomain) -> Listed:
 
 
 def start(session: Session, names: Sequence[str]) -> tuple[Done, ...]:
-    """Start the machines NAMES, one by one, and wait until each is ready.
+    """Start the machines NAMES, one by one, and wait until each is ready, if it runs already, too.
 
     Raises NotReadyError if the only one is not in time.
     """
@@ -99,24 +100,39 @@ def start(session: Session, names: Sequence[str]) -> tuple[Done, ...]:
 
 
 def _start(connection: Connection, name: str, metadata: Metadata, emit: Emit) -> Done:
-    if domains.state(connection, name) == "running":
-        return Done(name, "was running already")
     machine = metadata.generation.declaration
+    if domains.state(connection, name) == "running":
+        return _await_running(connection, machine, emit)
     for interface in machine.domain.networking:
         networks.ensure_network(connection, interface.network)
     with guest.boot(connection, machine) as evidence:
-        with phase(emit, "ready", name) as result:
-            readiness = wait_ready(
-                machine, evidence, deadline=time.monotonic() + machine.ready_timeout
-            )
-            result.detail = readiness.detail
-        if readiness.outcome == "not-ready":
-            raise NotReadyError(
-                f"'{name}' was started but is not ready: {readiness.detail}",
-                console=readiness.console,
-                hint=f"It was left running. Power it off with: pyguixvm destroy {name}",
-            )
+        readiness = _ready(machine, evidence, "was started", emit)
     return Done(name, f"started: {readiness.detail}", readiness.addresses)
+
+
+def _await_running(connection: Connection, machine: VirtualMachine, emit: Emit) -> Done:
+    """Wait for what can still be seen of the guest of MACHINE, which runs and may boot."""
+    said = "was running already"
+    if all(isinstance(form, ConsoleReady) for form in machine.ready):
+        return Done(machine.name, said)
+    machine = unheard(machine)
+    with guest.watch(connection, machine) as evidence:
+        readiness = _ready(machine, evidence, said, emit)
+    return Done(machine.name, f"{said}: {readiness.detail}", readiness.addresses)
+
+
+def _ready(machine: VirtualMachine, evidence: Evidence, was: str, emit: Emit) -> Readiness:
+    """Wait until MACHINE is ready; raises NotReadyError, which says what it WAS, if it is not."""
+    with phase(emit, "ready", machine.name) as result:
+        readiness = wait_ready(machine, evidence, deadline=time.monotonic() + machine.ready_timeout)
+        result.detail = readiness.detail
+    if readiness.outcome == "not-ready":
+        raise NotReadyError(
+            f"'{machine.name}' {was} but is not ready: {readiness.detail}",
+            console=readiness.console,
+            hint=f"It was left running. Power it off with: pyguixvm destroy {machine.name}",
+        )
+    return readiness
 
 
 def console(session: Session, name: str, stdin: int, stdout: int) -> None:
