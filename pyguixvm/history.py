@@ -23,8 +23,7 @@ from pyguixvm.pipeline import Session
 from pyguixvm.reconcile.apply import apply
 from pyguixvm.reconcile.garbage import Garbage, StoredVolume, garbage
 from pyguixvm.reconcile.outcome import Outcome
-from pyguixvm.reconcile.plan import Action, DefineDomain, MachinePlan, Plan, StartDomain, StopDomain
-from pyguixvm.reconcile.planner import STOP_SECONDS
+from pyguixvm.reconcile.plan import Action, DefineDomain, MachinePlan, Plan, Policy, StartDomain
 from pyguixvm.reconcile.workshop import Workshop
 
 
@@ -97,24 +96,22 @@ def _listed(
     )
 
 
-def roll_back(
-    session: Session, name: str, number: int | None, *, force: bool, unprotect: bool
-) -> Outcome:
+def roll_back(session: Session, name: str, number: int | None, policy: Policy) -> Outcome:
     """Return machine NAME to generation NUMBER, by default the one before the current.
 
     If that does not get ready, the current one comes back.  Raises
     RequestRefusedError if there is no such generation, or if the machine is
-    protected, unless UNPROTECT.
+    protected, unless POLICY allows it.
     """
     with connect(session.uri) as connection, ExitStack() as lock:
         metadata = machines_metadata(connection, [name])[name]
         pool = metadata.generation.pool
         lock.enter_context(held(connection, pool, name, session.emit))
         metadata = machines_metadata(connection, [name])[name]
-        if not unprotect:
+        if not policy.unprotect:
             require_unprotected("rolled back", {name: metadata})
         target = _target(name, metadata, number)
-        plan = _way_back(target, metadata, domains.state(connection, name), force=force)
+        plan = _way_back(target, metadata, domains.state(connection, name), policy)
         workshop = Workshop(
             connection,
             session.emit,
@@ -147,11 +144,11 @@ def _target(name: str, metadata: Metadata, number: int | None) -> Generation:
     return target
 
 
-def _way_back(target: Generation, metadata: Metadata, state: str, *, force: bool) -> MachinePlan:
+def _way_back(target: Generation, metadata: Metadata, state: str, policy: Policy) -> MachinePlan:
     machine = target.declaration
     actions: list[Action] = []
     if state not in ("shut off", "crashed"):
-        actions.append(StopDomain(timeout=STOP_SECONDS, force=force))
+        actions.append(policy.stop())
     actions += [
         DefineDomain(generation=target.number, autostart=machine.domain.autostart),
         StartDomain(timeout=machine.ready_timeout),

@@ -42,9 +42,6 @@ from pyguixvm.reconcile.refusals import (
 from pyguixvm.reconcile.storage import plug_actions, volume_actions
 from pyguixvm.reconcile.way import Bases, choose
 
-# How long (seconds) a guest may take to shut down.
-STOP_SECONDS = 120
-
 _OFF = ("shut off", "crashed")
 _ORDER: tuple[Effect, ...] = ("none", "live", "restart", "replace")
 _ALLOW_ALL = Policy()
@@ -287,7 +284,7 @@ def _define(machine: VirtualMachine, generation: int) -> DefineDomain:
 
 
 def _stop(running: bool, policy: Policy) -> tuple[StopDomain, ...]:
-    return (StopDomain(timeout=STOP_SECONDS, force=policy.force),) if running else ()
+    return (policy.stop(),) if running else ()
 
 
 def _start(machine: VirtualMachine) -> StartDomain:

@@ -75,6 +75,7 @@ def wait_ready(
 ) -> Readiness:
     """Wait until EVIDENCE shows all that MACHINE declares as ready, or until DEADLINE by CLOCK.
 
+    What declares nothing is not waited for.
     A guest that stops or panics meanwhile is not ready at once.  Raises
     `EvaluationError` for a pattern that is no regular expression.
     """
@@ -84,7 +85,7 @@ def wait_ready(
         if stopped is not None:
             return watch.readiness("not-ready", stopped)
         if not watch.missing:
-            return watch.readiness("ready", watch.seen())
+            return watch.readiness("ready", watch.seen() or "nothing is to be waited for")
         if clock() >= deadline or watch.hopeless():
             return watch.timed_out()
         sleep(_POLL_SECONDS)
@@ -106,8 +107,13 @@ def check_patterns(machine: VirtualMachine) -> None:
 
 
 def unheard(machine: VirtualMachine) -> VirtualMachine:
-    """Return MACHINE as it can be seen ready while it runs, when nobody heard it boot."""
+    """Return MACHINE as it can be seen ready while it runs, when nobody heard it boot.
+
+    If it declares nothing but what it says on its console, an address has to do.
+    """
     ready = tuple(form for form in machine.ready if not isinstance(form, ConsoleReady))
+    if machine.ready and not ready:
+        ready = (AddressReady(),)
     return msgspec.structs.replace(machine, ready=ready)
 
 
@@ -118,7 +124,7 @@ class _Watch:
         check_patterns(machine)
         self._machine = machine
         self._evidence = evidence
-        self.missing: tuple[ReadyForm, ...] = machine.ready or (AddressReady(),)
+        self.missing: tuple[ReadyForm, ...] = machine.ready
         self._seen: list[str] = []
         self._addresses: tuple[str, ...] = ()
         self._console: tuple[str, ...] = ()
