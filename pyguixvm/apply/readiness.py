@@ -22,6 +22,7 @@ def wait_ready(
 ) -> Readiness:
     """Wait until EVIDENCE shows all that MACHINE declares as ready, or until DEADLINE by CLOCK.
 
+    What declares nothing is not waited for.
     A guest that stops or panics meanwhile is not ready at once.  Raises
     `EvaluationError` for a pattern that is no regular expression.
     """
@@ -31,7 +32,7 @@ def wait_ready(
         if stopped is not None:
             return watch.readiness("not-ready", stopped)
         if not watch.missing:
-            return watch.readiness("ready", watch.seen())
+            return watch.readiness("ready", watch.seen() or "nothing is to be waited for")
         if clock() >= deadline or watch.hopeless():
             return watch.timed_out()
         sleep(_POLL_SECONDS)

@@ -13,11 +13,12 @@ import click
 from pyguixvm.cli.confirmation import confirm
 from pyguixvm.cli.declaration import session, status_of
 from pyguixvm.cli.machines import complete_machine
-from pyguixvm.cli.options import Options, common_options, unprotect_option
+from pyguixvm.cli.options import Options, common_options, force_options, unprotect_option
 from pyguixvm.cli.output import Output
 from pyguixvm.cli.safepoints import heeded
 from pyguixvm.commands import garbage, generations, rollback
 from pyguixvm.model.sizes import format_size
+from pyguixvm.plan.plan import Policy
 
 _AGE = re.compile(r"(?P<count>[0-9]+)(?P<unit>[mhdw])")
 # Longer than anything can be old, and what dates can still be reckoned with.
@@ -103,12 +104,18 @@ def _mark(generation: generations.ListedGeneration) -> str:
 @click.command("rollback")
 @click.argument("machine", shell_complete=complete_machine)
 @click.argument("number", type=click.IntRange(min=1), required=False, metavar="[GENERATION]")
-@click.option("--force", is_flag=True, help="Power off a guest that does not shut down in time.")
+@force_options
 @unprotect_option
 @common_options
 @click.pass_obj
 def rollback_command(
-    options: Options, machine: str, number: int | None, force: bool, unprotect: bool
+    options: Options,
+    machine: str,
+    number: int | None,
+    *,
+    force: bool,
+    stop_timeout: int | None,
+    unprotect: bool,
 ) -> int:
     """Return MACHINE to an earlier generation, by default the one before the current.
 
@@ -116,9 +123,10 @@ def rollback_command(
     """
     output = Output(options)
     here = session(options, output)
+    policy = Policy(force=force, unprotect=unprotect, stop_timeout=stop_timeout)
     with heeded(here.emit) as interruption:
         here = dataclasses.replace(here, interruption=interruption)
-        outcome = rollback.roll_back(here, machine, number, force=force, unprotect=unprotect)
+        outcome = rollback.roll_back(here, machine, number, policy)
     output.outcomes((outcome,))
     return status_of((outcome,))
 

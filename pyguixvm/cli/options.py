@@ -94,6 +94,19 @@ def trial_option(command: F) -> F:
     )(command)
 
 
+def force_options(command: F) -> F:
+    """Give COMMAND the options that say how a guest is stopped."""
+    for decorate in (
+        click.option("--stop-timeout", type=click.IntRange(min=1), metavar="SECONDS",
+                     help="How long a guest may take to shut down.  "
+                     "[default: 120, with --force 30]"),
+        click.option("--force", is_flag=True,
+                     help="Power off a guest that does not shut down in time."),
+    ):  # fmt: skip
+        command = decorate(command)
+    return command
+
+
 def policy_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give COMMAND the options that say what may be done to a guest, as its POLICY."""
 
@@ -102,6 +115,7 @@ def policy_options(command: Callable[..., Any]) -> Callable[..., Any]:
         *arguments: Any,
         restart: bool,
         force: bool,
+        stop_timeout: int | None,
         unprotect: bool,
         strategy: Strategy,
         full: bool,
@@ -114,6 +128,7 @@ def policy_options(command: Callable[..., Any]) -> Callable[..., Any]:
         policy = Policy(
             restart=restart,
             force=force,
+            stop_timeout=stop_timeout,
             unprotect=unprotect,
             strategy="full" if full else strategy,
         )
@@ -124,8 +139,7 @@ def policy_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--restart/--no-restart", default=True,
                      help="Whether guests may be restarted; what needs it stays pending "
                      "otherwise.  [default: restart]"),
-        click.option("--force", is_flag=True,
-                     help="Power off a guest that does not shut down in time."),
+        force_options,
         click.option("--strategy", type=click.Choice(_STRATEGIES), default="auto",
                      help="The way to a changed operating system; auto takes the fastest "
                      "that keeps every promise, shared-store makes no image and lets the "

@@ -15,10 +15,12 @@ from pyguixvm.events import Emit, phase
 from pyguixvm.hypervisor import domains, guest, networks, power, terminal
 from pyguixvm.hypervisor.connection import Connection, connect
 from pyguixvm.hypervisor.machine_lock.lock import held
+from pyguixvm.model.declaration import ConsoleReady, VirtualMachine
+from pyguixvm.plan.readiness import Evidence, Readiness, unheard
 
 
 def start(session: Session, names: Sequence[str]) -> tuple[Done, ...]:
-    """Start the machines NAMES, one by one, and wait until each is ready.
+    """Start the machines NAMES, one by one, and wait until each is ready, if it runs already, too.
 
     Raises NotReadyError if the only one is not in time.
     """
@@ -31,24 +33,41 @@ def _start(connection: Connection, name: str, emit: Emit) -> Done:
     with ExitStack() as watched:
         # Not while it boots: whoever gives up waiting for that may power it off.
         with held(connection, (name,), emit, "start"):
-            if domains.state(connection, name) == "running":
-                return Done(name, "was running already")
             machine = domains.read_metadata(connection, name).generation.declaration
-            for interface in machine.domain.networking:
-                networks.ensure_network(connection, interface.network)
-            evidence = watched.enter_context(guest.boot(connection, machine))
-        with phase(emit, "ready", name) as result:
-            readiness = wait_ready(
-                machine, evidence, deadline=time.monotonic() + machine.ready_timeout
-            )
-            result.detail = readiness.detail
-        if readiness.outcome == "not-ready":
-            raise NotReadyError(
-                f"'{name}' was started but is not ready: {readiness.detail}",
-                console=readiness.console,
-                hint=f"It was left running. Power it off with: pyguixvm destroy {name}",
-            )
+            running = domains.state(connection, name) == "running"
+            if not running:
+                for interface in machine.domain.networking:
+                    networks.ensure_network(connection, interface.network)
+                evidence = watched.enter_context(guest.boot(connection, machine))
+        if running:
+            return _await_running(connection, machine, emit)
+        readiness = _ready(machine, evidence, "was started", emit)
     return Done(name, f"started: {readiness.detail}", readiness.addresses)
+
+
+def _await_running(connection: Connection, machine: VirtualMachine, emit: Emit) -> Done:
+    """Wait for what can still be seen of the guest of MACHINE, which runs and may boot."""
+    said = "was running already"
+    if all(isinstance(form, ConsoleReady) for form in machine.ready):
+        return Done(machine.name, said)
+    machine = unheard(machine)
+    with guest.watch(connection, machine) as evidence:
+        readiness = _ready(machine, evidence, said, emit)
+    return Done(machine.name, f"{said}: {readiness.detail}", readiness.addresses)
+
+
+def _ready(machine: VirtualMachine, evidence: Evidence, was: str, emit: Emit) -> Readiness:
+    """Wait until MACHINE is ready; raises NotReadyError, which says what it WAS, if it is not."""
+    with phase(emit, "ready", machine.name) as result:
+        readiness = wait_ready(machine, evidence, deadline=time.monotonic() + machine.ready_timeout)
+        result.detail = readiness.detail
+    if readiness.outcome == "not-ready":
+        raise NotReadyError(
+            f"'{machine.name}' {was} but is not ready: {readiness.detail}",
+            console=readiness.console,
+            hint=f"It was left running. Power it off with: pyguixvm destroy {machine.name}",
+        )
+    return readiness
 
 
 def console(session: Session, name: str, stdin: int, stdout: int) -> None:

@@ -15,32 +15,29 @@ from pyguixvm.hypervisor.connection import connect
 from pyguixvm.hypervisor.machine_lock.lock import held
 from pyguixvm.hypervisor.observe import observe_domain
 from pyguixvm.model.applied import Generation, Metadata
-from pyguixvm.plan.actions import Action, DefineDomain, StartDomain, StopDomain
+from pyguixvm.plan.actions import Action, DefineDomain, StartDomain
 from pyguixvm.plan.interference import require_idle_disks
-from pyguixvm.plan.plan import MachinePlan, Plan
-from pyguixvm.plan.planner import STOP_SECONDS
+from pyguixvm.plan.plan import MachinePlan, Plan, Policy
 
 
-def roll_back(
-    session: Session, name: str, number: int | None, *, force: bool, unprotect: bool
-) -> Outcome:
+def roll_back(session: Session, name: str, number: int | None, policy: Policy) -> Outcome:
     """Return machine NAME to generation NUMBER, by default the one before the current.
 
     If that does not get ready, the current one comes back.  Raises
     RequestRefusedError if there is no such generation, or if the machine is
-    protected, unless UNPROTECT.
+    protected, unless POLICY allows it.
     """
     with (
         connect(session.uri) as connection,
         held(connection, (name,), session.emit, "rollback") as lock,
     ):
         metadata = machines_metadata(connection, [name])[name]
-        if not unprotect:
+        if not policy.unprotect:
             require_unprotected("rolled back", {name: metadata})
         target = _target(name, metadata, number)
         require_untouched(connection, name, metadata, target.number)
         require_idle_disks(observe_domain(connection, name))
-        plan = _way_back(target, metadata, domains.state(connection, name), force=force)
+        plan = _way_back(target, metadata, domains.state(connection, name), policy)
         workshop = Workshop(
             connection,
             session.emit,
@@ -74,11 +71,11 @@ def _target(name: str, metadata: Metadata, number: int | None) -> Generation:
     return target
 
 
-def _way_back(target: Generation, metadata: Metadata, state: str, *, force: bool) -> MachinePlan:
+def _way_back(target: Generation, metadata: Metadata, state: str, policy: Policy) -> MachinePlan:
     machine = target.declaration
     actions: list[Action] = []
     if state not in ("shut off", "crashed"):
-        actions.append(StopDomain(timeout=STOP_SECONDS, force=force))
+        actions.append(policy.stop())
     actions += [
         DefineDomain(generation=target.number, autostart=machine.domain.autostart),
         StartDomain(timeout=machine.ready_timeout),

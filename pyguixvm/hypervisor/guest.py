@@ -4,16 +4,15 @@
 from __future__ import annotations
 
 import ipaddress
-import math
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 import libvirt
 
-from pyguixvm.errors import PyguixvmError
-from pyguixvm.hypervisor import agent, console, domains
+from pyguixvm.errors import HypervisorError, PyguixvmError
+from pyguixvm.hypervisor import agent, console, dhcp, domains
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.console import ConsoleText
 from pyguixvm.hypervisor.errors import explained
@@ -32,8 +31,6 @@ _HERD = "/run/current-system/profile/bin/herd"
 _GROWTH_SECONDS = 30.0
 _POLL_SECONDS = 0.1
 
-_Lease = tuple[str, str]
-
 
 class GuestEvidence:
     """Evidence about the guest of one domain, none of it older than its start.
@@ -47,7 +44,7 @@ class GuestEvidence:
         connection: Connection,
         machine: VirtualMachine,
         text: ConsoleText,
-        leases: dict[_Lease, int],
+        leases: dict[dhcp.Lease, int],
         neighbours: frozenset[str],
     ) -> None:
         """Remember what was there; nothing is asked yet."""
@@ -69,7 +66,7 @@ class GuestEvidence:
         """Return the guest's addresses at the declared interfaces, IPv4 first."""
         found = [
             address
-            for (mac, address), expiry in _leases(
+            for (mac, address), expiry in dhcp.leases(
                 self._connection, _networks(self._machine)
             ).items()
             if mac in self._macs and expiry > self._old_leases.get((mac, address), -1)
@@ -145,10 +142,11 @@ def boot(
 
     START_PAUSED starts it, where the domain is not defined.
     """
-    leases = _leases(connection, _networks(machine))
+    leases = dhcp.leases(connection, _networks(machine))
     with ExitStack() as consoles:
         with _never_left_paused(connection, machine.name):
             (start_paused or domains.start_paused)(connection, machine.name)
+            dhcp.remember(connection, machine, leases)
             text = consoles.enter_context(console.record(connection, machine.name))
             # libvirt matches ARP entries with an active domain's interfaces only.
             neighbours = _neighbours(connection, machine)
@@ -179,23 +177,44 @@ def _never_left_paused(connection: Connection, name: str) -> Iterator[None]:
 
 @contextmanager
 def watch(connection: Connection, machine: VirtualMachine) -> Iterator[GuestEvidence]:
-    """Watch the guest of MACHINE's domain, which runs already: each newest lease counts."""
-    leases = _leases(connection, _networks(machine))
-    outdated = {lease: time for lease, time in leases.items() if lease not in _newest(leases)}
-    with console.record(connection, machine.name) as text:
-        yield GuestEvidence(connection, machine, text, outdated, frozenset())
+    """Watch the guest of MACHINE's domain, which runs already.
+
+    Leases count that are newer than its start; each newest one where that is not known.
+    """
+    leases = dhcp.leases(connection, _networks(machine))
+    with explained(f"look at domain '{machine.name}'"):
+        live = connection.handle.lookupByName(machine.name).XMLDesc(0)
+    outdated = dhcp.outdated(leases, dhcp.remembered(live))
+    # Of addresses of before, the host may know the way to nobody.
+    neighbours = frozenset(address for _, address in outdated)
+    with ExitStack() as consoles:
+        text = ConsoleText()
+        # What it said is gone anyway; somebody else may be listening.
+        with suppress(HypervisorError):
+            text = consoles.enter_context(console.record(connection, machine.name))
+        yield GuestEvidence(connection, machine, text, outdated, neighbours)
 
 
 def addresses(connection: Connection, name: str) -> tuple[str, ...]:
-    """Return what is known of the addresses of the active domain NAME, the best source first."""
+    """Return what is known of the addresses of the active domain NAME, by the best source."""
     domain = domains.our_domain(connection, name)
-    found = _current_leases(connection, domain)
     with suppress(libvirt.libvirtError):
-        if _agent_connected(domain):
+        live = domain.XMLDesc(0)
+        interfaces = network_interfaces(live)
+        macs = frozenset(interface.mac_address for interface in interfaces)
+        if has_agent(live):
             # Not those of bridges in the guest, which may be addresses of this host, too.
-            macs = frozenset(i.mac_address for i in network_interfaces(domain.XMLDesc(0)))
-            found += _interface_addresses(domain, _AGENT, macs)
-    return _useful(found or _interface_addresses(domain, _ARP))
+            found = _useful(_interface_addresses(domain, _AGENT, macs))
+            if found:
+                return found
+        leases = dhcp.leases(connection, frozenset(interface.network for interface in interfaces))
+        outdated = dhcp.outdated(leases, dhcp.remembered(live))
+        current = [address for mac, address in leases.keys() - outdated.keys() if mac in macs]
+        if current:
+            return _useful(current)
+        gone = {address for _, address in outdated}
+        return _useful([a for a in _interface_addresses(domain, _ARP) if a not in gone])
+    return ()
 
 
 def ssh_host_key(connection: Connection, name: str) -> str | None:
@@ -236,41 +255,6 @@ def grow_file_systems(
 
 def _networks(machine: VirtualMachine) -> frozenset[str]:
     return frozenset(interface.network for interface in machine.domain.networking)
-
-
-def _current_leases(connection: Connection, domain: libvirt.virDomain) -> list[str]:
-    """Return the newest address of each kind that DOMAIN's interfaces were leased.
-
-    A network remembers the leases of a MAC address until they expire, those of
-    an earlier machine with that address among them.
-    """
-    interfaces = network_interfaces(domain.XMLDesc(0))
-    macs = {interface.mac_address for interface in interfaces}
-    found = _leases(connection, frozenset(interface.network for interface in interfaces))
-    return [address for mac, address in _newest(found) if mac in macs]
-
-
-def _newest(leases: Mapping[_Lease, int]) -> tuple[_Lease, ...]:
-    """Return those of LEASES that expire last, for each MAC address one of each kind."""
-    newest: dict[tuple[str, bool], tuple[float, str]] = {}
-    for (mac, address), expiry in leases.items():
-        kind = (mac, ":" in address)
-        candidate = (expiry or math.inf, address)
-        newest[kind] = max(newest.get(kind, candidate), candidate)
-    return tuple((mac, address) for (mac, _), (_, address) in newest.items())
-
-
-def _leases(connection: Connection, networks: frozenset[str]) -> dict[_Lease, int]:
-    """Return the expiry times (seconds since the epoch) of the leases of NETWORKS.
-
-    A renewed lease expires later.  One that never expires has time 0.
-    """
-    found: dict[_Lease, int] = {}
-    for name in networks:
-        with suppress(libvirt.libvirtError):  # a bridge has no leases
-            for lease in connection.handle.networkLookupByName(name).DHCPLeases():
-                found[(lease["mac"] or "").lower(), lease["ipaddr"]] = lease["expirytime"]
-    return found
 
 
 def _neighbours(connection: Connection, machine: VirtualMachine) -> frozenset[str]:

@@ -8,24 +8,37 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from pyguixvm.model.declaration import VirtualMachine
-from pyguixvm.plan.actions import Action, Preparation, StartDomain
+from pyguixvm.plan.actions import Action, Preparation, StartDomain, StopDomain
 from pyguixvm.plan.difference import Difference, Effect
 
 # Ways to a changed operating system; "auto" leaves the choice to the planner.
 Strategy: TypeAlias = Literal["auto", "increment", "full", "in-place", "shared-store"]
 
 
+# How long (seconds) a guest may take to shut down, and if it may be powered off then.
+STOP_SECONDS = 120
+FORCED_STOP_SECONDS = 30
+
+
 class Policy(msgspec.Struct, frozen=True):
     """What the user allows, and the way to a changed operating system.
 
     RESTART guests; power off those that do not stop (FORCE); replace, or power
-    off, those that are declared to be protected (UNPROTECT).
+    off, those that are declared to be protected (UNPROTECT).  STOP_TIMEOUT is how long
+    (seconds) a guest may take to shut down, None for the usual.
     """
 
     restart: bool = True
     force: bool = False
     unprotect: bool = False
     strategy: Strategy = "auto"
+    stop_timeout: int | None = None
+
+    def stop(self) -> StopDomain:
+        """Return how a guest is stopped."""
+        usual = FORCED_STOP_SECONDS if self.force else STOP_SECONDS
+        timeout = usual if self.stop_timeout is None else self.stop_timeout
+        return StopDomain(timeout=timeout, force=self.force)
 
 
 class MachinePlan(msgspec.Struct, frozen=True, rename="kebab"):

@@ -52,9 +52,6 @@ from pyguixvm.plan.refusals import (
 from pyguixvm.plan.strategies.choose import Bases, choose
 from pyguixvm.plan.strategies.in_place import REASON, activation, as_done_in_place
 
-# How long (seconds) a guest may take to shut down.
-STOP_SECONDS = 120
-
 _OFF = ("shut off", "crashed")
 _ORDER: tuple[Effect, ...] = ("none", "live", "restart", "replace")
 _ALLOW_ALL = Policy()
@@ -315,7 +312,7 @@ def _define(machine: VirtualMachine, generation: int) -> DefineDomain:
 
 
 def _stop(running: bool, policy: Policy) -> tuple[StopDomain, ...]:
-    return (StopDomain(timeout=STOP_SECONDS, force=policy.force),) if running else ()
+    return (policy.stop(),) if running else ()
 
 
 def _start(machine: VirtualMachine) -> StartDomain:

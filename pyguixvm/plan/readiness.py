@@ -78,8 +78,13 @@ def check_patterns(machine: VirtualMachine) -> None:
 
 
 def unheard(machine: VirtualMachine) -> VirtualMachine:
-    """Return MACHINE as it can be seen ready while it runs, when nobody heard it boot."""
+    """Return MACHINE as it can be seen ready while it runs, when nobody heard it boot.
+
+    If it declares nothing but what it says on its console, an address has to do.
+    """
     ready = tuple(form for form in machine.ready if not isinstance(form, ConsoleReady))
+    if machine.ready and not ready:
+        ready = (AddressReady(),)
     return msgspec.structs.replace(machine, ready=ready)
 
 
@@ -91,7 +96,7 @@ class Watch:
         check_patterns(machine)
         self._machine = machine
         self._evidence = evidence
-        self.missing: tuple[ReadyForm, ...] = machine.ready or (AddressReady(),)
+        self.missing: tuple[ReadyForm, ...] = machine.ready
         self._seen: list[str] = []
         self._addresses: tuple[str, ...] = ()
         self._console: tuple[str, ...] = ()

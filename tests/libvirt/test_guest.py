@@ -10,10 +10,15 @@ import threading
 import time
 from pathlib import Path
 
+import libvirt
 import pytest
 
 from pyguixvm.apply.readiness import wait_ready
+from pyguixvm.commands import listing
+from pyguixvm.commands import power as requests
+from pyguixvm.commands.session import Session
 from pyguixvm.errors import HypervisorError, RequestRefusedError
+from pyguixvm.events import ignore
 from pyguixvm.hypervisor import domains, guest, power
 from pyguixvm.hypervisor.terminal import attach
 from pyguixvm.model.declaration import (
@@ -115,6 +120,55 @@ def test_of_the_leases_of_an_interface_only_the_newest_is_an_address(connection,
         assert guest.addresses(connection, machine.name) == ("192.168.122.205",)
     finally:
         status.write_text(before)
+
+
+def without_dhcp(connection, machine):
+    """Have the guest of MACHINE get no address any more when it is started anew."""
+    xml = connection.handle.lookupByName(machine.name).XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+    connection.handle.defineXML(xml.replace("does=dhcp", "does=nothing"))
+
+
+def test_an_address_of_an_earlier_guest_is_none_of_the_one_that_runs(connection, tiny_machine):
+    """Whoever comes when it boots already is not told the address of the one before."""
+    machine = tiny_machine("dhcp")
+    (address,) = boot_and_wait(connection, machine).addresses
+    assert guest.addresses(connection, machine.name) == (address,)
+    domains.destroy(connection, machine.name)
+    without_dhcp(connection, machine)
+    with guest.boot(connection, machine):
+        pass
+    assert guest.addresses(connection, machine.name) == ()
+    with guest.watch(connection, machine) as evidence:
+        assert evidence.addresses() == ()
+        found = wait_ready(machine, evidence, deadline=time.monotonic())
+    assert found.outcome == "not-ready"
+    # Nothing of it is in what the next start begins with.
+    definition = domains.whole_definition(connection, machine.name)
+    assert "urn:pyguixvm:boot" not in definition
+    domains.destroy(connection, machine.name)
+    connection.handle.defineXML(definition.replace("does=nothing", "does=dhcp"))
+    assert boot_and_wait(connection, machine).addresses == (address,)
+    assert guest.addresses(connection, machine.name) == (address,)
+
+
+def test_a_guest_that_boots_already_is_waited_for(connection, tiny_machine):
+    machine = tiny_machine("dhcp")
+    (address,) = boot_and_wait(connection, machine).addresses
+    domains.destroy(connection, machine.name)
+    with guest.boot(connection, machine):
+        pass
+    here = Session(uri="qemu:///system", load_path=(), environment={}, emit=ignore, forward=bytes)
+    (done,) = requests.start(here, [machine.name])
+    assert done.detail == f"was running already: address {address}"
+    assert done.addresses == (address,)
+    listed = {each.name: each for each in listing.listed(here, everything=False)}
+    assert listed[machine.name].addresses == (address,)
+
+
+def test_a_console_that_somebody_has_open_is_no_hindrance(connection, tiny_machine):
+    machine = tiny_machine("dhcp")
+    with guest.boot(connection, machine), guest.watch(connection, machine) as evidence:
+        assert wait_ready(machine, evidence, deadline=time.monotonic() + 90).outcome == "ready"
 
 
 def test_the_console_is_complete_from_the_first_line(connection, tiny_machine):

@@ -18,9 +18,11 @@ from pyguixvm.guix.activation import Activation, Host
 from pyguixvm.guix.exchange import Exchange, Forward
 from pyguixvm.model.applied import Metadata
 from pyguixvm.model.declaration import (
+    AddressReady,
     ConsoleReady,
     DataDisk,
     Derivation,
+    GuestAgentReady,
     ImageContent,
     LocalImage,
     SystemImage,
@@ -260,7 +262,11 @@ def test_a_volume_that_is_known_and_marked_still_keeps_its_number() -> None:
 
 def test_what_a_running_guest_said_on_its_console_is_not_asked_for() -> None:
     deaf = unheard(machine(ready=(ConsoleReady("login:"),)))
-    assert deaf.ready == ()
+    assert deaf.ready == (AddressReady(),)
+    assert unheard(machine(ready=(ConsoleReady("login:"), GuestAgentReady()))).ready == (
+        GuestAgentReady(),
+    )
+    assert unheard(machine(ready=())).ready == ()
 
 
 class Answering(Exchange):

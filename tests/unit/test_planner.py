@@ -348,7 +348,7 @@ def test_force_is_handed_on() -> None:
     (web,) = plan(
         [machine(image=system("b" * 32))], hypervisor(observed()), policy=Policy(force=True)
     ).machines
-    assert StopDomain(timeout=120, force=True) in web.actions
+    assert StopDomain(timeout=30, force=True) in web.actions
 
 
 def test_a_generation_that_was_not_seen_ready_is_waited_for() -> None:
@@ -453,3 +453,21 @@ def test_what_runs_with_as_much_as_is_declared_fits() -> None:
     same = domain(memory=17 * GIB, maximum_memory=17 * GIB)
     (web,) = plan([machine(domain=same)], observation).machines
     assert web.refusal is None
+
+
+@pytest.mark.parametrize(
+    ("policy", "seconds"),
+    [
+        (Policy(), 120),
+        (Policy(force=True), 30),
+        (Policy(stop_timeout=300), 300),
+        (Policy(force=True, stop_timeout=5), 5),
+    ],
+)
+def test_how_long_a_guest_may_take_to_stop(policy: Policy, seconds: int) -> None:
+    larger = domain(memory=2 * GIB, maximum_memory=2 * GIB)
+    (web,) = plan(
+        [machine(domain=larger)], hypervisor(observed(), volumes=()), policy=policy
+    ).machines
+    (stop,) = (action for action in web.actions if isinstance(action, StopDomain))
+    assert (stop.timeout, stop.force) == (seconds, policy.force)

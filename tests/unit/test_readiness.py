@@ -94,7 +94,7 @@ def wait(a_machine, guest, deadline=120):
 PANIC = "[    1.0] Kernel panic - not syncing: VFS: Unable to mount root fs"
 
 CASES = {
-    "an address by default": ((), Guest(address=7), "ready", f"address {ADDRESS}", 7),
+    "what asks for nothing": ((), Guest(), "ready", "nothing is to be waited for", 0),
     "an address": ((AddressReady(),), Guest(address=7), "ready", f"address {ADDRESS}", 7),
     "a port": (
         (TcpPortReady(22),),
@@ -133,19 +133,43 @@ CASES = {
         "domain running",
         120,
     ),
-    "nothing": ((), Guest(), "not-ready", "still missing: an address; last seen: nothing", 120),
-    "stopped": ((), Guest(ends=(10, "shut off")), "not-ready", "the guest stopped before", 10),
-    "crashed": ((), Guest(ends=(10, "crashed")), "not-ready", "the guest crashed before", 10),
-    "paused": ((), Guest(ends=(10, "paused")), "not-ready", "domain paused", 120),
-    "panic": ((), Guest(console=((6, PANIC),)), "not-ready", PANIC, 6),
+    "nothing": (
+        (AddressReady(),),
+        Guest(),
+        "not-ready",
+        "still missing: an address; last seen: nothing",
+        120,
+    ),
+    "stopped": (
+        (AddressReady(),),
+        Guest(ends=(10, "shut off")),
+        "not-ready",
+        "the guest stopped before",
+        10,
+    ),
+    "crashed": (
+        (AddressReady(),),
+        Guest(ends=(10, "crashed")),
+        "not-ready",
+        "the guest crashed before",
+        10,
+    ),
+    "paused": ((AddressReady(),), Guest(ends=(10, "paused")), "not-ready", "domain paused", 120),
+    "panic": ((AddressReady(),), Guest(console=((6, PANIC),)), "not-ready", PANIC, 6),
     "a bridge without agent": (
-        (),
+        (AddressReady(),),
         Guest(sees=False),
         "unverified",
         "cannot observe an address from here",
         120,
     ),
-    "a bridge with agent": ((), Guest(sees=False, address=8), "ready", f"address {ADDRESS}", 8),
+    "a bridge with agent": (
+        (AddressReady(),),
+        Guest(sees=False, address=8),
+        "ready",
+        f"address {ADDRESS}",
+        8,
+    ),
     "a port of a guest elsewhere": (
         (TcpPortReady(22),),
         Guest(address=3, near=False),
@@ -193,12 +217,12 @@ def test_what_was_seen_once_counts():
 
 
 def test_what_is_there_at_the_deadline_is_still_seen():
-    assert wait(machine(), Guest(address=0), deadline=-1).outcome == "ready"
+    assert wait(machine(AddressReady()), Guest(address=0), deadline=-1).outcome == "ready"
 
 
 def test_the_last_twenty_lines_are_kept():
     lines = tuple((0, f"line {i}") for i in range(100))
-    found = wait(machine(), Guest(console=lines))
+    found = wait(machine(AddressReady()), Guest(console=lines))
     assert found.console == tuple(f"line {i}" for i in range(80, 100))
 
 
