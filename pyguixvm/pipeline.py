@@ -40,6 +40,7 @@ from pyguixvm.reconcile.plan import (
 )
 from pyguixvm.reconcile.readiness import check_patterns
 from pyguixvm.reconcile.way import realizations
+from pyguixvm.state import state_directory
 
 if TYPE_CHECKING:
     # libvirt is loaded only by the runs that get as far as a hypervisor.
@@ -65,9 +66,8 @@ class Session:
 
     @property
     def state_directory(self) -> Path:
-        """Where GC roots are registered (the XDG base directory specification)."""
-        home = Path(self.environment.get("HOME", "/"))
-        return Path(self.environment.get("XDG_STATE_HOME") or home / ".local/state") / "pyguixvm"
+        """Where GC roots are registered."""
+        return state_directory(self.environment)
 
     @property
     def store(self) -> Store:

@@ -17,8 +17,10 @@ from pyguixvm.errors import (
     NotReadyError,
     PyguixvmError,
 )
+from pyguixvm.state import state_directory
 
 if TYPE_CHECKING:
+    from pyguixvm.cli.build_log import BuildLog
     from pyguixvm.cli.progress import Progress
     from pyguixvm.events import Event
     from pyguixvm.reconcile.outcome import Outcome
@@ -37,6 +39,7 @@ class Output:
         """Remember OPTIONS; nothing is printed yet."""
         self._options = options
         self._progress: Progress | None = None
+        self._build_log: BuildLog | None = None
 
     @property
     def json(self) -> bool:
@@ -46,9 +49,12 @@ class Output:
     def emit(self, event: Event) -> None:
         """Show EVENT on standard error: live on a terminal, as a plain line elsewhere."""
         if self._progress is None:
+            from pyguixvm.cli.build_log import BuildLog
             from pyguixvm.cli.progress import progress
 
-            self._progress = progress(sys.stderr, self._options.verbosity)
+            if self._build_log is None:
+                self._build_log = BuildLog(state_directory(os.environ) / "log")
+            self._progress = progress(sys.stderr, self._options.verbosity, self._build_log)
             # However the command ends: a display that is left open hides the cursor.
             if context := click.get_current_context(silent=True):
                 context.call_on_close(self.settle)

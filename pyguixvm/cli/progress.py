@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.status import Status
 
+    from pyguixvm.cli.build_log import BuildLog
+
 DOING: dict[Phase, str] = {
     "evaluate": "evaluating",
     "observe": "looking at the hypervisor",
@@ -66,11 +68,11 @@ class Progress(Protocol):
         """End the display; what was shown for good stays."""
 
 
-def progress(stream: TextIO, verbosity: int) -> Progress:
-    """Return the right display for STREAM."""
+def progress(stream: TextIO, verbosity: int, log: BuildLog) -> Progress:
+    """Return the right display for STREAM; LOG takes what is too much for it."""
     if stream.isatty() and verbosity >= 0:
         return LiveProgress(stream, verbosity)
-    return PlainProgress(stream, verbosity)
+    return PlainProgress(stream, verbosity, log)
 
 
 def finished_line(event: PhaseFinished) -> str:
@@ -95,10 +97,14 @@ def _whose(machine: str | None) -> str:
 class PlainProgress:
     """One line for each thing that happened."""
 
-    def __init__(self, stream: TextIO, verbosity: int) -> None:
-        """Write to STREAM; nothing but warnings when VERBOSITY is negative."""
+    def __init__(self, stream: TextIO, verbosity: int, log: BuildLog) -> None:
+        """Write to STREAM; nothing but warnings when VERBOSITY is negative.
+
+        LOG takes what Guix writes, unless VERBOSITY is positive.
+        """
         self._stream = stream
         self._verbosity = verbosity
+        self._log = log
 
     def show(self, event: Event) -> None:
         """Write EVENT, if it is worth a line."""
@@ -109,7 +115,7 @@ class PlainProgress:
             case _ if self._verbosity < 0:
                 pass
             case BuildOutput(line=line):
-                self._write(line)
+                self._build_output(line)
             case PhaseFinished():
                 self._write(finished_line(event))
             case ChangePlanned():
@@ -117,6 +123,19 @@ class PlainProgress:
                     self._write(planned)
             case PhaseStarted(phase=phase, machine=machine) if self._verbosity > 0:
                 self._write(f"{_whose(machine)}{DOING[phase]}")
+
+    def _build_output(self, line: str) -> None:
+        if self._verbosity > 0:
+            self._write(line)
+            return
+        begun = self._log.path is not None
+        try:
+            self._log.write(line)
+        except OSError:
+            self._write(line)
+            return
+        if not begun:
+            self._write(f"{DOING['build']}; what Guix writes goes to {self._log.path}")
 
     def close(self) -> None:
         """Nothing is open."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -81,6 +82,10 @@ def test_a_build_that_fails_shows_its_log(tmp_path: Path) -> None:
     assert failed.status == 4, failed.err
     assert "it broke" in failed.err
     assert "the whole log: /var/log/guix/drvs/" in failed.err
+    # What else Guix says is too much for a pipe: it is in a file.
+    assert "building /gnu/store/" not in failed.err
+    (told,) = re.findall("what Guix writes goes to (.*)", failed.err)
+    assert "building /gnu/store/" in Path(told).read_text()
 
 
 def test_a_domain_that_is_not_ours_is_left_alone() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pyguixvm.cli.build_log import BuildLog
 from pyguixvm.cli.options import Options
 from pyguixvm.cli.progress import PlainProgress
 from pyguixvm.cli.rounds import Ended, JsonRounds
@@ -57,6 +58,11 @@ def test_each_thing_is_one_line_of_json_up_to_the_interruption(
     assert (failed["type"], failed["error"]["status"]) == ("failed", 130)
 
 
+@pytest.fixture
+def log(tmp_path: Path) -> BuildLog:
+    return BuildLog(tmp_path / "log")
+
+
 @pytest.mark.parametrize(
     ("event", "line"),
     [
@@ -66,7 +72,50 @@ def test_each_thing_is_one_line_of_json_up_to_the_interruption(
         (ChangePlanned("web", "replace", refusal="it is protected"), ""),
     ],
 )
-def test_a_plan_is_one_line_unless_there_is_nothing_to_do(event: ChangePlanned, line: str) -> None:
+def test_a_plan_is_one_line_unless_there_is_nothing_to_do(
+    event: ChangePlanned, line: str, log: BuildLog
+) -> None:
     stream = io.StringIO()
-    PlainProgress(stream, 0).show(event)
+    PlainProgress(stream, 0, log).show(event)
     assert stream.getvalue() == line
+
+
+def written(progress: PlainProgress, stream: io.StringIO) -> str:
+    """Return what PROGRESS wrote to STREAM of a build of two lines."""
+    progress.show(BuildOutput("building a"))
+    progress.show(BuildOutput("building b"))
+    return stream.getvalue()
+
+
+def test_what_guix_writes_goes_to_a_file_that_is_told(log: BuildLog) -> None:
+    stream = io.StringIO()
+    said = written(PlainProgress(stream, 0, log), stream)
+    assert said == f"building; what Guix writes goes to {log.path}\n"
+    assert log.path is not None
+    assert log.path.read_text() == "building a\nbuilding b\n"
+
+
+@pytest.mark.parametrize(("verbosity", "said"), [(1, "building a\nbuilding b\n"), (-1, "")])
+def test_verbose_shows_what_guix_writes_and_quiet_drops_it(
+    verbosity: int, said: str, log: BuildLog
+) -> None:
+    stream = io.StringIO()
+    assert written(PlainProgress(stream, verbosity, log), stream) == said
+    assert log.path is None
+
+
+def test_what_guix_writes_is_shown_where_no_file_can_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    stream = io.StringIO()
+    log = BuildLog(tmp_path / "file" / "log")
+    assert written(PlainProgress(stream, 0, log), stream) == "building a\nbuilding b\n"
+
+
+def test_the_latest_ten_files_are_kept(tmp_path: Path) -> None:
+    older = [tmp_path / f"build-20010101T0000{second:02}-1.log" for second in range(12)]
+    for file in older:
+        file.touch()
+    log = BuildLog(tmp_path)
+    log.write("building")
+    assert log.path is not None
+    assert sorted(tmp_path.iterdir()) == [*older[3:], log.path]
