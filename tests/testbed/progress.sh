@@ -39,12 +39,12 @@ phase () {
 # Show again and again what is being done, for how long, and the log's last line.
 tick () {
     trap - EXIT
-    local rows columns
+    local rows columns last line
     while kill -0 $$ 2> /dev/null; do
         read -r rows columns < <(stty size <&"$screen" 2> /dev/null) || columns=80
         (( ${rows:-0} > 0 )) || columns=80
-        local line="$doing ... $((SECONDS - begun)) s  $(
-            tail -n 1 "$PYGUIXVM_LOG" | tr -d '\000-\037')"
+        last=$(tail -n 1 "$PYGUIXVM_LOG" | sed 's/^====.*//' | tr -d '\000-\037')
+        line="$doing ... $((SECONDS - begun)) s  $last"
         printf '\r\033[K%s' "${line:0:columns-1}" >&"$screen"
         sleep 1
     done
