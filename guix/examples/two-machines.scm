@@ -12,7 +12,8 @@
     (timezone "Etc/UTC")
     (bootloader (bootloader-configuration
                   (bootloader grub-bootloader)
-                  (targets '("/dev/vda"))))
+                  (targets '("/dev/vda"))
+                  (timeout 0)))
     (kernel-arguments '("console=ttyS0"))
     (file-systems (cons (file-system
                           (mount-point "/")

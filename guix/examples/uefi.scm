@@ -12,7 +12,8 @@
       (timezone "Etc/UTC")
       (bootloader (bootloader-configuration
                     (bootloader grub-efi-bootloader)
-                    (targets '("/boot/efi"))))
+                    (targets '("/boot/efi"))
+                    (timeout 0)))
       (kernel-arguments '("console=ttyS0"))
       (file-systems (cons (file-system
                             (mount-point "/")

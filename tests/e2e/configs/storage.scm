@@ -37,7 +37,7 @@
       (bootloader (bootloader-configuration
                     (bootloader grub-bootloader)
                     (targets '("/dev/vda"))
-                    (timeout 1)))
+                    (timeout 0)))
       (file-systems (cons (file-system
                             (mount-point "/")
                             (device (file-system-label "Guix_image"))
