@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Running other programs; nothing else here starts one.
+"""Running other programs to their ends; `daemon` is for those that stay.
 
 Commands are lists of arguments, never shell text, and are checked unless the
 caller says otherwise.  Each runs in a process group of its own, so that
@@ -16,12 +16,11 @@ import os
 import shlex
 import shutil
 import signal
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import IO, TYPE_CHECKING, NoReturn
+from typing import IO, TYPE_CHECKING
 
 import msgspec
 
@@ -31,14 +30,19 @@ if TYPE_CHECKING:
     import subprocess
     from threading import Event
 
+
 # What users other than root do not have in PATH on most distributions, and
 # where sfdisk, e2fsck and resize2fs are.
 _SYSTEM_DIRECTORIES = ("/run/current-system/profile/sbin", "/usr/local/sbin", "/usr/sbin", "/sbin")
 
+
 # Seconds that a program has between SIGTERM and SIGKILL.
-_GRACE = 10.0
-_POLL = 0.005
+GRACE = 10.0
+
+
 _NOT_EXECUTABLE, _NOT_FOUND = 126, 127
+
+
 _SHOWN_LINES = 20
 
 
@@ -132,7 +136,7 @@ def run(
     with _in_memory(stdin or b"") as source, _in_memory() as output:
         child = None
         try:
-            with _interrupts_deferred():
+            with interrupts_deferred():
                 child = _started(argv, source, output, directory, environment)
             with _ended_after(timeout, child) as late:
                 stderr = _taken(child, on_error_line)
@@ -206,7 +210,7 @@ def _ended_after(seconds: float | None, child: subprocess.Popen[bytes]) -> Itera
     try:
         if timer is not None:
             # One that has half started could not be waited for.
-            with _interrupts_deferred():
+            with interrupts_deferred():
                 timer.start()
         yield late
     finally:
@@ -216,7 +220,7 @@ def _ended_after(seconds: float | None, child: subprocess.Popen[bytes]) -> Itera
 
 
 @contextmanager
-def _interrupts_deferred() -> Iterator[None]:
+def interrupts_deferred() -> Iterator[None]:
     """Let signals wait until the body is done.
 
     A program that has started, but whose number is not known yet, could not be ended.
@@ -253,134 +257,5 @@ def _end_group(child: subprocess.Popen[bytes]) -> None:
         with suppress(ProcessLookupError):
             os.killpg(child.pid, number)
         with suppress(subprocess.TimeoutExpired):
-            child.wait(_GRACE)
+            child.wait(GRACE)
             return
-
-
-@contextmanager
-def serving(
-    argv: Sequence[str], *, ready: Callable[[], bool], deadline: float = 10.0, check: bool = True
-) -> Iterator[int]:
-    """Run the daemon ARGV for the duration of the body, which gets its process id.
-
-    The body starts when READY returns true, at most DEADLINE seconds later;
-    afterwards the daemon is ended and is gone when this returns.  Raises
-    CommandFailedError if it ends by itself too early, or (if CHECK) with another
-    status than 0 when it is asked to; CommandTimeoutError if it does not get ready.
-    """
-    import subprocess
-    import tempfile
-
-    with tempfile.TemporaryFile() as stderr:
-        daemon = None
-        try:
-            with _interrupts_deferred():
-                daemon = subprocess.Popen(
-                    [*_tied_to_us(), str(which(argv[0])), *argv[1:]],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=stderr,
-                    start_new_session=True,
-                )
-            _await(daemon, argv, stderr, ready, deadline)
-            yield daemon.pid
-        finally:
-            if daemon is not None:
-                _end(daemon)
-        if check and daemon.returncode != 0:
-            raise _failed(argv, daemon.returncode, stderr)
-
-
-def _tied_to_us() -> list[str]:
-    """Return the prefix by which a daemon ends even if we are killed, where there is one."""
-    setpriv = shutil.which("setpriv")
-    return [setpriv, "--pdeathsig", "TERM", "--"] if setpriv else []
-
-
-def _await(
-    daemon: subprocess.Popen[bytes],
-    argv: Sequence[str],
-    stderr: IO[bytes],
-    ready: Callable[[], bool],
-    deadline: float,
-) -> None:
-    """Return once READY does, or raise."""
-    limit = time.monotonic() + deadline
-    while True:
-        status = daemon.poll()
-        if status is not None:
-            raise _failed(argv, status, stderr)
-        if ready():
-            return
-        if time.monotonic() > limit:
-            raise CommandTimeoutError(argv, deadline)
-        time.sleep(_POLL)
-
-
-def _failed(argv: Sequence[str], status: int, stderr: IO[bytes]) -> CommandFailedError:
-    stderr.seek(0)
-    return CommandFailedError(Completed(tuple(argv), status, b"", stderr.read()))
-
-
-def _end(daemon: subprocess.Popen[bytes]) -> None:
-    """End DAEMON and wait until it is gone."""
-    import subprocess
-
-    daemon.terminate()
-    try:
-        daemon.wait(_GRACE)
-    except subprocess.TimeoutExpired:
-        daemon.kill()
-        daemon.wait()
-
-
-def detach(
-    argv: Sequence[str], *, environment: Mapping[str, str], log: Path, deadline: float
-) -> None:
-    """Start the server ARGV, which outlives this process, and return when it says "ready".
-
-    That is the first line on its standard output; its standard error goes to
-    the file LOG.  Raises CommandFailedError or CommandTimeoutError, after
-    DEADLINE seconds, and leaves no process then.
-    """
-    import select
-    import subprocess
-
-    with log.open("ab") as stderr:
-        server = subprocess.Popen(
-            [str(which(argv[0])), *argv[1:]],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            start_new_session=True,
-            env=dict(environment),
-            cwd="/",
-        )
-    assert server.stdout is not None  # noqa: S101 -- asked for just above
-    try:
-        said = b""
-        limit = time.monotonic() + deadline
-        while b"\n" not in said:
-            readable, _, _ = select.select([server.stdout], [], [], limit - time.monotonic())
-            if not readable:
-                raise CommandTimeoutError(argv, deadline)  # noqa: TRY301
-            data = os.read(server.stdout.fileno(), 4096)
-            if not data:
-                _raise_ended(server, argv, log)
-            said += data
-        if not said.startswith(b"ready"):
-            server.kill()
-            _raise_ended(server, argv, log)
-    except BaseException:
-        _end(server)
-        raise
-    finally:
-        server.stdout.close()
-    # Popen warns about children that outlive it; this one is meant to.
-    server.returncode = 0
-
-
-def _raise_ended(server: subprocess.Popen[bytes], argv: Sequence[str], log: Path) -> NoReturn:
-    """Raise the error for SERVER, which ended instead of getting ready."""
-    status = server.wait()
-    raise CommandFailedError(Completed(tuple(argv), status, b"", log.read_bytes()[-4096:]))

@@ -19,10 +19,11 @@ from pathlib import Path
 
 import msgspec
 
+from pyguixvm.daemon import detach
 from pyguixvm.errors import EvaluationError, RequestRefusedError
 from pyguixvm.guix.command import identity, scheme_directory
 from pyguixvm.model.declaration import SCHEMA
-from pyguixvm.process import CommandFailedError, CommandTimeoutError, detach
+from pyguixvm.process import CommandFailedError, CommandTimeoutError
 
 _SCRIPT = Path(__file__).with_name("evaluator-main.scm")
 

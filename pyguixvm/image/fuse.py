@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pyguixvm import process
+from pyguixvm import daemon, process
 from pyguixvm.image.overlay import ImageError
 from pyguixvm.image.partition import Partition
 
@@ -63,7 +63,7 @@ def mounted(image: Path, directory: Path, where: Partition | None = None) -> Ite
     ]
     shown = False
     try:
-        with process.serving(
+        with daemon.serving(
             [str(program), *options], ready=lambda: mountpoint.stat().st_dev != outside
         ):
             shown = True

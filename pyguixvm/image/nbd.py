@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pyguixvm import process
+from pyguixvm import daemon, process
 from pyguixvm.image.overlay import PACKAGE_HINT, ImageError
 from pyguixvm.image.workplace import workplace
 
@@ -116,7 +116,7 @@ def exported(image: Path) -> Iterator[Export]:
             def ready() -> bool:
                 return connection.connect_ex(address) == 0
 
-            with process.serving([str(program), *options, "--", str(image)], ready=ready):
+            with daemon.serving([str(program), *options, "--", str(image)], ready=ready):
                 connection.settimeout(60)
                 export = negotiate(connection)
                 yield export

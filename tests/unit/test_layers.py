@@ -17,14 +17,14 @@ PACKAGE = ROOT / "pyguixvm"
 # From the ground up.  Rooms on one floor do not know each other.
 FLOORS: list[set[str]] = [
     {"errors", "events", "interruption", "printable", "state"},
-    {"model", "process", "watch"},
+    {"model", "process", "daemon", "watch"},
     {"xml"},
     {"plan", "hypervisor", "guix", "image"},
     {"apply"},
     {"commands"},
     {"cli"},
 ]
-NEIGHBOURS = {("events", "errors")}
+NEIGHBOURS = {("events", "errors"), ("daemon", "process")}
 # Nothing in these folders has effects: no commands, no hypervisor, no files, no clock.
 PURE = {"model", "xml", "plan"}
 IMPURE = {
@@ -35,7 +35,7 @@ IMPURE = {
 IMPURE_NAMES = {"pathlib.Path"}
 # Who alone may import what.
 ONLY = {
-    "subprocess": {"process.py"},
+    "subprocess": {"process.py", "daemon.py"},
     "libvirt": {"hypervisor"},
     "libvirt_qemu": {"hypervisor"},
     "click": {"cli"},

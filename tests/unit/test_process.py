@@ -14,14 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from pyguixvm.daemon import detach, serving
 from pyguixvm.process import (
     CommandFailedError,
     CommandTimeoutError,
     MissingProgramError,
     describe_status,
-    detach,
     run,
-    serving,
     which,
 )
 
@@ -231,13 +230,14 @@ def test_a_daemon_ends_when_its_starter_is_killed(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     program = f"""
 import pathlib, time
-from pyguixvm.process import serving
+from pyguixvm.daemon import serving
 with serving(["sleep", "60"], ready=lambda: True) as pid:
     pathlib.Path({str(pid_file)!r}).write_text(f"{{pid}}\\n")
     time.sleep(60)
 """
     starter = subprocess.Popen([sys.executable, "-c", program])
     while not (pid_file.exists() and pid_file.read_text().endswith("\n")):
+        assert starter.poll() is None
         time.sleep(0.01)
     starter.kill()
     starter.wait()
