@@ -14,7 +14,7 @@ import pytest
 
 from pyguixvm.apply.context import Workshop
 from pyguixvm.apply.executor import apply
-from pyguixvm.commands import generations, listing, power, undefine
+from pyguixvm.commands import generations, listing, power, rollback, undefine
 from pyguixvm.commands.plan import observed
 from pyguixvm.commands.session import Session
 from pyguixvm.commands.status import applied_statuses
@@ -169,15 +169,14 @@ def clone(connection):
             last.handle.lookupByName(name).undefine()
 
 
+FORCED = Policy(force=True, unprotect=True)
 CHANGES = {
     "start": lambda here, name: power.start(here, [name]),
     "shutdown": lambda here, name: power.shutdown(here, [name], 1),
     "reboot": lambda here, name: power.reboot(here, [name], 1),
     "destroy": lambda here, name: power.destroy(here, [name], unprotect=True),
     "autostart": lambda here, name: power.autostart(here, [name], on=True),
-    "rollback": lambda here, name: generations.roll_back(
-        here, name, None, force=True, unprotect=True
-    ),
+    "rollback": lambda here, name: rollback.roll_back(here, name, None, FORCED),
     "undefine": lambda here, name: undefine.removals(
         here, [name], keep_volumes=False, delete_data=True, unprotect=True
     ),

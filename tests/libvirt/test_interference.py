@@ -14,13 +14,14 @@ from deploying import MIB, changed, deploy, planned, renewed, session, virsh
 
 from pyguixvm.apply.context import Workshop
 from pyguixvm.apply.executor import apply
-from pyguixvm.commands import generations, undefine
+from pyguixvm.commands import garbage, rollback, undefine
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.events import ignore
 from pyguixvm.hypervisor import domains
 from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.declaration import DataDisk
 from pyguixvm.model.volume_names import data_volume, generation_volume
+from pyguixvm.plan.plan import Policy
 from pyguixvm.plan.planner import plan
 from pyguixvm.plan.status import statuses
 
@@ -141,7 +142,7 @@ def test_a_layer_is_not_rolled_back(connection, halting, tmp_path):
     assert deploy(connection, renewed(halting, tmp_path)) is None
     virsh(f"snapshot-create-as {name} s1 --disk-only --no-metadata")
     with pytest.raises(RequestRefusedError, match="stands on the root volume"):
-        generations.roll_back(session(tmp_path), name, 1, force=True, unprotect=False)
+        rollback.roll_back(session(tmp_path), name, 1, Policy(force=True))
     assert domains.state(connection, name) == "running"
 
 
@@ -168,7 +169,7 @@ def test_what_a_snapshot_holds_outlives_its_generation(connection, halting, pool
     name = halting.name
 
     def unneeded():
-        found = generations.unneeded(session(tmp_path), keep=1, older_than=timedelta())
+        found = garbage.unneeded(session(tmp_path), keep=1, older_than=timedelta())
         ours = {volume.name for volume in found.volumes if volume.pool == pool.name}
         return ours & {generation_volume(name, number) for number in (1, 2, 3)}
 

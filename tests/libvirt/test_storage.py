@@ -130,10 +130,10 @@ def test_an_upload_that_fails_leaves_nothing(connection, pool, tmp_path):
 
 KILLED = """
 import os, signal, sys
-from pyguixvm.hypervisor import connection, transfer
+from pyguixvm.hypervisor import connection, upload
 uri, pool, name, source = sys.argv[1:]
 with connection.connect(uri) as c:
-    transfer.upload_volume(c, pool, name, source, lambda _: os.kill(os.getpid(), signal.SIGKILL))
+    upload.upload_volume(c, pool, name, source, lambda _: os.kill(os.getpid(), signal.SIGKILL))
 """
 
 

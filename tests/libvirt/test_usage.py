@@ -9,7 +9,7 @@ import libvirt
 import msgspec
 import pytest
 
-from pyguixvm.commands import generations, undefine
+from pyguixvm.commands import garbage, undefine
 from pyguixvm.commands.session import Session
 from pyguixvm.events import ignore
 from pyguixvm.hypervisor import domains, volumes
@@ -122,7 +122,7 @@ def test_gc_leaves_what_something_else_uses(connection, deployed, users, pool, h
     domains.define(connection, xml.replace(f"/{old.volume}'", f"/{current.volume}'"))
     volume = volumes.lookup(connection, pool.name, old.volume)
     why = users(how, volume)
-    found = generations.unneeded(HERE, keep=0, older_than=timedelta(0))
+    found = garbage.unneeded(HERE, keep=0, older_than=timedelta(0))
     assert volume.name not in {each.name for each in found.volumes}
     assert (machine.name, 1) not in found.generations
     assert f"{volume.name} is kept, since {why}" in map(str, found.kept)
@@ -139,6 +139,19 @@ def test_data_is_what_the_machine_remembers_not_what_is_called_so(
             pool.name,
             VolumeDefinition(name=data_volume(machine.name, name), capacity=MIB),
         )
+    for target, name in (("vdb", "db"), ("vdc", "other")):
+        path = volumes.lookup(connection, pool.name, data_volume(machine.name, name)).path
+        attach = (
+            "virsh",
+            "-qc",
+            "qemu:///system",
+            "attach-disk",
+            machine.name,
+            path,
+            target,
+            "--config",
+        )
+        subprocess.run(attach, check=True, stdout=subprocess.DEVNULL)
     (removal,) = undefine.removals(HERE, [machine.name], keep_volumes=False, delete_data=True)
     assert removal.data == ((pool.name, data_volume(machine.name, "db")),)
     undefine.undefine(HERE, [removal])
