@@ -12,7 +12,7 @@ from pyguixvm.hypervisor import domains, guest, hotplug, pools, upload, volumes
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.image.blank import make_disk
 from pyguixvm.image.workplace import workplace
-from pyguixvm.model.declaration import BlockDevice, DataDisk, LocalImage, VirtualMachine
+from pyguixvm.model.declaration import BlockDevice, DataDisk, VirtualMachine
 from pyguixvm.model.sizes import format_size
 from pyguixvm.model.volume_names import data_label, data_volume
 from pyguixvm.plan.actions import CreateDisk, GrowDisk
@@ -103,7 +103,7 @@ def planned_disks(machine: VirtualMachine, directory: Path) -> tuple[AttachedDis
 
 def _mounts(machine: VirtualMachine, name: str) -> bool:
     """Whether the operating system was given what mounts, and grows, disk NAME."""
-    return not isinstance(machine.image, LocalImage) and any(
+    return machine.image.made_by_guix and any(
         isinstance(disk, DataDisk) and disk.name == name and disk.target is not None
         for disk in machine.domain.disks
     )

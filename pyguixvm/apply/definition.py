@@ -19,7 +19,7 @@ from pyguixvm.hypervisor import domains, networks
 from pyguixvm.hypervisor.connection import Connection, capabilities
 from pyguixvm.hypervisor.observe import observe_domain
 from pyguixvm.model.applied import Generation, Metadata
-from pyguixvm.model.declaration import BlockDevice, LocalImage, VirtualMachine
+from pyguixvm.model.declaration import BlockDevice, VirtualMachine
 from pyguixvm.plan.actions import DefineDomain
 from pyguixvm.plan.interference import require_own_disks
 from pyguixvm.plan.plan import MachinePlan
@@ -82,8 +82,8 @@ def definition_to_be(
             generation = msgspec.structs.replace(
                 generation,
                 declaration=machine,
-                label=_label(machine),
-                kernel=_kernel(machine),
+                label=machine.image.label,
+                kernel=machine.image.kernel,
                 changing=generation.changing and not in_place,
             )
             root = made.enter_context(writable(machine.name, generation, metadata, workshop))
@@ -141,21 +141,12 @@ def _devices(machine: VirtualMachine) -> Removed:
     )
 
 
-def _label(machine: VirtualMachine) -> str:
-    image = machine.image
-    return image.path if isinstance(image, LocalImage) else image.label
-
-
-def _kernel(machine: VirtualMachine) -> str | None:
-    return None if isinstance(machine.image, LocalImage) else machine.image.kernel
-
-
 def _new_generation(machine: VirtualMachine, number: int, root: Root, now: datetime) -> Generation:
     return Generation(
         number=number,
         date=now.isoformat(timespec="seconds"),
-        label=_label(machine),
-        kernel=_kernel(machine),
+        label=machine.image.label,
+        kernel=machine.image.kernel,
         pool=root.pool,
         volume=root.volume,
         image=root.image,

@@ -141,7 +141,7 @@ def _bottom(connection: Connection, generation: Generation) -> Iterator[BackingF
     else:
         yield BackingFile(
             path=_require(connection, generation, generation.base),
-            format=image.format if isinstance(image, LocalImage) else "raw",
+            format=image.disk_format,
             store_item=False,
         )
 
@@ -177,7 +177,7 @@ def planned_root(connection: Connection, machine: VirtualMachine, action: Create
     image = machine.image
     backing = BackingFile(
         path=str(directory / base),
-        format=image.format if isinstance(image, LocalImage) else "raw",
+        format=image.disk_format,
         store_item=False,
     )
     return Root(action.pool, action.volume, path, (backing,), base, action.image)

@@ -12,7 +12,6 @@ from pyguixvm.guix.roots import system_root
 from pyguixvm.guix.store import Store
 from pyguixvm.model.declaration import (
     Deployment,
-    LocalImage,
     SharedStore,
     SystemImage,
     VirtualMachine,
@@ -40,7 +39,7 @@ def build(session: Session, deployment: Deployment) -> tuple[tuple[VirtualMachin
     }
     realize(session, outputs, {})
     return tuple(
-        (machine, image.path if isinstance(image, LocalImage) else image.output or "")
+        (machine, image.file)
         for machine, image in zip(deployment.machines, images, strict=True)
         if not isinstance(image, SharedStore)
     )

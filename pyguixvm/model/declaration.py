@@ -9,7 +9,7 @@ versions that do not understand each other.
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 import msgspec
 
@@ -74,6 +74,14 @@ class SystemImage(_Declared, frozen=True, tag_field="kind", tag="system"):
     system: str | None = None
     content: ImageContent | None = None
 
+    made_by_guix: ClassVar[bool] = True
+    disk_format: ClassVar[Literal["raw"]] = "raw"
+
+    @property
+    def file(self) -> str:
+        """The file name of the disk image, empty where the evaluation was not asked for it."""
+        return self.output or ""
+
 
 class LocalImage(_Declared, frozen=True, tag_field="kind", tag="local-image"):
     """A disk image that exists already, at the absolute file name PATH.
@@ -86,6 +94,24 @@ class LocalImage(_Declared, frozen=True, tag_field="kind", tag="local-image"):
     format: Literal["qcow2", "raw"]
     size: int
     modified: int
+
+    made_by_guix: ClassVar[bool] = False
+    kernel: ClassVar[None] = None
+
+    @property
+    def label(self) -> str:
+        """What it is called."""
+        return self.path
+
+    @property
+    def file(self) -> str:
+        """The file name of the disk image."""
+        return self.path
+
+    @property
+    def disk_format(self) -> Literal["qcow2", "raw"]:
+        """What the disk image is to QEMU."""
+        return self.format
 
 
 class DirectBoot(_Declared, frozen=True):
@@ -110,7 +136,16 @@ class SharedStore(_Declared, frozen=True, tag_field="kind", tag="shared-store"):
     system: Derivation | None = None
     boot: DirectBoot | None = None
 
+    made_by_guix: ClassVar[bool] = True
+    disk_format: ClassVar[Literal["raw"]] = "raw"
+    file: ClassVar[str] = ""
 
+
+# The kinds of images.  A new one is a structure here, with what all of them tell (label,
+# kernel, the disk image's file and disk_format, and whether Guix made it, so that it mounts
+# what is declared); a module in guix/pyguixvm/system/ and a line in its kinds.scm; a module
+# in plan/strategies/ and a line in choose.py there; and, if its root volume is made in a way
+# of its own, a module in apply/ and a line in its executor.py.
 Image: TypeAlias = SystemImage | LocalImage | SharedStore
 
 

@@ -49,8 +49,9 @@ from pyguixvm.plan.refusals import (
     require_stoppable,
     require_takeable_back,
 )
-from pyguixvm.plan.strategies.choose import Bases, choose
+from pyguixvm.plan.strategies.choose import choose
 from pyguixvm.plan.strategies.in_place import REASON, activation, as_done_in_place
+from pyguixvm.plan.strategies.increment import Bases
 
 _OFF = ("shut off", "crashed")
 _ORDER: tuple[Effect, ...] = ("none", "live", "restart", "replace")

@@ -27,7 +27,7 @@ from pyguixvm.model.volume_names import base_volume, data_volume, generation_of,
 from pyguixvm.plan.actions import StopDomain
 from pyguixvm.plan.drift import differences
 from pyguixvm.plan.planner import plan
-from pyguixvm.plan.strategies.choose import new_root
+from pyguixvm.plan.strategies.full import new_root
 from pyguixvm.xml.inspection import inspect_domain
 
 MIB = 1024**2

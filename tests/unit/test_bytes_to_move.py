@@ -19,7 +19,7 @@ from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.model.declaration import Derivation, ImageContent
 from pyguixvm.model.store_item import StoreItem
 from pyguixvm.plan.actions import CreateRoot, RealizeImage
-from pyguixvm.plan.strategies.choose import new_root
+from pyguixvm.plan.strategies.full import new_root
 
 PRESENT = {f"/gnu/store/{'a' * 32}-old": 10 * MIB}
 HERE = Connection(uri="qemu:///system", local=True, handle=None)

@@ -16,7 +16,8 @@ from pyguixvm.model.observation import Hardware, Observation, ObservedDomain
 from pyguixvm.plan.actions import CreateRoot, RealizeContent, RealizeImage
 from pyguixvm.plan.plan import Policy, Strategy
 from pyguixvm.plan.planner import plan
-from pyguixvm.plan.strategies.choose import Bases, choose, realizations
+from pyguixvm.plan.strategies.choose import choose, realizations
+from pyguixvm.plan.strategies.increment import Bases
 
 HARDWARE = Hardware(cpu=1, maximum_cpu=1, memory=1, maximum_memory=1, domain_type="qemu")
 

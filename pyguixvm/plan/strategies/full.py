@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A root volume on the machine's own image, which is made as a whole."""
+
+from __future__ import annotations
+
+from pyguixvm.model.declaration import SharedStore, SystemImage, VirtualMachine
+from pyguixvm.model.volume_names import generation_volume
+from pyguixvm.plan.actions import CreateRoot, RealizeImage
+from pyguixvm.plan.strategies.way import Way
+
+
+def full(machine: VirtualMachine, number: int, reason: str) -> Way:
+    """Return the way that makes root volume NUMBER of MACHINE from its whole image."""
+    root = new_root(machine, number)
+    if isinstance(machine.image, SystemImage):
+        return Way((realization(machine.image), root), "full", reason)
+    return Way((root,), "full", reason)
+
+
+def realization(image: SystemImage) -> RealizeImage:
+    """Return the action that has Guix build IMAGE, whose evaluation was asked for that."""
+    if image.derivation is None or image.output is None:
+        raise ValueError("a plan needs an evaluation with image derivations")
+    return RealizeImage(derivation=image.derivation, output=image.output)
+
+
+def new_root(machine: VirtualMachine, number: int) -> CreateRoot:
+    """Return the action that makes root volume NUMBER of MACHINE from its own image."""
+    image = machine.image
+    if isinstance(image, SharedStore):
+        raise ValueError("there is no image")  # noqa: TRY004 -- of the machine, not of a type
+    return CreateRoot(
+        pool=machine.domain.pool,
+        volume=generation_volume(machine.name, number),
+        image=image.file,
+        size=machine.domain.storage,
+    )
