@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Machines that get a new root volume, or another system on top of the one they have; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from pyguixvm.errors import RequestRefusedError
+from pyguixvm.model.applied import Metadata
+from pyguixvm.model.declaration import VirtualMachine
+from pyguixvm.model.observation import ObservedDomain
+from pyguixvm.model.volume_names import free_number
+from pyguixvm.plan.actions import (
+    AwaitReady,
+    DetachInterface,
+)
+from pyguixvm.plan.difference import Difference
+from pyguixvm.plan.disks import volume_actions
+from pyguixvm.plan.drift import foreign_devices
+from pyguixvm.plan.plan import MachinePlan, Policy
+from pyguixvm.plan.refusals import (
+    require_replaceable,
+    require_takeable_back,
+)
+from pyguixvm.plan.restart import live_actions
+from pyguixvm.plan.steps import OFF, define, last_downtime, proven, refused, start, stop
+from pyguixvm.plan.strategies.choose import choose
+from pyguixvm.plan.strategies.in_place import REASON, activation, as_done_in_place
+from pyguixvm.plan.strategies.increment import Bases
+
+
+def next_number(machine: str, volumes: Collection[str], metadata: Metadata | None = None) -> int:
+    """Return a number that no volume of MACHINE has: one that was kept is never overwritten.
+
+    Nor is one that METADATA knows and that is marked as incomplete still.
+    """
+    if metadata is None:
+        return free_number(machine, volumes)
+    return free_number(machine, {*volumes, *metadata.volumes}, metadata.numbers)
+
+
+def create(
+    machine: VirtualMachine, volumes: Collection[str], bases: Bases, policy: Policy
+) -> MachinePlan:
+    """Plan MACHINE where there is none of its name; VOLUMES are there, to stand on are BASES."""
+    generation = next_number(machine.name, volumes)
+    try:
+        way = choose(machine, generation, bases, policy.strategy)
+    except RequestRefusedError as error:
+        return refused(machine, "create", error)
+    return MachinePlan(
+        machine=machine,
+        effect="create",
+        actions=(
+            *way.actions,
+            *volume_actions(machine, None, volumes),
+            define(machine, generation),
+            start(machine),
+        ),
+        strategy=way.strategy,
+        reason=way.reason,
+    )
+
+
+def replace(  # noqa: PLR0917 -- what there is, what is wanted, and what is allowed
+    machine: VirtualMachine,
+    domain: ObservedDomain,
+    metadata: Metadata,
+    volumes: Collection[str],
+    bases: Bases,
+    changed: tuple[Difference, ...],
+    policy: Policy,
+) -> MachinePlan:
+    """Plan a new root volume: made while the old one still runs."""
+    running = domain.state not in OFF
+    generation = next_number(machine.name, volumes, metadata)
+    try:
+        require_replaceable(machine, policy, running=running)
+        way = choose(machine, generation, bases, policy.strategy)
+    except RequestRefusedError as error:
+        return refused(machine, "replace", error, changed)
+    return MachinePlan(
+        machine=machine,
+        effect="replace",
+        actions=(
+            *way.actions,
+            *volume_actions(machine, domain, volumes),
+            *stop(running, policy),
+            define(machine, generation),
+            start(machine),
+        ),
+        differences=changed,
+        # Without its volume there is nothing to go back to.
+        fallback=None if domain.root_gone else proven(metadata),
+        downtime=last_downtime(metadata.generations) if running else None,
+        foreign=foreign_devices(machine, domain),
+        strategy=way.strategy,
+        reason=way.reason,
+    )
+
+
+def change_in_place(  # noqa: PLR0917 -- what there is, what is wanted, and what is allowed
+    machine: VirtualMachine,
+    domain: ObservedDomain,
+    metadata: Metadata,
+    volumes: Collection[str],
+    changed: tuple[Difference, ...],
+    policy: Policy,
+) -> MachinePlan:
+    """Plan another operating system in the guest that runs."""
+    generation = next_number(machine.name, volumes, metadata)
+    stopping = next(iter(stop(policy.restart, policy)), None)
+    try:
+        require_takeable_back(machine, policy)
+        steps = activation(machine, domain, metadata, generation, changed, restart=stopping)
+    except RequestRefusedError as error:
+        return refused(machine, "live", error, changed)
+    live = tuple(live_actions(changed, domain))
+    return MachinePlan(
+        machine=machine,
+        effect="live",
+        actions=(
+            *steps,
+            # That the system was activated is worth knowing before anything else fails.
+            define(machine, generation),
+            *(action for action in live if isinstance(action, DetachInterface)),
+            *(action for action in live if not isinstance(action, DetachInterface)),
+            AwaitReady(timeout=machine.ready_timeout),
+        ),
+        differences=as_done_in_place(changed),
+        # That it lets us in proves more than an earlier look, unless nobody knows what it is.
+        fallback=proven(metadata) if metadata.generation.changing else metadata.current,
+        foreign=foreign_devices(machine, domain),
+        strategy="in-place",
+        reason=REASON,
+    )
