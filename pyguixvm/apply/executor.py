@@ -18,9 +18,9 @@ from pyguixvm.apply.empty_root import created_empty_root
 from pyguixvm.apply.hotplug import change
 from pyguixvm.apply.in_place import activate, leave, prepare, stack_root
 from pyguixvm.apply.outcome import Outcome
-from pyguixvm.apply.rollback import taken_back
 from pyguixvm.apply.root_volume import Root, created_root
 from pyguixvm.apply.switch import Switched, restarted, switch
+from pyguixvm.apply.take_back import taken_back
 from pyguixvm.apply.trial import try_root
 from pyguixvm.errors import (
     EvaluationError,

@@ -11,7 +11,7 @@ from pyguixvm.apply.backing_chain import stacked
 from pyguixvm.apply.context import Workshop
 from pyguixvm.apply.definition import define
 from pyguixvm.apply.root_volume import Root
-from pyguixvm.apply.unused import delete_unused
+from pyguixvm.apply.unused_volumes import delete_unused
 from pyguixvm.errors import HypervisorError, RequestRefusedError
 from pyguixvm.events import phase
 from pyguixvm.guix.activation import Activation, Host

@@ -17,8 +17,8 @@ from pyguixvm.events import phase
 from pyguixvm.guix.store import Store, is_built
 from pyguixvm.hypervisor import pools, upload, volumes
 from pyguixvm.hypervisor.connection import Connection
+from pyguixvm.image import ext4_metadata, overlay
 from pyguixvm.image import increment as increments
-from pyguixvm.image import metadata, overlay
 from pyguixvm.image.grow import grow
 from pyguixvm.image.overlay import ImageError
 from pyguixvm.image.workplace import workplace
@@ -260,7 +260,7 @@ def _increment(
     with workplace() as directory:
         base, items = _examined(path, content, directory, workshop.store)
         size = sum(item.nar_size for item in items)
-        if not _is_little(size, base) or not metadata.suits(path, "raw", action.size):
+        if not _is_little(size, base) or not ext4_metadata.suits(path, "raw", action.size):
             return None
         increments.increment(base, file, action.size, content, items)
     return size

@@ -18,7 +18,7 @@ from pyguixvm.errors import (
     NotReadyError,
     PyguixvmError,
 )
-from pyguixvm.state import state_directory
+from pyguixvm.state_directory import state_directory
 
 if TYPE_CHECKING:
     from pyguixvm.apply.outcome import Outcome

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from pyguixvm.apply.unused import usage
+from pyguixvm.apply.unused_volumes import usage
 from pyguixvm.commands.generations import all_metadata
 from pyguixvm.commands.session import Session
 from pyguixvm.events import phase

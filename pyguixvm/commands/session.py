@@ -11,11 +11,11 @@ from typing import Literal
 
 from pyguixvm.events import Emit
 from pyguixvm.guix.command import find_guix
-from pyguixvm.guix.exchange import Exchange
+from pyguixvm.guix.request import Exchange
 from pyguixvm.guix.store import Store
-from pyguixvm.hypervisor.sharing import sharing_driver
+from pyguixvm.hypervisor.shared_directories import sharing_driver
 from pyguixvm.interruption import Interruption
-from pyguixvm.state import state_directory
+from pyguixvm.state_directory import state_directory
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 import msgspec
 
-from pyguixvm.apply.unused import delete_others, usage
+from pyguixvm.apply.unused_volumes import delete_others, usage
 from pyguixvm.commands.machines import Done, machines_metadata, require_unprotected
 from pyguixvm.commands.session import Session
 from pyguixvm.errors import RequestRefusedError

@@ -16,8 +16,8 @@ import msgspec
 
 from pyguixvm.errors import BuildError
 from pyguixvm.events import Emit
-from pyguixvm.guix.exchange import Exchange
-from pyguixvm.guix.work import Answer, work
+from pyguixvm.guix.building import Answer, work
+from pyguixvm.guix.request import Exchange
 
 # A build takes what it takes, and so do slow lines.
 _SECONDS = 30 * 24 * 3600.0

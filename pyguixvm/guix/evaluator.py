@@ -10,7 +10,7 @@ from typing import Literal, NoReturn, TypeAlias
 import msgspec
 
 from pyguixvm.errors import BuildError, EvaluationError
-from pyguixvm.guix.exchange import Exchange, Forward
+from pyguixvm.guix.request import Exchange, Forward
 from pyguixvm.model.declaration import SCHEMA, Deployment, Location
 
 # What the derivations are computed of: nothing, the operating systems, the images, or both.

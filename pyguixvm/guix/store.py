@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from pyguixvm.events import Emit
-from pyguixvm.guix.exchange import Exchange
+from pyguixvm.guix.building import Answer, work
+from pyguixvm.guix.request import Exchange
 from pyguixvm.guix.roots import root_path
-from pyguixvm.guix.work import Answer, work
 from pyguixvm.model.store_item import StoreItem, hash_part
 
 # Builds take what they take: a month, which also ends whoever was forgotten.

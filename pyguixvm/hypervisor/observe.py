@@ -14,7 +14,7 @@ import msgspec
 from pyguixvm.hypervisor import disks, volumes
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.errors import explained, is_code
-from pyguixvm.hypervisor.sharing import store_access
+from pyguixvm.hypervisor.shared_directories import store_access
 from pyguixvm.model.observation import Host, Observation, ObservedDomain, State
 from pyguixvm.model.volume_names import data_of, is_marker, is_ours, is_store_item, marker
 from pyguixvm.xml.capabilities import maximum_vcpus

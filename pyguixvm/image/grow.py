@@ -26,9 +26,18 @@ import msgspec
 
 from pyguixvm.errors import PyguixvmError, RequestRefusedError, UsageError
 from pyguixvm.events import Emit, Notice
-from pyguixvm.image import extents, filesystem, fuse, metadata, nbd, overlay, partition, scratch
+from pyguixvm.image import (
+    ext4_metadata,
+    extents,
+    filesystem,
+    fuse,
+    nbd,
+    overlay,
+    partition,
+    scratch,
+)
+from pyguixvm.image.ext4_metadata import Edit
 from pyguixvm.image.extents import Range
-from pyguixvm.image.metadata import Edit
 from pyguixvm.image.workplace import workplace
 from pyguixvm.model.sizes import format_size
 
@@ -126,7 +135,7 @@ def _choose(base: Path, base_format: str, size: int, environment: Mapping[str, s
 
 
 def _without_fuse(base: Path, base_format: str, size: int) -> Method:
-    return "metadata" if metadata.suits(base, base_format, size) else "copy"
+    return "metadata" if ext4_metadata.suits(base, base_format, size) else "copy"
 
 
 def _whole_megabytes(size: int) -> str:
@@ -172,7 +181,7 @@ def edited(  # noqa: PLR0917 -- from what, to what, and how
 
 def _by_metadata(base: Path, overlay_file: Path, size: int, work: Path, edit: Edit | None) -> None:
     table, grown = scratch.grow_table(base, size, work)
-    root = metadata.grow(base, partition.read(base).last, grown.size, work, edit)
+    root = ext4_metadata.grow(base, partition.read(base).last, grown.size, work, edit)
     _transplant([root, table], overlay_file)
 
 

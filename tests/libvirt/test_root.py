@@ -17,7 +17,7 @@ from pyguixvm.apply.root_volume import created_root
 from pyguixvm.commands.garbage import unneeded
 from pyguixvm.commands.session import Session
 from pyguixvm.events import Notice, PhaseFinished, ignore
-from pyguixvm.guix.exchange import Exchange
+from pyguixvm.guix.request import Exchange
 from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor import volumes
 from pyguixvm.model.declaration import Derivation, ImageContent, SystemImage

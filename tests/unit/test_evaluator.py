@@ -19,7 +19,7 @@ from pyguixvm.guix import endpoint
 from pyguixvm.guix.command import find_guix, identity, scheme_directory
 from pyguixvm.guix.endpoint import Setting, runtime_directory
 from pyguixvm.guix.evaluator import decode, evaluate
-from pyguixvm.guix.exchange import Exchange
+from pyguixvm.guix.request import Exchange
 from pyguixvm.model.declaration import SCHEMA
 
 DEPLOYMENT = {"schema": SCHEMA, "config": "/c.scm", "machines": []}
@@ -155,7 +155,7 @@ def test_an_evaluator_that_keeps_ending_is_an_error(runtime: Path) -> None:
 def test_an_evaluator_that_is_silent_is_given_up(
     runtime: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pyguixvm.guix.exchange._GRACE", 0.1)
+    monkeypatch.setattr("pyguixvm.guix.request._GRACE", 0.1)
     closed = threading.Event()
 
     def answer(connection: socket.socket, request: dict[str, Any]) -> None:

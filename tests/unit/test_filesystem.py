@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from images import MIB
 
 from pyguixvm.errors import RequestRefusedError
+from pyguixvm.image.ext4_metadata import free_blocks
 from pyguixvm.image.extents import set_size
 from pyguixvm.image.filesystem import HEAD_SIZE, GroupDescriptors, grow, identify, read_file
-from pyguixvm.image.metadata import free_blocks
 from pyguixvm.image.overlay import ImageError
 from pyguixvm.process import run
 

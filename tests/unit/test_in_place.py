@@ -15,7 +15,7 @@ from test_planner import applied, hardware, hypervisor, observed
 from pyguixvm.errors import BuildError, HalfDoneError
 from pyguixvm.events import Event
 from pyguixvm.guix.activation import Activation, Host
-from pyguixvm.guix.exchange import Exchange, Forward
+from pyguixvm.guix.request import Exchange, Forward
 from pyguixvm.model.applied import Metadata
 from pyguixvm.model.declaration import (
     AddressReady,

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "pyguixvm"
 
 # From the ground up.  Rooms on one floor do not know each other.
 FLOORS: list[set[str]] = [
-    {"errors", "events", "interruption", "printable", "state"},
+    {"errors", "events", "interruption", "printable", "state_directory"},
     {"model", "process", "daemon", "watch"},
     {"xml"},
     {"plan", "hypervisor", "guix", "image"},

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pyguixvm.hypervisor.sharing import sharing_driver, store_access
+from pyguixvm.hypervisor.shared_directories import sharing_driver, store_access
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ import pytest
 
 from pyguixvm.errors import BuildError
 from pyguixvm.events import BuildOutput, Event
-from pyguixvm.guix.exchange import Exchange, Forward
 from pyguixvm.guix.log import Lines, clean
+from pyguixvm.guix.request import Exchange, Forward
 from pyguixvm.guix.roots import remove_root, root_path, system_root
 from pyguixvm.guix.store import Store
 

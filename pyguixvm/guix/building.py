@@ -12,7 +12,7 @@ from pyguixvm.errors import BuildError, HalfDoneError
 from pyguixvm.events import BuildOutput, Emit
 from pyguixvm.guix import log
 from pyguixvm.guix.evaluator import Failure
-from pyguixvm.guix.exchange import Exchange
+from pyguixvm.guix.request import Exchange
 
 
 class Answer(msgspec.Struct, forbid_unknown_fields=True):
