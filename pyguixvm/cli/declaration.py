@@ -23,7 +23,7 @@ from pyguixvm.cli.options import (
 from pyguixvm.cli.output import Output, error_document, gravest
 from pyguixvm.cli.safepoints import heeded
 from pyguixvm.cli.show import declared_line, plan_lines
-from pyguixvm.commands import build, definition, deploy, evaluate, plan
+from pyguixvm.commands import build, definition, deploy, evaluate, planning
 from pyguixvm.commands.session import Session
 from pyguixvm.errors import (
     InterruptedRequestError,
@@ -62,9 +62,9 @@ def evaluated(here: Session, config: Path, machines: Sequence[str], policy: Poli
 
 def observed(
     here: Session, deployment: Deployment, policy: Policy, *, whole: bool
-) -> AbstractContextManager[tuple[plan.Planned, ...]]:
+) -> AbstractContextManager[tuple[planning.Planned, ...]]:
     """Connect to the hypervisors of DEPLOYMENT, which is there as a WHOLE or in part."""
-    return plan.observed(
+    return planning.observed(
         here,
         deployment.machines,
         policy=policy,
@@ -109,7 +109,7 @@ def plan_command(
     config, machines = split_config(arguments)
     deployment = evaluated(here, config, machines, policy)
     with observed(here, deployment, policy, whole=not machines) as planned:
-        plans = [plan.measured(here, each) for each in planned]
+        plans = [planning.measured(here, each) for each in planned]
     if output.json:
         output.document({"plans": plans})
     else:

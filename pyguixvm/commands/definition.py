@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pyguixvm.commands.plan import observed
+from pyguixvm.commands.planning import observed
 from pyguixvm.commands.session import Session
 from pyguixvm.model.declaration import (
     VirtualMachine,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pyguixvm.apply.outcome import Outcome
     from pyguixvm.model.observation import Observation
 from pyguixvm.commands.build import realize_plans
-from pyguixvm.commands.plan import Planned
+from pyguixvm.commands.planning import Planned
 from pyguixvm.commands.session import Session
 
 

@@ -14,7 +14,7 @@ from pyguixvm.model.declaration import (
 if TYPE_CHECKING:
     # libvirt is loaded only by the runs that get as far as a hypervisor.
     from pyguixvm.plan.status import MachineStatus
-from pyguixvm.commands.plan import observed
+from pyguixvm.commands.planning import observed
 from pyguixvm.commands.session import Session
 
 

@@ -13,7 +13,7 @@ from measure import Row, seconds
 from workspace import Workspace
 
 from pyguixvm.apply.data_disk import planned_disks
-from pyguixvm.commands import evaluate, plan
+from pyguixvm.commands import evaluate, planning
 from pyguixvm.commands.session import Session
 from pyguixvm.events import ignore
 from pyguixvm.hypervisor.connection import Connection, connect
@@ -45,8 +45,8 @@ def hundred(runs: int, work: Workspace) -> Iterator[Row]:
 
 def _planned(what: str, runs: int, session: Session, deployment: Deployment, unchanged: int) -> Row:
     def look() -> list[Plan]:
-        with plan.observed(session, deployment.machines, config=deployment.config) as found:
-            return [plan.measured(session, each) for each in found]
+        with planning.observed(session, deployment.machines, config=deployment.config) as found:
+            return [planning.measured(session, each) for each in found]
 
     (found,) = look()
     assert len(found.machines) == _MACHINES

@@ -15,7 +15,7 @@ import pytest
 from pyguixvm.apply.context import Workshop
 from pyguixvm.apply.executor import apply
 from pyguixvm.commands import generations, listing, power, rollback, undefine
-from pyguixvm.commands.plan import observed
+from pyguixvm.commands.planning import observed
 from pyguixvm.commands.session import Session
 from pyguixvm.commands.status import applied_statuses
 from pyguixvm.errors import BuildError, RequestRefusedError

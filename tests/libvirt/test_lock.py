@@ -19,7 +19,7 @@ import pytest
 
 from pyguixvm.commands import garbage, power, rollback, undefine
 from pyguixvm.commands.deploy import _locked
-from pyguixvm.commands.plan import Planned
+from pyguixvm.commands.planning import Planned
 from pyguixvm.commands.session import Session
 from pyguixvm.errors import LostLockError, PyguixvmError
 from pyguixvm.events import Notice, ignore
