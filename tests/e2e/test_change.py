@@ -105,7 +105,7 @@ def test_a_save_changes_the_running_guest(tmp_path: Path) -> None:
         wait_for(shown, "change updated")
         eventually(lambda: guest_memory() > 1100 * MIB)
         config.write_text(declared.replace("(memory ", "(memry "))
-        wait_for(shown, f"{config}:{line}:4: error: libvirt-domain: unknown field 'memry'")
+        wait_for(shown, f"{config}:{line}:13: error: libvirt-domain: unknown field 'memry'")
         saved = tmp_path / "new"
         saved.write_text(declared)
         saved.rename(config)
