@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pyguixvm.cli import as_documents, documents
 from pyguixvm.cli.options import (
     Options,
     common_options,
@@ -20,7 +21,7 @@ from pyguixvm.cli.options import (
     split_config,
     trial_option,
 )
-from pyguixvm.cli.output import Output, error_document, gravest
+from pyguixvm.cli.output import Output, gravest
 from pyguixvm.cli.safepoints import heeded
 from pyguixvm.cli.show import declared_line, plan_lines
 from pyguixvm.commands import pipeline
@@ -88,7 +89,7 @@ def check_command(options: Options, arguments: tuple[str, ...]) -> int:
     config, machines = split_config(arguments)
     deployment = pipeline.evaluate(session(options, output), config, machines, want="systems")
     if output.json:
-        output.document(deployment)
+        output.document(as_documents.checked(deployment))
     else:
         for machine in deployment.machines:
             output.line(declared_line(machine))
@@ -112,7 +113,7 @@ def plan_command(
     with observed(here, deployment, policy, whole=not machines) as planned:
         plans = [pipeline.measured(here, each) for each in planned]
     if output.json:
-        output.document({"plans": plans})
+        output.document(documents.Planned(plans=tuple(map(as_documents.plan, plans))))
     else:
         for plan in plans:
             for line in plan_lines(plan, output.paint):
@@ -142,7 +143,8 @@ def build_command(options: Options, arguments: tuple[str, ...], derivation: bool
         built = [(machine.name, image) for machine, image in pipeline.build(here, deployment)]
     if output.json:
         key = "derivation" if derivation else "image"
-        output.document({"machines": [{"name": name, key: path} for name, path in built]})
+        found = (documents.BuiltMachine(machine=name, **{key: path}) for name, path in built)
+        output.document(documents.Built(machines=tuple(found)))
     else:
         for _, path in built:
             output.line(path)
@@ -205,9 +207,12 @@ def deploy_command(
     if output.json:
         output.outcomes(
             outcomes,
-            undeclared=[{"hypervisor": uri, "name": name} for uri, name in undeclared],
-            removed=removed,
-            **({"error": error_document(error)} if error else {}),
+            undeclared=tuple(
+                documents.UndeclaredMachine(machine=name, hypervisor=uri)
+                for uri, name in undeclared
+            ),
+            removed=tuple(map(as_documents.changed, removed)),
+            **({"error": as_documents.error(error)} if error else {}),
         )
     elif error is not None:
         output.error(error)
@@ -294,10 +299,11 @@ def xml_command(options: Options, arguments: tuple[str, ...]) -> int:
     here = session(options, output)
     config, machines = split_config(arguments)
     deployment = pipeline.evaluate(here, config, machines, want="derivations")
-    documents = pipeline.domain_documents(here, deployment.machines)
+    defined = pipeline.domain_documents(here, deployment.machines)
     if output.json:
-        output.document({"machines": [{"name": n, "xml": xml} for n, xml in documents]})
+        found = (documents.DefinedMachine(machine=name, xml=xml) for name, xml in defined)
+        output.document(documents.Defined(machines=tuple(found)))
     else:
-        for _, xml in documents:
+        for _, xml in defined:
             output.line(xml.rstrip("\n"))
     return 0

@@ -10,6 +10,7 @@ from datetime import timedelta
 
 import click
 
+from pyguixvm.cli import as_documents, documents
 from pyguixvm.cli.confirmation import confirm
 from pyguixvm.cli.declaration import session, status_of
 from pyguixvm.cli.machines import complete_machine
@@ -59,7 +60,8 @@ def generations_command(options: Options, machines: tuple[str, ...]) -> int:
     output = Output(options)
     found = generations.generations(session(options, output), machines)
     if output.json:
-        output.document({"generations": found})
+        listed = tuple(map(as_documents.generation, found))
+        output.document(documents.Generations(generations=listed))
         return 0
     if not found:
         output.note("No machines. Deploy some with: pyguixvm deploy")
@@ -167,5 +169,5 @@ def gc_command(
             confirm("gc")
         found = generations.collect(here, keep=keep, older_than=older_than, agreed=found)
     if output.json:
-        output.document({"removed": not dry_run, "size": found.size, "garbage": found})
+        output.document(as_documents.collected(found, removed=not dry_run))
     return 0

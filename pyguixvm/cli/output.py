@@ -23,6 +23,7 @@ from pyguixvm.state import state_directory
 if TYPE_CHECKING:
     from pyguixvm.apply.outcome import Outcome
     from pyguixvm.cli.build_log import BuildLog
+    from pyguixvm.cli.documents import Document
     from pyguixvm.cli.ui.progress import Progress
     from pyguixvm.events import Event
 
@@ -96,7 +97,7 @@ class Output:
         if self._options.verbosity >= 0:
             sys.stderr.write(f"{text}\n")
 
-    def document(self, value: Any) -> None:
+    def document(self, value: Document) -> None:
         """Print VALUE, the whole result, as one JSON document."""
         import msgspec
 
@@ -116,16 +117,20 @@ class Output:
         """Print ERROR: a sentence, what is known about it, and what to do."""
         self.settle()
         if self.json:
-            self.document({"error": error_document(error)})
+            from pyguixvm.cli import as_documents, documents
+
+            self.document(documents.Failed(error=as_documents.error(error)))
             return
         for line in error_lines(error, self._style):
             sys.stderr.write(f"{line}\n")
 
-    def outcomes(self, outcomes: Sequence[Outcome], **more: object) -> None:
-        """Print OUTCOMES, what became of each machine, with MORE as JSON."""
+    def outcomes(self, outcomes: Sequence[Outcome], **more: Any) -> None:
+        """Print OUTCOMES, what became of each machine, with MORE of the document as JSON."""
         if self.json:
-            machines = [_outcome_document(outcome) for outcome in outcomes]
-            self.document({"machines": machines, **more})
+            from pyguixvm.cli import as_documents, documents
+
+            machines = tuple(map(as_documents.deployed, outcomes))
+            self.document(documents.Deployed(machines=machines, **more))
             return
         for outcome in outcomes:
             if outcome.error is not None:
@@ -140,21 +145,6 @@ class Output:
 def _shows_colours(stream: TextIO) -> bool:
     """Whether STREAM is a terminal whose user wants colours (https://no-color.org)."""
     return stream.isatty() and not os.environ.get("NO_COLOR")
-
-
-def error_document(error: PyguixvmError) -> dict[str, Any]:
-    """Return ERROR as the value of the JSON key ``error``."""
-    document: dict[str, Any] = {
-        "status": error.status,
-        "message": error.message,
-        "hint": error.hint,
-        "location": error.location,
-    }
-    if isinstance(error, BuildError):
-        document |= {"log": error.log, "tail": error.tail}
-    if isinstance(error, NotReadyError):
-        document |= {"console": error.console}
-    return document
 
 
 def error_lines(error: PyguixvmError, style: Any = lambda text, _code: text) -> list[str]:
@@ -181,16 +171,6 @@ def outcome_line(outcome: Outcome) -> str:
     if outcome.outcome == "unchanged":
         return f"{outcome.machine} unchanged, nothing to do"
     return f"{outcome.machine} {outcome.outcome}{detail}"
-
-
-def _outcome_document(outcome: Outcome) -> dict[str, object]:
-    return {
-        "name": outcome.machine,
-        "outcome": outcome.outcome,
-        "detail": outcome.detail,
-        "addresses": outcome.addresses,
-        "error": error_document(outcome.error) if outcome.error else None,
-    }
 
 
 # With several machines one status has to stand for all: the one that asks for more.

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import click
 
+from pyguixvm.cli import as_documents, documents
 from pyguixvm.cli.declaration import DIFFERENCES_FOUND, session
 from pyguixvm.cli.options import (
     Options,
@@ -45,7 +46,7 @@ def status_command(options: Options, arguments: tuple[str, ...], exit_code: bool
     else:
         found = pipeline.applied_statuses(here, arguments)
     if output.json:
-        output.document({"machines": found})
+        output.document(documents.Compared(machines=tuple(map(as_documents.compared, found))))
     elif not found:
         output.note("No machines. Deploy some with: pyguixvm deploy")
     else:

@@ -19,10 +19,10 @@ import pytest
 from declarations import GIB, domain, machine
 
 from pyguixvm.apply.outcome import Outcome
-from pyguixvm.cli import declaration
+from pyguixvm.cli import as_documents, declaration
 from pyguixvm.cli.app import main
 from pyguixvm.cli.options import Options, split_config
-from pyguixvm.cli.output import Output, error_document, error_lines
+from pyguixvm.cli.output import Output, error_lines
 from pyguixvm.cli.show import declared_line, plan_lines
 from pyguixvm.commands import operations
 from pyguixvm.errors import (
@@ -115,8 +115,9 @@ def test_that_there_is_nothing_is_said(verb: str, capsys: pytest.CaptureFixture[
     said = capsys.readouterr()
     assert (said.out, said.err) == ("", "No machines. Deploy some with: pyguixvm deploy\n")
     assert main(["-c", "test:///default", verb, "--json"]) == 0
-    (key,) = json.loads(capsys.readouterr().out).items()
-    assert key[1] == []
+    document = json.loads(capsys.readouterr().out)
+    assert document.pop("schema") == 2
+    assert list(document.values()) == [[]]
 
 
 def test_no_guix_is_said(
@@ -170,8 +171,10 @@ def test_a_deployment_that_prunes_is_one_document(
     assert "Give --yes" in json.loads(capsys.readouterr().out)["error"]["hint"]
     assert main(["deploy", "--json", "--prune", "--yes"]) == 7
     document = json.loads(capsys.readouterr().out)
-    assert [machine["name"] for machine in document["machines"]] == ["web", "db"]
-    assert document["undeclared"] == [{"hypervisor": "test:///default", "name": "old"}]
+    assert [machine["machine"] for machine in document["machines"]] == ["web", "db"]
+    assert document["undeclared"] == [
+        {"machine": "old", "name": "old", "hypervisor": "test:///default"}
+    ]
     assert [done["machine"] for done in document["removed"]] == ([] if fails else ["old"])
     assert document.get("error", {}).get("message") == ("it is gone" if fails else None)
 
@@ -193,7 +196,7 @@ def test_a_deployment_that_prunes_is_one_document(
 )
 def test_errors_as_lines(error: PyguixvmError, lines: list[str]) -> None:
     assert error_lines(error) == lines
-    assert error_document(error)["message"] == "no"
+    assert as_documents.error(error).message == "no"
 
 
 def test_a_machine_in_one_line() -> None:
