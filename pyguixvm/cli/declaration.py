@@ -25,6 +25,7 @@ from pyguixvm.cli.output import Output, gravest
 from pyguixvm.cli.safepoints import heeded
 from pyguixvm.cli.show import declared_line, plan_lines
 from pyguixvm.commands import pipeline
+from pyguixvm.commands.addresses import with_addresses
 from pyguixvm.errors import (
     InterruptedRequestError,
     PyguixvmError,
@@ -251,7 +252,7 @@ def deploy_once(
             "from then on its machines are known as that deployment's.",
         )
     with observed(here, deployment, policy, whole=not machines) as planned:
-        outcomes = pipeline.deploy(here, config, planned, trial=trial)
+        outcomes = with_addresses(planned, pipeline.deploy(here, config, planned, trial=trial))
         undeclared = [(each.plan.uri, name) for each in planned for name in each.plan.undeclared]
     return outcomes, undeclared
 
