@@ -26,6 +26,7 @@ from pyguixvm.cli.safepoints import heeded
 from pyguixvm.cli.show import declared_line, plan_lines
 from pyguixvm.commands import pipeline
 from pyguixvm.commands.addresses import with_addresses
+from pyguixvm.commands.foresight import examined
 from pyguixvm.errors import (
     InterruptedRequestError,
     PyguixvmError,
@@ -106,19 +107,25 @@ def check_command(options: Options, arguments: tuple[str, ...]) -> int:
 def plan_command(
     options: Options, arguments: tuple[str, ...], exit_code: bool, policy: Policy
 ) -> int:
-    """Show what deploy would do, without doing it."""
+    """Show what deploy would do, without doing it.
+
+    The exit status is 1 if deploy would refuse a machine, as far as that can be known
+    before anything is built.
+    """
     output = Output(options)
     here = session(options, output)
     config, machines = split_config(arguments)
     deployment = evaluated(here, config, machines, policy)
     with observed(here, deployment, policy, whole=not machines) as planned:
-        plans = [pipeline.measured(here, each) for each in planned]
+        plans = [examined(here, each) for each in planned]
     if output.json:
         output.document(documents.Planned(plans=tuple(map(as_documents.plan, plans))))
     else:
         for plan in plans:
             for line in plan_lines(plan, output.paint):
                 output.diff(line)
+    if any(machine.refusal for plan in plans for machine in plan.machines):
+        return RequestRefusedError.status
     empty = all(plan.empty for plan in plans)
     return DIFFERENCES_FOUND if exit_code and not empty else 0
 

@@ -88,7 +88,7 @@ class PlannedMachine(_Part, frozen=True, kw_only=True):
     a new operating system, and REASON why it was chosen.  FALLBACK is the generation that comes
     back if the guest does not get ready, DOWNTIME how long (seconds) it was away the last time.
     FOREIGN names devices that are not ours.  BYTES-TO-MOVE is what is to be sent for an
-    image, null where that is not known.
+    image, null where that is not known.  NEW-POOL is a pool that is made.
     """
 
     machine: str
@@ -104,6 +104,7 @@ class PlannedMachine(_Part, frozen=True, kw_only=True):
     bytes_to_move: int | None
     strategy: str | None
     reason: str | None
+    new_pool: str | None
 
 
 class HypervisorPlan(_Part, frozen=True, kw_only=True):

@@ -91,6 +91,8 @@ def _machine_lines(plan: MachinePlan, uri: str, paint: Paint) -> Iterator[str]:
         yield f"    strategy {plan.strategy}: {plan.reason}"
     for device in plan.foreign:
         yield f"    {device}: not ours, left as it is"
+    if plan.new_pool is not None:
+        yield f"    make pool {plan.new_pool}, a directory, which does not exist yet"
     for action in plan.actions:
         yield f"    {_action(action)}"
         if isinstance(action, CreateRoot):

@@ -59,6 +59,8 @@ def status_command(options: Options, arguments: tuple[str, ...], exit_code: bool
 
 def _lines(machine: MachineStatus, output: Output) -> Iterator[str]:
     generation = f", generation {machine.generation}" if machine.generation else ""
+    if machine.status in {"drifted", "pending restart"} and machine.state == "shut off":
+        generation += ", shut off"
     detail = f": {machine.detail}" if machine.detail else ""
     yield f"{_SIGNS.get(machine.status, 'x')} {machine.name}: {machine.status}{generation}{detail}"
     for difference in machine.differences:

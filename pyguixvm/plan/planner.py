@@ -13,6 +13,7 @@ from pyguixvm.model.volume_names import free_number
 from pyguixvm.plan.difference import Difference, Effect
 from pyguixvm.plan.disks import plug_actions, volume_actions
 from pyguixvm.plan.drift import defined_memory, differences, foreign_devices
+from pyguixvm.plan.foreseen import foreseen
 from pyguixvm.plan.interference import require_idle_disks
 from pyguixvm.plan.ownership import (
     Owner,
@@ -83,7 +84,10 @@ def plan(
     return Plan(
         uri=observation.uri,
         machines=tuple(
-            _plan_machine(machine, observation, owners, declarers, bases, policy, owner)
+            foreseen(
+                _plan_machine(machine, observation, owners, declarers, bases, policy, owner),
+                observation,
+            )
             for machine in machines
         ),
         config=config,

@@ -455,3 +455,20 @@ def test_what_runs_with_as_much_as_is_declared_fits() -> None:
     same = domain(memory=17 * GIB, maximum_memory=17 * GIB)
     (web,) = plan([machine(domain=same)], observation).machines
     assert web.refusal is None
+
+
+def test_a_network_that_the_host_lacks_is_refused_where_it_is_needed() -> None:
+    host = Host(networks=("lan",), pools=("default",))
+    (made,) = plan([machine()], msgspec.structs.replace(hypervisor(), host=host)).machines
+    assert made.actions == ()
+    assert made.refusal == "network 'default' does not exist on test:///default; there are: lan"
+
+
+def test_a_pool_that_the_host_lacks_is_told_and_one_of_an_impossible_name_refused() -> None:
+    host = Host(networks=("default",), pools=("default",))
+    there = msgspec.structs.replace(hypervisor(), host=host)
+    pools = ("default", "new", "a/b")
+    wanted = [machine(name=f"m{n}", domain=domain(pool=pool)) for n, pool in enumerate(pools)]
+    declared, new, impossible = (plan([each], there).machines[0] for each in wanted)
+    assert (declared.new_pool, new.new_pool) == (None, "new")
+    assert "a directory cannot have that name" in (impossible.refusal or "")
