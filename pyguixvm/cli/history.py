@@ -58,13 +58,14 @@ class _Age(click.ParamType[timedelta]):
 def generations_command(options: Options, machines: tuple[str, ...]) -> int:
     """List the generations of machines; the current one is marked with *."""
     output = Output(options)
-    found = generations.generations(session(options, output), machines)
+    here = session(options, output)
+    found = generations.generations(here, machines)
     if output.json:
         listed = tuple(map(as_documents.generation, found))
         output.document(documents.Generations(generations=listed))
         return 0
     if not found:
-        output.note("No machines. Deploy some with: pyguixvm deploy")
+        output.no_machines(here)
         return 0
     output.table(
         (

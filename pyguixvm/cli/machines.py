@@ -69,12 +69,13 @@ deadline_option = click.option(
 def list_command(options: Options, everything: bool) -> int:
     """List the machines that pyguixvm deployed on the hypervisor."""
     output = Output(options)
-    listed = operations.listed(session(options, output), everything=everything)
+    here = session(options, output)
+    listed = operations.listed(here, everything=everything)
     if output.json:
         output.document(documents.Machines(machines=tuple(map(as_documents.listed, listed))))
         return 0
     if not listed:
-        output.note("No machines. Deploy some with: pyguixvm deploy")
+        output.no_machines(here)
         return 0
     output.table(
         ("NAME", "STATE", "CPU", "MEMORY", "AUTOSTART", "GENERATION", "ADDRESS", "SYSTEM"),

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pyguixvm.cli.build_log import BuildLog
     from pyguixvm.cli.documents import Document
     from pyguixvm.cli.ui.progress import Progress
+    from pyguixvm.commands.pipeline import Session
     from pyguixvm.events import Event
 
 
@@ -97,6 +98,16 @@ class Output:
         if self._options.verbosity >= 0:
             sys.stderr.write(f"{text}\n")
 
+    def no_machines(self, session: Session) -> None:
+        """Say that there are no machines where SESSION asks, and where that is."""
+        if self._options.verbosity < 0:
+            return
+        from pyguixvm.commands.where import hypervisor
+
+        uri = hypervisor(session)
+        chosen = self._options.uri is not None or "LIBVIRT_DEFAULT_URI" in session.environment
+        self.note(no_machines(uri, chosen=chosen))
+
     def document(self, value: Document) -> None:
         """Print VALUE, the whole result, as one JSON document."""
         import msgspec
@@ -140,6 +151,14 @@ class Output:
 
     def _style(self, text: str, code: str) -> str:
         return f"\x1b[{code}m{text}\x1b[0m" if _shows_colours(sys.stderr) else text
+
+
+def no_machines(uri: str, *, chosen: bool) -> str:
+    """Return that the hypervisor at URI, CHOSEN by the user or by libvirt, has no machines."""
+    said = f"No machines on {uri}."
+    if not chosen and uri.endswith("/session"):
+        return f"{said} That is your own hypervisor; the system's is: --connect qemu:///system"
+    return f"{said} Deploy some with: pyguixvm deploy"
 
 
 def _shows_colours(stream: TextIO) -> bool:

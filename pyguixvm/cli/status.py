@@ -48,7 +48,7 @@ def status_command(options: Options, arguments: tuple[str, ...], exit_code: bool
     if output.json:
         output.document(documents.Compared(machines=tuple(map(as_documents.compared, found))))
     elif not found:
-        output.note("No machines. Deploy some with: pyguixvm deploy")
+        output.no_machines(here)
     else:
         for machine in found:
             for line in _lines(machine, output):

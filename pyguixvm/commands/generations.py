@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -109,10 +110,10 @@ def roll_back(
     RequestRefusedError if there is no such generation, or if the machine is
     protected, unless UNPROTECT.
     """
-    with (
-        connect(session.uri) as connection,
-        held(connection, (name,), session.emit, "rollback") as lock,
-    ):
+    with connect(session.uri) as connection, ExitStack() as locked:
+        # What is refused anyway need not wait until others are done.
+        _target(name, machines_metadata(connection, [name])[name], number)
+        lock = locked.enter_context(held(connection, (name,), session.emit, "rollback"))
         metadata = machines_metadata(connection, [name])[name]
         if not unprotect:
             require_unprotected("rolled back", {name: metadata})

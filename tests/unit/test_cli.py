@@ -22,7 +22,7 @@ from pyguixvm.apply.outcome import Outcome
 from pyguixvm.cli import as_documents, declaration
 from pyguixvm.cli.app import main
 from pyguixvm.cli.options import Options, split_config
-from pyguixvm.cli.output import Output, error_lines
+from pyguixvm.cli.output import Output, error_lines, no_machines
 from pyguixvm.cli.show import declared_line, plan_lines
 from pyguixvm.commands import operations
 from pyguixvm.errors import (
@@ -63,6 +63,16 @@ def test_which_argument_is_the_configuration(
         (["frobnicate"], 2, "No such command 'frobnicate'"),
         (["graph"], 2, "'graph' is not in this version"),
         (["deploy", "--frobnicate"], 2, "No such option"),
+        (["apply"], 2, "Did you mean 'pyguixvm deploy'?"),
+        (["ls"], 2, "Did you mean 'pyguixvm list'?"),
+        (["delete", "web"], 2, "Did you mean 'pyguixvm undefine'?"),
+        (["stop", "web"], 2, "Did you mean 'pyguixvm shutdown'?"),
+        (["depoly"], 2, "Did you mean 'pyguixvm deploy'?"),
+        (["generation"], 2, "Did you mean 'pyguixvm generations'?"),
+        (["frobnicate"], 2, "What there is: check, plan, "),
+        (["deploy", "--dryrun"], 2, "hint: 'pyguixvm plan' shows what deploy would do"),
+        (["deploy", "--dry-run"], 2, "hint: 'pyguixvm plan' shows what deploy would do"),
+        (["deploy", "-n"], 2, "hint: 'pyguixvm plan' shows what deploy would do"),
         (["check", "missing.scm"], 2, "there is no configuration missing.scm"),
         (["start"], 2, "Missing argument"),
         (["shutdown", "--timeout", "nan", "web"], 2, "is no number of seconds"),
@@ -113,11 +123,26 @@ def test_a_machine_that_is_named_twice_is_dealt_with_once(
 def test_that_there_is_nothing_is_said(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["-c", "test:///default", verb]) == 0
     said = capsys.readouterr()
-    assert (said.out, said.err) == ("", "No machines. Deploy some with: pyguixvm deploy\n")
+    where = "No machines on test:///default. Deploy some with: pyguixvm deploy\n"
+    assert (said.out, said.err) == ("", where)
     assert main(["-c", "test:///default", verb, "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document.pop("schema") == 2
     assert list(document.values()) == [[]]
+
+
+@pytest.mark.parametrize(
+    ("uri", "chosen", "words"),
+    [
+        ("qemu:///session", False, "the system's is: --connect qemu:///system"),
+        ("qemu:///session", True, "Deploy some with"),
+        ("qemu:///system", False, "Deploy some with"),
+    ],
+)
+def test_whose_hypervisor_was_asked_is_said(uri: str, chosen: bool, words: str) -> None:
+    said = no_machines(uri, chosen=chosen)
+    assert said.startswith(f"No machines on {uri}.")
+    assert words in said
 
 
 def test_no_guix_is_said(
