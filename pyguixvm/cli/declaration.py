@@ -313,5 +313,5 @@ def xml_command(options: Options, arguments: tuple[str, ...]) -> int:
         output.document(documents.Defined(machines=tuple(found)))
     else:
         for _, xml in defined:
-            output.line(xml.rstrip("\n"))
+            output.verbatim(xml)
     return 0

@@ -18,6 +18,7 @@ from pyguixvm.errors import (
     NotReadyError,
     PyguixvmError,
 )
+from pyguixvm.printable import legible, printable
 from pyguixvm.state import state_directory
 
 if TYPE_CHECKING:
@@ -80,7 +81,12 @@ class Output:
     def line(self, text: str = "") -> None:
         """Print a line of the result."""
         self.settle()
-        sys.stdout.write(f"{text}\n")
+        sys.stdout.write(f"{legible(text)}\n")
+
+    def verbatim(self, text: str) -> None:
+        """Print TEXT, which is a document of its own, as it is, with one line break at its end."""
+        self.settle()
+        sys.stdout.write(text.rstrip("\n") + "\n")
 
     def diff(self, text: str) -> None:
         """Print a line of the result, coloured by what its first character says it does."""
@@ -96,7 +102,7 @@ class Output:
         """Print a line for the person who watches, unless --quiet."""
         self.settle()
         if self._options.verbosity >= 0:
-            sys.stderr.write(f"{text}\n")
+            sys.stderr.write(f"{legible(text)}\n")
 
     def no_machines(self, session: Session) -> None:
         """Say that there are no machines where SESSION asks, and where that is."""
@@ -119,6 +125,7 @@ class Output:
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Print ROWS under HEADER, in columns as wide as they need to be."""
         self.settle()
+        rows = [[printable(cell) for cell in row] for row in rows]
         widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
         for row in [header, *rows]:
             cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
@@ -168,19 +175,19 @@ def _shows_colours(stream: TextIO) -> bool:
 
 def error_lines(error: PyguixvmError, style: Any = lambda text, _code: text) -> list[str]:
     """Return the lines that tell a person about ERROR; STYLE colours them."""
-    where = f"{error.location}: " if error.location else ""
+    where = f"{printable(error.location)}: " if error.location else ""
     # Who interrupts a command knows that it is no error.
     word = "" if isinstance(error, InterruptedRequestError) else f"{style('error:', '1;31')} "
-    lines = [f"{where or 'pyguixvm: '}{word}{error.message}"]
+    lines = [f"{where or 'pyguixvm: '}{word}{legible(error.message)}"]
     if isinstance(error, BuildError):
-        lines += [f"  | {line}" for line in error.tail]
+        lines += [f"  | {legible(line)}" for line in error.tail]
         if error.log:
             lines.append(f"  the whole log: {error.log}")
     if isinstance(error, NotReadyError) and error.console:
         lines.append("  the console's last lines:")
-        lines += [f"  | {line}" for line in error.console]
+        lines += [f"  | {legible(line)}" for line in error.console]
     if error.hint:
-        lines.append(f"{style('hint:', '1;36')} {error.hint}")
+        lines.append(f"{style('hint:', '1;36')} {legible(error.hint)}")
     return lines
 
 

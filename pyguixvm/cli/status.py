@@ -9,6 +9,7 @@ import click
 
 from pyguixvm.cli import as_documents, documents
 from pyguixvm.cli.declaration import DIFFERENCES_FOUND, session
+from pyguixvm.cli.differences import difference_lines
 from pyguixvm.cli.options import (
     Options,
     common_options,
@@ -17,9 +18,9 @@ from pyguixvm.cli.options import (
     split_config,
 )
 from pyguixvm.cli.output import Output
-from pyguixvm.cli.show import difference_line
 from pyguixvm.commands import pipeline
 from pyguixvm.plan.status import MachineStatus
+from pyguixvm.printable import printable
 
 _SIGNS = {"deployed": " ", "drifted": "~", "pending restart": "~", "stopped": "~"}
 
@@ -61,9 +62,10 @@ def _lines(machine: MachineStatus, output: Output) -> Iterator[str]:
     generation = f", generation {machine.generation}" if machine.generation else ""
     if machine.status in {"drifted", "pending restart"} and machine.state == "shut off":
         generation += ", shut off"
-    detail = f": {machine.detail}" if machine.detail else ""
-    yield f"{_SIGNS.get(machine.status, 'x')} {machine.name}: {machine.status}{generation}{detail}"
-    for difference in machine.differences:
-        yield f"    {difference_line(difference, output.paint)}"
+    detail = f": {printable(machine.detail)}" if machine.detail else ""
+    sign, name = _SIGNS.get(machine.status, "x"), printable(machine.name)
+    yield f"{sign} {name}: {machine.status}{generation}{detail}"
+    for line in difference_lines(machine.differences, output.paint):
+        yield f"    {line}"
     for device in machine.foreign:
-        yield f"    {device}: not ours"
+        yield f"    {printable(device)}: not ours"

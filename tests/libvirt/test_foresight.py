@@ -2,6 +2,7 @@
 """What deploy would refuse on its way is refused by plan, and before anything is made."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import libvirt
 import msgspec
@@ -10,7 +11,12 @@ from deploying import changed, with_image
 
 from pyguixvm.cli import declaration
 from pyguixvm.cli.app import main
+from pyguixvm.commands.generations import roll_back
+from pyguixvm.commands.pipeline import Session
+from pyguixvm.errors import RequestRefusedError
+from pyguixvm.events import ignore
 from pyguixvm.hypervisor import domains
+from pyguixvm.hypervisor.machine_lock.lock import held
 from pyguixvm.model.declaration import DataDisk, Deployment, Networking
 
 SYSTEM = "qemu:///system"
@@ -114,3 +120,15 @@ def test_a_pool_that_is_made_is_told(connection, bootable, asked):
     with pytest.raises(libvirt.libvirtError):
         connection.handle.storagePoolLookupByName(name)
     assert asked("plan", bootable)[1]["new-pool"] is None
+
+
+def test_a_rollback_that_is_refused_anyway_waits_for_nobody(connection, deployed):
+    name = deployed().name
+    here = Session(SYSTEM, (), {}, ignore, ignore)
+    with ThreadPoolExecutor(1) as aside:
+        with held(connection, [name], ignore, "deploy"):
+            asked = aside.submit(roll_back, here, name, 99, force=False, unprotect=False)
+            done, _ = wait([asked], timeout=20)
+        assert done, "it waited for the lock"
+    with pytest.raises(RequestRefusedError, match="has no generation 99"):
+        asked.result()

@@ -234,10 +234,10 @@ def test_a_plan_in_lines() -> None:
     lines = list(plan_lines(plan([machine()], Observation(uri="test:///", local=True, domains={}))))
     assert lines == [
         "+ web: create on test:///",
-        "    strategy full: no image of this layout is both on this machine and in use there",
+        "    strategy full: there is no image with the same partitions to stand on yet",
         f"    build /gnu/store/{'a' * 32}-disk-image",
         "    create volume pyguixvm-web.g1.qcow2 of 10G in pool default",
-        "      to be sent for its image: unknown until built",
+        "      how much is copied for its image is known once that is built",
         "    define the domain, autostart on",
         "    start it and wait at most 120 s until it is ready",
     ]

@@ -119,7 +119,7 @@ def _base(
         return None, f"a {image.root_file_system} root can only be made as a whole"
     base = bases.find(image.content.layout, machine) if image.content else None
     if base is None:
-        return None, "no image of this layout is both on this machine and in use there"
+        return None, "there is no image with the same partitions to stand on yet"
     if base.image == image.output:
         return None, "it is the image that is there"
     whose = "its image" if base.machine == machine else f"the image of '{base.machine}'"
