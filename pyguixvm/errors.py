@@ -54,6 +54,12 @@ class EvaluationError(PyguixvmError):
     status = 3
 
 
+class UnknownMachineError(EvaluationError):
+    """A machine was named that the configuration does not declare; its declarations are well."""
+
+    status = 1
+
+
 class BuildError(PyguixvmError):
     """Guix could not build what was declared.
 

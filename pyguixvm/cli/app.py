@@ -87,8 +87,15 @@ class _Verbs(click.Group):
                 f"'{args[0]}' is not in this version of pyguixvm",
                 hint=f"What there is: {', '.join(_COMMANDS)}.",
             )
-        if args:
+        if args and args[0] in _COMMANDS:
             ctx.ensure_object(Options).verb = args[0]
+        elif args and not args[0].startswith("-"):
+            from pyguixvm.cli.suggestions import verb_hint  # wanted only here
+
+            raise UsageError(
+                f"No such command '{args[0]}'",
+                hint=verb_hint(args[0], _COMMANDS) or f"What there is: {', '.join(_COMMANDS)}.",
+            )
         return super().resolve_command(ctx, args)
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -186,8 +193,15 @@ def _report_usage(error: click.ClickException, options: Options) -> int:
         return UsageError.status
     context = error.ctx if isinstance(error, click.UsageError) else None
     path = context.command_path if context else "pyguixvm"
-    hint = f"See '{path} --help'."
-    return _report(UsageError(error.format_message(), hint=hint), options)
+    message, hint = error.format_message(), f"See '{path} --help'."
+    if isinstance(error, click.NoSuchOption):
+        from pyguixvm.cli.suggestions import option_hint  # wanted only here
+
+        meant = option_hint(error.option_name, context.info_name if context else None)
+        if meant is not None:
+            # Click's own guess is by letters alone.
+            message, hint = f"No such option: {error.option_name}", meant
+    return _report(UsageError(message, hint=hint), options)
 
 
 def _report(error: PyguixvmError, options: Options) -> int:

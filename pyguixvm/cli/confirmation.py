@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pyguixvm.errors import InterruptedRequestError, RequestRefusedError, UsageError
+from pyguixvm.printable import printable
 
 if TYPE_CHECKING:
     from pyguixvm.commands.undefine import Removal
@@ -23,12 +24,14 @@ def confirm_removals(command: str, removals: Iterable[Removal]) -> None:
         volumes = ", ".join(gone) or "no volume"
         power = "powers it off, " if removal.running else ""
         stays = "".join(f"; {each}" for each in removal.kept)
-        click.echo(
-            f"{removal.machine}: {power}removes its definition and {volumes}{stays}", err=True
-        )
+        _tell(f"{removal.machine}: {power}removes its definition and {volumes}{stays}")
         for pool, volume in removal.others if removal.delete_data else ():
-            click.echo(f"{removal.machine}: leaves {volume} in pool {pool}", err=True)
+            _tell(f"{removal.machine}: leaves {volume} in pool {pool}")
     confirm(command)
+
+
+def _tell(text: str) -> None:
+    click.echo(printable(text), err=True)
 
 
 def confirm(command: str) -> None:

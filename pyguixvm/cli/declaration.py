@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pyguixvm.cli import as_documents, documents
 from pyguixvm.cli.options import (
     Options,
     common_options,
@@ -20,10 +21,12 @@ from pyguixvm.cli.options import (
     split_config,
     trial_option,
 )
-from pyguixvm.cli.output import Output, error_document, gravest
+from pyguixvm.cli.output import Output, gravest
 from pyguixvm.cli.safepoints import heeded
 from pyguixvm.cli.show import declared_line, plan_lines
 from pyguixvm.commands import build, definition, deploy, evaluate, planning
+from pyguixvm.commands.addresses import with_addresses
+from pyguixvm.commands.foresight import examined
 from pyguixvm.commands.session import Session
 from pyguixvm.errors import (
     InterruptedRequestError,
@@ -87,7 +90,7 @@ def check_command(options: Options, arguments: tuple[str, ...]) -> int:
     config, machines = split_config(arguments)
     deployment = evaluate.evaluate(session(options, output), config, machines, want="systems")
     if output.json:
-        output.document(deployment)
+        output.document(as_documents.checked(deployment))
     else:
         for machine in deployment.machines:
             output.line(declared_line(machine))
@@ -103,19 +106,25 @@ def check_command(options: Options, arguments: tuple[str, ...]) -> int:
 def plan_command(
     options: Options, arguments: tuple[str, ...], exit_code: bool, policy: Policy
 ) -> int:
-    """Show what deploy would do, without doing it."""
+    """Show what deploy would do, without doing it.
+
+    The exit status is 1 if deploy would refuse a machine, as far as that can be known
+    before anything is built.
+    """
     output = Output(options)
     here = session(options, output)
     config, machines = split_config(arguments)
     deployment = evaluated(here, config, machines, policy)
     with observed(here, deployment, policy, whole=not machines) as planned:
-        plans = [planning.measured(here, each) for each in planned]
+        plans = [examined(here, each) for each in planned]
     if output.json:
-        output.document({"plans": plans})
+        output.document(documents.Planned(plans=tuple(map(as_documents.plan, plans))))
     else:
         for plan in plans:
             for line in plan_lines(plan, output.paint):
                 output.diff(line)
+    if any(machine.refusal for plan in plans for machine in plan.machines):
+        return RequestRefusedError.status
     empty = all(plan.empty for plan in plans)
     return DIFFERENCES_FOUND if exit_code and not empty else 0
 
@@ -141,7 +150,8 @@ def build_command(options: Options, arguments: tuple[str, ...], derivation: bool
         built = [(machine.name, image) for machine, image in build.build(here, deployment)]
     if output.json:
         key = "derivation" if derivation else "image"
-        output.document({"machines": [{"name": name, key: path} for name, path in built]})
+        found = (documents.BuiltMachine(machine=name, **{key: path}) for name, path in built)
+        output.document(documents.Built(machines=tuple(found)))
     else:
         for _, path in built:
             output.line(path)
@@ -204,9 +214,12 @@ def deploy_command(
     if output.json:
         output.outcomes(
             outcomes,
-            undeclared=[{"hypervisor": uri, "name": name} for uri, name in undeclared],
-            removed=removed,
-            **({"error": error_document(error)} if error else {}),
+            undeclared=tuple(
+                documents.UndeclaredMachine(machine=name, hypervisor=uri)
+                for uri, name in undeclared
+            ),
+            removed=tuple(map(as_documents.changed, removed)),
+            **({"error": as_documents.error(error)} if error else {}),
         )
     elif error is not None:
         output.error(error)
@@ -245,7 +258,7 @@ def deploy_once(
             "from then on its machines are known as that deployment's.",
         )
     with observed(here, deployment, policy, whole=not machines) as planned:
-        outcomes = deploy.deploy(here, config, planned, trial=trial)
+        outcomes = with_addresses(planned, deploy.deploy(here, config, planned, trial=trial))
         undeclared = [(each.plan.uri, name) for each in planned for name in each.plan.undeclared]
     return outcomes, undeclared
 
@@ -293,10 +306,11 @@ def xml_command(options: Options, arguments: tuple[str, ...]) -> int:
     here = session(options, output)
     config, machines = split_config(arguments)
     deployment = evaluate.evaluate(here, config, machines, want="derivations")
-    documents = definition.domain_documents(here, deployment.machines)
+    defined = definition.domain_documents(here, deployment.machines)
     if output.json:
-        output.document({"machines": [{"name": n, "xml": xml} for n, xml in documents]})
+        found = (documents.DefinedMachine(machine=name, xml=xml) for name, xml in defined)
+        output.document(documents.Defined(machines=tuple(found)))
     else:
-        for _, xml in documents:
-            output.line(xml.rstrip("\n"))
+        for _, xml in defined:
+            output.verbatim(xml)
     return 0

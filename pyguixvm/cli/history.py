@@ -10,6 +10,7 @@ from datetime import timedelta
 
 import click
 
+from pyguixvm.cli import as_documents, documents
 from pyguixvm.cli.confirmation import confirm
 from pyguixvm.cli.declaration import session, status_of
 from pyguixvm.cli.machines import complete_machine
@@ -58,12 +59,14 @@ class _Age(click.ParamType[timedelta]):
 def generations_command(options: Options, machines: tuple[str, ...]) -> int:
     """List the generations of machines; the current one is marked with *."""
     output = Output(options)
-    found = generations.generations(session(options, output), machines)
+    here = session(options, output)
+    found = generations.generations(here, machines)
     if output.json:
-        output.document({"generations": found})
+        listed = tuple(map(as_documents.generation, found))
+        output.document(documents.Generations(generations=listed))
         return 0
     if not found:
-        output.note("No machines. Deploy some with: pyguixvm deploy")
+        output.no_machines(here)
         return 0
     output.table(
         (
@@ -175,5 +178,5 @@ def gc_command(
             confirm("gc")
         found = garbage.collect(here, keep=keep, older_than=older_than, agreed=found)
     if output.json:
-        output.document({"removed": not dry_run, "size": found.size, "garbage": found})
+        output.document(as_documents.collected(found, removed=not dry_run))
     return 0

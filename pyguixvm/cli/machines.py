@@ -10,10 +10,11 @@ from typing import Any
 
 import click
 
+from pyguixvm.cli import as_documents, documents
 from pyguixvm.cli.confirmation import confirm_removals
 from pyguixvm.cli.declaration import session
 from pyguixvm.cli.options import Options, common_options, unprotect_option
-from pyguixvm.cli.output import Output, error_document, gravest
+from pyguixvm.cli.output import Output, gravest
 from pyguixvm.commands import listing, machines, power, undefine
 from pyguixvm.errors import PyguixvmError, UsageError
 from pyguixvm.model.sizes import format_size
@@ -68,12 +69,13 @@ deadline_option = click.option(
 def list_command(options: Options, everything: bool) -> int:
     """List the machines that pyguixvm deployed on the hypervisor."""
     output = Output(options)
-    listed = listing.listed(session(options, output), everything=everything)
+    here = session(options, output)
+    listed = listing.listed(here, everything=everything)
     if output.json:
-        output.document({"machines": listed})
+        output.document(documents.Machines(machines=tuple(map(as_documents.listed, listed))))
         return 0
     if not listed:
-        output.note("No machines. Deploy some with: pyguixvm deploy")
+        output.no_machines(here)
         return 0
     output.table(
         ("NAME", "STATE", "CPU", "MEMORY", "AUTOSTART", "GENERATION", "ADDRESS", "SYSTEM"),
@@ -199,7 +201,7 @@ def undefine_command(  # noqa: PLR0917 -- one for each option
 def _report(output: Output, done: tuple[machines.Done, ...]) -> int:
     """Print what became of each machine; return the exit status that stands for all of them."""
     if output.json:
-        output.document({"machines": [_document(item) for item in done]})
+        output.document(documents.Changed(machines=tuple(map(as_documents.changed, done))))
     else:
         for item in done:
             if item.error is None:
@@ -207,12 +209,3 @@ def _report(output: Output, done: tuple[machines.Done, ...]) -> int:
             else:
                 output.error(item.error)
     return gravest({item.error.status for item in done if item.error})
-
-
-def _document(done: machines.Done) -> dict[str, object]:
-    document: dict[str, object] = {
-        "machine": done.machine,
-        "detail": done.detail,
-        "addresses": done.addresses,
-    }
-    return document | ({"error": error_document(done.error)} if done.error else {})

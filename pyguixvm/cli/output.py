@@ -18,12 +18,15 @@ from pyguixvm.errors import (
     NotReadyError,
     PyguixvmError,
 )
+from pyguixvm.printable import legible, printable
 from pyguixvm.state_directory import state_directory
 
 if TYPE_CHECKING:
     from pyguixvm.apply.outcome import Outcome
     from pyguixvm.cli.build_log import BuildLog
+    from pyguixvm.cli.documents import Document
     from pyguixvm.cli.ui.progress import Progress
+    from pyguixvm.commands.session import Session
     from pyguixvm.events import Event
 
 
@@ -78,7 +81,12 @@ class Output:
     def line(self, text: str = "") -> None:
         """Print a line of the result."""
         self.settle()
-        sys.stdout.write(f"{text}\n")
+        sys.stdout.write(f"{legible(text)}\n")
+
+    def verbatim(self, text: str) -> None:
+        """Print TEXT, which is a document of its own, as it is, with one line break at its end."""
+        self.settle()
+        sys.stdout.write(text.rstrip("\n") + "\n")
 
     def diff(self, text: str) -> None:
         """Print a line of the result, coloured by what its first character says it does."""
@@ -94,9 +102,19 @@ class Output:
         """Print a line for the person who watches, unless --quiet."""
         self.settle()
         if self._options.verbosity >= 0:
-            sys.stderr.write(f"{text}\n")
+            sys.stderr.write(f"{legible(text)}\n")
 
-    def document(self, value: Any) -> None:
+    def no_machines(self, session: Session) -> None:
+        """Say that there are no machines where SESSION asks, and where that is."""
+        if self._options.verbosity < 0:
+            return
+        from pyguixvm.commands.where import hypervisor
+
+        uri = hypervisor(session)
+        chosen = self._options.uri is not None or "LIBVIRT_DEFAULT_URI" in session.environment
+        self.note(no_machines(uri, chosen=chosen))
+
+    def document(self, value: Document) -> None:
         """Print VALUE, the whole result, as one JSON document."""
         import msgspec
 
@@ -107,6 +125,7 @@ class Output:
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Print ROWS under HEADER, in columns as wide as they need to be."""
         self.settle()
+        rows = [[printable(cell) for cell in row] for row in rows]
         widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
         for row in [header, *rows]:
             cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
@@ -116,16 +135,20 @@ class Output:
         """Print ERROR: a sentence, what is known about it, and what to do."""
         self.settle()
         if self.json:
-            self.document({"error": error_document(error)})
+            from pyguixvm.cli import as_documents, documents
+
+            self.document(documents.Failed(error=as_documents.error(error)))
             return
         for line in error_lines(error, self._style):
             sys.stderr.write(f"{line}\n")
 
-    def outcomes(self, outcomes: Sequence[Outcome], **more: object) -> None:
-        """Print OUTCOMES, what became of each machine, with MORE as JSON."""
+    def outcomes(self, outcomes: Sequence[Outcome], **more: Any) -> None:
+        """Print OUTCOMES, what became of each machine, with MORE of the document as JSON."""
         if self.json:
-            machines = [_outcome_document(outcome) for outcome in outcomes]
-            self.document({"machines": machines, **more})
+            from pyguixvm.cli import as_documents, documents
+
+            machines = tuple(map(as_documents.deployed, outcomes))
+            self.document(documents.Deployed(machines=machines, **more))
             return
         for outcome in outcomes:
             if outcome.error is not None:
@@ -137,41 +160,34 @@ class Output:
         return f"\x1b[{code}m{text}\x1b[0m" if _shows_colours(sys.stderr) else text
 
 
+def no_machines(uri: str, *, chosen: bool) -> str:
+    """Return that the hypervisor at URI, CHOSEN by the user or by libvirt, has no machines."""
+    said = f"No machines on {uri}."
+    if not chosen and uri.endswith("/session"):
+        return f"{said} That is your own hypervisor; the system's is: --connect qemu:///system"
+    return f"{said} Deploy some with: pyguixvm deploy"
+
+
 def _shows_colours(stream: TextIO) -> bool:
     """Whether STREAM is a terminal whose user wants colours (https://no-color.org)."""
     return stream.isatty() and not os.environ.get("NO_COLOR")
 
 
-def error_document(error: PyguixvmError) -> dict[str, Any]:
-    """Return ERROR as the value of the JSON key ``error``."""
-    document: dict[str, Any] = {
-        "status": error.status,
-        "message": error.message,
-        "hint": error.hint,
-        "location": error.location,
-    }
-    if isinstance(error, BuildError):
-        document |= {"log": error.log, "tail": error.tail}
-    if isinstance(error, NotReadyError):
-        document |= {"console": error.console}
-    return document
-
-
 def error_lines(error: PyguixvmError, style: Any = lambda text, _code: text) -> list[str]:
     """Return the lines that tell a person about ERROR; STYLE colours them."""
-    where = f"{error.location}: " if error.location else ""
+    where = f"{printable(error.location)}: " if error.location else ""
     # Who interrupts a command knows that it is no error.
     word = "" if isinstance(error, InterruptedRequestError) else f"{style('error:', '1;31')} "
-    lines = [f"{where or 'pyguixvm: '}{word}{error.message}"]
+    lines = [f"{where or 'pyguixvm: '}{word}{legible(error.message)}"]
     if isinstance(error, BuildError):
-        lines += [f"  | {line}" for line in error.tail]
+        lines += [f"  | {legible(line)}" for line in error.tail]
         if error.log:
             lines.append(f"  the whole log: {error.log}")
     if isinstance(error, NotReadyError) and error.console:
         lines.append("  the console's last lines:")
-        lines += [f"  | {line}" for line in error.console]
+        lines += [f"  | {legible(line)}" for line in error.console]
     if error.hint:
-        lines.append(f"{style('hint:', '1;36')} {error.hint}")
+        lines.append(f"{style('hint:', '1;36')} {legible(error.hint)}")
     return lines
 
 
@@ -179,18 +195,9 @@ def outcome_line(outcome: Outcome) -> str:
     """Return OUTCOME in one line."""
     detail = f": {outcome.detail}" if outcome.detail else ""
     if outcome.outcome == "unchanged":
-        return f"{outcome.machine} unchanged, nothing to do"
+        known = f": {' '.join(outcome.addresses)}" if outcome.addresses else ""
+        return f"{outcome.machine} unchanged, nothing to do{known}"
     return f"{outcome.machine} {outcome.outcome}{detail}"
-
-
-def _outcome_document(outcome: Outcome) -> dict[str, object]:
-    return {
-        "name": outcome.machine,
-        "outcome": outcome.outcome,
-        "detail": outcome.detail,
-        "addresses": outcome.addresses,
-        "error": error_document(outcome.error) if outcome.error else None,
-    }
 
 
 # With several machines one status has to stand for all: the one that asks for more.

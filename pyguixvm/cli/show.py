@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TypeAlias, assert_never
+from collections.abc import Iterator
+from typing import assert_never
 
+from pyguixvm.cli.differences import Paint, difference_lines, plain
 from pyguixvm.model.declaration import Image, LocalImage, SharedStore, VirtualMachine
 from pyguixvm.model.sizes import format_size
 from pyguixvm.plan.actions import (
@@ -32,21 +33,10 @@ from pyguixvm.plan.actions import (
     StopDomain,
     UpdateInterface,
 )
-from pyguixvm.plan.difference import Difference, Value
 from pyguixvm.plan.plan import MachinePlan, Plan
-
-_SIZES = frozenset({"domain.memory", "domain.maximum-memory", "domain.storage"})
-
-# Takes a text and its colour: "old", "new", or a plan's sign.
-Paint: TypeAlias = Callable[[str, str], str]
+from pyguixvm.printable import printable
 
 _SIGNS = {"none": " ", "live": "~", "restart": "~", "replace": "!", "create": "+", "delete": "-"}
-
-
-def plain(text: str, colour: str) -> str:
-    """Return TEXT as it is, for where there are no colours."""
-    del colour
-    return text
 
 
 def declared_line(machine: VirtualMachine) -> str:
@@ -79,30 +69,32 @@ def plan_lines(plan: Plan, paint: Paint = plain) -> Iterator[str]:
 def _machine_lines(plan: MachinePlan, uri: str, paint: Paint) -> Iterator[str]:
     name = plan.machine.name
     if plan.refusal is not None:
-        yield f"x {name}: refused: {plan.refusal}"
+        yield f"x {name}: refused: {printable(plan.refusal)}"
     elif not plan.actions and not plan.differences:
         yield f"  {name}: nothing to do"
     else:
         yield f"{_SIGNS[plan.effect]} {name}: {plan.effect} on {uri}{_downtime(plan)}"
-    for difference in plan.differences:
-        yield f"    {difference_line(difference, paint)}"
+    for line in difference_lines(plan.differences, paint):
+        yield f"    {line}"
     if plan.strategy is not None:
         yield f"    strategy {plan.strategy}: {plan.reason}"
     for device in plan.foreign:
-        yield f"    {device}: not ours, left as it is"
+        yield f"    {printable(device)}: not ours, left as it is"
+    if plan.new_pool is not None:
+        yield f"    make pool {plan.new_pool}, a directory, which does not exist yet"
     for action in plan.actions:
         yield f"    {_action(action)}"
         if isinstance(action, CreateRoot):
             what = "its image" if action.content is None else "what changed"
-            yield f"      to be sent for {what}: {_moved(plan.bytes_to_move)}"
+            yield f"      {_moved(plan.bytes_to_move, what)}"
     if plan.hint is not None:
-        yield f"    {plan.hint}"
+        yield f"    {printable(plan.hint)}"
 
 
-def _moved(size: int | None) -> str:
+def _moved(size: int | None, what: str) -> str:
     if size is None:
-        return "unknown until built"
-    return format_size(size) if size else "nothing"
+        return f"how much is copied for {what} is known once that is built"
+    return f"{format_size(size)} are copied for {what}" if size else f"nothing is copied for {what}"
 
 
 def _downtime(plan: MachinePlan) -> str:
@@ -111,45 +103,6 @@ def _downtime(plan: MachinePlan) -> str:
     if plan.downtime is None:
         return ", away for a shutdown and a boot"
     return f", away for about {plan.downtime:.0f} s as the last time"
-
-
-def difference_line(difference: Difference, paint: Paint = plain) -> str:
-    """Return DIFFERENCE in one line, its values in colours of PAINT."""
-    old, new = (
-        _kind_of_image(value) if difference.path == "image" else _value(difference.path, value)
-        for value in (difference.old, difference.new)
-    )
-    effect = "pending until restart" if difference.pending else difference.effect
-    return f"{difference.path}: {paint(old, 'old')} -> {paint(new, 'new')} ({effect})"
-
-
-def _kind_of_image(value: Value) -> str:
-    """Return in words the image that VALUE describes, where it is of another kind than declared."""
-    fields = value if isinstance(value, dict) else {}
-    match fields.get("kind"):
-        case "shared-store":
-            return "none, the shared store of its host"
-        case "local-image":
-            return str(fields.get("path"))
-        case _:
-            return str(fields.get("output") or "an image made by Guix")
-
-
-def _value(path: str, value: Value) -> str:
-    if (path in _SIZES or path.endswith(".size")) and isinstance(value, int):
-        return format_size(value)
-    match value:
-        case None:
-            return "not set"
-        case bool():
-            return "#t" if value else "#f"
-        case list():
-            return f"({' '.join(_value('', item) for item in value)})"
-        case dict():
-            fields = (f"({key} {_value('', item)})" for key, item in value.items())
-            return f"({' '.join(fields)})"
-        case _:
-            return str(value)
 
 
 def _action(action: Action) -> str:  # noqa: PLR0911, PLR0912 -- one for each kind

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 
 import click
 
+from pyguixvm.cli import as_documents, documents
 from pyguixvm.cli.declaration import DIFFERENCES_FOUND, session
+from pyguixvm.cli.differences import difference_lines
 from pyguixvm.cli.options import (
     Options,
     common_options,
@@ -16,9 +18,9 @@ from pyguixvm.cli.options import (
     split_config,
 )
 from pyguixvm.cli.output import Output
-from pyguixvm.cli.show import difference_line
 from pyguixvm.commands import evaluate, status
 from pyguixvm.plan.status import MachineStatus
+from pyguixvm.printable import printable
 
 _SIGNS = {"deployed": " ", "drifted": "~", "pending restart": "~", "stopped": "~"}
 
@@ -45,9 +47,9 @@ def status_command(options: Options, arguments: tuple[str, ...], exit_code: bool
     else:
         found = status.applied_statuses(here, arguments)
     if output.json:
-        output.document({"machines": found})
+        output.document(documents.Compared(machines=tuple(map(as_documents.compared, found))))
     elif not found:
-        output.note("No machines. Deploy some with: pyguixvm deploy")
+        output.no_machines(here)
     else:
         for machine in found:
             for line in _lines(machine, output):
@@ -58,9 +60,12 @@ def status_command(options: Options, arguments: tuple[str, ...], exit_code: bool
 
 def _lines(machine: MachineStatus, output: Output) -> Iterator[str]:
     generation = f", generation {machine.generation}" if machine.generation else ""
-    detail = f": {machine.detail}" if machine.detail else ""
-    yield f"{_SIGNS.get(machine.status, 'x')} {machine.name}: {machine.status}{generation}{detail}"
-    for difference in machine.differences:
-        yield f"    {difference_line(difference, output.paint)}"
+    if machine.status in {"drifted", "pending restart"} and machine.state == "shut off":
+        generation += ", shut off"
+    detail = f": {printable(machine.detail)}" if machine.detail else ""
+    sign, name = _SIGNS.get(machine.status, "x"), printable(machine.name)
+    yield f"{sign} {name}: {machine.status}{generation}{detail}"
+    for line in difference_lines(machine.differences, output.paint):
+        yield f"    {line}"
     for device in machine.foreign:
-        yield f"    {device}: not ours"
+        yield f"    {printable(device)}: not ours"

@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -60,11 +61,12 @@ class _Round:
         self._changes = changes
         self._begun = time.time()
         self._files: tuple[str, ...] = ()
-        self._seconds: dict[Phase, float] = {}
+        self._phases: dict[Phase, float] = {}
         # What must be finished does not begin between the decision to cancel and the signal.
         self._deciding = threading.Lock()
         self.may_be_cancelled = True
         self.cancelled = False
+        self.over = False
 
     def emit(self, event: Event) -> None:
         """Take note of EVENT, and pass it on."""
@@ -77,29 +79,34 @@ class _Round:
                 with self._deciding:
                     self.may_be_cancelled = False
         if isinstance(event, PhaseFinished):
-            self._seconds[event.phase] = self._seconds.get(event.phase, 0.0) + event.seconds
+            self._phases[event.phase] = self._phases.get(event.phase, 0.0) + event.seconds
         self._emit(event)
 
     def follow(self, *, complete: bool) -> None:
         """Have the files watched that the configuration is known to depend on."""
         self._changes.follow(self._files, complete=complete, since=self._begun)
 
-    def cancel(self) -> None:
-        """Interrupt the main thread, unless it does what must be finished."""
+    def cancel(self) -> bool:
+        """Interrupt the main thread, unless it does what must be finished; whether it did so."""
         with self._deciding:
-            if self.may_be_cancelled and not self.cancelled:
-                self.cancelled = True
-                # A real signal: it ends what the thread waits for.
-                signal.pthread_kill(_MAIN, signal.SIGINT)
+            if not self.may_be_cancelled or self.cancelled:
+                return self.cancelled
+            self.cancelled = True
+            # A real signal: it ends what the thread waits for.
+            signal.pthread_kill(_MAIN, signal.SIGINT)
+            return True
 
-    def summary(self) -> str:
-        """Return in words how long all of it took, and the phases that took most."""
+    def end(self, config: Path, status: int) -> Ended:
+        """Return how the round, a deployment of CONFIG, ended, and what took the time."""
+        self.over = True
         phases = ", ".join(
             f"{phase} {seconds:.1f}"
-            for phase, seconds in self._seconds.items()
+            for phase, seconds in self._phases.items()
             if seconds >= _WORTH_TELLING
         )
-        return f"{time.time() - self._begun:.1f} s{f' ({phases})' if phases else ''}"
+        seconds = time.time() - self._begun
+        summary = f"{seconds:.1f} s{f' ({phases})' if phases else ''}"
+        return Ended(config, status, seconds, summary)
 
 
 @click.command("watch")
@@ -143,7 +150,7 @@ def watch_command(
         while True:
             current = _Round(here.emit, changes)
             output.begin(changes.last)
-            changes.saved = current.cancel
+            changes.saved = partial(_saved, output, current, config)
             try:
                 with heeded(here.emit) as interruption:
                     this = dataclasses.replace(here, interruption=interruption)
@@ -151,12 +158,17 @@ def watch_command(
                 hook = on_failure if status else on_success
                 if hook is not None:
                     _run_hook(output, hook, config, status, message)
-                output.waiting(Ended(config, status, current.summary()))
+                output.waiting(current.end(config, status))
             except KeyboardInterrupt:
                 if not current.cancelled:
                     raise
                 output.saved_again(config)
             changes.wait()
+
+
+def _saved(output: Rounds, current: _Round, config: Path) -> None:
+    """Have a save of CONFIG taken up, and say when: at once, unless a guest has been touched."""
+    output.saved(config, after_this=not (current.over or current.cancel()))
 
 
 def _output(options: Options, config: Path) -> Rounds:

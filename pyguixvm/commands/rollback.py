@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 from pyguixvm.apply.context import Workshop
 from pyguixvm.apply.definition import require_untouched
 from pyguixvm.apply.executor import apply
@@ -27,10 +29,10 @@ def roll_back(session: Session, name: str, number: int | None, policy: Policy) -
     RequestRefusedError if there is no such generation, or if the machine is
     protected, unless POLICY allows it.
     """
-    with (
-        connect(session.uri) as connection,
-        held(connection, (name,), session.emit, "rollback") as lock,
-    ):
+    with connect(session.uri) as connection, ExitStack() as locked:
+        # What is refused anyway need not wait until others are done.
+        _target(name, machines_metadata(connection, [name])[name], number)
+        lock = locked.enter_context(held(connection, (name,), session.emit, "rollback"))
         metadata = machines_metadata(connection, [name])[name]
         if not policy.unprotect:
             require_unprotected("rolled back", {name: metadata})

@@ -54,11 +54,13 @@ def applied_statuses(session: Session, names: Sequence[str]) -> tuple[MachineSta
     from pyguixvm.plan.status import applied_statuses as compare
 
     with connect(session.uri) as connection:
-        found = compare(observe(connection), names)
+        observation = observe(connection)
+        found = compare(observation, names)
         missing = set(names) - {status.name for status in found}
         if missing:
             raise RequestRefusedError(
                 f"there is no machine '{min(missing)}' on {connection.uri}",
-                hint="'pyguixvm list' shows those there are.",
+                hint="Machines there: "
+                f"{', '.join(each.name for each in compare(observation)) or 'none'}.",
             )
         return found

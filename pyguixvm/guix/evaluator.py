@@ -9,7 +9,7 @@ from typing import Literal, NoReturn, TypeAlias
 
 import msgspec
 
-from pyguixvm.errors import BuildError, EvaluationError
+from pyguixvm.errors import BuildError, EvaluationError, UnknownMachineError
 from pyguixvm.guix.request import Exchange, Forward
 from pyguixvm.model.declaration import SCHEMA, Deployment, Location
 
@@ -33,6 +33,12 @@ class Failure(msgspec.Struct, forbid_unknown_fields=True):
         """Whether it is that guix-daemon cannot be reached."""
         # Guix's own words (guix/store.scm, &store-connection-error).
         return "failed to connect to" in self.message and self.kind != "validation"
+
+    @property
+    def unknown_machine(self) -> bool:
+        """Whether it is that a machine was asked for that is not declared."""
+        # The words of select-machines, which has no place to name.
+        return self.location is None and self.message.startswith("there is no machine '")
 
 
 class _Answer(msgspec.Struct, forbid_unknown_fields=True):
@@ -98,5 +104,7 @@ def decode(line: bytes, depends: Depends = lambda _files: None) -> Deployment:
 def _raise(failure: Failure) -> NoReturn:
     if failure.unreachable:
         raise BuildError(failure.message, hint=failure.hint or "Is guix-daemon running?")
+    if failure.unknown_machine:
+        raise UnknownMachineError(failure.message, hint=failure.hint)
     location = None if failure.location is None else str(failure.location)
     raise EvaluationError(failure.message, hint=failure.hint, location=location)

@@ -146,13 +146,17 @@ def _with_disks(
 
 def _host(connection: Connection) -> Host:
     """Return what the hypervisor's machine has, as far as the hypervisor can say it."""
-    memory = maximum_cpu = None
+    memory = maximum_cpu = networks = pools = None
     with suppress(libvirt.libvirtError):
         memory = connection.handle.getInfo()[1] * _MIB
     with suppress(libvirt.libvirtError):
         offered = connection.handle.getDomainCapabilities(None, None, EMULATOR_MACHINE, None)
         maximum_cpu = maximum_vcpus(offered)
-    return Host(memory=memory, maximum_cpu=maximum_cpu)
+    with suppress(libvirt.libvirtError):
+        networks = tuple(sorted(each.name() for each in connection.handle.listAllNetworks()))
+    with suppress(libvirt.libvirtError):
+        pools = tuple(sorted(each.name() for each in connection.handle.listAllStoragePools()))
+    return Host(memory=memory, maximum_cpu=maximum_cpu, networks=networks, pools=pools)
 
 
 def _images_here(observed: Iterable[ObservedDomain]) -> Iterator[str]:

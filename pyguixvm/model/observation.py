@@ -112,11 +112,14 @@ class ObservedDomain(msgspec.Struct, frozen=True, rename="kebab"):
 class Host(msgspec.Struct, frozen=True, rename="kebab"):
     """What the machine of a hypervisor has for a guest; None where that was not asked or told.
 
-    MEMORY is in bytes, MAXIMUM_CPU how many vCPUs our machine type can have.
+    MEMORY is in bytes, MAXIMUM_CPU how many vCPUs our machine type can have.  NETWORKS and
+    POOLS are the names of those of libvirt's that are defined there, active or not.
     """
 
     memory: int | None = None
     maximum_cpu: int | None = None
+    networks: tuple[str, ...] | None = None
+    pools: tuple[str, ...] | None = None
 
 
 class Observation(msgspec.Struct, frozen=True, rename="kebab"):

@@ -51,7 +51,8 @@ class MachinePlan(msgspec.Struct, frozen=True, rename="kebab"):
     the last time, None where that is not known or nothing stops.  FOREIGN names
     devices that are not ours and stay.  BYTES_TO_MOVE is what an image not there yet
     takes to send, None where that is not known (it is not built, nobody looked); a
-    root volume adds some megabytes of its own.
+    root volume adds some megabytes of its own.  NEW_POOL is the pool that is made for its
+    volumes, None if that is there.
     """
 
     machine: VirtualMachine
@@ -66,6 +67,7 @@ class MachinePlan(msgspec.Struct, frozen=True, rename="kebab"):
     bytes_to_move: int | None = None
     strategy: Strategy | None = None
     reason: str | None = None
+    new_pool: str | None = None
 
     @property
     def preparation(self) -> tuple[Preparation, ...]:

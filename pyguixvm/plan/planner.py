@@ -9,6 +9,7 @@ from pyguixvm.errors import RequestRefusedError
 from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.model.observation import Observation, ObservedDomain
 from pyguixvm.plan.drift import differences
+from pyguixvm.plan.foreseen import foreseen
 from pyguixvm.plan.interference import require_idle_disks
 from pyguixvm.plan.new_root import change_in_place, create, replace
 from pyguixvm.plan.ownership import (
@@ -59,7 +60,10 @@ def plan(
     return Plan(
         uri=observation.uri,
         machines=tuple(
-            _plan_machine(machine, observation, owners, declarers, bases, policy, owner)
+            foreseen(
+                _plan_machine(machine, observation, owners, declarers, bases, policy, owner),
+                observation,
+            )
             for machine in machines
         ),
         config=config,

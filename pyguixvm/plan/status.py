@@ -10,7 +10,7 @@ import msgspec
 
 from pyguixvm.model.applied import Generation
 from pyguixvm.model.declaration import SharedStore, VirtualMachine
-from pyguixvm.model.observation import Observation, ObservedDomain
+from pyguixvm.model.observation import Observation, ObservedDomain, State
 from pyguixvm.plan.difference import Difference
 from pyguixvm.plan.drift import differences, foreign_devices
 
@@ -20,11 +20,15 @@ Verdict: TypeAlias = Literal[
 
 
 class MachineStatus(msgspec.Struct, frozen=True, rename="kebab"):
-    """How one machine compares with its declaration; DETAIL says what differences do not."""
+    """How one machine compares with its declaration; DETAIL says what differences do not.
+
+    STATE is what its domain is in, None if there is none.
+    """
 
     name: str
     status: Verdict
     generation: int | None = None
+    state: State | None = None
     differences: tuple[Difference, ...] = ()
     foreign: tuple[str, ...] = ()
     detail: str | None = None
@@ -48,7 +52,9 @@ def applied_statuses(
     return tuple(
         _status(domain.metadata.generation.declaration, domain)
         if domain.metadata is not None
-        else MachineStatus(name=name, status="not ours", detail=domain.unreadable)
+        else MachineStatus(
+            name=name, status="not ours", state=domain.state, detail=domain.unreadable
+        )
         for name, domain in sorted(observation.domains.items())
         if (domain.metadata is not None or domain.unreadable) and (not wanted or name in wanted)
     )
@@ -61,6 +67,7 @@ def _status(machine: VirtualMachine, domain: ObservedDomain | None) -> MachineSt
         return MachineStatus(
             name=machine.name,
             status="not ours",
+            state=domain.state,
             detail=domain.unreadable or "a domain of that name exists that pyguixvm did not make",
         )
     changed = differences(machine, domain)
@@ -68,6 +75,7 @@ def _status(machine: VirtualMachine, domain: ObservedDomain | None) -> MachineSt
         name=domain.name,
         status=_verdict(changed, domain),
         generation=domain.metadata.current,
+        state=domain.state,
         differences=changed,
         foreign=foreign_devices(machine, domain),
         detail=", ".join(_details(domain, domain.metadata.generation)) or None,

@@ -89,6 +89,11 @@ def domain_xml(definition: DomainDefinition) -> str:
     return render(root)
 
 
+def require_words(machine: VirtualMachine) -> None:
+    """Raise EvaluationError if libvirt cannot store the title or the description of MACHINE."""
+    tuple(_words(machine))
+
+
 def _words(machine: VirtualMachine) -> Iterator[etree._Element]:
     """Yield title and description, where declared."""
     for field, text in (

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+
+from pyguixvm.cli.documents import OF_VERBS, Failed
 
 CONFIGS = Path(__file__).parent / "configs"
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -44,7 +47,12 @@ def command(*argv: str | Path, directory: Path | None = None, **environment: str
 
 
 def pyguixvm(*arguments: str | Path, **options: Any) -> Ran:
-    return command("pyguixvm", *arguments, **options)
+    ran = command("pyguixvm", *arguments, **options)
+    if "--json" in arguments:
+        document = OF_VERBS[str(arguments[0])]
+        failed = ran.json.keys() == {"schema", "error"}
+        msgspec.json.decode(ran.out, type=Failed if failed else document, strict=True)
+    return ran
 
 
 def virsh(*arguments: str) -> str:

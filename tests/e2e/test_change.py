@@ -315,11 +315,11 @@ def test_a_machine_that_is_not_declared_any_more_is_removed_when_asked(
     renamed = settings(name="other", mac="52:54:00:ab:cd:03")
     assert "- change: no longer declared" in pyguixvm("plan", CONFIG, **renamed).out
     compared = pyguixvm("status", CONFIG, "--json", **renamed).json["machines"]
-    assert {m["name"]: m["status"] for m in compared} == {
+    assert {m["machine"]: m["status"] for m in compared} == {
         "other": "missing",
         "change": "not declared",
     }
     pruned = pyguixvm("deploy", CONFIG, "--prune", "--yes", **renamed)
     assert pruned.status == 0, pruned.err
-    assert [m["name"] for m in pyguixvm("list", "--json").json["machines"]] == ["other"]
+    assert [m["machine"] for m in pyguixvm("list", "--json").json["machines"]] == ["other"]
     assert "pyguixvm-change.g" not in virsh("vol-list", "default")

@@ -44,7 +44,7 @@ def test_it_is_ready_with_an_address(deployed: Ran) -> None:
 
 
 def test_it_is_listed(deployed: Ran) -> None:
-    (machine,) = [m for m in pyguixvm("list", "--json").json["machines"] if m["name"] == "agent"]
+    (machine,) = [m for m in pyguixvm("list", "--json").json["machines"] if m["machine"] == "agent"]
     assert machine["state"] == "running"
     assert (machine["cpu"], machine["memory"], machine["generation"]) == (2, GIB, 1)
     assert machine["autostart"] is True

@@ -184,4 +184,4 @@ def test_the_configuration_may_speak(tmp_path: Path) -> None:
     spoken = pyguixvm("check", "--json", config(tmp_path, text))
     assert spoken.status == 0, spoken.err
     assert "hello from the configuration" in spoken.err
-    assert spoken.json["machines"][0]["name"] == "small"
+    assert spoken.json["machines"][0]["machine"] == "small"

@@ -50,7 +50,7 @@ PRUNE = ("--prune", "--yes")
 
 
 def undeclared(document):
-    return [each["name"] for each in document["undeclared"]]
+    return [each["machine"] for each in document["undeclared"]]
 
 
 def removed(document):

@@ -19,10 +19,10 @@ import pytest
 from declarations import GIB, domain, machine
 
 from pyguixvm.apply.outcome import Outcome
-from pyguixvm.cli import declaration
+from pyguixvm.cli import as_documents, declaration
 from pyguixvm.cli.app import main
 from pyguixvm.cli.options import Options, split_config
-from pyguixvm.cli.output import Output, error_document, error_lines
+from pyguixvm.cli.output import Output, error_lines, no_machines
 from pyguixvm.cli.show import declared_line, plan_lines
 from pyguixvm.commands import machines, power, undefine
 from pyguixvm.errors import (
@@ -63,6 +63,16 @@ def test_which_argument_is_the_configuration(
         (["frobnicate"], 2, "No such command 'frobnicate'"),
         (["graph"], 2, "'graph' is not in this version"),
         (["deploy", "--frobnicate"], 2, "No such option"),
+        (["apply"], 2, "Did you mean 'pyguixvm deploy'?"),
+        (["ls"], 2, "Did you mean 'pyguixvm list'?"),
+        (["delete", "web"], 2, "Did you mean 'pyguixvm undefine'?"),
+        (["stop", "web"], 2, "Did you mean 'pyguixvm shutdown'?"),
+        (["depoly"], 2, "Did you mean 'pyguixvm deploy'?"),
+        (["generation"], 2, "Did you mean 'pyguixvm generations'?"),
+        (["frobnicate"], 2, "What there is: check, plan, "),
+        (["deploy", "--dryrun"], 2, "hint: 'pyguixvm plan' shows what deploy would do"),
+        (["deploy", "--dry-run"], 2, "hint: 'pyguixvm plan' shows what deploy would do"),
+        (["deploy", "-n"], 2, "hint: 'pyguixvm plan' shows what deploy would do"),
         (["check", "missing.scm"], 2, "there is no configuration missing.scm"),
         (["start"], 2, "Missing argument"),
         (["shutdown", "--timeout", "nan", "web"], 2, "is no number of seconds"),
@@ -113,10 +123,26 @@ def test_a_machine_that_is_named_twice_is_dealt_with_once(
 def test_that_there_is_nothing_is_said(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["-c", "test:///default", verb]) == 0
     said = capsys.readouterr()
-    assert (said.out, said.err) == ("", "No machines. Deploy some with: pyguixvm deploy\n")
+    where = "No machines on test:///default. Deploy some with: pyguixvm deploy\n"
+    assert (said.out, said.err) == ("", where)
     assert main(["-c", "test:///default", verb, "--json"]) == 0
-    (key,) = json.loads(capsys.readouterr().out).items()
-    assert key[1] == []
+    document = json.loads(capsys.readouterr().out)
+    assert document.pop("schema") == 2
+    assert list(document.values()) == [[]]
+
+
+@pytest.mark.parametrize(
+    ("uri", "chosen", "words"),
+    [
+        ("qemu:///session", False, "the system's is: --connect qemu:///system"),
+        ("qemu:///session", True, "Deploy some with"),
+        ("qemu:///system", False, "Deploy some with"),
+    ],
+)
+def test_whose_hypervisor_was_asked_is_said(uri: str, chosen: bool, words: str) -> None:
+    said = no_machines(uri, chosen=chosen)
+    assert said.startswith(f"No machines on {uri}.")
+    assert words in said
 
 
 def test_no_guix_is_said(
@@ -170,8 +196,10 @@ def test_a_deployment_that_prunes_is_one_document(
     assert "Give --yes" in json.loads(capsys.readouterr().out)["error"]["hint"]
     assert main(["deploy", "--json", "--prune", "--yes"]) == 7
     document = json.loads(capsys.readouterr().out)
-    assert [machine["name"] for machine in document["machines"]] == ["web", "db"]
-    assert document["undeclared"] == [{"hypervisor": "test:///default", "name": "old"}]
+    assert [machine["machine"] for machine in document["machines"]] == ["web", "db"]
+    assert document["undeclared"] == [
+        {"machine": "old", "name": "old", "hypervisor": "test:///default"}
+    ]
     assert [done["machine"] for done in document["removed"]] == ([] if fails else ["old"])
     assert document.get("error", {}).get("message") == ("it is gone" if fails else None)
 
@@ -193,7 +221,7 @@ def test_a_deployment_that_prunes_is_one_document(
 )
 def test_errors_as_lines(error: PyguixvmError, lines: list[str]) -> None:
     assert error_lines(error) == lines
-    assert error_document(error)["message"] == "no"
+    assert as_documents.error(error).message == "no"
 
 
 def test_a_machine_in_one_line() -> None:
@@ -206,10 +234,10 @@ def test_a_plan_in_lines() -> None:
     lines = list(plan_lines(plan([machine()], Observation(uri="test:///", local=True, domains={}))))
     assert lines == [
         "+ web: create on test:///",
-        "    strategy full: no image of this layout is both on this machine and in use there",
+        "    strategy full: there is no image with the same partitions to stand on yet",
         f"    build /gnu/store/{'a' * 32}-disk-image",
         "    create volume pyguixvm-web.g1.qcow2 of 10G in pool default",
-        "      to be sent for its image: unknown until built",
+        "      how much is copied for its image is known once that is built",
         "    define the domain, autostart on",
         "    start it and wait at most 120 s until it is ready",
     ]

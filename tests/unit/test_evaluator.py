@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from pyguixvm.errors import BuildError, EvaluationError, RequestRefusedError
+from pyguixvm.errors import BuildError, EvaluationError, RequestRefusedError, UnknownMachineError
 from pyguixvm.guix import endpoint
 from pyguixvm.guix.command import find_guix, identity, scheme_directory
 from pyguixvm.guix.endpoint import Setting, runtime_directory
@@ -203,6 +203,13 @@ def test_a_failure_keeps_its_location_and_hint() -> None:
     error = caught.value
     assert (error.message, error.hint, error.location) == ("no", "yes", "/c.scm:3:7")
     assert error.status == 3
+
+
+def test_a_machine_that_is_not_declared_is_no_mistake_in_the_configuration() -> None:
+    words = "there is no machine 'x'; the configuration declares a, b"
+    with pytest.raises(UnknownMachineError, match="declares a, b") as caught:
+        decode(failure(kind="validation", message=words))
+    assert caught.value.status == 1
 
 
 def test_a_daemon_that_is_not_there_is_no_mistake_in_the_configuration() -> None:

@@ -471,3 +471,20 @@ def test_how_long_a_guest_may_take_to_stop(policy: Policy, seconds: int) -> None
     ).machines
     (stop,) = (action for action in web.actions if isinstance(action, StopDomain))
     assert (stop.timeout, stop.force) == (seconds, policy.force)
+
+
+def test_a_network_that_the_host_lacks_is_refused_where_it_is_needed() -> None:
+    host = Host(networks=("lan",), pools=("default",))
+    (made,) = plan([machine()], msgspec.structs.replace(hypervisor(), host=host)).machines
+    assert made.actions == ()
+    assert made.refusal == "network 'default' does not exist on test:///default; there are: lan"
+
+
+def test_a_pool_that_the_host_lacks_is_told_and_one_of_an_impossible_name_refused() -> None:
+    host = Host(networks=("default",), pools=("default",))
+    there = msgspec.structs.replace(hypervisor(), host=host)
+    pools = ("default", "new", "a/b")
+    wanted = [machine(name=f"m{n}", domain=domain(pool=pool)) for n, pool in enumerate(pools)]
+    declared, new, impossible = (plan([each], there).machines[0] for each in wanted)
+    assert (declared.new_pool, new.new_pool) == (None, "new")
+    assert "a directory cannot have that name" in (impossible.refusal or "")

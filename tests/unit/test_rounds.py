@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import io
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from pyguixvm.apply.outcome import Outcome
 from pyguixvm.cli.build_log import BuildLog
 from pyguixvm.cli.options import Options
+from pyguixvm.cli.ui.lines import KINDS
 from pyguixvm.cli.ui.progress import PlainProgress
 from pyguixvm.cli.ui.rounds import Ended, JsonRounds
 from pyguixvm.errors import InterruptedRequestError
@@ -33,12 +36,26 @@ def test_each_thing_is_one_line_of_json_up_to_the_interruption(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     rounds = JsonRounds(Options(json=True))
+    rounds.begin(0.0)
     rounds.emit(PLANNED)
     rounds.emit(BuildOutput("one of thousands"))
     rounds.outcomes([Outcome("web", "updated")])
-    rounds.waiting(Ended(Path("config.scm"), 0, "1.0 s"))
+    rounds.waiting(Ended(Path("config.scm"), 0, 1.0, "1.0 s"))
+    rounds.saved(Path("config.scm"), after_this=False)
+    rounds.begin(1.0)
+    rounds.saved(Path("config.scm"), after_this=True)
     rounds.error(InterruptedRequestError("interrupted"))
-    planned, deployed, note, failed = map(json.loads, capsys.readouterr().out.splitlines())
+    printed = capsys.readouterr().out.splitlines()
+    kinds = {each.__struct_config__.tag: each for each in KINDS}
+    for line in printed:
+        msgspec.json.decode(line, type=kinds[json.loads(line)["type"]])
+    found = [json.loads(line) for line in printed]
+    times = [line.pop("time") for line in found]
+    assert times == sorted(times)
+    assert all(datetime.fromisoformat(each).tzinfo == UTC for each in times)
+    assert {line.pop("schema") for line in found} == {2}
+    assert [line.pop("round") for line in found] == [1, 1, 1, 1, 1, 2, 2]
+    planned, deployed, ended, note, saved, later, failed = found
     assert planned == {
         "type": "planned",
         "machine": "web",
@@ -55,6 +72,9 @@ def test_each_thing_is_one_line_of_json_up_to_the_interruption(
     }
     assert (deployed["type"], deployed["machines"][0]["outcome"]) == ("deployed", "updated")
     assert note == {"type": "note", "message": "1.0 s; waiting for config.scm to be saved"}
+    assert ended == {"type": "round-ended", "status": 0, "seconds": 1.0}
+    assert saved == {"type": "saved", "config": "config.scm", "after-this": False}
+    assert later == {"type": "saved", "config": "config.scm", "after-this": True}
     assert (failed["type"], failed["error"]["status"]) == ("failed", 130)
 
 

@@ -75,7 +75,7 @@ A, B = declared("a"), declared("b")
 @pytest.mark.parametrize(
     ("wanted", "observation", "strategy", "way", "base", "reason"),
     [
-        (B, there(), "auto", "full", None, "no image of this layout"),
+        (B, there(), "auto", "full", None, "there is no image with the same"),
         (B, there(("2026", A, "a")), "auto", "increment", "a", "its image is there"),
         (B, there(("2026", A, "a")), "increment", "increment", "a", "its image is there"),
         (B, there(("2026", A, "a")), "full", "full", None, "asked for"),
@@ -109,9 +109,16 @@ A, B = declared("a"), declared("b")
             "c",
             "the image of 'db'",
         ),
-        (declared("b", layout="gpt"), there(("2026", A, "a")), "auto", "full", None, "no image"),
+        (
+            declared("b", layout="gpt"),
+            there(("2026", A, "a")),
+            "auto",
+            "full",
+            None,
+            "there is no image",
+        ),
         # Collected, or made on another machine.
-        (B, there(("2026", A, "a"), images=set()), "auto", "full", None, "no image"),
+        (B, there(("2026", A, "a"), images=set()), "auto", "full", None, "there is no image"),
         (
             declared("b", root_file_system="btrfs"),
             there(("2026", A, "a")),
@@ -121,7 +128,7 @@ A, B = declared("a"), declared("b")
             "a btrfs root",
         ),
         # Deployed by a version that did not know contents.
-        (B, there(("2026", machine(), "a")), "auto", "full", None, "no image"),
+        (B, there(("2026", machine(), "a")), "auto", "full", None, "there is no image"),
     ],
 )
 def test_the_way_to_a_new_root(
@@ -159,7 +166,7 @@ def test_an_image_as_it_is_takes_no_build() -> None:
     "observation", [there(), there(("2026", declared("a", layout="gpt"), "a"))]
 )
 def test_an_increment_that_is_not_possible_is_refused(observation: Observation) -> None:
-    with pytest.raises(RequestRefusedError, match="cannot get an increment: no image"):
+    with pytest.raises(RequestRefusedError, match="cannot get an increment: there is no image"):
         choose(B, 2, Bases(observation), "increment")
     (refused,) = plan([B], observation, policy=Policy(strategy="increment")).machines
     assert refused.refusal is not None

@@ -16,6 +16,7 @@ from pyguixvm.events import (
     PhaseStarted,
 )
 from pyguixvm.model.sizes import format_size
+from pyguixvm.printable import legible, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -141,7 +142,7 @@ class PlainProgress:
         """Nothing is open."""
 
     def _write(self, line: str) -> None:
-        self._stream.write(f"{line}\n")
+        self._stream.write(f"{legible(line)}\n")
         self._stream.flush()
 
 
@@ -199,7 +200,7 @@ class LiveProgress:
         from rich.text import Text
 
         console = self._terminal()
-        line = Text(text, no_wrap=True, overflow="ellipsis")
+        line = Text(printable(legible(text)), no_wrap=True, overflow="ellipsis")
         if self._status is None:
             self._status = console.status(line)
             self._status.start()
@@ -209,5 +210,6 @@ class LiveProgress:
     def _print(self, text: str, mark: str = "", colour: str = "") -> None:
         from rich.text import Text
 
+        text = legible(text)
         line = Text.assemble((f"{mark} ", colour), text) if mark else Text(text)
         self._terminal().print(line)

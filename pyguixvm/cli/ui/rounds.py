@@ -3,22 +3,34 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from pyguixvm.cli.options import Options
 from pyguixvm.cli.output import Output
-from pyguixvm.events import BuildOutput, Event, PhaseProgress
+from pyguixvm.errors import PyguixvmError
+from pyguixvm.events import Event
+
+if TYPE_CHECKING:
+    from pyguixvm.apply.outcome import Outcome
+    from pyguixvm.cli.ui.lines import Line
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A round ended with STATUS; SUMMARY says what it took.  CONFIG is waited for."""
+    """A round ended with STATUS after SECONDS; SUMMARY says what took them.
+
+    CONFIG is waited for.
+    """
 
     config: Path
     status: int
+    seconds: float
     summary: str
 
 
@@ -27,6 +39,14 @@ class Rounds(Output):
 
     def begin(self, saved: float) -> None:
         """A round begins because of a save, SAVED on the monotonic clock."""
+
+    def saved(self, config: Path, *, after_this: bool) -> None:
+        """CONFIG, or what it depends on, was saved; that is taken up at once or AFTER_THIS round.
+
+        Called from any thread.
+        """
+        if after_this:
+            self.note(f"{config} was saved again: taken up after this")
 
     def saved_again(self, config: Path) -> None:
         """CONFIG was saved meanwhile: the round was given up."""
@@ -40,26 +60,67 @@ class Rounds(Output):
 class JsonRounds(Rounds):
     """Prints one line of JSON for each thing that happens."""
 
+    def __init__(self, options: Options) -> None:
+        """Print nothing yet."""
+        super().__init__(options)
+        self._round = 0
+        # A save is told from a thread of its own.
+        self._writing = threading.Lock()
+
+    def begin(self, saved: float) -> None:
+        """Count the round."""
+        del saved
+        self._round += 1
+
     def emit(self, event: Event) -> None:
         """Print EVENT, unless it is one of thousands."""
-        import msgspec
+        from pyguixvm.cli.ui.lines import of_event
 
-        if not isinstance(event, BuildOutput | PhaseProgress):
-            self._write(msgspec.to_builtins(event))
+        line = of_event(event, self._round)
+        if line is not None:
+            self._write(line)
 
-    def document(self, value: Any) -> None:
-        """Print VALUE, how a deployment ended."""
-        import msgspec
+    def outcomes(self, outcomes: Sequence[Outcome], **_more: Any) -> None:
+        """Print OUTCOMES, what became of each machine."""
+        from pyguixvm.cli.as_documents import deployed
+        from pyguixvm.cli.ui.lines import RoundDeployed
 
-        document = msgspec.to_builtins(value)
-        self._write({"type": "failed" if "error" in document else "deployed", **document})
+        self._tell(RoundDeployed, machines=tuple(map(deployed, outcomes)))
+
+    def error(self, error: PyguixvmError) -> None:
+        """Print ERROR."""
+        from pyguixvm.cli import as_documents
+        from pyguixvm.cli.ui.lines import RoundFailed
+
+        self._tell(RoundFailed, error=as_documents.error(error))
 
     def note(self, text: str) -> None:
         """Print TEXT, what a person would be told."""
-        self._write({"type": "note", "message": text})
+        from pyguixvm.cli.ui.lines import Note
 
-    def _write(self, value: dict[str, Any]) -> None:
+        self._tell(Note, message=text)
+
+    def saved(self, config: Path, *, after_this: bool) -> None:
+        """Print that CONFIG was saved."""
+        from pyguixvm.cli.ui.lines import Saved
+
+        self._tell(Saved, config=str(config), after_this=after_this)
+
+    def waiting(self, ended: Ended) -> None:
+        """Print how a round ENDED."""
+        from pyguixvm.cli.ui.lines import RoundEnded
+
+        self._tell(RoundEnded, status=ended.status, seconds=round(ended.seconds, 3))
+        super().waiting(ended)
+
+    def _tell(self, kind: type[Line], **fields: Any) -> None:
+        from pyguixvm.cli.ui.lines import now
+
+        self._write(kind(time=now(), round=self._round, **fields))
+
+    def _write(self, line: Line) -> None:
         import msgspec
 
-        # At once: whoever reads acts on it.
-        click.echo(msgspec.json.encode(value).decode())
+        with self._writing:
+            # At once: whoever reads acts on it.
+            click.echo(msgspec.json.encode(line).decode())

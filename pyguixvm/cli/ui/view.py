@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
@@ -21,6 +20,7 @@ from pyguixvm.events import (
     PhaseProgress,
     PhaseStarted,
 )
+from pyguixvm.printable import legible, printable
 
 # What a person calls the parts of a deployment, in their order.
 PARTS: dict[Phase, str] = {
@@ -40,7 +40,6 @@ PARTS: dict[Phase, str] = {
     "remove": "remove",
 }
 _KEPT_LINES = 5
-_ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x1f\x7f]")
 
 Seconds: TypeAlias = tuple[tuple[str, float], ...]
 
@@ -100,8 +99,8 @@ class View(msgspec.Struct, frozen=True):
 
 
 def plain(text: str) -> str:
-    """TEXT without what would steer the terminal."""
-    return _ESCAPES.sub(" ", text).rstrip()
+    """Return TEXT as one line that does not steer the terminal."""
+    return printable(legible(text).replace("\n", " ")).rstrip()
 
 
 def began(view: View, saved: str, at: float) -> View:

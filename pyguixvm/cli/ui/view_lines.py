@@ -3,27 +3,22 @@
 
 from __future__ import annotations
 
-import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 
-import msgspec
 from rich.text import Text
 
+from pyguixvm.cli.differences import difference_lines, of_event
 from pyguixvm.cli.output import error_lines
-from pyguixvm.cli.show import difference_line
 from pyguixvm.cli.ui.progress import DOING
 from pyguixvm.cli.ui.view import PARTS, Change, Doing, Row, View, plain
 from pyguixvm.errors import PyguixvmError
 from pyguixvm.events import ChangePlanned, Phase
 from pyguixvm.model.sizes import format_size
-from pyguixvm.plan.difference import Difference
 
 _SIZED: frozenset[Phase] = frozenset({"transfer", "grow", "disk"})
 _BAR, _WIDEST_BAR, _NARROW = 10, 30, 60
 _WORTH_TELLING = 0.05
-# As many characters of a hash as tell items of one name apart.
-_STORE_HASH = re.compile(r"/gnu/store/([0-9a-z]{6})[0-9a-z]{26}-")
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _SPINS_PER_SECOND = 8
 _EFFECTS: Mapping[str, str] = {
@@ -154,10 +149,8 @@ def _plan(planned: ChangePlanned, width: int) -> Iterator[Text]:
     if planned.strategy is not None:
         way = f"{planned.strategy}: {planned.reason}"
         yield from _wrapped(way, width, "     by ", "cyan")
-    for difference in planned.differences:
-        line = difference_line(Difference(**msgspec.structs.asdict(difference)))
-        words = _STORE_HASH.sub(r"\1…-", line)
-        yield from _wrapped(words, width, "     ", "")
+    for line in difference_lines(of_event(planned.differences)):
+        yield from _wrapped(line.replace("/gnu/store/", ""), width, "     ", "")
 
 
 def _parts(change: Change, view: View, width: int, now: float) -> Iterator[Text]:

@@ -74,7 +74,7 @@ def increment(machine: VirtualMachine, number: int, bases: Bases) -> Way | str:
         return f"a {image.root_file_system} root can only be made as a whole"
     base = bases.find(image.content.layout, machine.name) if image.content else None
     if base is None or image.content is None:
-        return "no image of this layout is both on this machine and in use there"
+        return "there is no image with the same partitions to stand on yet"
     if base.image == image.output:
         return "it is the image that is there"
     whose = "its image" if base.machine == machine.name else f"the image of '{base.machine}'"

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Results as the documents that ``--json`` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import UNSET
+
+from pyguixvm.cli.documents import (
+    ChangedMachine,
+    Checked,
+    Collected,
+    ComparedMachine,
+    DeclaredMachine,
+    DeployedMachine,
+    Error,
+    Generation,
+    HypervisorPlan,
+    ListedMachine,
+    MachineGeneration,
+    PlannedMachine,
+)
+from pyguixvm.errors import BuildError, NotReadyError, PyguixvmError
+from pyguixvm.events import PlannedDifference
+from pyguixvm.model.declaration import Deployment, Location
+
+if TYPE_CHECKING:
+    # An error is told without all that these load.
+    from pyguixvm.apply.outcome import Outcome
+    from pyguixvm.commands.generations import ListedGeneration
+    from pyguixvm.commands.listing import Listed
+    from pyguixvm.commands.machines import Done
+    from pyguixvm.plan.difference import Difference
+    from pyguixvm.plan.garbage import Garbage
+    from pyguixvm.plan.plan import MachinePlan, Plan
+    from pyguixvm.plan.status import MachineStatus
+
+
+def place(text: str | None) -> Location | None:
+    """Return the place that TEXT, ``file:line:column``, names; None if there is none."""
+    if text is None:
+        return None
+    file, line, column = text.rsplit(":", 2)
+    return Location(file=file, line=int(line), column=int(column))
+
+
+def error(failure: PyguixvmError) -> Error:
+    """Return FAILURE as it stands in documents."""
+    return Error(
+        status=failure.status,
+        message=failure.message,
+        hint=failure.hint,
+        location=place(failure.location),
+        log=failure.log if isinstance(failure, BuildError) else UNSET,
+        tail=failure.tail if isinstance(failure, BuildError) else UNSET,
+        console=failure.console if isinstance(failure, NotReadyError) else UNSET,
+    )
+
+
+def checked(deployment: Deployment) -> Checked:
+    """Return the document of what DEPLOYMENT declares."""
+    machines = (
+        DeclaredMachine(machine=each.name, **msgspec.structs.asdict(each))
+        for each in deployment.machines
+    )
+    return Checked(config=deployment.config, machines=tuple(machines), name=deployment.name)
+
+
+def plan(of_hypervisor: Plan) -> HypervisorPlan:
+    """Return a plan as it stands in documents."""
+    return HypervisorPlan(
+        uri=of_hypervisor.uri,
+        machines=tuple(_planned(each) for each in of_hypervisor.machines),
+        config=of_hypervisor.config,
+        deployment=of_hypervisor.deployment,
+        undeclared=of_hypervisor.undeclared,
+    )
+
+
+def _planned(machine: MachinePlan) -> PlannedMachine:
+    fields = msgspec.structs.asdict(machine)
+    return PlannedMachine(
+        **fields
+        | {
+            "machine": machine.machine.name,
+            "declaration": machine.machine,
+            "differences": _differences(machine.differences),
+        }
+    )
+
+
+def _differences(found: Iterable[Difference]) -> tuple[PlannedDifference, ...]:
+    return tuple(PlannedDifference(**msgspec.structs.asdict(each)) for each in found)
+
+
+def deployed(outcome: Outcome) -> DeployedMachine:
+    """Return what became of a machine as it stands in documents."""
+    return DeployedMachine(
+        machine=outcome.machine,
+        outcome=outcome.outcome,
+        detail=outcome.detail,
+        addresses=outcome.addresses,
+        error=error(outcome.error) if outcome.error else None,
+    )
+
+
+def changed(done: Done) -> ChangedMachine:
+    """Return what was DONE to a machine as it stands in documents."""
+    return ChangedMachine(
+        machine=done.machine,
+        detail=done.detail,
+        addresses=done.addresses,
+        error=error(done.error) if done.error else UNSET,
+    )
+
+
+def compared(status: MachineStatus) -> ComparedMachine:
+    """Return how a machine compares as it stands in documents."""
+    return ComparedMachine(
+        machine=status.name,
+        status=status.status,
+        state=status.state,
+        generation=status.generation,
+        differences=_differences(status.differences),
+        foreign=status.foreign,
+        detail=status.detail,
+    )
+
+
+def listed(machine: Listed) -> ListedMachine:
+    """Return a MACHINE of the list as it stands in documents."""
+    fields = msgspec.structs.asdict(machine)
+    return ListedMachine(machine=fields.pop("name"), **fields)
+
+
+def generation(found: ListedGeneration) -> Generation:
+    """Return a generation as it stands in documents."""
+    return Generation(**msgspec.structs.asdict(found))
+
+
+def collected(garbage: Garbage, *, removed: bool) -> Collected:
+    """Return the document of GARBAGE, which was REMOVED or would be."""
+    return Collected(
+        removed=removed,
+        size=garbage.size,
+        generations=tuple(
+            MachineGeneration(machine=name, number=number) for name, number in garbage.generations
+        ),
+        volumes=garbage.volumes,
+        kept=garbage.kept,
+        garbage=garbage,
+    )

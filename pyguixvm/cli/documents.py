@@ -1,0 +1,309 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What ``--json`` prints, as structures; doc/json.md and doc/json-schema.json are made of them.
+
+Each document says by its schema how it is to be read.  A machine is always called by the
+key ``machine``; where it was ``name`` before, that stays beside it for who reads it still.
+A place is always an object of file, line and column.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from pyguixvm.events import PlannedDifference
+from pyguixvm.model.declaration import Location, VirtualMachine
+from pyguixvm.model.observation import State
+from pyguixvm.model.usage import Kept
+from pyguixvm.plan.actions import Action
+from pyguixvm.plan.garbage import Garbage, StoredVolume
+from pyguixvm.plan.status import Verdict
+
+Schema: TypeAlias = Literal[2]
+SCHEMA: Schema = 2
+
+
+class _Part(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
+    """Common options."""
+
+
+class _Named(_Part, frozen=True, kw_only=True):
+    machine: str
+    # What the key was before; the structures below say so.
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "name", self.machine)
+
+
+class Document(_Part, frozen=True, kw_only=True):
+    """What all documents have."""
+
+    schema: Schema = SCHEMA
+
+
+class Error(_Part, frozen=True, kw_only=True):
+    """What went wrong; STATUS is the exit status that it alone would give.
+
+    HINT says what to do, and LOCATION where in the Scheme it is.  LOG and TAIL, its last
+    lines, are there if a build failed, CONSOLE, the console's last lines, if a guest did not
+    get ready.
+    """
+
+    status: int
+    message: str
+    hint: str | None = None
+    location: Location | None = None
+    log: str | UnsetType | None = UNSET
+    tail: tuple[str, ...] | UnsetType = UNSET
+    console: tuple[str, ...] | UnsetType = UNSET
+
+
+class Failed(Document, frozen=True, kw_only=True):
+    """Of every command, if it failed before there was anything else to tell."""
+
+    error: Error
+
+
+class DeclaredMachine(VirtualMachine, frozen=True, kw_only=True):
+    """A machine as it is declared; sizes are bytes.  NAME is MACHINE (deprecated)."""
+
+    machine: str
+
+
+class Checked(Document, frozen=True, kw_only=True):
+    """Of ``check``: what the file CONFIG declares; NAME is that of its deployment, or null."""
+
+    config: str
+    machines: tuple[DeclaredMachine, ...]
+    name: str | None = None
+
+
+class PlannedMachine(_Part, frozen=True, kw_only=True):
+    """What deploy would do to a machine, which is declared so in DECLARATION.
+
+    A REFUSAL says why nothing may be done to it, and HINT what to do.  STRATEGY is the way to
+    a new operating system, and REASON why it was chosen.  FALLBACK is the generation that comes
+    back if the guest does not get ready, DOWNTIME how long (seconds) it was away the last time.
+    FOREIGN names devices that are not ours.  BYTES-TO-MOVE is what is to be sent for an
+    image, null where that is not known.  NEW-POOL is a pool that is made.
+    """
+
+    machine: str
+    declaration: VirtualMachine
+    effect: str
+    actions: tuple[Action, ...]
+    differences: tuple[PlannedDifference, ...]
+    refusal: str | None
+    hint: str | None
+    fallback: int | None
+    downtime: float | None
+    foreign: tuple[str, ...]
+    bytes_to_move: int | None
+    strategy: str | None
+    reason: str | None
+    new_pool: str | None
+
+
+class HypervisorPlan(_Part, frozen=True, kw_only=True):
+    """The plan for the hypervisor at URI.
+
+    UNDECLARED are the machines there that belong to DEPLOYMENT, and that CONFIG does not
+    declare any more.
+    """
+
+    uri: str
+    machines: tuple[PlannedMachine, ...]
+    config: str | None
+    deployment: str | None
+    undeclared: tuple[str, ...]
+
+
+class Planned(Document, frozen=True, kw_only=True):
+    """Of ``plan``: one plan for each hypervisor."""
+
+    plans: tuple[HypervisorPlan, ...]
+
+
+class BuiltMachine(_Named, frozen=True, kw_only=True):
+    """IMAGE is the file name of its image, or DERIVATION that of the image's derivation.
+
+    NAME is MACHINE (deprecated).
+    """
+
+    image: str | UnsetType = UNSET
+    derivation: str | UnsetType = UNSET
+
+
+class Built(Document, frozen=True, kw_only=True):
+    """Of ``build``."""
+
+    machines: tuple[BuiltMachine, ...]
+
+
+class DefinedMachine(_Named, frozen=True, kw_only=True):
+    """XML is the domain XML that deploy would define.  NAME is MACHINE (deprecated)."""
+
+    xml: str
+
+
+class Defined(Document, frozen=True, kw_only=True):
+    """Of ``xml``."""
+
+    machines: tuple[DefinedMachine, ...]
+
+
+class DeployedMachine(_Named, frozen=True, kw_only=True):
+    """What became of a machine; ADDRESSES are those known of it.  NAME is MACHINE (deprecated)."""
+
+    outcome: Literal["unchanged", "deployed", "updated", "restarted", "started", "failed"]
+    detail: str
+    addresses: tuple[str, ...]
+    error: Error | None
+
+
+class UndeclaredMachine(_Named, frozen=True, kw_only=True):
+    """A machine at HYPERVISOR that is not declared any more.  NAME is MACHINE (deprecated)."""
+
+    hypervisor: str
+
+
+class ChangedMachine(_Part, frozen=True, kw_only=True):
+    """What was done to a machine; an ERROR says why nothing was."""
+
+    machine: str
+    detail: str
+    addresses: tuple[str, ...]
+    error: Error | UnsetType = UNSET
+
+
+class Deployed(Document, frozen=True, kw_only=True):
+    """Of ``deploy`` and ``rollback``.
+
+    UNDECLARED and REMOVED, by --prune, are those of ``deploy``; an ERROR ended the latter.
+    """
+
+    machines: tuple[DeployedMachine, ...]
+    undeclared: tuple[UndeclaredMachine, ...] | UnsetType = UNSET
+    removed: tuple[ChangedMachine, ...] | UnsetType = UNSET
+    error: Error | UnsetType = UNSET
+
+
+class Changed(Document, frozen=True, kw_only=True):
+    """Of ``start``, ``shutdown``, ``reboot``, ``destroy``, ``autostart`` and ``undefine``."""
+
+    machines: tuple[ChangedMachine, ...]
+
+
+class ComparedMachine(_Named, frozen=True, kw_only=True):
+    """How a machine compares with its declaration; DETAIL says what DIFFERENCES do not.
+
+    STATE is null if it is not there.  FOREIGN names devices that are not ours.  NAME is
+    MACHINE (deprecated).
+    """
+
+    status: Verdict
+    state: State | None
+    generation: int | None
+    differences: tuple[PlannedDifference, ...]
+    foreign: tuple[str, ...]
+    detail: str | None
+
+
+class Compared(Document, frozen=True, kw_only=True):
+    """Of ``status``."""
+
+    machines: tuple[ComparedMachine, ...]
+
+
+class ListedMachine(_Named, frozen=True, kw_only=True):
+    """A machine; MEMORY is in bytes.  Of what is not ours, GENERATION and LABEL are null.
+
+    NAME is MACHINE (deprecated).
+    """
+
+    state: State
+    cpu: int
+    memory: int
+    autostart: bool
+    generation: int | None
+    label: str | None
+    addresses: tuple[str, ...]
+
+
+class Machines(Document, frozen=True, kw_only=True):
+    """Of ``list``."""
+
+    machines: tuple[ListedMachine, ...]
+
+
+class Generation(_Part, frozen=True, kw_only=True):
+    """Generation NUMBER of a machine, made at DATE; FAILED: it did not get ready in time.
+
+    Its root is VOLUME in POOL, which takes SIZE bytes, null if it is gone.  It stands on IMAGE,
+    by way of volume BASE if there is one, and of the volumes UNDER it; INCREMENT is the size
+    (bytes) of what its system has beside the image.  DOWNTIME is how long (seconds) the machine
+    was away when it switched to it.
+    """
+
+    machine: str
+    number: int
+    date: str
+    current: bool
+    failed: bool
+    label: str
+    kernel: str | None
+    image: str
+    pool: str
+    volume: str
+    base: str | None
+    size: int | None
+    increment: int | None
+    under: tuple[str, ...]
+    downtime: float | None
+
+
+class Generations(Document, frozen=True, kw_only=True):
+    """Of ``generations``."""
+
+    generations: tuple[Generation, ...]
+
+
+class MachineGeneration(_Part, frozen=True, kw_only=True):
+    """Generation NUMBER of a machine."""
+
+    machine: str
+    number: int
+
+
+class Collected(Document, frozen=True, kw_only=True):
+    """Of ``gc``: what was removed, or would be if REMOVED is false; SIZE is its bytes.
+
+    KEPT is what something else uses.  GARBAGE is all of that as it was called before
+    (deprecated).
+    """
+
+    removed: bool
+    size: int
+    generations: tuple[MachineGeneration, ...]
+    volumes: tuple[StoredVolume, ...]
+    kept: tuple[Kept, ...]
+    garbage: Garbage
+
+
+# Of each verb that has one.
+OF_VERBS: dict[str, type[Document]] = {
+    "check": Checked,
+    "plan": Planned,
+    "build": Built,
+    "deploy": Deployed,
+    "xml": Defined,
+    "status": Compared,
+    "generations": Generations,
+    "rollback": Deployed,
+    "gc": Collected,
+    "list": Machines,
+    **dict.fromkeys(("start", "shutdown", "reboot", "destroy", "autostart", "undefine"), Changed),
+}

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What deploy would refuse on its way, told before it is on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from pyguixvm.commands.planning import measured
+from pyguixvm.errors import PyguixvmError
+from pyguixvm.plan.actions import CreateRoot, DefineDomain
+from pyguixvm.plan.plan import MachinePlan, Plan
+
+if TYPE_CHECKING:
+    # libvirt is loaded only by the runs that get as far as a hypervisor.
+    from pyguixvm.commands.planning import Planned
+    from pyguixvm.commands.session import Session
+    from pyguixvm.hypervisor.connection import Connection
+
+
+def examined(session: Session, planned: Planned) -> Plan:
+    """Return the plan of PLANNED, measured, in which all that can be known now is refused.
+
+    Nothing is changed, nothing is built.
+    """
+    plan = measured(session, planned)
+    machines = (_examined(each, planned.connection, session) for each in plan.machines)
+    return msgspec.structs.replace(plan, machines=tuple(machines))
+
+
+def _examined(plan: MachinePlan, connection: Connection, session: Session) -> MachinePlan:
+    from pyguixvm.plan.foreseen import refused
+
+    try:
+        for action in plan.actions:
+            if isinstance(action, CreateRoot):
+                _require_room(action)
+            elif isinstance(action, DefineDomain):
+                _require_definable(plan, connection, session)
+    except PyguixvmError as error:
+        return refused(plan, error)
+    return plan
+
+
+def _require_room(action: CreateRoot) -> None:
+    """Raise if the image of ACTION is there and larger than the root volume is to be."""
+    from pyguixvm.image.grow import require_room
+
+    whole = action.image if action.whole is None else action.whole.output
+    if Path(whole).exists():
+        require_room(Path(whole), action.size)
+
+
+def _require_definable(plan: MachinePlan, connection: Connection, session: Session) -> None:
+    """Raise if the hypervisor does not take the domain of PLAN, as far as it says before."""
+    from pyguixvm.hypervisor.connection import capabilities
+    from pyguixvm.xml.capabilities import choose_domain_type
+    from pyguixvm.xml.domain import require_words
+
+    offered = capabilities(connection).domain_types
+    choose_domain_type(plan.machine, offered, session.environment.get("PYGUIXVM_VIRT_TYPE"))
+    require_words(plan.machine)
