@@ -18,6 +18,7 @@ from pyguixvm.cli.options import Options, common_options, unprotect_option
 from pyguixvm.cli.output import Output
 from pyguixvm.cli.safepoints import heeded
 from pyguixvm.commands import generations
+from pyguixvm.errors import PyguixvmError
 from pyguixvm.model.sizes import format_size
 
 _AGE = re.compile(r"(?P<count>[0-9]+)(?P<unit>[mhdw])")
@@ -103,9 +104,28 @@ def _mark(generation: generations.ListedGeneration) -> str:
     return "*" if generation.current else " failed" if generation.failed else ""
 
 
+def _complete_number(
+    context: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[str]:
+    """Return the numbers of the machine's generations that can be returned to."""
+    options = context.ensure_object(Options)
+    with suppress(PyguixvmError):
+        here = session(options, Output(options))
+        found = generations.generations(here, (context.params["machine"],))
+        numbers = [str(each.number) for each in found if not each.current]
+        return [number for number in numbers if number.startswith(incomplete)]
+    return []
+
+
 @click.command("rollback")
 @click.argument("machine", shell_complete=complete_machine)
-@click.argument("number", type=click.IntRange(min=1), required=False, metavar="[GENERATION]")
+@click.argument(
+    "number",
+    type=click.IntRange(min=1),
+    required=False,
+    metavar="[GENERATION]",
+    shell_complete=_complete_number,
+)
 @click.option("--force", is_flag=True, help="Power off a guest that does not shut down in time.")
 @unprotect_option
 @common_options
