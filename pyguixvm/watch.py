@@ -84,6 +84,10 @@ class Changes(FileSystemEventHandler):
         self._changed.clear()
         return True
 
+    def ask(self) -> None:
+        """Count as if something had been saved."""
+        self._take_note()
+
     def _take_note(self) -> None:
         self._last = time.monotonic()
         if not self._changed.is_set():

@@ -139,9 +139,7 @@ def _run(words: list[str], options: Options) -> int:
         )  # fmt: skip
         sys.stdout.flush()
     except (click.exceptions.Abort, KeyboardInterrupt):
-        # Click, which has ended the line that holds the terminal's ^C, makes an Abort of it.
-        left = _LEFT.get(options.verb or "", "Nothing was changed on the hypervisor.")
-        return _report(InterruptedRequestError("interrupted", hint=left), options)
+        return _interrupted(options)
     except click.ClickException as error:
         # What click had not come to yet when it stumbled.
         options.json = options.json or "--json" in words
@@ -156,6 +154,15 @@ def _run(words: list[str], options: Options) -> int:
     except Exception as error:  # noqa: BLE001 -- the one place where a defect of ours ends
         return _report_defect(error, options)
     return status if isinstance(status, int) else 0
+
+
+def _interrupted(options: Options) -> int:
+    if "_PYGUIXVM_COMPLETE" in os.environ:
+        # Nothing was asked for but words for a prompt, in which nothing is to be written.
+        return InterruptedRequestError.status
+    # Click, which has ended the line that holds the terminal's ^C, made an Abort of it.
+    left = _LEFT.get(options.verb or "", "Nothing was changed on the hypervisor.")
+    return _report(InterruptedRequestError("interrupted", hint=left), options)
 
 
 def _report_defect(error: Exception, options: Options) -> int:

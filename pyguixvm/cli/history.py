@@ -18,6 +18,7 @@ from pyguixvm.cli.options import Options, common_options, force_options, unprote
 from pyguixvm.cli.output import Output
 from pyguixvm.cli.safepoints import heeded
 from pyguixvm.commands import garbage, generations, rollback
+from pyguixvm.errors import PyguixvmError
 from pyguixvm.model.sizes import format_size
 from pyguixvm.plan.plan import Policy
 
@@ -104,9 +105,28 @@ def _mark(generation: generations.ListedGeneration) -> str:
     return "*" if generation.current else " failed" if generation.failed else ""
 
 
+def _complete_number(
+    context: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[str]:
+    """Return the numbers of the machine's generations that can be returned to."""
+    options = context.ensure_object(Options)
+    with suppress(PyguixvmError):
+        here = session(options, Output(options))
+        found = generations.generations(here, (context.params["machine"],))
+        numbers = [str(each.number) for each in found if not each.current]
+        return [number for number in numbers if number.startswith(incomplete)]
+    return []
+
+
 @click.command("rollback")
 @click.argument("machine", shell_complete=complete_machine)
-@click.argument("number", type=click.IntRange(min=1), required=False, metavar="[GENERATION]")
+@click.argument(
+    "number",
+    type=click.IntRange(min=1),
+    required=False,
+    metavar="[GENERATION]",
+    shell_complete=_complete_number,
+)
 @force_options
 @unprotect_option
 @common_options

@@ -170,11 +170,21 @@ def names_config(arguments: tuple[str, ...]) -> bool:
 
 
 def _complete_config(
-    _context: click.Context, _parameter: click.Parameter, incomplete: str
+    context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Have the shell complete file names: a machine's name would take an evaluation."""
+    """Have the shell complete the configuration, and after it machines.
+
+    Those are the ones that are deployed: the declared ones would take an evaluation.
+    `status` knows them without a configuration, too.
+    """
     from click.shell_completion import CompletionItem  # wanted by shells alone
 
+    from pyguixvm.cli.machines import complete_machine
+
+    if context.params.get("arguments") or context.info_name == "status":
+        found = complete_machine(context, parameter, incomplete)
+        if found:
+            return [CompletionItem(name) for name in found]
     return [CompletionItem(incomplete, type="file")]
 
 

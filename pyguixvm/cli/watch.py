@@ -147,6 +147,7 @@ def watch_command(
     output = _output(options, config)
     here = session(options, output)
     with watching(config, options.load_path) as changes:
+        output.asked = changes.ask
         while True:
             current = _Round(here.emit, changes)
             output.begin(changes.last)
@@ -164,6 +165,8 @@ def watch_command(
                     raise
                 output.saved_again(config)
             changes.wait()
+            while output.paused:
+                changes.wait()
 
 
 def _saved(output: Rounds, current: _Round, config: Path) -> None:

@@ -89,3 +89,23 @@ def test_what_is_left_alone_has_its_address(connection, tiny_machine):
             connection.handle.lookupByName(machine.name).destroy()
         connection.handle.lookupByName(machine.name).undefine()
         assert with_addresses(planned, [unchanged]) == (unchanged,)
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["status", ""], True),
+        (["deploy", "config.scm", ""], True),
+        (["deploy", ""], False),
+        (["deploy", "-L", ""], False),
+    ],
+)
+def test_machines_are_completed_where_they_can_stand(deployed, monkeypatch, capfd, words, found):
+    name = deployed().name
+    typed = ["pyguixvm", "-c", SYSTEM, *words]
+    monkeypatch.setenv("_PYGUIXVM_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", " ".join(typed))
+    monkeypatch.setenv("COMP_CWORD", str(len(typed) - 1))
+    with pytest.raises(SystemExit):
+        main(["-c", SYSTEM])
+    assert (f"plain,{name}" in capfd.readouterr().out.split()) is found

@@ -532,3 +532,18 @@ def test_a_directory_that_is_gone_is_said(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stdout) == (3, "")
     assert "the directory that this was started in is gone" in done.stderr
+
+
+def test_an_interrupted_completion_writes_nothing_into_the_prompt(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(operations, "listed", interrupted)
+    monkeypatch.setenv("_PYGUIXVM_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", "pyguixvm start ")
+    monkeypatch.setenv("COMP_CWORD", "2")
+    assert main([]) == 130
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "")

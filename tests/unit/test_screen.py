@@ -37,8 +37,10 @@ class Terminal:
             stderr=slave,
             env={"PATH": str(directory), "TERM": "xterm-256color", "HOME": str(directory)},
             start_new_session=True,
+            # Its controlling terminal, as a shell gives it one.
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509
         )
-        os.close(slave)
+        self._kept = slave
 
     def resize(self, columns: int, lines: int = 15) -> None:
         size = struct.pack("HHHH", lines, columns, 0, 0)
@@ -63,11 +65,27 @@ class Terminal:
             assert time.monotonic() < deadline, self.shown
             self.read(0.1)
 
+    def type(self, keys: str) -> None:
+        os.write(self._master, keys.encode())
+
+    def echoes(self) -> bool:
+        """Whether the terminal shows what is typed, a line at a time."""
+        mode = termios.tcgetattr(self._kept)[3]
+        return bool(mode & termios.ECHO and mode & termios.ICANON)
+
     def interrupt(self, number: signal.Signals = signal.SIGINT) -> int:
         """Interrupt the process; return its status when all that it wrote was read."""
         self.process.send_signal(number)
-        self.read(10)
-        return self.process.wait(timeout=10)
+        return self.end()
+
+    def end(self) -> int:
+        """Return the status of the process, which ends, when all that it wrote was read."""
+        deadline = time.monotonic() + 10
+        while self.process.poll() is None:
+            assert time.monotonic() < deadline
+            self.read(0.1)
+        self.read(0.2)
+        return self.process.wait()
 
 
 @pytest.fixture
@@ -90,6 +108,24 @@ def test_the_terminal_is_left_as_it_was(terminal: Terminal, number: signal.Signa
     # How things were at the end, and how it ended, stay on the first one.
     assert b"error" in after
     assert b"interrupted" in after
+
+
+@pytest.mark.parametrize("ends", ["q", "^C", "TERM"])
+def test_keys_are_heeded_and_the_terminal_has_its_modes_back(terminal: Terminal, ends: str) -> None:
+    terminal.wait_for("waiting for config.scm")
+    terminal.type("?")
+    terminal.wait_for("deploy now")
+    terminal.type("?d")
+    terminal.wait_for("2 ✗")
+    terminal.type("p")
+    terminal.wait_for("paused")
+    assert not terminal.echoes()
+    if ends == "TERM":
+        assert terminal.interrupt(signal.SIGTERM) == 130
+    else:
+        terminal.type("q" if ends == "q" else "\x03")
+        assert terminal.end() == 130
+    assert terminal.echoes()
 
 
 def test_nothing_is_drawn_while_nothing_happens(terminal: Terminal) -> None:

@@ -193,3 +193,55 @@ def test_nothing_is_wider_or_higher_than_the_terminal(width: int, height: int) -
 
 def test_what_does_not_fit_is_told() -> None:
     assert "more lines" in text(busy(), height=24)
+
+
+def test_a_save_that_has_to_wait_is_acknowledged_until_it_is_taken_up() -> None:
+    shown = view.saved_again(after(*GROWING, *SWITCHED), "12:03:30")
+    assert "saved again 12:03:30: taken up after this" in text(shown).splitlines()[-1]
+    assert "saved again" not in text(view.began(shown, "12:03:30", SAVED + 60))
+
+
+def test_that_a_change_is_taken_back_is_shown_as_such() -> None:
+    back = (PhaseStarted("stop", "web"), PhaseFinished("stop", 1.0, "web"))
+    shown = after(*GROWING, *SWITCHED, *back, PhaseStarted("start", "web"))
+    row = next(line for line in text(shown).splitlines() if " web " in line)
+    assert "g5→g4" in row
+    assert "rolling back: starting" in row
+    error = RolledBackError("'web' is not ready; rolled back to generation 4, which runs again")
+    shown = view.ended(view.came_out(shown, [Outcome("web", "failed", error=error)]), 6, SAVED + 99)
+    row = next(line for line in text(shown).splitlines() if " web " in line)
+    assert row.split()[:4] == ["✗", "web", "g4", "running"]
+
+
+def test_an_error_that_a_notice_told_before_is_told_once() -> None:
+    shown = view.happened(after(*GROWING), Notice("it is late", "web", warning=True), SAVED)
+    shown = view.failed(shown, RolledBackError("it is late"))
+    assert text(shown).count("it is late") == 1
+
+
+def test_a_long_error_is_shown_whole_by_a_key_and_left_by_it() -> None:
+    error = EvaluationError(" ".join(f"word{number}" for number in range(120)))
+    shown = view.ended(view.failed(after(*GROWING), error), 3, SAVED + 1)
+    assert "word119" not in text(shown, 80, 14)
+    whole = view.pressed(shown, "e")
+    assert "word119" in text(whole, 80, 24)
+    assert "word119" not in text(view.pressed(whole, "e"), 80, 14)
+    assert view.pressed(first(), "e").page is None
+
+
+def test_the_keys_are_told() -> None:
+    told = text(view.pressed(first(), "?"))
+    assert all(f"   {key} " in told for key in "dpeq?")
+    assert "paused" in text(view.pressed(view.ended(first(), 0, SAVED + 1), "p")).splitlines()[-1]
+
+
+def test_a_large_terminal_shows_the_rounds_before() -> None:
+    shown = view.ended(after(*GROWING), 0, SAVED + 9)
+    for number in range(60):
+        shown = view.began(shown, f"12:{number:02}:00", SAVED)
+        shown = view.ended(view.failed(shown, EvaluationError(f"no {number}")), 3, SAVED + 1)
+    tall = text(shown, 160, 50)
+    assert "✗ no 59" in tall
+    assert "12:58:00      1.0 s  ✗ no 58" in tall
+    assert len(tall.splitlines()) == 50
+    assert len(text(shown, 80, 12).splitlines()) == 12

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,14 @@ class Ended:
 
 class Rounds(Output):
     """Prints plain lines."""
+
+    # Called where somebody can ask for a deployment without a save.
+    asked: Callable[[], None] = staticmethod(lambda: None)
+
+    @property
+    def paused(self) -> bool:
+        """Whether the person wants saves to wait."""
+        return False
 
     def begin(self, saved: float) -> None:
         """A round begins because of a save, SAVED on the monotonic clock."""

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import threading
 import time
@@ -18,6 +20,7 @@ from rich.live import Live
 from pyguixvm.apply.outcome import Outcome
 from pyguixvm.cli.options import Options
 from pyguixvm.cli.ui import view, view_lines
+from pyguixvm.cli.ui.keys import Keys
 from pyguixvm.cli.ui.rounds import Ended, Rounds
 from pyguixvm.errors import PyguixvmError
 from pyguixvm.events import Event
@@ -54,6 +57,7 @@ class Screen(Rounds):
         )
         self._drawing = threading.Thread(target=self._draw, name="screen", daemon=True)
         click.get_current_context().call_on_close(self._close)
+        self._keys = Keys(0, self._pressed) if _typed_to() else None
         self._live.start()
         self._drawing.start()
 
@@ -89,12 +93,33 @@ class Screen(Rounds):
         at = saved or time.monotonic()
         self._change(lambda state: view.began(state, _clock_time(), at))
 
+    def saved(self, config: Path, *, after_this: bool) -> None:
+        """Show that the configuration was saved again, if it has to wait."""
+        del config
+        if after_this:
+            self._change(lambda state: view.saved_again(state, _clock_time()))
+
+    def _pressed(self, key: str) -> None:
+        if key == "q":
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        elif key == "d" or (key == "p" and self._view.paused):
+            if self._view.paused:
+                self._change(lambda state: view.pressed(state, "p"))
+            self.asked()
+        else:
+            self._change(lambda state: view.pressed(state, key))
+
     def saved_again(self, config: Path) -> None:
         """Show nothing: the next round does."""
 
     def waiting(self, ended: Ended) -> None:
         """Show that the next save is waited for."""
         self._change(lambda state: view.ended(state, ended.status, time.monotonic()))
+
+    @property
+    def paused(self) -> bool:
+        """Whether the person wants saves to wait."""
+        return self._view.paused
 
     def settle(self) -> None:
         """Leave the screen as it is: nothing else is printed while it is shown."""
@@ -123,6 +148,8 @@ class Screen(Rounds):
 
     def _close(self) -> None:
         """Restore the terminal, and leave on it how things were at the end."""
+        if self._keys is not None:
+            self._keys.close()
         self._over.set()
         self._changed.set()
         self._drawing.join()
@@ -137,6 +164,14 @@ class Screen(Rounds):
         for text in last[:-2]:
             if text.plain.strip():
                 self._console.print(text)
+
+
+def _typed_to() -> bool:
+    """Whether what is typed on the terminal comes to us: we are in its foreground."""
+    try:
+        return os.tcgetpgrp(0) == os.getpgrp()
+    except OSError:
+        return False
 
 
 def _clock_time() -> str:

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import msgspec
 
 from pyguixvm.apply.outcome import Outcome
-from pyguixvm.errors import NotReadyError, PyguixvmError
+from pyguixvm.errors import NotReadyError, PyguixvmError, RolledBackError
 from pyguixvm.events import (
     BuildOutput,
     ChangePlanned,
@@ -40,6 +40,7 @@ PARTS: dict[Phase, str] = {
     "remove": "remove",
 }
 _KEPT_LINES = 5
+_KEPT_ROUNDS = 100
 
 Seconds: TypeAlias = tuple[tuple[str, float], ...]
 
@@ -64,6 +65,18 @@ class Row(msgspec.Struct, frozen=True):
     detail: str = ""
     failed: bool = False
     doing: Doing | None = None
+    # It was waited for, and was not ready: what comes then takes the change back.
+    waited: bool = False
+    returning: bool = False
+
+
+class Past(msgspec.Struct, frozen=True):
+    """A round that ended with STATUS after SECONDS; WHAT was done, when it was SAVED."""
+
+    saved: str
+    seconds: float
+    what: str
+    status: int
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -92,6 +105,13 @@ class View(msgspec.Struct, frozen=True):
     waiting: bool = False
     well: int = 0
     failed: int = 0
+    # The rounds that ended, the last one first.
+    history: tuple[Past, ...] = ()
+    # When it was saved again, while a round went on that has to be finished.
+    saved_again: str | None = None
+    paused: bool = False
+    # What is shown instead: the whole error, or the keys.
+    page: Literal["error", "keys"] | None = None
 
     def row(self, name: str) -> Row:
         """Return what is known of machine NAME."""
@@ -114,7 +134,11 @@ def began(view: View, saved: str, at: float) -> View:
         said=(),
         log="",
         waiting=False,
-        rows=tuple(msgspec.structs.replace(row, doing=None) for row in view.rows),
+        saved_again=None,
+        rows=tuple(
+            msgspec.structs.replace(row, doing=None, waited=False, returning=False)
+            for row in view.rows
+        ),
     )
 
 
@@ -122,7 +146,7 @@ def happened(view: View, event: Event, now: float) -> View:  # noqa: PLR0911 -- 
     """Return VIEW after EVENT, NOW on the monotonic clock."""
     match event:
         case PhaseStarted(phase=phase, machine=machine, detail=detail):
-            return _doing(view, machine, Doing(phase, now, detail))
+            return _doing(_turned(view, machine, phase), machine, Doing(phase, now, detail))
         case PhaseProgress(machine=machine, done=done, total=total):
             doing = view.shared if machine is None else view.row(machine).doing
             if doing is None:
@@ -165,6 +189,8 @@ def came_out(view: View, outcomes: Iterable[Outcome]) -> View:
             view = failed(view, outcome.error)
             # Who says so later than the error itself cannot know more.
             state = "not ready" if isinstance(outcome.error, NotReadyError) else row.state
+            if isinstance(outcome.error, RolledBackError):
+                state = "running"
             row = msgspec.structs.replace(row, failed=True, state=state)
         else:
             detail = " ".join(outcome.addresses) or outcome.detail
@@ -182,6 +208,9 @@ def came_out(view: View, outcomes: Iterable[Outcome]) -> View:
 def ended(view: View, status: int, now: float) -> View:
     """Return VIEW when a round ended with STATUS, NOW on the monotonic clock."""
     change = msgspec.structs.replace(view.change, ended=now)
+    done = ", ".join(f"{p.machine} {p.effect}" for p in change.planned if p.effect != "none")
+    problem = plain(view.problems[0].message) if view.problems else ""
+    past = Past(change.saved, now - change.begun, problem or done or "nothing differs", status)
     names = {planned.machine for planned in change.planned}
     rows = tuple(
         msgspec.structs.replace(row, doing=None)
@@ -196,9 +225,39 @@ def ended(view: View, status: int, now: float) -> View:
         shared=None,
         log="",
         waiting=True,
+        history=(past, *view.history)[:_KEPT_ROUNDS],
         well=view.well + (status == 0),
         failed=view.failed + (status != 0),
     )
+
+
+def _turned(view: View, machine: str | None, phase: Phase) -> View:
+    """Return VIEW with what it means that PHASE of MACHINE begins after it was waited for."""
+    if machine is None:
+        return view
+    row = view.row(machine)
+    if phase == "ready" and not row.returning:
+        return _with(view, msgspec.structs.replace(row, waited=True))
+    if row.waited and phase in {"stop", "define", "start"}:
+        return _with(view, msgspec.structs.replace(row, waited=False, returning=True))
+    return view
+
+
+def saved_again(view: View, saved: str) -> View:
+    """Return VIEW after it was SAVED while a round goes on that has to be finished."""
+    return msgspec.structs.replace(view, saved_again=saved)
+
+
+def pressed(view: View, key: str) -> View:
+    """Return VIEW after KEY, of those that change nothing but what is shown."""
+    pages: dict[str, Literal["error", "keys"]] = {"e": "error", "?": "keys"}
+    page = pages.get(key)
+    if key == "p":
+        return msgspec.structs.replace(view, paused=not view.paused)
+    if page == "error" and not view.problems:
+        return view
+    # The same key, or any other, leaves a page.
+    return msgspec.structs.replace(view, page=None if view.page is not None else page)
 
 
 def _doing(view: View, machine: str | None, doing: Doing | None) -> View:
@@ -231,6 +290,8 @@ _STATES: Mapping[Phase, str] = {
 
 def _reached(view: View, machine: str, phase: Phase, detail: str) -> View:
     row = view.row(machine)
+    if phase == "ready":
+        row = msgspec.structs.replace(row, waited=False)
     state = _STATES.get(phase)
     if state is None:
         return view

@@ -19,6 +19,14 @@ from pyguixvm.model.sizes import format_size
 _SIZED: frozenset[Phase] = frozenset({"transfer", "grow", "disk"})
 _BAR, _WIDEST_BAR, _NARROW = 10, 30, 60
 _WORTH_TELLING = 0.05
+_LEAST_HISTORY = 4
+KEYS = {
+    "d": "deploy now",
+    "p": "pause, or go on: saves are not taken up meanwhile",
+    "e": "show the error whole, and again to go back",
+    "q": "quit, as Control-C does",
+    "?": "show this, and again to go back",
+}
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _SPINS_PER_SECOND = 8
 _EFFECTS: Mapping[str, str] = {
@@ -41,6 +49,10 @@ def lines(view: View, width: int, height: int, now: float) -> list[Text]:
     bottom = [Text("─" * width, style="dim"), _footer(view, width, now)]
     room = height - len(top) - len(bottom)
     body = _fitting(view, width, room, now)
+    if view.page is not None:
+        body = _cut(list(_page(view, width)), room)
+    else:
+        body += _history(view, width, room - len(body))
     blank = [Text("")] * (room - len(body))
     shown = [*top, *body, *blank, *bottom]
     for line in shown:
@@ -65,6 +77,31 @@ def _fitting(view: View, width: int, room: int, now: float) -> list[Text]:
     # The rest says more in one line than they do.
     differences = _cut(differences, max(room - len(above) - len(below), 2))
     return _cut([*above, *differences, *below], room)
+
+
+def _page(view: View, width: int) -> Iterator[Text]:
+    yield Text("")
+    if view.page == "error":
+        for error in view.problems:
+            yield from _problem(error, width)
+        return
+    for key, does in KEYS.items():
+        yield Text.assemble((f"   {key:<3}", "bold cyan"), does)
+
+
+def _history(view: View, width: int, room: int) -> list[Text]:
+    """Return the last rounds, as many as fit into ROOM lines, if there is more to tell of them."""
+    if room < _LEAST_HISTORY or len(view.history) < 2:  # noqa: PLR2004 -- one is shown above
+        return []
+    found = [Text(""), Text(" earlier rounds", style="bold")]
+    for past in view.history[: room - len(found)]:
+        sign, colour = ("✓", "green") if past.status == 0 else ("✗", "red")
+        line = Text.assemble(
+            f"   {past.saved}  {past.seconds:7.1f} s  ", (f"{sign} ", colour), past.what
+        )
+        line.truncate(width, overflow="ellipsis")
+        found.append(line)
+    return found
 
 
 def _cut(found: list[Text], room: int) -> list[Text]:
@@ -92,14 +129,15 @@ def _row(view: View, row: Row, width: int, now: float) -> Text:
     mark = _spin(now) if row.doing else "✗" if row.failed else "●"
     calm = "green" if row.state == "running" else "yellow"
     colour = "cyan" if row.doing else "red" if row.failed else calm
-    found = "-" if row.generation is None else f"g{row.generation}"
-    number = found if row.target in {None, row.generation} else f"{found}→g{row.target}"
+    number = _number(row)
     line = Text.assemble(
         (f" {mark} ", colour),
         (row.name.ljust(min(names, width // 3)), "bold"),
         (f"  {number:<7}", "magenta"),
     )
     if row.doing is not None:
+        if row.returning:
+            line.append(" rolling back:", "yellow")
         return _activity(row.doing, width, now, line)
     line.append(f" {row.state}", colour)
     if row.detail and not row.failed:
@@ -107,11 +145,21 @@ def _row(view: View, row: Row, width: int, now: float) -> Text:
     return line
 
 
+def _number(row: Row) -> str:
+    """Return the generation of ROW, and which one it is on the way to."""
+    found = "-" if row.generation is None else f"g{row.generation}"
+    if row.target in {None, row.generation}:
+        return found
+    return f"g{row.target}→{found}" if row.returning and row.doing else f"{found}→g{row.target}"
+
+
 def _activity(doing: Doing, width: int, now: float, before: str | Text) -> Text:
     """Return what goes on, how far it is where that is known, and for how long it has."""
     if before == " ":
         before = Text.assemble((f" {_spin(now)} ", "cyan"))
     text = Text.assemble(before, (f" {DOING[doing.phase]}" if str(before).strip() else ""))
+    if doing.detail and doing.phase == "ready":
+        text.append(f" {plain(doing.detail)}", "dim")
     seconds = f" {max(now - doing.since, 0.0):.1f} s"
     if doing.done is not None and doing.total:
         share = min(doing.done / doing.total, 1.0)
@@ -190,7 +238,11 @@ def _problem(error: PyguixvmError, width: int) -> Iterator[Text]:
 def _remarks(view: View, width: int) -> Iterator[Text]:
     if view.log:
         yield Text(f" {view.log}", style="dim")
+    told = [plain(error.message) for error in view.problems]
     for notice in view.notices:
+        # A warning of what went wrong may come before the error that says the same.
+        if any(message in notice for message in told):
+            continue
         colour = "yellow" if notice.startswith("! ") else "cyan"
         yield from _wrapped(notice, width, " ", colour)
     for line in view.said:
@@ -209,13 +261,20 @@ def _wrapped(text: str, width: int, indent: str, style: str) -> Sequence[Text]:
 
 
 def _footer(view: View, width: int, now: float) -> Text:
+    if view.paused and view.waiting:
+        return Text.assemble((" paused", "bold yellow"), ("  p goes on  ? keys  ^C ends", "dim"))
+    if view.saved_again is not None and not view.waiting:
+        return Text.assemble(
+            (" saved again", "bold cyan"),
+            (f" {view.saved_again}: taken up after this  ? keys  ^C ends", "dim"),
+        )
     if not view.waiting:
         seconds = max(now - view.change.begun, 0.0)
         return Text.assemble(
             (" working", "bold cyan"),
-            (f" for {seconds:.0f} s  saved {view.change.saved}  ^C ends", "dim"),
+            (f" for {seconds:.0f} s  saved {view.change.saved}  ? keys  ^C ends", "dim"),
         )
-    last = f"  last save {view.change.saved}  ^C ends"
+    last = f"  last save {view.change.saved}  ? keys  ^C ends"
     words = f" waiting for {view.config} to be saved"
     if len(words) + len(last) > width:
         words = f" waiting for {view.config.rpartition('/')[2]}"
