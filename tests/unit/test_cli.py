@@ -24,7 +24,7 @@ from pyguixvm.cli.app import main
 from pyguixvm.cli.options import Options, split_config
 from pyguixvm.cli.output import Output, error_lines, no_machines
 from pyguixvm.cli.show import declared_line, plan_lines
-from pyguixvm.commands import machines, power, undefine
+from pyguixvm.commands import listing, machines, power, undefine
 from pyguixvm.errors import (
     BuildError,
     EvaluationError,
@@ -540,7 +540,7 @@ def test_an_interrupted_completion_writes_nothing_into_the_prompt(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(operations, "listed", interrupted)
+    monkeypatch.setattr(listing, "listed", interrupted)
     monkeypatch.setenv("_PYGUIXVM_COMPLETE", "bash_complete")
     monkeypatch.setenv("COMP_WORDS", "pyguixvm start ")
     monkeypatch.setenv("COMP_CWORD", "2")
