@@ -38,12 +38,20 @@ def _unneeded(connection: Connection, keep: int, older_than: timedelta) -> Garba
         for pool in pools.active(connection)
         for volume in volumes.list_ours(connection, pool)
     )
+    observation = observe(connection)
     return unused_garbage(
-        all_metadata(observe(connection)).items(),
+        all_metadata(observation).items(),
         stored,
         usage(connection),
         keep=keep,
         before=(datetime.now(UTC) - older_than).isoformat(timespec="seconds"),
+        unreadable={
+            name
+            for domain in observation.domains.values()
+            if domain.unreadable is not None
+            for name in (domain.name, domain.renamed_from)
+            if name is not None
+        },
     )
 
 

@@ -48,17 +48,20 @@ def unused_garbage(
     *,
     keep: int,
     before: str,
+    unreadable: Collection[str] = (),
 ) -> Garbage:
     """Return what of `garbage` nothing uses, as USAGE says.
 
-    A generation of which a volume is in use stays as a whole.
+    A generation of which a volume is in use stays as a whole.  What may belong to one of
+    the machines that are UNREADABLE, since it is called so, stays, whatever it is.
     """
     machines, volumes = tuple(machines), tuple(volumes)
-    found = garbage(machines, volumes, keep=keep, before=before)
+    theirs = {(v.pool, v.name) for v in volumes if _may_belong_to(v.name, unreadable)}
+    found = garbage(machines, volumes, keep=keep, before=before, used=theirs)
     kept = usage.kept((volume.pool, volume.name) for volume in found.volumes)
     if not kept:
         return found
-    used = frozenset((each.pool, each.volume) for each in kept)
+    used = theirs.union((each.pool, each.volume) for each in kept)
     rest = garbage(machines, volumes, keep=keep, before=before, used=used)
     return msgspec.structs.replace(rest, kept=kept)
 
@@ -120,6 +123,11 @@ def garbage(
             )
         ),
     )
+
+
+def _may_belong_to(volume: str, machines: Collection[str]) -> bool:
+    """Whether VOLUME is called as one of one of MACHINES; names may hold dots themselves."""
+    return any(volume.startswith(f"{volume_names.PREFIX}{machine}.") for machine in machines)
 
 
 def _unneeded(metadata: Metadata, keep: int, before: str) -> Iterator[Generation]:
