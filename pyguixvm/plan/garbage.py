@@ -49,14 +49,21 @@ def unused_garbage(
     keep: int,
     before: str,
     unreadable: Collection[str] = (),
+    changing: Collection[str] = (),
 ) -> Garbage:
     """Return what of `garbage` nothing uses, as USAGE says.
 
     A generation of which a volume is in use stays as a whole.  What may belong to one of
-    the machines that are UNREADABLE, since it is called so, stays, whatever it is.
+    the machines that are UNREADABLE, or that somebody is CHANGING, since it is called so, stays,
+    whatever it is; so does a base volume that is not whole while somebody changes anything.
     """
     machines, volumes = tuple(machines), tuple(volumes)
-    theirs = {(v.pool, v.name) for v in volumes if _may_belong_to(v.name, unreadable)}
+    theirs = {
+        (volume.pool, volume.name)
+        for volume in volumes
+        if _may_belong_to(volume.name, {*unreadable, *changing})
+        or (changing and not volume.whole and volume_names.is_base(volume.name))
+    }
     found = garbage(machines, volumes, keep=keep, before=before, used=theirs)
     kept = usage.kept((volume.pool, volume.name) for volume in found.volumes)
     if not kept:
