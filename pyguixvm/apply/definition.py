@@ -15,11 +15,12 @@ from pyguixvm.apply.context import Workshop
 from pyguixvm.apply.data_disk import attached_disks
 from pyguixvm.apply.root_volume import Root
 from pyguixvm.events import phase
-from pyguixvm.hypervisor import domains, networks
+from pyguixvm.hypervisor import domains, networks, volumes
 from pyguixvm.hypervisor.connection import Connection, capabilities
 from pyguixvm.hypervisor.observe import observe_domain
 from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.model.declaration import BlockDevice, VirtualMachine
+from pyguixvm.model.usage import Address
 from pyguixvm.plan.actions import DefineDomain
 from pyguixvm.plan.interference import require_own_disks
 from pyguixvm.plan.plan import MachinePlan
@@ -102,11 +103,24 @@ def definition_to_be(
             deployment=deployment or metadata.deployment,
             uuid=uuid,
         )
+        metadata = metadata.without(_lost(connection, metadata))
         disks = attached_disks(connection, machine)
         new = domain_xml(
             definition(machine, root, disks, connection, workshop.environment, metadata)
         )
         yield _in_place(new, found, machine) if found else new
+
+
+def _lost(connection: Connection, metadata: Metadata) -> frozenset[Address]:
+    """Return the root volumes of METADATA that are in their pools no more."""
+    roots = frozenset((each.pool, each.volume) for each in metadata.generations)
+    there = {pool: volumes.names(connection, pool) for pool in {pool for pool, _ in roots}}
+    return frozenset(
+        (pool, volume)
+        for pool, volume in roots
+        # One that is stopped keeps what it has.
+        if (found := there[pool]) is not None and volume not in found
+    )
 
 
 def require_untouched(

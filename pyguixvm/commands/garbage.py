@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -14,7 +15,7 @@ from pyguixvm.events import phase
 from pyguixvm.guix.roots import remove_root, root_path
 from pyguixvm.hypervisor import domains, incomplete_volume, pools, volumes
 from pyguixvm.hypervisor.connection import Connection, connect
-from pyguixvm.hypervisor.machine_lock.lock import held
+from pyguixvm.hypervisor.machine_lock.lock import held, holders
 from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.volume_names import generation_of
 from pyguixvm.plan.garbage import Garbage, StoredVolume, unused_garbage
@@ -26,7 +27,10 @@ def unneeded(session: Session, *, keep: int, older_than: timedelta) -> Garbage:
         return _unneeded(connection, keep, older_than)
 
 
-def _unneeded(connection: Connection, keep: int, older_than: timedelta) -> Garbage:
+def _unneeded(
+    connection: Connection, keep: int, older_than: timedelta, mine: Collection[str] = ()
+) -> Garbage:
+    """Return what nobody needs; MINE are the machines that are locked for this."""
     stored = tuple(
         StoredVolume(
             pool=pool,
@@ -38,12 +42,21 @@ def _unneeded(connection: Connection, keep: int, older_than: timedelta) -> Garba
         for pool in pools.active(connection)
         for volume in volumes.list_ours(connection, pool)
     )
+    observation = observe(connection)
     return unused_garbage(
-        all_metadata(observe(connection)).items(),
+        all_metadata(observation).items(),
         stored,
         usage(connection),
         keep=keep,
         before=(datetime.now(UTC) - older_than).isoformat(timespec="seconds"),
+        unreadable={
+            name
+            for domain in observation.domains.values()
+            if domain.unreadable is not None
+            for name in (domain.name, domain.renamed_from)
+            if name is not None
+        },
+        changing=holders(connection).keys() - mine,
     )
 
 
@@ -55,7 +68,7 @@ def collect(session: Session, *, keep: int, older_than: timedelta, agreed: Garba
     """
     machines = {name for name, _ in agreed.generations}
     with connect(session.uri) as connection, held(connection, machines, session.emit, "gc") as lock:
-        still = _unneeded(connection, keep, older_than)
+        still = _unneeded(connection, keep, older_than, machines)
         going = Garbage(
             generations=tuple(g for g in agreed.generations if g in still.generations),
             volumes=tuple(v for v in still.volumes if v in agreed.volumes),

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import libvirt
+import msgspec
 
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.hypervisor.connection import Connection
@@ -100,8 +101,9 @@ def undefine(connection: Connection, name: str) -> None:
 
 
 def write_metadata(connection: Connection, name: str, metadata: Metadata) -> None:
-    """Let domain NAME remember METADATA; what other tools put there stays."""
+    """Let domain NAME remember METADATA, and its UUID; what other tools put there stays."""
     domain = our_domain(connection, name)
+    metadata = msgspec.structs.replace(metadata, uuid=domain.UUIDString())
     with explained(f"write the metadata of domain '{name}'"):
         flags = libvirt.VIR_DOMAIN_AFFECT_CONFIG
         if domain.isActive():

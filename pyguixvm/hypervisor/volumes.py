@@ -99,6 +99,17 @@ def list_ours(connection: Connection, pool: str) -> tuple[Volume, ...]:
         return tuple(sorted(filter(None, there), key=lambda volume: volume.name))
 
 
+def names(connection: Connection, pool: str) -> frozenset[str] | None:
+    """Return the names of all volumes in POOL; None if it is stopped or there is none."""
+    with explained(f"list the volumes of pool '{pool}'"):
+        try:
+            return frozenset(_pool(connection, pool).listVolumes())
+        except libvirt.libvirtError as error:
+            if is_code(error, libvirt.VIR_ERR_NO_STORAGE_POOL, libvirt.VIR_ERR_OPERATION_INVALID):
+                return None
+            raise
+
+
 def base(connection: Connection, pool: str, name: str) -> str | None:
     """Return the name of the volume of POOL that volume NAME stands on, None if there is none."""
     with explained(f"see what volume '{name}' of pool '{pool}' stands on"):

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import msgspec
 
 from pyguixvm.model.declaration import SystemImage, VirtualMachine
@@ -111,3 +113,18 @@ class Metadata(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
         others = (g for g in self.generations if g.number != generation.number)
         ordered = sorted([*others, generation], key=lambda each: each.number)
         return msgspec.structs.replace(self, generations=tuple(ordered))
+
+    def without(self, lost: Collection[tuple[str, str]]) -> Metadata:
+        """Return this without the generations whose root volume is LOST, by pool and name.
+
+        The current one and one to fall back to stay all the same.
+        """
+        kept = {self.current, self.fallback}
+        return msgspec.structs.replace(
+            self,
+            generations=tuple(
+                each
+                for each in self.generations
+                if each.number in kept or (each.pool, each.volume) not in lost
+            ),
+        )

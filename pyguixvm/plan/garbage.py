@@ -48,17 +48,27 @@ def unused_garbage(
     *,
     keep: int,
     before: str,
+    unreadable: Collection[str] = (),
+    changing: Collection[str] = (),
 ) -> Garbage:
     """Return what of `garbage` nothing uses, as USAGE says.
 
-    A generation of which a volume is in use stays as a whole.
+    A generation of which a volume is in use stays as a whole.  What may belong to one of
+    the machines that are UNREADABLE, or that somebody is CHANGING, since it is called so, stays,
+    whatever it is; so does a base volume that is not whole while somebody changes anything.
     """
     machines, volumes = tuple(machines), tuple(volumes)
-    found = garbage(machines, volumes, keep=keep, before=before)
+    theirs = {
+        (volume.pool, volume.name)
+        for volume in volumes
+        if _may_belong_to(volume.name, {*unreadable, *changing})
+        or (changing and not volume.whole and volume_names.is_base(volume.name))
+    }
+    found = garbage(machines, volumes, keep=keep, before=before, used=theirs)
     kept = usage.kept((volume.pool, volume.name) for volume in found.volumes)
     if not kept:
         return found
-    used = frozenset((each.pool, each.volume) for each in kept)
+    used = theirs.union((each.pool, each.volume) for each in kept)
     rest = garbage(machines, volumes, keep=keep, before=before, used=used)
     return msgspec.structs.replace(rest, kept=kept)
 
@@ -120,6 +130,11 @@ def garbage(
             )
         ),
     )
+
+
+def _may_belong_to(volume: str, machines: Collection[str]) -> bool:
+    """Whether VOLUME is called as one of one of MACHINES; names may hold dots themselves."""
+    return any(volume.startswith(f"{volume_names.PREFIX}{machine}.") for machine in machines)
 
 
 def _unneeded(metadata: Metadata, keep: int, before: str) -> Iterator[Generation]:

@@ -2,25 +2,32 @@
 """Our element in a domain's ``<metadata>``: one JSON document in one element.
 
 Libvirt keeps one element for each namespace and leaves those of other tools
-alone (https://libvirt.org/formatdomain.html, "General metadata").
+alone (https://libvirt.org/formatdomain.html, "General metadata").  The current
+generation is there to be read by anybody; the others, which differ from it in little,
+are packed into ``<history>`` inside it, so that it does not grow with every save.
 """
 
 from __future__ import annotations
 
+import base64
 import json
+import zlib
 from collections.abc import Callable
+from typing import Any
 
-import msgspec
 from lxml import etree
 
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.model.applied import Metadata
+from pyguixvm.model.record import SCHEMA, from_plain, plain
 
 NAMESPACE = "urn:pyguixvm:metadata:1"
 PREFIX = "pyguixvm"
-SCHEMA = 1
 
 _TAG = f"{{{NAMESPACE}}}machine"
+_HISTORY = "history"
+# More than libvirt would take from anybody (4 MiB packed), and less than harms us (bytes).
+_LONGEST_HISTORY = 64 * 1024**2
 
 
 class UnreadableMetadataError(RequestRefusedError):
@@ -42,16 +49,12 @@ class StrayMetadataError(UnreadableMetadataError):
 
 def metadata_element(metadata: Metadata) -> etree._Element:
     """Return METADATA as the element that a domain's XML carries."""
-    element = etree.Element(_TAG, nsmap={PREFIX: NAMESPACE}, schema=str(SCHEMA))
-    element.text = _json(metadata)
-    return element
+    return _filled(etree.Element(_TAG, nsmap={PREFIX: NAMESPACE}), metadata)
 
 
 def metadata_xml(metadata: Metadata) -> str:
     """Return METADATA as ``virDomainSetMetadata`` wants it: libvirt adds the namespace."""
-    element = etree.Element("machine", schema=str(SCHEMA))
-    element.text = _json(metadata)
-    return etree.tostring(element, encoding="unicode")
+    return etree.tostring(_filled(etree.Element("machine"), metadata), encoding="unicode")
 
 
 def read_metadata(
@@ -76,11 +79,9 @@ def read_metadata(
             hint="use the newer pyguixvm for this machine",
         )
     try:
-        if schema != str(SCHEMA):
-            raise ValueError(f"schema is {schema!r}")  # noqa: TRY301 -- one sentence for all
-        metadata = msgspec.json.decode(element.text or "", type=Metadata)
+        metadata = _content(element, schema)
         machine = metadata.machine
-    except (ValueError, LookupError) as error:
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
         raise UnreadableMetadataError(
             f"domain '{name}' carries damaged metadata of pyguixvm: {error}",
             hint=f"see 'virsh metadata {name} {NAMESPACE}'; the domain is left alone",
@@ -128,6 +129,47 @@ def _require_own(
     )
 
 
-def _json(metadata: Metadata) -> str:
-    """METADATA as JSON in ASCII: XML cannot hold every character, JSON's escapes can."""
-    return json.dumps(msgspec.to_builtins(metadata), ensure_ascii=True, separators=(",", ":"))
+def _filled(element: etree._Element, metadata: Metadata) -> etree._Element:
+    """Return ELEMENT with METADATA in it: the current generation as text, the others packed."""
+    data = plain(metadata)
+    generations = data["generations"]
+    current = [each for each in generations if each["number"] == metadata.current]
+    others = [each for each in generations if each["number"] != metadata.current]
+    element.set("schema", str(SCHEMA))
+    element.text = _json(data | {"generations": current})
+    if others:
+        history = etree.SubElement(element, etree.QName(etree.QName(element).namespace, _HISTORY))
+        history.text = base64.b64encode(zlib.compress(_json(others).encode(), 9)).decode()
+    return element
+
+
+def _content(element: etree._Element, schema: str) -> Metadata:
+    """Return what ELEMENT of SCHEMA holds; raises ValueError if it is damaged."""
+    if not schema.isdecimal():
+        raise ValueError(f"schema is {schema!r}")
+    data = json.loads(element.text or "")
+    # Libvirt gives it our namespace, or leaves it without one, as it was handed over.
+    packed = element.findtext(f"{{*}}{_HISTORY}")
+    if packed is not None and isinstance(data, dict):
+        generations = [*data["generations"], *_unpacked(packed)]
+        data["generations"] = sorted(generations, key=lambda each: each["number"])
+    return from_plain(data, int(schema))
+
+
+def _unpacked(packed: str) -> list[Any]:
+    unpacker = zlib.decompressobj()
+    try:
+        text = unpacker.decompress(base64.b64decode(packed, validate=True), _LONGEST_HISTORY)
+    except zlib.error as error:
+        raise ValueError(f"its history: {error}") from error
+    if not unpacker.eof:
+        raise ValueError("its history is broken off, or too long")
+    generations = json.loads(text)
+    if not isinstance(generations, list):
+        raise ValueError("its history is no list")  # noqa: TRY004 -- damaged, whatever it is
+    return generations
+
+
+def _json(data: object) -> str:
+    """DATA as JSON in ASCII: XML cannot hold every character, JSON's escapes can."""
+    return json.dumps(data, ensure_ascii=True, separators=(",", ":"))

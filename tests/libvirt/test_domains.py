@@ -5,6 +5,7 @@ import os
 import subprocess
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from pyguixvm.commands import power as requests
@@ -103,6 +104,7 @@ def test_metadata_is_written_beside_that_of_other_tools(connection, defined, a_m
     metadata = domains.read_metadata(connection, name)
     later = Metadata(current=1, generations=metadata.generations * 2)
     domains.write_metadata(connection, name, later)
+    later = msgspec.structs.replace(later, uuid=handle.UUIDString())
     assert domains.read_metadata(connection, name) == later
     assert "keep" in handle.metadata(2, "urn:other", 2)
     held = parse(domains.inactive_xml(connection, name)).findall(f"metadata/{{{NAMESPACE}}}*")
@@ -117,7 +119,9 @@ def test_metadata_of_a_running_domain_is_written_live_and_for_the_next_start(
     metadata = domains.read_metadata(connection, name)
     later = Metadata(current=1, generations=metadata.generations * 2)
     domains.write_metadata(connection, name, later)
-    live = connection.handle.lookupByName(name).XMLDesc(0)
+    handle = connection.handle.lookupByName(name)
+    live = handle.XMLDesc(0)
+    later = msgspec.structs.replace(later, uuid=handle.UUIDString())
     assert domains.read_metadata(connection, name) == later
     assert live.count("urn:pyguixvm:metadata:1") == 1
     assert live.count('"number":1') + live.count("&quot;number&quot;:1") == 2

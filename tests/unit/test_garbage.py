@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyguixvm.model.applied import Generation, Metadata
-from pyguixvm.plan.garbage import Garbage, StoredVolume, garbage
+from pyguixvm.model.usage import Usage
+from pyguixvm.plan.garbage import Garbage, StoredVolume, garbage, unused_garbage
 
 BASE = f"pyguixvm-{'b' * 32}.img"
 OTHER_BASE = f"pyguixvm-{'c' * 32}.img"
@@ -155,3 +156,21 @@ def test_what_somebody_uses_stays_and_so_does_its_generation() -> None:
     )
     assert found.generations == (("web", 2),)
     assert [volume.name for volume in found.volumes] == ["pyguixvm-web.g2.qcow2"]
+
+
+@pytest.mark.parametrize(
+    ("unreadable", "stays"), [({"web"}, True), ({"web.dev"}, True), ({"we"}, False), (set(), False)]
+)
+def test_what_a_machine_may_have_whose_record_cannot_be_read_stays(
+    unreadable: set[str], stays: bool
+) -> None:
+    volume = stored("pyguixvm-web.dev.g1.qcow2", whole=False)
+    found = unused_garbage(
+        [],
+        [volume],
+        Usage(domains={}, volumes={}, backing={}),
+        keep=0,
+        before=NEVER,
+        unreadable=unreadable,
+    )
+    assert found.volumes == (() if stays else (volume,))
