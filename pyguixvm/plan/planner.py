@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
-from pyguixvm.errors import RequestRefusedError
+from pyguixvm.errors import PyguixvmError, RequestRefusedError, contained
 from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.model.declaration import ConsoleReady, VirtualMachine
 from pyguixvm.model.observation import Observation, ObservedDomain
@@ -78,13 +78,29 @@ def plan(
     return Plan(
         uri=observation.uri,
         machines=tuple(
-            _plan_machine(machine, observation, owners, declarers, bases, policy, owner)
+            _planned(machine, observation, owners, declarers, bases, policy, owner)
             for machine in machines
         ),
         config=config,
         deployment=owner.name,
         undeclared=tuple(undeclared(machines, observation, owner)),
     )
+
+
+def _planned(  # noqa: PLR0917 -- as for `_plan_machine`
+    machine: VirtualMachine,
+    observation: Observation,
+    owners: Mapping[str, ObservedDomain],
+    declarers: Mapping[str, str],
+    bases: Bases,
+    policy: Policy,
+    owner: Owner,
+) -> MachinePlan:
+    """Return the plan for MACHINE; what cannot even be planned is left alone, and says why."""
+    try:
+        return _plan_machine(machine, observation, owners, declarers, bases, policy, owner)
+    except Exception as error:  # noqa: BLE001 -- one's trouble is its own
+        return _refused(machine, "none", contained(error))
 
 
 def _plan_machine(  # noqa: PLR0917 -- one machine, what there is, and what is allowed
@@ -171,7 +187,7 @@ def _create(
 def _refused(
     machine: VirtualMachine,
     effect: Effect,
-    error: RequestRefusedError,
+    error: PyguixvmError,
     changed: tuple[Difference, ...] = (),
 ) -> MachinePlan:
     return MachinePlan(
