@@ -42,6 +42,27 @@ class RequestRefusedError(PyguixvmError):
     """The request makes sense but is refused in this state; nothing was changed."""
 
 
+class DefectError(PyguixvmError):
+    """Nobody thought of this: a mistake in pyguixvm, or what one takes for another thing."""
+
+
+def contained(error: Exception) -> PyguixvmError:
+    """Return ERROR as what can be told of one machine, while the work at the others goes on."""
+    if isinstance(error, PyguixvmError):
+        return error
+    place = ""
+    if error.__traceback__ is not None:
+        last = error.__traceback__
+        while last.tb_next is not None:
+            last = last.tb_next
+        code = last.tb_frame.f_code
+        place = f" ({code.co_filename.rpartition('/')[2]}:{last.tb_lineno}, {code.co_name})"
+    return DefectError(
+        f"this is a defect of pyguixvm: {type(error).__name__}: {error}{place}",
+        hint="Report it, with what was to be done; the other machines are not concerned.",
+    )
+
+
 class UsageError(PyguixvmError):
     """The command was called in a way that has no meaning."""
 

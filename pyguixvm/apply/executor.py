@@ -28,6 +28,7 @@ from pyguixvm.errors import (
     NotReadyError,
     PyguixvmError,
     RequestRefusedError,
+    contained,
 )
 from pyguixvm.events import Notice
 from pyguixvm.hypervisor import domains, guest, volumes
@@ -75,7 +76,7 @@ def apply(plan: Plan, workshop: Workshop, *, trial: bool = False) -> tuple[Outco
     With TRIAL, a new root has to get ready in a throwaway copy before its machine
     is touched.
     All guests are started before the first is waited for, so that they boot
-    side by side.  What fails for one machine does not stop the others.
+    side by side.  Whatever fails for one machine, a defect too, does not stop the others.
     """
     outcomes: dict[str, Outcome] = {}
     try:
@@ -86,8 +87,8 @@ def apply(plan: Plan, workshop: Workshop, *, trial: bool = False) -> tuple[Outco
                 name = machine_plan.machine.name
                 try:
                     result = _carry_out(machine_plan, plan.deployment, workshop, watched, trial)
-                except PyguixvmError as error:
-                    outcomes[name] = Outcome(name, "failed", error=error)
+                except Exception as error:  # noqa: BLE001 -- one's trouble is its own
+                    outcomes[name] = Outcome(name, "failed", error=contained(error))
                     continue
                 if isinstance(result, _Booting):
                     booting.append(result)
@@ -249,22 +250,27 @@ def _listen(plan: MachinePlan, timeout: int, workshop: Workshop, watched: ExitSt
 
 
 def _await(booting: _Booting, workshop: Workshop) -> Outcome:
-    plan, machine = booting.plan, booting.machine
+    """Return how it went with the guest that boots; whatever is wrong with it is its own."""
     try:
-        readiness = power.wait(machine, booting.evidence, booting.deadline, workshop)
-        if readiness.outcome == "not-ready":
-            message = f"'{machine.name}' was deployed but is not ready: {readiness.detail}"
-            if plan.fallback is not None:
-                return taken_back(plan, message, readiness.console, workshop)
-            raise NotReadyError(
-                message,
-                console=readiness.console,
-                hint=f"It was left running. Power it off with: pyguixvm destroy {machine.name}",
-            )
-        downtime = None if booting.stopped is None else workshop.clock() - booting.stopped
-        _remember_ready(machine.name, downtime, workshop)
-    except PyguixvmError as error:
-        return Outcome(machine.name, "failed", error=error)
+        return _awaited(booting, workshop)
+    except Exception as error:  # noqa: BLE001 -- one's trouble is its own
+        return Outcome(booting.machine.name, "failed", error=contained(error))
+
+
+def _awaited(booting: _Booting, workshop: Workshop) -> Outcome:
+    plan, machine = booting.plan, booting.machine
+    readiness = power.wait(machine, booting.evidence, booting.deadline, workshop)
+    if readiness.outcome == "not-ready":
+        message = f"'{machine.name}' was deployed but is not ready: {readiness.detail}"
+        if plan.fallback is not None:
+            return taken_back(plan, message, readiness.console, workshop)
+        raise NotReadyError(
+            message,
+            console=readiness.console,
+            hint=f"It was left running. Power it off with: pyguixvm destroy {machine.name}",
+        )
+    downtime = None if booting.stopped is None else workshop.clock() - booting.stopped
+    _remember_ready(machine.name, downtime, workshop)
     if readiness.outcome == "unverified":
         workshop.warn(machine.name, f"not verified: {readiness.detail}")
     away = "" if downtime is None else f", away for {downtime:.1f} s"

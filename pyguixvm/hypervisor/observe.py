@@ -243,6 +243,9 @@ def _observed(
     except UnreadableMetadataError as error:
         unreadable, hint = error.message, error.hint
         renamed_from = error.renamed_from if isinstance(error, StrayMetadataError) else None
+    except Exception as error:  # noqa: BLE001 -- anybody can write there what nobody thinks of
+        unreadable = f"the metadata of domain '{found.name}' cannot be read: {error}"
+        hint = f"see 'virsh metadata {found.name} {NAMESPACE}'; the domain is left alone"
     return ObservedDomain(
         name=found.name,
         uuid=found.uuid,

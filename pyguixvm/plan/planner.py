@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from pyguixvm.errors import RequestRefusedError
+from pyguixvm.errors import RequestRefusedError, contained
 from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.model.observation import Observation, ObservedDomain
 from pyguixvm.plan.drift import differences
@@ -60,16 +60,30 @@ def plan(
     return Plan(
         uri=observation.uri,
         machines=tuple(
-            foreseen(
-                _plan_machine(machine, observation, owners, declarers, bases, policy, owner),
-                observation,
-            )
+            _planned(machine, observation, owners, declarers, bases, policy, owner)
             for machine in machines
         ),
         config=config,
         deployment=owner.name,
         undeclared=tuple(undeclared(machines, observation, owner)),
     )
+
+
+def _planned(  # noqa: PLR0917 -- as for `_plan_machine`
+    machine: VirtualMachine,
+    observation: Observation,
+    owners: Mapping[str, ObservedDomain],
+    declarers: Mapping[str, str],
+    bases: Bases,
+    policy: Policy,
+    owner: Owner,
+) -> MachinePlan:
+    """Return the plan for MACHINE; what cannot even be planned is left alone, and says why."""
+    try:
+        made = _plan_machine(machine, observation, owners, declarers, bases, policy, owner)
+        return foreseen(made, observation)
+    except Exception as error:  # noqa: BLE001 -- one's trouble is its own
+        return refused(machine, "none", contained(error))
 
 
 def _plan_machine(  # noqa: PLR0917 -- one machine, what there is, and what is allowed

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pyguixvm.errors import RequestRefusedError
+from pyguixvm.errors import PyguixvmError
 from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.plan.actions import (
@@ -31,7 +31,7 @@ def strongest(changed: Iterable[Difference]) -> Effect:
 def refused(
     machine: VirtualMachine,
     effect: Effect,
-    error: RequestRefusedError,
+    error: PyguixvmError,
     changed: tuple[Difference, ...] = (),
 ) -> MachinePlan:
     """Return the plan to do nothing to MACHINE although it has CHANGED, since ERROR forbids it."""
