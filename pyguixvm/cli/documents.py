@@ -15,10 +15,10 @@ from msgspec import UNSET, UnsetType
 
 from pyguixvm.events import PlannedDifference
 from pyguixvm.model.declaration import Location, VirtualMachine
-from pyguixvm.model.observation import State
+from pyguixvm.model.observation import State, StoredVolume
 from pyguixvm.model.usage import Kept
 from pyguixvm.plan.actions import Action
-from pyguixvm.plan.garbage import Garbage, StoredVolume
+from pyguixvm.plan.garbage import Garbage
 from pyguixvm.plan.status import Verdict
 
 Schema: TypeAlias = Literal[2]

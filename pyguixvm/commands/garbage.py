@@ -13,12 +13,12 @@ from pyguixvm.commands.generations import all_metadata
 from pyguixvm.commands.session import Session
 from pyguixvm.events import phase
 from pyguixvm.guix.roots import remove_root, root_path
-from pyguixvm.hypervisor import domains, incomplete_volume, pools, volumes
+from pyguixvm.hypervisor import domains, incomplete_volume, volumes
 from pyguixvm.hypervisor.connection import Connection, connect
-from pyguixvm.hypervisor.machine_lock.lock import held, holders
-from pyguixvm.hypervisor.observe import observe
+from pyguixvm.hypervisor.machine_lock.lock import held
+from pyguixvm.hypervisor.observe import Depth, observe
 from pyguixvm.model.volume_names import generation_of
-from pyguixvm.plan.garbage import Garbage, StoredVolume, unused_garbage
+from pyguixvm.plan.garbage import Garbage, unused_garbage
 
 
 def unneeded(session: Session, *, keep: int, older_than: timedelta) -> Garbage:
@@ -31,21 +31,10 @@ def _unneeded(
     connection: Connection, keep: int, older_than: timedelta, mine: Collection[str] = ()
 ) -> Garbage:
     """Return what nobody needs; MINE are the machines that are locked for this."""
-    stored = tuple(
-        StoredVolume(
-            pool=pool,
-            name=volume.name,
-            allocation=volume.allocation,
-            whole=not volumes.incomplete(connection, pool, volume.name),
-            base=volumes.base(connection, pool, volume.name),
-        )
-        for pool in pools.active(connection)
-        for volume in volumes.list_ours(connection, pool)
-    )
-    observation = observe(connection)
+    observation = observe(connection, Depth.VOLUMES | Depth.HOLDERS)
     return unused_garbage(
         all_metadata(observation).items(),
-        stored,
+        observation.stored,
         usage(connection),
         keep=keep,
         before=(datetime.now(UTC) - older_than).isoformat(timespec="seconds"),
@@ -56,7 +45,7 @@ def _unneeded(
             for name in (domain.name, domain.renamed_from)
             if name is not None
         },
-        changing=holders(connection).keys() - mine,
+        changing=observation.holders.keys() - mine,
     )
 
 

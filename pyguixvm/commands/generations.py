@@ -3,17 +3,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from pyguixvm.commands.machines import machines_metadata
 from pyguixvm.commands.session import Session
-from pyguixvm.hypervisor import volumes
-from pyguixvm.hypervisor.connection import Connection, connect
-from pyguixvm.hypervisor.observe import observe
+from pyguixvm.hypervisor.connection import connect
+from pyguixvm.hypervisor.observe import Depth, observe
 from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.model.observation import Observation
+from pyguixvm.model.usage import Address
 
 
 class ListedGeneration(msgspec.Struct, frozen=True, rename="kebab"):
@@ -44,11 +44,13 @@ class ListedGeneration(msgspec.Struct, frozen=True, rename="kebab"):
 def generations(session: Session, names: Sequence[str]) -> tuple[ListedGeneration, ...]:
     """Return the generations of the machines NAMES, of all of ours if there are none."""
     with connect(session.uri) as connection:
-        found = all_metadata(observe(connection))
+        observation = observe(connection, Depth.VOLUMES)
+        found = all_metadata(observation)
         if names:
             found = machines_metadata(connection, names)
+        sizes = {(each.pool, each.name): each.allocation for each in observation.stored}
         return tuple(
-            _listed(connection, name, metadata.current, generation)
+            _listed(name, metadata.current, generation, sizes)
             for name, metadata in found.items()
             for generation in metadata.generations
         )
@@ -64,9 +66,8 @@ def all_metadata(observation: Observation) -> dict[str, Metadata]:
 
 
 def _listed(
-    connection: Connection, machine: str, current: int, generation: Generation
+    machine: str, current: int, generation: Generation, sizes: Mapping[Address, int]
 ) -> ListedGeneration:
-    volume = volumes.lookup(connection, generation.pool, generation.volume)
     return ListedGeneration(
         machine=machine,
         number=generation.number,
@@ -79,7 +80,7 @@ def _listed(
         pool=generation.pool,
         volume=generation.volume,
         base=generation.base,
-        size=volume.allocation if volume else None,
+        size=sizes.get((generation.pool, generation.volume)),
         increment=generation.increment,
         under=generation.under,
         downtime=generation.downtime,

@@ -7,9 +7,8 @@ import msgspec
 
 from pyguixvm.commands.machines import is_ours
 from pyguixvm.commands.session import Session
-from pyguixvm.hypervisor import guest
-from pyguixvm.hypervisor.connection import Connection, connect
-from pyguixvm.hypervisor.observe import observe
+from pyguixvm.hypervisor.connection import connect
+from pyguixvm.hypervisor.observe import Depth, observe
 from pyguixvm.model.observation import ObservedDomain
 
 
@@ -29,17 +28,16 @@ class Listed(msgspec.Struct, frozen=True, rename="kebab"):
 def listed(session: Session, *, everything: bool) -> tuple[Listed, ...]:
     """Return the machines of the session's hypervisor by name; EVERYTHING: other domains, too."""
     with connect(session.uri) as connection:
-        domains_found = observe(connection).domains.values()
+        domains_found = observe(connection, Depth.ADDRESSES).domains.values()
         return tuple(
-            _listed(connection, domain)
+            _listed(domain)
             for domain in sorted(domains_found, key=lambda domain: domain.name)
             if everything or is_ours(domain)
         )
 
 
-def _listed(connection: Connection, domain: ObservedDomain) -> Listed:
+def _listed(domain: ObservedDomain) -> Listed:
     current = domain.metadata.generation if domain.metadata else None
-    running = domain.state == "running"
     return Listed(
         name=domain.name,
         state=domain.state,
@@ -48,5 +46,5 @@ def _listed(connection: Connection, domain: ObservedDomain) -> Listed:
         autostart=domain.autostart,
         generation=current.number if current else None,
         label=current.label if current else domain.unreadable,
-        addresses=guest.addresses(connection, domain.name) if running and current else (),
+        addresses=domain.addresses,
     )

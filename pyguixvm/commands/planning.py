@@ -51,14 +51,16 @@ def observed(
     CONFIG is the file that declares MACHINES, if these are all of them, and DEPLOYMENT
     the name that it gives to them as a whole.  Raises HypervisorError.
     """
-    from pyguixvm.hypervisor.observe import observe
+    from pyguixvm.hypervisor.observe import Depth, observe
     from pyguixvm.plan.ownership import owner_at
     from pyguixvm.plan.planner import plan
 
     with ExitStack() as opened:
         with phase(session.emit, "observe") as result:
             hypervisors = _hypervisors(session, machines, opened)
-            observations = [observe(connection, host=True) for connection, _ in hypervisors]
+            observations = [
+                observe(connection, Depth.HOST | Depth.HOLDERS) for connection, _ in hypervisors
+            ]
             result.detail = ", ".join(connection.uri for connection, _ in hypervisors)
         found = [
             (theirs, seen) for (_, theirs), seen in zip(hypervisors, observations, strict=True)
@@ -74,9 +76,9 @@ def observed(
 
 
 def _planned_again(make: Callable[[Observation], Plan], connection: Connection) -> Plan:
-    from pyguixvm.hypervisor.observe import observe
+    from pyguixvm.hypervisor.observe import Depth, observe
 
-    return make(observe(connection, host=True))
+    return make(observe(connection, Depth.HOST | Depth.HOLDERS))
 
 
 def _hypervisors(

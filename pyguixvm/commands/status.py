@@ -50,11 +50,11 @@ def applied_statuses(session: Session, names: Sequence[str]) -> tuple[MachineSta
     Raises RequestRefusedError if there is no machine of one of NAMES.
     """
     from pyguixvm.hypervisor.connection import connect
-    from pyguixvm.hypervisor.observe import observe
+    from pyguixvm.hypervisor.observe import Depth, observe
     from pyguixvm.plan.status import applied_statuses as compare
 
     with connect(session.uri) as connection:
-        observation = observe(connection)
+        observation = observe(connection, Depth.HOLDERS)
         found = compare(observation, names)
         missing = set(names) - {status.name for status in found}
         if missing:

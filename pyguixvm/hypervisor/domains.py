@@ -9,7 +9,7 @@ import msgspec
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.errors import explained, is_code
-from pyguixvm.hypervisor.observe import domain_state
+from pyguixvm.hypervisor.states import domain_state
 from pyguixvm.model.applied import Metadata
 from pyguixvm.model.observation import State
 from pyguixvm.xml import metadata as our_metadata

@@ -16,7 +16,7 @@ from pyguixvm.hypervisor import agent, console, dhcp, domains
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.console import ConsoleText
 from pyguixvm.hypervisor.errors import explained
-from pyguixvm.hypervisor.observe import domain_state
+from pyguixvm.hypervisor.states import domain_state
 from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.model.observation import State
 from pyguixvm.xml.inspection import gives_leases, has_agent, network_interfaces

@@ -6,16 +6,19 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from enum import Flag, auto
 from pathlib import Path, PurePosixPath
 
 import libvirt
 import msgspec
 
-from pyguixvm.hypervisor import disks, volumes
+from pyguixvm.hypervisor import disks, guest, pools, volumes
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.errors import explained, is_code
+from pyguixvm.hypervisor.machine_lock.lock import holders
 from pyguixvm.hypervisor.shared_directories import store_access
-from pyguixvm.model.observation import Host, Observation, ObservedDomain, State
+from pyguixvm.hypervisor.states import domain_state
+from pyguixvm.model.observation import Host, Observation, ObservedDomain, State, StoredVolume
 from pyguixvm.model.volume_names import data_of, is_marker, is_ours, is_store_item, marker
 from pyguixvm.xml.capabilities import maximum_vcpus
 from pyguixvm.xml.domain import EMULATOR_MACHINE
@@ -28,18 +31,6 @@ from pyguixvm.xml.metadata import (
 )
 
 _MIB = 1024**2
-# virDomainState.  SHUTDOWN means "being shut down": the guest still runs.
-_STATES: dict[int, State] = {
-    libvirt.VIR_DOMAIN_NOSTATE: "running",
-    libvirt.VIR_DOMAIN_RUNNING: "running",
-    libvirt.VIR_DOMAIN_BLOCKED: "running",
-    libvirt.VIR_DOMAIN_PAUSED: "paused",
-    libvirt.VIR_DOMAIN_SHUTDOWN: "running",
-    libvirt.VIR_DOMAIN_SHUTOFF: "shut off",
-    libvirt.VIR_DOMAIN_CRASHED: "crashed",
-    libvirt.VIR_DOMAIN_PMSUSPENDED: "suspended",
-}
-
 # Filters of virConnectListAllDomains: each answers for all domains at once.
 _FILTERS: dict[State, int] = {
     "running": libvirt.VIR_CONNECT_LIST_DOMAINS_RUNNING,
@@ -48,10 +39,24 @@ _FILTERS: dict[State, int] = {
 }
 
 
-def observe(connection: Connection, *, host: bool = False) -> Observation:
-    """Return the domains of the hypervisor; those that vanish meanwhile are left out.
+class Depth(Flag):
+    """What an observation holds beside domains and the names of volumes: each costs requests."""
 
-    HOST: and what its machine has.
+    DOMAINS = 0
+    # What the hypervisor's machine has.
+    HOST = auto()
+    # Of our machines that run.
+    ADDRESSES = auto()
+    # Sizes of our volumes, what they stand on, and whether they are whole.
+    VOLUMES = auto()
+    # Who is changing which machine.
+    HOLDERS = auto()
+
+
+def observe(connection: Connection, depth: Depth = Depth.DOMAINS) -> Observation:
+    """Return what is on the hypervisor, to DEPTH; domains that vanish meanwhile are left out.
+
+    Whoever shows something of a hypervisor, or plans for it, looks at it here.
     """
     with explained("list the domains"):
         names = connection.handle.listAllDomains
@@ -77,18 +82,45 @@ def observe(connection: Connection, *, host: bool = False) -> Observation:
                 if is_code(error, libvirt.VIR_ERR_NO_DOMAIN):
                     continue
                 raise
-            observed.append(found)
-    pools = _whole_volumes(connection)
+            observed.append(
+                _with_addresses(connection, found) if Depth.ADDRESSES in depth else found
+            )
+    there = _whole_volumes(connection)
     return Observation(
         uri=connection.uri,
         local=connection.local,
         domains={domain.name: domain for domain in observed},
-        volumes=tuple(sorted({name for names in pools.values() for name in names})),
-        pools=pools,
+        volumes=tuple(sorted({name for names in there.values() for name in names})),
+        pools=there,
         images=frozenset(_images_here(observed)),
         store=store_access(connection.uri, os.geteuid()),
-        host=_host(connection) if host else Host(),
+        host=_host(connection) if Depth.HOST in depth else Host(),
+        stored=tuple(_stored(connection)) if Depth.VOLUMES in depth else (),
+        holders=_holders(connection) if Depth.HOLDERS in depth else {},
     )
+
+
+def _with_addresses(connection: Connection, domain: ObservedDomain) -> ObservedDomain:
+    if domain.state != "running" or domain.metadata is None:
+        return domain
+    found = guest.addresses(connection, domain.name)
+    return msgspec.structs.replace(domain, addresses=found)
+
+
+def _holders(connection: Connection) -> dict[str, str]:
+    return {machine: str(holder) for machine, holder in holders(connection).items()}
+
+
+def _stored(connection: Connection) -> Iterator[StoredVolume]:
+    for pool in pools.active(connection):
+        for volume in volumes.list_ours(connection, pool):
+            yield StoredVolume(
+                pool=pool,
+                name=volume.name,
+                allocation=volume.allocation,
+                whole=not volumes.incomplete(connection, pool, volume.name),
+                base=volumes.base(connection, pool, volume.name),
+            )
 
 
 def observe_domain(connection: Connection, name: str) -> ObservedDomain:
@@ -221,11 +253,6 @@ def _capacity(connection: Connection, domain: libvirt.virDomain, target: str, so
     # What names pool and volume is found only when the domain starts.
     named = volumes.at(connection, source) if source.startswith(VOLUME_DISK) else None
     return named.capacity if named else int(domain.blockInfo(target)[0])
-
-
-def domain_state(domain: libvirt.virDomain) -> State:
-    """Return the state that DOMAIN is in now."""
-    return _STATES.get(domain.state()[0], "running")
 
 
 def _uuids(domains: list[libvirt.virDomain]) -> frozenset[str]:

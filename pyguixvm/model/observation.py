@@ -89,6 +89,7 @@ class ObservedDomain(msgspec.Struct, frozen=True, rename="kebab"):
     CAPACITIES are the sizes (bytes) of its data disks, by the names of their volumes.
     SNAPSHOTS and CHECKPOINTS are those that libvirt keeps of it, parents first, and JOBS what
     goes on at its disks.  ROOT_GONE: it does not run, and the file of its root is not there.
+    ADDRESSES are those of its guest, none where nobody asked for them.
     """
 
     name: str
@@ -107,6 +108,7 @@ class ObservedDomain(msgspec.Struct, frozen=True, rename="kebab"):
     checkpoints: tuple[str, ...] = ()
     jobs: tuple[BlockJob, ...] = ()
     root_gone: bool = False
+    addresses: tuple[str, ...] = ()
 
 
 class Host(msgspec.Struct, frozen=True, rename="kebab"):
@@ -122,6 +124,19 @@ class Host(msgspec.Struct, frozen=True, rename="kebab"):
     pools: tuple[str, ...] | None = None
 
 
+class StoredVolume(msgspec.Struct, frozen=True, rename="kebab"):
+    """A volume of ours in POOL that takes ALLOCATION bytes; WHOLE: nobody is making it.
+
+    BASE is the name of the volume that it stands on, if there is one.
+    """
+
+    pool: str
+    name: str
+    allocation: int
+    whole: bool
+    base: str | None = None
+
+
 class Observation(msgspec.Struct, frozen=True, rename="kebab"):
     """The domains of the hypervisor at URI, by name; LOCAL if it is this machine.
 
@@ -130,7 +145,9 @@ class Observation(msgspec.Struct, frozen=True, rename="kebab"):
     POOLS are the active ones, with the names of the volumes in each that carry our prefix
     and are whole; VOLUMES are those of all.
     IMAGES are those of the store items that generations stand on which are in the
-    store of this machine, too.  HOST is the hypervisor's machine.
+    store of this machine, too.  HOST is the hypervisor's machine.  STORED are our volumes,
+    those half made among them, and HOLDERS who changes which machine, in words; both are
+    empty where nobody asked for them.
     """
 
     uri: str
@@ -141,3 +158,5 @@ class Observation(msgspec.Struct, frozen=True, rename="kebab"):
     images: frozenset[str] = frozenset()
     store: Literal["absent", "writable", "read-only"] = "absent"
     host: Host = Host()
+    stored: tuple[StoredVolume, ...] = ()
+    holders: dict[str, str] = {}

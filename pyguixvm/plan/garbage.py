@@ -9,20 +9,8 @@ import msgspec
 
 from pyguixvm.model import volume_names
 from pyguixvm.model.applied import Generation, Metadata
+from pyguixvm.model.observation import StoredVolume
 from pyguixvm.model.usage import Address, Kept, Usage
-
-
-class StoredVolume(msgspec.Struct, frozen=True, rename="kebab"):
-    """A volume of ours in POOL that takes ALLOCATION bytes; WHOLE: nobody is making it.
-
-    BASE is the name of the volume that it stands on, if there is one.
-    """
-
-    pool: str
-    name: str
-    allocation: int
-    whole: bool
-    base: str | None = None
 
 
 class Garbage(msgspec.Struct, frozen=True, rename="kebab"):

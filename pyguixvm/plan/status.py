@@ -39,7 +39,7 @@ def statuses(
 ) -> tuple[MachineStatus, ...]:
     """Return the status of each of MACHINES, and of those that are UNDECLARED."""
     return (
-        *(_status(machine, observation.domains.get(machine.name)) for machine in machines),
+        *(_status(machine, observation) for machine in machines),
         *(MachineStatus(name=name, status="not declared") for name in undeclared),
     )
 
@@ -50,7 +50,7 @@ def applied_statuses(
     """Return the status of our domains, of those NAMES if any, against what was applied."""
     wanted = tuple(names)
     return tuple(
-        _status(domain.metadata.generation.declaration, domain)
+        _compared(domain.metadata.generation.declaration, domain, observation.holders.get(name))
         if domain.metadata is not None
         else MachineStatus(
             name=name, status="not ours", state=domain.state, detail=domain.unreadable
@@ -60,9 +60,16 @@ def applied_statuses(
     )
 
 
-def _status(machine: VirtualMachine, domain: ObservedDomain | None) -> MachineStatus:
+def _status(machine: VirtualMachine, observation: Observation) -> MachineStatus:
+    domain = observation.domains.get(machine.name)
+    holder = observation.holders.get(machine.name)
     if domain is None:
-        return MachineStatus(name=machine.name, status="missing")
+        detail = None if holder is None else f"being changed by {holder}"
+        return MachineStatus(name=machine.name, status="missing", detail=detail)
+    return _compared(machine, domain, holder)
+
+
+def _compared(machine: VirtualMachine, domain: ObservedDomain, holder: str | None) -> MachineStatus:
     if domain.metadata is None:
         return MachineStatus(
             name=machine.name,
@@ -78,11 +85,13 @@ def _status(machine: VirtualMachine, domain: ObservedDomain | None) -> MachineSt
         state=domain.state,
         differences=changed,
         foreign=foreign_devices(machine, domain),
-        detail=", ".join(_details(domain, domain.metadata.generation)) or None,
+        detail=", ".join(_details(domain, domain.metadata.generation, holder)) or None,
     )
 
 
-def _details(domain: ObservedDomain, applied: Generation) -> Iterator[str]:
+def _details(domain: ObservedDomain, applied: Generation, holder: str | None) -> Iterator[str]:
+    if holder is not None:
+        yield f"being changed by {holder}"
     if domain.state not in ("running", "shut off"):
         yield domain.state
     if isinstance(applied.declaration.image, SharedStore):

@@ -20,7 +20,7 @@ from pyguixvm.events import ignore
 from pyguixvm.hypervisor import domains, guest, upload, volumes
 from pyguixvm.hypervisor.connection import connect
 from pyguixvm.hypervisor.machine_lock.lock import holder
-from pyguixvm.hypervisor.observe import observe
+from pyguixvm.hypervisor.observe import Depth, observe
 from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.model.declaration import ConsoleReady, DataDisk, LocalImage
 from pyguixvm.model.volume_names import base_volume, data_volume, generation_of, is_base, is_marker
@@ -225,7 +225,7 @@ def test_a_new_root_goes_with_a_definition_that_cannot_start(connection, running
 
 def test_what_the_host_does_not_have_is_refused_before(connection, running):
     machine = running(2)
-    observation = observe(connection, host=True)
+    observation = observe(connection, Depth.HOST)
     assert observation.host.memory > 0
     too_much = {"maximum_cpu": observation.host.maximum_cpu + 1}
     for fields, given in ((HUGE, "9999G"), (too_much, f"{too_much['maximum_cpu']} vCPUs")):

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyguixvm.model.applied import Generation, Metadata
+from pyguixvm.model.observation import StoredVolume
 from pyguixvm.model.usage import Usage
-from pyguixvm.plan.garbage import Garbage, StoredVolume, garbage, unused_garbage
+from pyguixvm.plan.garbage import Garbage, garbage, unused_garbage
 
 BASE = f"pyguixvm-{'b' * 32}.img"
 OTHER_BASE = f"pyguixvm-{'c' * 32}.img"
