@@ -14,10 +14,17 @@ from urllib.parse import parse_qs, urlsplit
 
 import libvirt
 
+from pyguixvm.errors import HypervisorError
 from pyguixvm.hypervisor.errors import explained
+from pyguixvm.hypervisor.patience import within
 from pyguixvm.model.hypervisor import Hypervisor
 from pyguixvm.xml.capabilities import HostCapabilities, read_capabilities, read_host_uuid
 
+# How long (seconds) connecting may take, where a person may be asked for a password, and
+# taking leave.
+_OPEN_SECONDS = 30.0
+_ASKING_SECONDS = 120.0
+_CLOSE_SECONDS = 2.0
 # A hypervisor that is silent for three times five seconds is given up.
 _KEEPALIVE_SECONDS = 5
 _KEEPALIVE_COUNT = 3
@@ -37,27 +44,40 @@ class Connection:
 
 
 @contextmanager
-def connect(uri: str | None = None) -> Iterator[Connection]:
+def connect(uri: str | None = None, seconds: float | None = None) -> Iterator[Connection]:
     """Connect to the hypervisor at URI, and disconnect at the end.
 
     Without URI, libvirt chooses: $LIBVIRT_DEFAULT_URI, its configuration
     file, then what it finds (https://libvirt.org/uri.html).  Raises
-    `HypervisorError` when it cannot be reached.
+    `HypervisorError` when it cannot be reached, or not within SECONDS.
     """
     _EVENT_LOOP.start()
     target = f"hypervisor at {uri}" if uri else "default hypervisor"
-    with explained(f"connect to the {target}"):
-        handle = libvirt.open(uri or None)
+    if seconds is None:
+        seconds = _ASKING_SECONDS if "+ssh:" in (uri or "") else _OPEN_SECONDS
+    doing = f"connect to the {target}"
+    with explained(doing):
+        connection = within(seconds, doing, lambda: _opened(uri), unwanted=_close)
     try:
-        with explained(f"talk to the {target}"):
-            with suppress(libvirt.libvirtError):  # drivers inside this process have none
-                handle.setKeepAlive(_KEEPALIVE_SECONDS, _KEEPALIVE_COUNT)
-            # Not what was asked for: that may be an alias.
-            actual = handle.getURI()
-        yield Connection(uri=actual, local=is_local(actual), handle=handle)
+        yield connection
     finally:
-        with suppress(libvirt.libvirtError):
-            handle.close()
+        # One that hangs closes in its own time: the thread keeps it.
+        with suppress(HypervisorError):
+            within(_CLOSE_SECONDS, "disconnect", lambda: _close(connection))
+
+
+def _opened(uri: str | None) -> Connection:
+    handle = libvirt.open(uri or None)
+    with suppress(libvirt.libvirtError):  # drivers inside this process have none
+        handle.setKeepAlive(_KEEPALIVE_SECONDS, _KEEPALIVE_COUNT)
+    # Not what was asked for: that may be an alias.
+    actual = handle.getURI()
+    return Connection(uri=actual, local=is_local(actual), handle=handle)
+
+
+def _close(connection: Connection) -> None:
+    with suppress(libvirt.libvirtError):
+        connection.handle.close()
 
 
 def is_local(uri: str) -> bool:

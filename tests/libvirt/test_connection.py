@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Reaching hypervisors, and saying why one cannot be reached."""
 
+import os
+import signal
 import threading
+import time
+from pathlib import Path
 
 import pytest
 
 from pyguixvm.errors import HypervisorError
 from pyguixvm.hypervisor.connection import capabilities, connect, is_local
+from pyguixvm.hypervisor.observe import observe
 
 
 def test_the_argument_goes_before_the_environment(monkeypatch):
@@ -63,3 +68,35 @@ def test_one_event_loop_serves_all_connections():
     with connect("qemu:///system"), connect("test:///default"):
         loops = [t for t in threading.enumerate() if t.name == "libvirt events"]
     assert len(loops) == 1
+
+
+@pytest.fixture
+def hang():
+    """A function after which libvirtd answers nothing, until the test ends."""
+    libvirtd = int(Path("/run/libvirtd.pid").read_text())
+    yield lambda: os.kill(libvirtd, signal.SIGSTOP)
+    os.kill(libvirtd, signal.SIGCONT)
+
+
+def test_connecting_to_a_hypervisor_that_hangs_ends(hang):
+    hang()
+    begun = time.monotonic()
+    with pytest.raises(HypervisorError, match="no answer within 1 s"), connect(seconds=1):
+        pass
+    assert time.monotonic() - begun < 10
+
+
+def test_control_c_ends_connecting_to_a_hypervisor_that_hangs_at_once(hang):
+    hang()
+    begun = time.monotonic()
+    threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGINT]).start()
+    with pytest.raises(KeyboardInterrupt), connect():
+        pass
+    assert time.monotonic() - begun < 10
+
+
+def test_requests_to_a_hypervisor_that_hangs_end(hang):
+    with connect("qemu:///system") as connection:
+        hang()
+        with pytest.raises(HypervisorError, match="keepalive timeout"):
+            observe(connection)
