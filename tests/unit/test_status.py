@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from declarations import GIB, domain, machine
 from test_planner import hardware, hypervisor, observed
@@ -53,3 +54,14 @@ def test_a_change_is_shown_with_both_values() -> None:
     (status,) = statuses([machine(domain=domain(memory=2 * GIB))], hypervisor(observed()))
     (difference,) = status.differences
     assert (difference.path, difference.old, difference.new) == ("domain.memory", GIB, 2 * GIB)
+
+
+def test_who_is_changing_a_machine_is_told_be_it_there_or_yet_to_come() -> None:
+    there = hypervisor(observed())
+    busy = msgspec.structs.replace(there, holders={"web": "ada@pc", "db": "ada@pc"})
+    found = [*statuses([machine(), machine(name="db")], busy), *applied_statuses(busy)]
+    assert [(s.name, s.status, s.detail) for s in found] == [
+        ("web", "deployed", "being changed by ada@pc"),
+        ("db", "missing", "being changed by ada@pc"),
+        ("web", "deployed", "being changed by ada@pc"),
+    ]
