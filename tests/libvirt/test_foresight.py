@@ -11,7 +11,7 @@ from deploying import changed, with_image
 
 from pyguixvm.cli import declaration
 from pyguixvm.cli.app import main
-from pyguixvm.commands.generations import roll_back
+from pyguixvm.commands.rollback import roll_back
 from pyguixvm.commands.session import Session
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.events import ignore
