@@ -14,6 +14,7 @@ import click
 from pyguixvm.cli.options import Options
 from pyguixvm.errors import (
     BuildError,
+    EvaluationError,
     InterruptedRequestError,
     NotReadyError,
     PyguixvmError,
@@ -116,7 +117,10 @@ class Output:
         """Print ERROR: a sentence, what is known about it, and what to do."""
         self.settle()
         if self.json:
-            self.document({"error": error_document(error)})
+            document: dict[str, Any] = {"error": error_document(error)}
+            if isinstance(error, EvaluationError):
+                document["errors"] = [error_document(each) for each in (error, *error.others)]
+            self.document(document)
             return
         for line in error_lines(error, self._style):
             sys.stderr.write(f"{line}\n")
@@ -172,6 +176,9 @@ def error_lines(error: PyguixvmError, style: Any = lambda text, _code: text) -> 
         lines += [f"  | {line}" for line in error.console]
     if error.hint:
         lines.append(f"{style('hint:', '1;36')} {error.hint}")
+    if isinstance(error, EvaluationError):
+        for other in error.others:
+            lines += error_lines(other, style)
     return lines
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pyguixvm.errors import RequestRefusedError, UsageError
-from pyguixvm.events import ChangePlanned, DependenciesFound, Emit, PlannedDifference, phase
+from pyguixvm.events import ChangePlanned, DependenciesFound, Emit, Notice, PlannedDifference, phase
 from pyguixvm.guix.activation import Activation
 from pyguixvm.guix.command import find_guix
 from pyguixvm.guix.evaluator import Want
@@ -124,6 +124,8 @@ def evaluate(
             check_patterns(machine)
             check_storage(machine)
         result.detail = f"{config}, {_count(deployment.machines)}"
+    for caution in deployment.warnings:
+        session.emit(Notice(str(caution), warning=True))
     return deployment
 
 

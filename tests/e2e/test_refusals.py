@@ -70,6 +70,25 @@ def test_a_wrong_configuration(tmp_path: Path, text: str, line: int | None, word
     assert "Traceback" not in refused.err
 
 
+def test_all_errors_are_told_with_their_places(tmp_path: Path) -> None:
+    text = """
+(list (virtual-machine (operating-system os) (libvirt-domain (cpu 0) (memory 1M)))
+      (virtual-machine (operating-system oss) (colour 1)))
+"""
+    file = config(tmp_path, text)
+    refused = pyguixvm("check", file)
+    begins = file.read_text().removesuffix(text).count("\n") + 2
+    assert refused.status == 3, refused.err
+    told = [line for line in refused.err.splitlines() if f"{file}:" in line and "error:" in line]
+    lines = [int(line.split(f"{file}:")[1].split(":")[0]) - begins for line in told]
+    assert lines == [0, 0, 1, 1], refused.err
+    errors = pyguixvm("check", "--json", file).json
+    assert [error["message"] for error in errors["errors"]] == [
+        line.split("error: ")[1] for line in told
+    ]
+    assert errors["error"] == errors["errors"][0]
+
+
 def test_a_service_that_guix_refuses(tmp_path: Path) -> None:
     text = "(virtual-machine (operating-system os))"
     extra = "(service nscd-service-type)"

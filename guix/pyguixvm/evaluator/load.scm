@@ -13,6 +13,7 @@
   #:use-module (srfi srfi-1)
   #:use-module (srfi srfi-26)
   #:export (call-with-configuration-file
+            find-configuration-file
             load-configuration
             make-configuration-module
             select-machines))
@@ -123,13 +124,17 @@ is #f."
                  (format #f "there is no machine '~a'; the configuration declares \
 ~{~a~^, ~}" unknown known))))))
 
+(define (find-configuration-file config)
+  "Return the canonical name of the file CONFIG, or a failure."
+  (call-with-failure-handling config
+    (lambda ()
+      (configuration-file-name config))))
+
 (define (call-with-configuration-file config proc)
-  "Call PROC with the absolute name of the file CONFIG and return its value, or a failure."
-  (let ((file (call-with-failure-handling config
-                (lambda ()
-                  (configuration-file-name config)))))
-    (if (failure? file)
-        file
-        (call-with-failure-handling file
-          (lambda ()
-            (proc file))))))
+  "Call PROC with the canonical name of the file CONFIG and return its value, or a failure."
+  (match (find-configuration-file config)
+    ((? failure? failure) failure)
+    (file
+     (call-with-failure-handling file
+       (lambda ()
+         (proc file))))))
