@@ -13,6 +13,7 @@
             %warn
             absolute-source-file
             attempt
+            caution
             describe
             location->syntax
             make-refused
@@ -21,8 +22,7 @@
             refuse
             refused?
             source-location
-            syntax-place
-            warn))
+            syntax-place))
 
 ;;; Commentary:
 ;;;
@@ -71,7 +71,7 @@ place, without ending the evaluation; then the value satisfies 'refused?'."
   (make-parameter (lambda (location message hint)
                     (warning location (G_ "~a~%") message))))
 
-(define* (warn location message #:key hint)
+(define* (caution location message #:key hint)
   "Tell the user MESSAGE, about something at LOCATION, a <location> or #f, that may be
 meant but seldom is.  HINT says what to write instead, or is #f."
   ((%warn) location message hint))

@@ -5,10 +5,12 @@
   #:use-module (pyguixvm libvirt)
   #:use-module (pyguixvm machine)
   #:use-module (pyguixvm notation)
+  #:use-module (pyguixvm readiness)
   #:use-module (pyguixvm sanitizers)
   #:use-module (pyguixvm storage)
   #:use-module (pyguixvm system guest)
   #:use-module (pyguixvm system kinds)
+  #:use-module (pyguixvm system network)
   #:use-module (gnu bootloader)
   #:use-module (gnu system)
   #:use-module (gnu system file-systems)
@@ -186,13 +188,29 @@ exists already" target)
                    (machine-persist machine)))
       (cut format #f "target: two things are to be mounted at ~a" <>)))))
 
+(define (caution-network machine)
+  "Warn of MACHINE when it is waited for an address that nothing will give it."
+  (let ((os   (machine-operating-system machine))
+        (sign (find (lambda (sign)
+                      (memq (readiness-kind sign) '(address tcp-port)))
+                    (virtual-machine-ready machine))))
+    (when (and os sign (without-network? os))
+      (caution (or (virtual-machine-place machine 'ready)
+                   (virtual-machine-location machine))
+               (format #f "'~a' is ready when it has an address, and no service of its \
+operating-system configures a network"
+                       (virtual-machine-name machine))
+               #:hint "Add (service dhcpcd-service-type), of (gnu services networking), or \
+write (ready '())."))))
+
 (define (validate-machine machine)
   (when (lowerable? machine)
     (for-each (lambda (validate)
                 (attempt (lambda () (validate machine))
                          (virtual-machine-location machine)))
               (list validate-name validate-maxima validate-firmware
-                    validate-disks validate-mounts validate-mounting))))
+                    validate-disks validate-mounts validate-mounting
+                    caution-network))))
 
 
 ;;;

@@ -26,6 +26,9 @@ SYSTEM = """
 """
 
 
+EXTRA_NETWORK = "(service (@ (gnu services networking) dhcpcd-service-type))"
+
+
 def config(directory: Path, text: str, extra: str = "") -> Path:
     file = directory / "config.scm"
     file.write_text("(use-modules (gnu))\n" + SYSTEM.replace("EXTRA", extra) + text)
@@ -87,6 +90,16 @@ def test_all_errors_are_told_with_their_places(tmp_path: Path) -> None:
         line.split("error: ")[1] for line in told
     ]
     assert errors["error"] == errors["errors"][0]
+
+
+def test_machines_that_are_left_out(tmp_path: Path) -> None:
+    file = config(tmp_path, "(virtual-machine (operating-system os))\n" * 2, EXTRA_NETWORK)
+    checked = pyguixvm("check", "--json", file)
+    assert checked.status == 0, checked.err
+    (warning,) = checked.json["warnings"]
+    line = file.read_text().count("\n") - 1
+    assert (warning["location"]["line"], warning["location"]["column"]) == (line, 0)
+    assert f"{file}:{line}:0: this declares machines" in checked.err
 
 
 def test_a_service_that_guix_refuses(tmp_path: Path) -> None:
