@@ -70,9 +70,24 @@ class UsageError(PyguixvmError):
 
 
 class EvaluationError(PyguixvmError):
-    """The configuration cannot be evaluated, or declares what is not allowed."""
+    """The configuration cannot be evaluated, or declares what is not allowed.
+
+    OTHERS are what else is wrong with it, in the order of their places.
+    """
 
     status = 3
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        location: str | None = None,
+        others: tuple[EvaluationError, ...] = (),
+    ) -> None:
+        """Keep the other errors beside the first."""
+        super().__init__(message, hint=hint, location=location)
+        self.others = others
 
 
 class UnknownMachineError(EvaluationError):

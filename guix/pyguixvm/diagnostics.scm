@@ -2,16 +2,25 @@
 
 (define-module (pyguixvm diagnostics)
   #:use-module (guix diagnostics)
+  #:use-module (guix i18n)
   #:use-module (ice-9 match)
+  #:use-module (srfi srfi-9)
   #:use-module (srfi srfi-34)
   #:use-module (srfi srfi-35)
   #:export (&invalid-declaration
             invalid-declaration?
+            %attempt
+            %warn
             absolute-source-file
+            attempt
+            caution
             describe
+            location->syntax
+            make-refused
             place->location
             place->syntax
             refuse
+            refused?
             source-location
             syntax-place))
 
@@ -40,6 +49,32 @@ plain text that says what to do, or #f."
                         (if hint
                             (list (condition (&fix-hint (hint hint))))
                             '())))))
+
+;; What stands for a value that was refused, where an evaluation goes on.
+(define-record-type <refused>
+  (make-refused)
+  refused?)
+
+(define %attempt
+  ;; How the thunk of 'attempt' is called: whoever wants to know all that is wrong keeps
+  ;; what is raised, and returns the value of the thunk that it is given along.
+  (make-parameter (lambda (thunk location refused)
+                    (thunk))))
+
+(define* (attempt thunk #:optional location)
+  "Return the value of THUNK.  What it raises may be reported, at LOCATION if it names no
+place, without ending the evaluation; then the value satisfies 'refused?'."
+  ((%attempt) thunk location make-refused))
+
+(define %warn
+  ;; Who gets the warnings.
+  (make-parameter (lambda (location message hint)
+                    (warning location (G_ "~a~%") message))))
+
+(define* (caution location message #:key hint)
+  "Tell the user MESSAGE, about something at LOCATION, a <location> or #f, that may be
+meant but seldom is.  HINT says what to write instead, or is #f."
+  ((%warn) location message hint))
 
 (define (describe value)
   "Return VALUE as its user would have written it, or the name of its type
@@ -88,3 +123,10 @@ objects CANDIDATES that has them, or #f."
   (match place
     (#f #'#f)
     ((file line column) #`(source-location #,file #,line #,column))))
+
+(define (location->syntax location)
+  "Return syntax for an expression that makes LOCATION, a <location> or #f."
+  (place->syntax (and location
+                      (list (location-file location)
+                            (- (location-line location) 1)
+                            (location-column location)))))

@@ -5,10 +5,12 @@
   #:use-module (pyguixvm libvirt)
   #:use-module (pyguixvm machine)
   #:use-module (pyguixvm notation)
+  #:use-module (pyguixvm readiness)
   #:use-module (pyguixvm sanitizers)
   #:use-module (pyguixvm storage)
   #:use-module (pyguixvm system guest)
   #:use-module (pyguixvm system kinds)
+  #:use-module (pyguixvm system network)
   #:use-module (gnu bootloader)
   #:use-module (gnu system)
   #:use-module (gnu system file-systems)
@@ -16,7 +18,8 @@
   #:use-module (ice-9 match)
   #:use-module (srfi srfi-1)
   #:use-module (srfi srfi-26)
-  #:export (validate-deployment))
+  #:export (lowerable?
+            validate-deployment))
 
 ;;; Commentary:
 ;;;
@@ -48,6 +51,13 @@ given"
           (else
            ((image-kind-validate (machine-image-kind machine)) machine)))))
 
+(define (lowerable? machine)
+  "Does MACHINE have something to run that keeps the rules?"
+  (not (or (refused? (virtual-machine-operating-system machine))
+           (refused? (virtual-machine-image machine))
+           (refused? (attempt (lambda () (validate-contents machine))
+                              (virtual-machine-location machine))))))
+
 (define (validate-name machine)
   (let ((name (virtual-machine-name machine)))
     (if name
@@ -76,7 +86,11 @@ given"
                     (bootloader-configuration-bootloader
                      (operating-system-bootloader os))))))
 
-(define (validate-firmware machine os)
+(define (validate-firmware machine)
+  (and=> (machine-operating-system machine)
+         (cut validate-bootloader machine <>)))
+
+(define (validate-bootloader machine os)
   ;; Guix would notice only while it builds the image, if at all.
   (let* ((domain   (virtual-machine-libvirt-domain machine))
          (location (or (libvirt-domain-place domain 'firmware)
@@ -174,17 +188,31 @@ exists already" target)
                    (machine-persist machine)))
       (cut format #f "target: two things are to be mounted at ~a" <>)))))
 
+(define (caution-network machine)
+  "Warn of MACHINE when it is waited for an address that nothing will give it."
+  (let ((os   (machine-operating-system machine))
+        (sign (find (lambda (sign)
+                      (memq (readiness-kind sign) '(address tcp-port)))
+                    (virtual-machine-ready machine))))
+    (when (and os sign (without-network? os))
+      (caution (or (virtual-machine-place machine 'ready)
+                   (virtual-machine-location machine))
+               (format #f "'~a' is ready when it has an address, and no service of its \
+operating-system configures a network"
+                       (virtual-machine-name machine))
+               #:hint "Add (service dhcpcd-service-type), of (gnu services networking), or \
+write (ready '())."))))
+
 (define (validate-machine machine)
-  (validate-contents machine)
-  (validate-name machine)
-  (validate-maxima machine)
-  (and=> (machine-operating-system machine)
-         (cut validate-firmware machine <>))
-  (validate-disks machine)
-  (validate-mounts machine)
-  (validate-mounting machine))
+  (when (lowerable? machine)
+    (for-each (lambda (validate)
+                (attempt (lambda () (validate machine))
+                         (virtual-machine-location machine)))
+              (list validate-name validate-maxima validate-firmware
+                    validate-disks validate-mounts validate-mounting
+                    caution-network))))
 
-
+
 ;;;
 ;;; Several machines.
 ;;;
@@ -238,8 +266,9 @@ before.  DESCRIBE makes a sentence of that VALUE."
     (when (null? machines)
       (refuse (deployment-place deployment 'machines)
               "machines: the list is empty"))
-    (for-each validate-machine machines)
-    (validate-names machines)
-    (validate-mac-addresses machines)
+    (for-each validate-machine (remove refused? machines))
+    ;; Two machines of one name have the same addresses, too.
+    (unless (refused? (attempt (lambda () (validate-names machines))))
+      (attempt (lambda () (validate-mac-addresses machines))))
     deployment))
 

@@ -111,7 +111,7 @@
                   (sanitize check-boolean))
   (ready          virtual-machine-ready           ;list of readiness forms
                   (default (list (address)))
-                  (sanitize (check-each check-ready)))
+                  (sanitize (check-one-or-each check-ready)))
   (ready-timeout  virtual-machine-ready-timeout   ;seconds
                   (default 120)
                   (sanitize check-positive))

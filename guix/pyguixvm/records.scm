@@ -4,10 +4,15 @@
   #:use-module (pyguixvm diagnostics)
   #:use-module (pyguixvm records fields)
   #:use-module (pyguixvm records shorthand)
+  #:use-module ((guix diagnostics)
+                #:select (condition-fix-hint error-location error-location?
+                          fix-hint? location-column location-file location-line))
   #:use-module (guix records)
   #:use-module (ice-9 match)
   #:use-module (srfi srfi-1)
   #:use-module (srfi srfi-11)
+  #:use-module (srfi srfi-34)
+  #:use-module (srfi srfi-35)
   #:export (define-declaration
             define-located
             refuse-later)
@@ -45,6 +50,20 @@
               (format #f "~a: ~a cannot be inherited from"
                       name (describe original)))))
 
+(define (check-field check thunk field location)
+  "Return what CHECK makes of the value of THUNK, for FIELD at LOCATION."
+  (attempt (lambda ()
+             (let ((value (thunk)))
+               (if (refused? value)
+                   value
+                   (check value field location))))
+           location))
+
+(define (refuse-again location message hint)
+  "Refuse when it is run what was refused when it was expanded."
+  (attempt (lambda ()
+             (refuse location message #:hint hint))))
+
 (define (place-of places field)
   "Return the <location> of FIELD according to PLACES, as stored in a declaration,
 else that of the declaration as a whole."
@@ -74,7 +93,9 @@ THUNKED?); LATER lists the fields to come."
 
   (define (checked field check value place)
     (let ((location (place->syntax place)))
-      (list field #`(#,check #,value '#,field #,location) location)))
+      (list field
+            #`(check-field #,check (lambda () #,value) '#,field #,location)
+            location)))
 
   (syntax-case form ()
     ((field value ...)
@@ -110,21 +131,66 @@ THUNKED?); LATER lists the fields to come."
     (_
      (invalid))))
 
-(define (check-duplicates name clauses)
-  "Refuse a field that occurs twice among CLAUSES, the syntax of a declaration of
-NAME."
-  (fold (lambda (clause seen)
-          (syntax-case clause ()
-            ((field . _)
-             (let ((symbol (syntax->datum #'field)))
-               (when (memq symbol seen)
-                 (refuse (place->location (syntax-place clause #'field))
-                         (format #f "~a: field '~a' is given twice"
-                                 name symbol)))
-               (cons symbol seen)))
-            (_ seen)))
-        '()
-        clauses))
+(define (clause-field clause)
+  "Return the name of the field that CLAUSE, syntax, is for, or #f."
+  (syntax-case clause ()
+    ((field . _) (syntax->datum #'field))
+    (_ #f)))
+
+(define (check-repetition name clause earlier)
+  "Refuse CLAUSE, of a declaration of NAME, when one of the clauses EARLIER is for the same
+field."
+  (let ((field (clause-field clause)))
+    (when (and field (memq field (map clause-field earlier)))
+      (refuse (place->location (syntax-place clause))
+              (format #f "~a: field '~a' is given twice" name field)))))
+
+(define (expand-or-refuse expand)
+  "Return what the thunk EXPAND returns, and #f; or #f, and syntax that raises again what
+EXPAND raised, where an evaluation goes on after that: the expansion may be kept."
+  (guard (c ((invalid-declaration? c)
+             (attempt (lambda () (raise c)))
+             (values #f
+                     #`(refuse-again
+                        #,(location->syntax (and (error-location? c)
+                                                 (error-location c)))
+                        #,(condition-message c)
+                        #,(and (fix-hint? c) (condition-fix-hint c))))))
+    (values (expand) #f)))
+
+(define (expand-each-clause name clauses place specs later)
+  "Return what 'expand-clause' returns for each of CLAUSES, and syntax that raises again
+what was wrong with the others."
+  (let loop ((clauses clauses)
+             (earlier '())
+             (fields  '())
+             (refusals '()))
+    (match clauses
+      (() (values (reverse fields) (reverse refusals)))
+      ((clause rest ...)
+       (let-values (((field refusal)
+                     (expand-or-refuse
+                      (lambda ()
+                        (check-repetition name clause earlier)
+                        (expand-clause name clause place specs later)))))
+         (loop rest
+               (cons clause earlier)
+               (if field (cons field fields) fields)
+               (if refusal (cons refusal refusals) refusals)))))))
+
+(define (missing-fields fields specs)
+  "Return (FIELD VALUE LOCATION), with a refused value, for each of SPECS that is not among
+FIELDS: any of them may have been misspelt, so nothing follows from its absence."
+  (define given
+    (map (compose syntax->datum car) fields))
+
+  (filter-map (lambda (spec)
+                (syntax-case spec ()
+                  ((field _ _ _)
+                   (not (memq (syntax->datum #'field) given))
+                   (list #'field #'(make-refused) #'#f))
+                  (_ #f)))
+              specs))
 
 (define (inherit? clause)
   (syntax-case clause ()
@@ -167,14 +233,15 @@ a use of CONSTRUCTOR."
   (define name
     (syntax->datum macro))
 
-  (check-duplicates name clauses)
-  (let-values (((inherited own) (partition inherit? clauses)))
+  (let*-values (((inherited own)   (partition inherit? clauses))
+                ((fields refusals) (expand-each-clause name own place specs later)))
     (with-syntax ((constructor constructor)
                   (((field value location) ...)
-                   (part-fields (map (lambda (clause)
-                                       (expand-clause name clause place specs later))
-                                     own)
+                   (part-fields (if (or (null? refusals) (pair? inherited))
+                                    fields
+                                    (append fields (missing-fields fields specs)))
                                 specs))
+                  ((refusal ...) refusals)
                   (whole (place->syntax place)))
       (define fields
         #'((field value) ...
@@ -182,9 +249,12 @@ a use of CONSTRUCTOR."
 
       (syntax-case inherited ()
         (()
-         #`(constructor #,@fields))
+         #`(begin
+             refusal ...
+             (constructor #,@fields)))
         (((_ original))
          #`(let ((parent (check-original #,predicate '#,macro whole original)))
+             refusal ...
              (constructor (inherit parent) #,@fields)))))))
 
 (define (expand-declaration form constructor predicate specs later)

@@ -200,11 +200,16 @@ odd, which makes it a multicast address"))
         value
         (refuse-value value field location what))))
 
+(define (check-elements check values field location)
+  (map (lambda (value)
+         (attempt (lambda () (check value field location)) location))
+       values))
+
 (define (check-each check)
   "Return a check for lists whose elements all pass CHECK."
   (lambda (value field location)
     (if (list? value)
-        (map (lambda (element) (check element field location)) value)
+        (check-elements check value field location)
         (refuse-value value field location "a list"
                       #:hint (format #f "Write (~a (list …))." field)))))
 
@@ -212,8 +217,7 @@ odd, which makes it a multicast address"))
   "Return a check for lists whose elements all pass CHECK, or a single one, of which it
 makes a list."
   (lambda (value field location)
-    (map (lambda (element) (check element field location))
-         (if (list? value) value (list value)))))
+    (check-elements check (if (list? value) value (list value)) field location)))
 
 
 ;;;

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from pyguixvm.cli.documents import (
     ChangedMachine,
@@ -23,7 +23,7 @@ from pyguixvm.cli.documents import (
     MachineGeneration,
     PlannedMachine,
 )
-from pyguixvm.errors import BuildError, NotReadyError, PyguixvmError
+from pyguixvm.errors import BuildError, EvaluationError, NotReadyError, PyguixvmError
 from pyguixvm.events import PlannedDifference
 from pyguixvm.model.declaration import Deployment, Location
 
@@ -60,13 +60,25 @@ def error(failure: PyguixvmError) -> Error:
     )
 
 
+def errors(failure: PyguixvmError) -> tuple[Error, ...] | UnsetType:
+    """Return all that is wrong with a configuration, FAILURE first; nothing of other failures."""
+    if not isinstance(failure, EvaluationError):
+        return UNSET
+    return tuple(error(each) for each in (failure, *failure.others))
+
+
 def checked(deployment: Deployment) -> Checked:
     """Return the document of what DEPLOYMENT declares."""
     machines = (
         DeclaredMachine(machine=each.name, **msgspec.structs.asdict(each))
         for each in deployment.machines
     )
-    return Checked(config=deployment.config, machines=tuple(machines), name=deployment.name)
+    return Checked(
+        config=deployment.config,
+        machines=tuple(machines),
+        name=deployment.name,
+        warnings=deployment.warnings,
+    )
 
 
 def plan(of_hypervisor: Plan) -> HypervisorPlan:

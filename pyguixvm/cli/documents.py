@@ -14,7 +14,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from pyguixvm.events import PlannedDifference
-from pyguixvm.model.declaration import Location, VirtualMachine
+from pyguixvm.model.declaration import Caution, Location, VirtualMachine
 from pyguixvm.model.observation import State, StoredVolume
 from pyguixvm.model.usage import Kept
 from pyguixvm.plan.actions import Action
@@ -62,9 +62,13 @@ class Error(_Part, frozen=True, kw_only=True):
 
 
 class Failed(Document, frozen=True, kw_only=True):
-    """Of every command, if it failed before there was anything else to tell."""
+    """Of every command, if it failed before there was anything else to tell.
+
+    ERRORS are all those of a configuration, ERROR, the first, among them.
+    """
 
     error: Error
+    errors: tuple[Error, ...] | UnsetType = UNSET
 
 
 class DeclaredMachine(VirtualMachine, frozen=True, kw_only=True):
@@ -79,6 +83,7 @@ class Checked(Document, frozen=True, kw_only=True):
     config: str
     machines: tuple[DeclaredMachine, ...]
     name: str | None = None
+    warnings: tuple[Caution, ...] = ()
 
 
 class PlannedMachine(_Part, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ import click
 from pyguixvm.cli.options import Options
 from pyguixvm.errors import (
     BuildError,
+    EvaluationError,
     InterruptedRequestError,
     NotReadyError,
     PyguixvmError,
@@ -137,7 +138,9 @@ class Output:
         if self.json:
             from pyguixvm.cli import as_documents, documents
 
-            self.document(documents.Failed(error=as_documents.error(error)))
+            self.document(
+                documents.Failed(error=as_documents.error(error), errors=as_documents.errors(error))
+            )
             return
         for line in error_lines(error, self._style):
             sys.stderr.write(f"{line}\n")
@@ -188,6 +191,9 @@ def error_lines(error: PyguixvmError, style: Any = lambda text, _code: text) -> 
         lines += [f"  | {legible(line)}" for line in error.console]
     if error.hint:
         lines.append(f"{style('hint:', '1;36')} {legible(error.hint)}")
+    if isinstance(error, EvaluationError):
+        for other in error.others:
+            lines += error_lines(other, style)
     return lines
 
 

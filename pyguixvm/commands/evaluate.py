@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pyguixvm.commands.session import Session
 from pyguixvm.errors import UsageError
-from pyguixvm.events import DependenciesFound, phase
+from pyguixvm.events import DependenciesFound, Notice, phase
 from pyguixvm.guix.evaluator import Want
 from pyguixvm.guix.evaluator import evaluate as ask_for_evaluation
 from pyguixvm.model.declaration import (
@@ -53,6 +53,8 @@ def evaluate(
             check_patterns(machine)
             check_storage(machine)
         result.detail = f"{config}, {_count(deployment.machines)}"
+    for caution in deployment.warnings:
+        session.emit(Notice(str(caution), warning=True))
     return deployment
 
 

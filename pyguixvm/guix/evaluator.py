@@ -11,7 +11,7 @@ import msgspec
 
 from pyguixvm.errors import BuildError, EvaluationError, UnknownMachineError
 from pyguixvm.guix.request import Exchange, Forward
-from pyguixvm.model.declaration import SCHEMA, Deployment, Location
+from pyguixvm.model.declaration import SCHEMA, Caution, Deployment, Location
 
 # What the derivations are computed of: nothing, the operating systems, the images, or both.
 Want: TypeAlias = Literal["metadata", "systems", "derivations", "images"]
@@ -45,6 +45,8 @@ class _Answer(msgspec.Struct, forbid_unknown_fields=True):
     dependencies: tuple[str, ...] = ()
     deployment: Deployment | None = None
     error: Failure | None = None
+    errors: tuple[Failure, ...] = ()
+    warnings: tuple[Caution, ...] = ()
 
 
 def evaluate(
@@ -81,7 +83,7 @@ def evaluate(
 def decode(line: bytes, depends: Depends = lambda _files: None) -> Deployment:
     """Return the deployment that the answer LINE holds, and tell DEPENDS what it depends on.
 
-    Raises EvaluationError with the failure that it holds instead.
+    Raises EvaluationError with the failures that it holds instead.
     """
     try:
         answer = msgspec.json.decode(line, type=_Answer)
@@ -92,19 +94,26 @@ def decode(line: bytes, depends: Depends = lambda _files: None) -> Deployment:
         ) from error
     depends(answer.dependencies)
     if answer.error is not None:
-        _raise(answer.error)
+        _raise(answer.error, answer.errors[1:])
     if answer.deployment is None or answer.deployment.schema != SCHEMA:
         raise EvaluationError(
             "the evaluator's answer is of another version",
             hint="Are pyguixvm's Python and Scheme parts of the same version?",
         )
-    return answer.deployment
+    return msgspec.structs.replace(answer.deployment, warnings=answer.warnings)
 
 
-def _raise(failure: Failure) -> NoReturn:
-    if failure.unreachable:
-        raise BuildError(failure.message, hint=failure.hint or "Is guix-daemon running?")
+def _raise(failure: Failure, others: Sequence[Failure]) -> NoReturn:
+    for each in (failure, *others):
+        if each.unreachable:
+            raise BuildError(each.message, hint=each.hint or "Is guix-daemon running?")
     if failure.unknown_machine:
         raise UnknownMachineError(failure.message, hint=failure.hint)
+    first, *rest = (_error(each) for each in (failure, *others))
+    first.others = tuple(rest)
+    raise first
+
+
+def _error(failure: Failure) -> EvaluationError:
     location = None if failure.location is None else str(failure.location)
-    raise EvaluationError(failure.message, hint=failure.hint, location=location)
+    return EvaluationError(failure.message, hint=failure.hint, location=location)

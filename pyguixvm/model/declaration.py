@@ -246,14 +246,30 @@ class VirtualMachine(_Declared, frozen=True):
     protect: bool = False
 
 
+class Caution(_Declared, frozen=True):
+    """What the user is warned of: it may be meant, but seldom is."""
+
+    message: str
+    hint: str | None = None
+    location: Location | None = None
+
+    def __str__(self) -> str:
+        """In one line, with its place first."""
+        where = f"{self.location}: " if self.location else ""
+        hint = f" ({self.hint})" if self.hint else ""
+        return f"{where}{self.message}{hint}"
+
+
 class Deployment(_Declared, frozen=True):
     """Everything that the configuration file CONFIG declares.
 
     NAME is what its machines are known by as those of one deployment, wherever the
     file is; without one, nobody can tell which machines are not declared any more.
+    WARNINGS are about anything in the file, whatever machines were asked for.
     """
 
     schema: int
     config: str
     machines: tuple[VirtualMachine, ...]
     name: str | None = None
+    warnings: tuple[Caution, ...] = ()

@@ -26,6 +26,9 @@ SYSTEM = """
 """
 
 
+EXTRA_NETWORK = "(service (@ (gnu services networking) dhcpcd-service-type))"
+
+
 def config(directory: Path, text: str, extra: str = "") -> Path:
     file = directory / "config.scm"
     file.write_text("(use-modules (gnu))\n" + SYSTEM.replace("EXTRA", extra) + text)
@@ -68,6 +71,35 @@ def test_a_wrong_configuration(tmp_path: Path, text: str, line: int | None, word
     assert f"{file}:" + (f"{begins + line}:" if line is not None else "") in refused.err
     assert words in refused.err
     assert "Traceback" not in refused.err
+
+
+def test_all_errors_are_told_with_their_places(tmp_path: Path) -> None:
+    text = """
+(list (virtual-machine (operating-system os) (libvirt-domain (cpu 0) (memory 1M)))
+      (virtual-machine (operating-system oss) (colour 1)))
+"""
+    file = config(tmp_path, text)
+    refused = pyguixvm("check", file)
+    begins = file.read_text().removesuffix(text).count("\n") + 2
+    assert refused.status == 3, refused.err
+    told = [line for line in refused.err.splitlines() if f"{file}:" in line and "error:" in line]
+    lines = [int(line.split(f"{file}:")[1].split(":")[0]) - begins for line in told]
+    assert lines == [0, 0, 1, 1], refused.err
+    errors = pyguixvm("check", "--json", file).json
+    assert [error["message"] for error in errors["errors"]] == [
+        line.split("error: ")[1] for line in told
+    ]
+    assert errors["error"] == errors["errors"][0]
+
+
+def test_machines_that_are_left_out(tmp_path: Path) -> None:
+    file = config(tmp_path, "(virtual-machine (operating-system os))\n" * 2, EXTRA_NETWORK)
+    checked = pyguixvm("check", "--json", file)
+    assert checked.status == 0, checked.err
+    (warning,) = checked.json["warnings"]
+    line = file.read_text().count("\n") - 1
+    assert (warning["location"]["line"], warning["location"]["column"]) == (line, 0)
+    assert f"{file}:{line}:0: this declares machines" in checked.err
 
 
 def test_a_service_that_guix_refuses(tmp_path: Path) -> None:

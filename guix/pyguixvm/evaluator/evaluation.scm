@@ -1,13 +1,18 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
 (define-module (pyguixvm evaluator evaluation)
+  #:use-module (pyguixvm diagnostics)
   #:use-module (pyguixvm evaluator failure)
+  #:use-module (pyguixvm evaluator findings)
   #:use-module (pyguixvm evaluator json)
   #:use-module (pyguixvm evaluator load)
   #:use-module (pyguixvm evaluator store)
+  #:use-module (pyguixvm lint)
   #:use-module (pyguixvm machine)
   #:use-module (pyguixvm system kinds)
+  #:use-module (ice-9 match)
   #:use-module (srfi srfi-1)
+  #:use-module (srfi srfi-11)
   #:use-module (srfi srfi-26)
   #:export (evaluate))
 
@@ -17,8 +22,8 @@
 ;;;
 ;;; Code:
 
-(define (machines->json file machines want shared-store? prepare)
-  "Return the JSON of each of MACHINES, or a failure."
+(define (machines->json machines want shared-store? prepare)
+  "Return the JSON of each of MACHINES, or what stands for it where that fails."
   (define kinds
     (map (cut machine-image-kind <> #:shared-store? shared-store?) machines))
 
@@ -29,10 +34,9 @@
 
   (define (describe-all lower)
     (map (lambda (machine kind)
-           (call-with-failure-handling file
-             (lambda ()
-               (machine->json machine kind (lower machine kind)))
-             #:location (virtual-machine-location machine)))
+           (attempt (lambda ()
+                      (machine->json machine kind (lower machine kind)))
+                    (virtual-machine-location machine)))
          machines kinds))
 
   (if (or (eq? want 'metadata)
@@ -45,23 +49,32 @@
 
 (define* (evaluate config #:key (want 'metadata) names shared-store?
                    (prepare (const #t)))
-  "Return as JSON what the file CONFIG declares, or the error in it.  WANT is one of
+  "Return as JSON what the file CONFIG declares, or the errors in it.  WANT is one of
 'metadata, which computes no derivation; 'systems, which adds those of the
 operating systems, and builds nothing; 'derivations, which adds those of the disk
 images; and 'images, which adds both, and the content of the images.  With
 SHARED-STORE?, machines with an operating-system run from the store of their host, and
 have no image.  NAMES restricts the result to the machines with one of them, unless it
 is #f.  PREPARE is called with a connection to the store before it is used."
-  (define (describe file)
-    (let* ((deployment (load-configuration file))
-           (results    (machines->json file
-                                       (select-machines
-                                        (deployment-machines deployment) names)
-                                       want shared-store? prepare)))
-      (or (find failure? results)
-          (deployment->json deployment file results))))
+  (define (describe file findings)
+    (let ((deployment (load-configuration file)))
+      ;; Who does not ask what is wrong wants to know soon that something is.
+      (and (or (null? (findings-failures findings))
+               (eq? want 'systems))
+           (deployment->json deployment file
+                             (machines->json
+                              (filter lowerable?
+                                      (select-machines
+                                       (deployment-machines deployment) names))
+                              want shared-store? prepare)))))
 
-  (let ((result (call-with-configuration-file config describe)))
-    (if (failure? result)
-        (failure->json result)
-        `(("deployment" . ,result)))))
+  (match (find-configuration-file config)
+    ((? failure? failure)
+     (failure->json failure))
+    (file
+     (let-values (((deployment findings)
+                   (call-with-findings file (cut describe file <>))))
+       `(,@(if (null? (findings-failures findings))
+               `(("deployment" . ,deployment))
+               '())
+         ,@(findings->json findings))))))

@@ -25,6 +25,7 @@
             failure-hint
             failure-location
             failure->json
+            failure->json-object
 
             call-with-failure-handling))
 
@@ -43,15 +44,18 @@
   (hint     failure-hint)              ;string | #f
   (location failure-location))         ;<location> | #f
 
+(define (failure->json-object failure)
+  "Return what FAILURE says as JSON."
+  (object ("kind"     (symbol->string (failure-kind failure)))
+          ("message"  (failure-message failure))
+          ("hint"     (failure-hint failure))
+          ("location" (location->json (failure-location failure)))))
+
 (define (failure->json failure)
-  "Return the JSON of FAILURE."
-  (object ("error"
-           (object ("kind"     (symbol->string (failure-kind failure)))
-                   ("message"  (failure-message failure))
-                   ("hint"     (failure-hint failure))
-                   ("location" (location->json (failure-location failure)))))))
+  "Return the JSON of an answer that consists of FAILURE."
+  `(("error" . ,(failure->json-object failure))))
 
-
+
 ;;;
 ;;; Where it happened.
 ;;;

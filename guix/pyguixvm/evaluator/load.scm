@@ -4,6 +4,7 @@
   #:use-module ((pyguixvm) #:select ())           ;loaded before any configuration
   #:use-module (pyguixvm diagnostics)
   #:use-module (pyguixvm evaluator failure)
+  #:use-module (pyguixvm evaluator forms)
   #:use-module (pyguixvm lint)
   #:use-module (pyguixvm machine)
   #:use-module (gnu system)
@@ -13,6 +14,7 @@
   #:use-module (srfi srfi-1)
   #:use-module (srfi srfi-26)
   #:export (call-with-configuration-file
+            find-configuration-file
             load-configuration
             make-configuration-module
             select-machines))
@@ -55,7 +57,7 @@
      ;; Hide the "auto-compiling" messages.  Compile quickly.
      (parameterize ((current-warning-port (%make-void-port "w"))
                     ((@ (system base compile) default-optimization-level) 1))
-       (load-in-vicinity (dirname file) file)))))
+       (load-in-vicinity (dirname file) file (make-form-reader))))))
 
 (define (last-expression-location file)
   "Return the <location> of the last expression of FILE, or #f when it has none."
@@ -97,12 +99,31 @@ a <deployment>."
              #:hint "End the file with a virtual-machine, a list of them, \
 a deployment, or an operating-system."))))
 
+(define (machines? value)
+  "Is VALUE what a configuration may end with?"
+  (match value
+    ((or (? deployment?) (? virtual-machine?) (? operating-system?)) #t)
+    (((or (? virtual-machine?) (? operating-system?)) ..1) #t)
+    (_ #f)))
+
+(define (warn-of-dropped values)
+  "Warn of those of VALUES, (LOCATION . VALUE) pairs, that are machines: nothing comes of
+them."
+  (for-each (match-lambda
+              ((location . (? machines?))
+               (caution location "this declares machines, but only the last expression of \
+a file counts: they are left out"
+                        #:hint "End the file with one list of all machines: (list MACHINE …)."))
+              (_ #t))
+            values))
+
 (define (load-configuration file)
   "Return the validated <deployment> that FILE, a canonical file name, declares."
   (let ((object   (load-file file))
         (location (last-expression-location file)))
     (unless location
       (refuse (source-location file 0 0) "the file is empty"))
+    (warn-of-dropped (values-before location))
     (validate-deployment (object->deployment object location))))
 
 (define (select-machines machines names)
@@ -123,13 +144,17 @@ is #f."
                  (format #f "there is no machine '~a'; the configuration declares \
 ~{~a~^, ~}" unknown known))))))
 
+(define (find-configuration-file config)
+  "Return the canonical name of the file CONFIG, or a failure."
+  (call-with-failure-handling config
+    (lambda ()
+      (configuration-file-name config))))
+
 (define (call-with-configuration-file config proc)
-  "Call PROC with the absolute name of the file CONFIG and return its value, or a failure."
-  (let ((file (call-with-failure-handling config
-                (lambda ()
-                  (configuration-file-name config)))))
-    (if (failure? file)
-        file
-        (call-with-failure-handling file
-          (lambda ()
-            (proc file))))))
+  "Call PROC with the canonical name of the file CONFIG and return its value, or a failure."
+  (match (find-configuration-file config)
+    ((? failure? failure) failure)
+    (file
+     (call-with-failure-handling file
+       (lambda ()
+         (proc file))))))

@@ -36,7 +36,7 @@ file-systems)")
  '("(error \"bad thing\" 42)"
    "exception" "2:0" "bad thing 42")
  '("(exit 3)"
-   "exception" #f "the configuration called 'exit'")
+   "exception" "2:0" "the configuration called 'exit'")
  '("(use-modules (does not exist))"
    "exception" #f "no code for module (does not exist)"))
 
@@ -44,7 +44,7 @@ file-systems)")
   (test-errors
    '("(use-modules (guix diagnostics) (guix i18n) (srfi srfi-34))
 (raise (formatted-message (G_ \"oh ~a\") 5))"
-     "guix" #f "oh 5")
+     "guix" "3:0" "oh 5")
    '("(use-modules (guix diagnostics) (srfi srfi-34) (srfi srfi-35))
 (raise (condition (&error-location (location (location \"/f.scm\" 1 2)))
                   (&message (message \"no way\"))))"

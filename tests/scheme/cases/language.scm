@@ -238,6 +238,9 @@
     (evaluate-machine "(operating-system %os) (ready-timeout 30)
 (ready (list (address) (tcp-port 22) (console \"login:\") (guest-agent)))"))
 
+  (test-equal "a single sign"
+    '#((("kind" . "tcp-port") ("port" . 22)))
+    (ref (evaluate-machine "(operating-system %os) (ready (tcp-port 22))") "ready"))
   (test-equal "address" '(("kind" . "address")) (ref machine "ready" 0))
   (test-equal "port" 22 (ref machine "ready" 1 "port"))
   (test-equal "console" "login:" (ref machine "ready" 2 "pattern"))

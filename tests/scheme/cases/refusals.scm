@@ -20,7 +20,7 @@
      ("(name \"-x\")" 6 "-x")
      ("(name \"a b\")" 6 "a b")
      ("(name 'web)" 6 "'web")
-     ("(ready (tcp-port 22))" 7 "(tcp-port 22) is not a list")
+     ("(ready 5)" 7 "5 is not a sign of readiness")
      ("(ready (list 5))" 7 "5 is not a sign of readiness" "(tcp-port PORT)")
      ("(ready (list (tcp-port 0)))" 13 "0 is not a port number from 1 to 65535")
      ("(ready (list (tcp-port 65536)))" 13 "65536")
@@ -47,7 +47,7 @@
      ("(virtual-machine (operating-system 42))" 35 "42 is not an operating-system")
      ("(virtual-machine (inherit %os))" 0 "<operating-system> cannot be inherited")
      ("(virtual-machine (operating-system %efi-os))" 0 "'bios cannot start")
-     ("(virtual-machine (operating-system %btrfs-os))" (42 . 24) "ext4 root, not btrfs")
+     ("(virtual-machine (operating-system %btrfs-os))" (49 . 24) "ext4 root, not btrfs")
      ("(virtual-machine (image 5))" 24 "5 is not an image")
      ("(virtual-machine (operating-system %os) (image (make-image \"ext4\")))" 47
       "both 'operating-system' and 'image'")

@@ -3,8 +3,10 @@
 (define-module (tests systems)
   #:use-module (gnu)
   #:use-module (gnu image)
+  #:use-module (gnu services networking)
   #:use-module (gnu system image)
   #:export (%os
+            %network-os
             %efi-os
             %btrfs-os
             make-image))
@@ -28,6 +30,11 @@
                           (device (file-system-label "Guix_image"))
                           (type "ext4"))
                         %base-file-systems))))
+
+(define %network-os
+  (operating-system
+    (inherit %os)
+    (services (cons (service dhcpcd-service-type) %base-services))))
 
 (define %efi-os
   (operating-system
