@@ -18,6 +18,7 @@ from pyguixvm.events import ignore
 from pyguixvm.hypervisor import domains
 from pyguixvm.hypervisor.machine_lock.lock import held
 from pyguixvm.model.declaration import DataDisk, Deployment, Networking
+from pyguixvm.plan.plan import Policy
 
 SYSTEM = "qemu:///system"
 MIB = 1024**2
@@ -127,7 +128,7 @@ def test_a_rollback_that_is_refused_anyway_waits_for_nobody(connection, deployed
     here = Session(SYSTEM, (), {}, ignore, ignore)
     with ThreadPoolExecutor(1) as aside:
         with held(connection, [name], ignore, "deploy"):
-            asked = aside.submit(roll_back, here, name, 99, force=False, unprotect=False)
+            asked = aside.submit(roll_back, here, name, 99, Policy())
             done, _ = wait([asked], timeout=20)
         assert done, "it waited for the lock"
     with pytest.raises(RequestRefusedError, match="has no generation 99"):
