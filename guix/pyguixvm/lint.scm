@@ -197,9 +197,8 @@ exists already" target)
     (when (and os sign (without-network? os))
       (caution (or (virtual-machine-place machine 'ready)
                    (virtual-machine-location machine))
-               (format #f "'~a' is ready when it has an address, and no service of its \
+               "this machine is ready when it has an address, and no service of its \
 operating-system configures a network"
-                       (virtual-machine-name machine))
                #:hint "Add (service dhcpcd-service-type), of (gnu services networking), or \
 write (ready '())."))))
 

@@ -97,9 +97,9 @@ is not provided by any service"))
 
 (test-group "machines without a network"
   (test-equal "the place, of the machine or of its 'ready'"
-    '((2 6 "'host' is ready when it has an address, and no service of its \
+    '((2 6 "this machine is ready when it has an address, and no service of its \
 operating-system configures a network")
-      (3 59 "'b' is ready when it has an address, and no service of its \
+      (3 59 "this machine is ready when it has an address, and no service of its \
 operating-system configures a network"))
     (warnings "(list (virtual-machine (operating-system %os))
  (virtual-machine (operating-system %os) (name \"b\") (ready (list (tcp-port 22)))))"))
