@@ -118,4 +118,25 @@ operating-system configures a network"))
   (test-assert "nothing to wait for"
     (not (warned? "(operating-system %os) (ready '())"))))
 
+(define (with-system clauses)
+  (string-append "(use-modules (gnu)) (virtual-machine (operating-system (operating-system
+ (inherit %network-os) " clauses ")))"))
+
+(test-group "systems that may not start"
+  (test-equal "devices of another computer"
+    '((3 43 "the file system for /home is named by a UUID, which no disk of the machine has"))
+    (warnings (with-system "(file-systems (cons (file-system (mount-point \"/home\")
+ (device (uuid \"4dab5feb-d176-45de-b287-9b0a6e4c01cb\")) (type \"ext4\"))
+ (operating-system-file-systems %network-os)))")))
+  (test-equal "a swap space"
+    '((2 55 "a swap space is named by a UUID, which no disk of the machine has"))
+    (warnings (with-system "(swap-devices (list (swap-space
+ (target (uuid \"4dab5feb-d176-45de-b287-9b0a6e4c01cb\")))))")))
+  (test-equal "no driver of the disk"
+    '((2 55 "initrd-modules"))
+    (warnings (with-system "(initrd-modules '(\"ahci\"))")))
+  (test-equal "the usual ones, and one more"
+    '()
+    (warnings (with-system "(initrd-modules (cons \"ahci\" %base-initrd-modules))"))))
+
 (test-end "findings")
