@@ -4,6 +4,7 @@
   #:use-module (guix diagnostics)
   #:use-module (guix i18n)
   #:use-module (ice-9 match)
+  #:use-module (ice-9 regex)
   #:use-module (srfi srfi-9)
   #:use-module (srfi srfi-34)
   #:use-module (srfi srfi-35)
@@ -22,6 +23,7 @@
             refuse
             refused?
             source-location
+            spell
             syntax-place))
 
 ;;; Commentary:
@@ -76,10 +78,15 @@ place, without ending the evaluation; then the value satisfies 'refused?'."
 meant but seldom is.  HINT says what to write instead, or is #f."
   ((%warn) location message hint))
 
+(define (spell datum)
+  "Return DATUM as it is written, with symbols such as 64M as people write them."
+  (regexp-substitute/global #f "#\\{([^}\\]*)\\}#" (object->string datum)
+                            'pre 1 'post))
+
 (define (describe value)
   "Return VALUE as its user would have written it, or the name of its type
 for a record that is not printed so."
-  (let ((str (object->string value)))
+  (let ((str (spell value)))
     (cond ((symbol? value)
            (string-append "'" str))
           ((and (record? value) (string-prefix? "#<" str))

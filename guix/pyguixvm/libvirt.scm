@@ -110,14 +110,26 @@
                   (sanitize check-title))
   (description    libvirt-domain-description      ;string | #f
                   (default #f)
-                  (sanitize check-text)))
+                  (sanitize check-description)))
 
 (define %default-libvirt-domain
   ;; Of a machine that declares none.
   (%libvirt-domain))
 
+(define (check-plain-text value field location except)
+  "Check text without control characters, which libvirt cannot keep, but for those among
+EXCEPT."
+  (if (and (string? value)
+           (string-any (char-set-difference char-set:iso-control except) value))
+      (refuse-value value field location
+                    (if (char-set-contains? except #\newline)
+                        "text without control characters"
+                        "a single line, without control characters"))
+      (check-text value field location)))
+
 (define (check-title value field location)
   ;; libvirt's schema has the title on one line.
-  (if (and (string? value) (string-index value #\newline))
-      (refuse-value value field location "a single line")
-      (check-text value field location)))
+  (check-plain-text value field location char-set:empty))
+
+(define (check-description value field location)
+  (check-plain-text value field location (char-set #\newline #\tab)))

@@ -8,10 +8,10 @@
   #:use-module (pyguixvm readiness)
   #:use-module (pyguixvm sanitizers)
   #:use-module (pyguixvm storage)
+  #:use-module (pyguixvm system bootable)
   #:use-module (pyguixvm system guest)
   #:use-module (pyguixvm system kinds)
   #:use-module (pyguixvm system network)
-  #:use-module (gnu bootloader)
   #:use-module (gnu system)
   #:use-module (gnu system file-systems)
   #:use-module (guix diagnostics)
@@ -80,11 +80,7 @@ given"
            (libvirt-domain-maximum-memory domain) size->string)))
 
 (define (efi-bootloader? os)
-  (string-prefix? "grub-efi"
-                  (symbol->string
-                   (bootloader-name
-                    (bootloader-configuration-bootloader
-                     (operating-system-bootloader os))))))
+  (string-prefix? "grub-efi" (bootloader-name-of os)))
 
 (define (validate-firmware machine)
   (and=> (machine-operating-system machine)
@@ -197,18 +193,26 @@ exists already" target)
     (when (and os sign (without-network? os))
       (caution (or (virtual-machine-place machine 'ready)
                    (virtual-machine-location machine))
-               (format #f "'~a' is ready when it has an address, and no service of its \
+               "this machine is ready when it has an address, and no service of its \
 operating-system configures a network"
-                       (virtual-machine-name machine))
                #:hint "Add (service dhcpcd-service-type), of (gnu services networking), or \
 write (ready '())."))))
+
+(define (validate-system machine)
+  "Refuse MACHINE if its operating-system cannot start, and warn if it may not."
+  (let ((os (machine-operating-system machine)))
+    (when os
+      (validate-bootable os)
+      (unless (any block-device? (machine-disks machine))
+        (caution-devices os))
+      (caution-drivers os))))
 
 (define (validate-machine machine)
   (when (lowerable? machine)
     (for-each (lambda (validate)
                 (attempt (lambda () (validate machine))
                          (virtual-machine-location machine)))
-              (list validate-name validate-maxima validate-firmware
+              (list validate-name validate-maxima validate-system validate-firmware
                     validate-disks validate-mounts validate-mounting
                     caution-network))))
 

@@ -50,6 +50,11 @@
               (format #f "~a: ~a cannot be inherited from"
                       name (describe original)))))
 
+(define (itself value)
+  "Return VALUE.  Whatever is its argument is called, and not jumped to: the place of the call
+is known when it fails."
+  value)
+
 (define (check-field check thunk field location)
   "Return what CHECK makes of the value of THUNK, for FIELD at LOCATION."
   (attempt (lambda ()
@@ -87,14 +92,14 @@ THUNKED?); LATER lists the fields to come."
 
   (define (invalid)
     (refuse (place->location place)
-            (format #f "~a: '~s' is no field; expected (FIELD VALUE)"
-                    name (syntax->datum form))
+            (format #f "~a: '~a' is no field; expected (FIELD VALUE)"
+                    name (spell (syntax->datum form)))
             #:hint (format #f "The fields are ~a." (field-list fields))))
 
   (define (checked field check value place)
     (let ((location (place->syntax place)))
       (list field
-            #`(check-field #,check (lambda () #,value) '#,field #,location)
+            #`(check-field #,check (lambda () (itself #,value)) '#,field #,location)
             location)))
 
   (syntax-case form ()
@@ -124,7 +129,7 @@ THUNKED?); LATER lists the fields to come."
              (= 1 (length #'(value ...)))
              (let ((value (car #'(value ...))))
                (checked #'field #'check
-                        (expand-value form #'style value)
+                        (expand-value form #'style value #'check)
                         (or (syntax-place value) place))))
             (_
              (invalid)))))))
@@ -268,7 +273,11 @@ a use of CONSTRUCTOR."
                      constructor predicate specs later))
     (_
      (refuse (place->location (syntax-place form))
-             (format #f "~s: invalid syntax" (syntax->datum form))))))
+             (format #f "~a: invalid syntax" (spell (syntax->datum form)))
+             #:hint (and (identifier? form)
+                         (format #f "Write (~a (FIELD VALUE) …).  Where it names a \
+module of Guix's, as in use-service-modules, (use-modules (gnu)) has to come first."
+                                 (syntax->datum form)))))))
 
 
 ;;;
@@ -365,5 +374,5 @@ evaluated, followed by its own <location>."
                 (procedure argument ... #f)))
            (_
             (refuse (place->location (syntax-place form))
-                    (format #f "~s: expected ~s" (syntax->datum form)
+                    (format #f "~a: expected ~s" (spell (syntax->datum form))
                             '(name argument ...))))))))))

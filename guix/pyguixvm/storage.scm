@@ -18,6 +18,7 @@
             block-device-location
 
             mount-point
+            %mount-point
             mount-point?
             mount-point-target
             mount-point-tag

@@ -32,6 +32,10 @@ def evaluate(
     SHARED_STORE: as machines are that run from the store of their host.
     Raises UsageError if there is no such file, EvaluationError if it is refused.
     """
+    if config.is_dir():
+        raise UsageError(
+            f"{config} is a directory", hint="Name the file in it that declares machines."
+        )
     if not config.is_file():
         raise UsageError(
             f"there is no configuration {config}",

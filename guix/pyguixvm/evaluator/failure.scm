@@ -2,8 +2,10 @@
 
 (define-module (pyguixvm evaluator failure)
   #:use-module (pyguixvm diagnostics)
+  #:use-module (pyguixvm evaluator forms)
   #:use-module (pyguixvm evaluator guix)
   #:use-module (pyguixvm json)
+  #:use-module (pyguixvm notation)
   #:use-module (guix diagnostics)
   #:use-module (guix i18n)
   #:use-module ((guix store)
@@ -97,7 +99,7 @@ Guix notices in the middle of its own code was still made there."
 (define (first-words form)
   "Return FORM as text; merely its first word when it is long, such as a whole
 operating-system."
-  (let ((str (object->string form)))
+  (let ((str (spell form)))
     (if (and (pair? form) (> (string-length str) 60))
         (object->string (car form))
         str)))
@@ -184,14 +186,35 @@ condition, or #f if they know nothing of it."
                                       (object->string object))
                        #f #f))))
 
+(define (unbound-variable-hint variable)
+  (let ((word (symbol->string variable)))
+    (if (or (string->size word) (string->mac-address word))
+        (format #f "A size or an address without quotes may stand directly in its field \
+only; write ~s." word)
+        (match (module-of-variable variable)
+          (#f "Did you forget a 'use-modules' form?")
+          (name (format #f "Did you forget (use-modules ~a)?" name))))))
+
 (define (unbound-variable-failure variable)
   (make-failure 'unbound-variable
-                (format #f "~a: unbound variable" variable)
-                (match (module-of-variable variable)
-                  (#f "Did you forget a 'use-modules' form?")
-                  (name
-                   (format #f "Did you forget (use-modules ~a)?" name)))
+                (format #f "~a: unbound variable" (spell variable))
+                (unbound-variable-hint variable)
                 #f))
+
+(define (application-failure object)
+  "Return the failure for a call of OBJECT, which is no procedure."
+  (make-failure 'exception
+                (format #f "~a is called, but is no procedure" (describe object))
+                (and (or (string? object) (number? object))
+                     (format #f "A list of values is written '(~a …) or (list ~a …)."
+                             (describe object) (describe object)))
+                #f))
+
+(define (unclosed-hint location)
+  (let ((line (false-if-exception (unclosed-form (location-file location)))))
+    (and line
+         (format #f "The form that begins at ~a:~a:0 does not seem to be closed."
+                 (location-file location) line))))
 
 (define (read-failure message)
   "Return the failure for MESSAGE of Guile's reader, which starts with a place."
@@ -203,7 +226,8 @@ condition, or #f if they know nothing of it."
                                   (string->number (match:substring m 3))))))
     (if (or (string-suffix? "end of file" text)
             (string-suffix? "searching for: )" text))
-        (make-failure 'syntax "missing closing parenthesis" #f location)
+        (make-failure 'syntax "missing closing parenthesis"
+                      (unclosed-hint location) location)
         (make-failure 'syntax text #f location))))
 
 (define (exception-text key args)
@@ -231,6 +255,8 @@ by the configuration itself."
                    (source-properties->location properties)))
     (('unbound-variable _ _ ((? symbol? variable)) _ ...)
      (unbound-variable-failure variable))
+    (('wrong-type-arg _ "Wrong type to apply: ~S" (object) _ ...)
+     (application-failure object))
     (('quit _ ...)
      (quit-failure diagnostics))
     (((or 'srfi-34 '%exception) object)
@@ -249,11 +275,11 @@ by the configuration itself."
      (make-failure 'exception (exception-text key arguments) #f #f))))
 
 (define (locate failure location)
-  "Return FAILURE with LOCATION unless it has one."
-  (if (or (failure-location failure) (not location))
-      failure
-      (make-failure (failure-kind failure) (failure-message failure)
-                    (failure-hint failure) location)))
+  "Return FAILURE with LOCATION, or what LOCATION returns, unless it has one."
+  (let ((location (or (failure-location failure)
+                      (if (procedure? location) (location) location))))
+    (make-failure (failure-kind failure) (failure-message failure)
+                  (failure-hint failure) location)))
 
 
 ;;;
@@ -282,7 +308,8 @@ They are printed nonetheless."
 (define* (call-with-failure-handling file thunk #:key location)
   "Call THUNK and return its value, or a <failure> if it raises an exception.  FILE
 is the absolute name of the configuration: when nothing else tells where the error
-is, it is at the innermost call in FILE, else at LOCATION."
+is, it is at the innermost call in FILE, else at LOCATION, which may be a procedure that
+returns it."
   (define tag
     (make-prompt-tag "configuration"))
 

@@ -3,6 +3,7 @@
 (define-module (pyguixvm evaluator findings)
   #:use-module (pyguixvm diagnostics)
   #:use-module (pyguixvm evaluator failure)
+  #:use-module (pyguixvm evaluator forms)
   #:use-module (pyguixvm json)
   #:use-module (guix diagnostics)
   #:use-module (srfi srfi-1)
@@ -61,7 +62,7 @@ filled meanwhile.  Return its value, and the findings; what it raises is among t
                           (note-warning! findings
                                          (make-failure 'warning message hint
                                                        location)))))
-    (let ((value (attempt (lambda () (proc findings)))))
+    (let ((value (attempt (lambda () (proc findings)) expanded-form-location)))
       (values value findings))))
 
 

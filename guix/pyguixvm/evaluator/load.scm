@@ -9,8 +9,12 @@
   #:use-module (pyguixvm machine)
   #:use-module (gnu system)
   #:use-module (guix ui)
+  #:use-module (ice-9 binary-ports)
   #:use-module (ice-9 format)
+  #:use-module (ice-9 iconv)
   #:use-module (ice-9 match)
+  #:use-module (ice-9 textual-ports)
+  #:use-module (rnrs bytevectors)
   #:use-module (srfi srfi-1)
   #:use-module (srfi srfi-26)
   #:export (call-with-configuration-file
@@ -35,11 +39,44 @@
   "Return a new module in which a configuration can be evaluated."
   (make-user-module %modules))
 
+(define (check-text-file file)
+  "Refuse FILE unless it is a text in UTF-8, or in the encoding that it declares."
+  (define (first-bad-line)
+    ;; Lines are read one by one: a newline is no part of another character.
+    (let loop ((lines (string-split (call-with-input-file file get-string-all
+                                      #:encoding "ISO-8859-1")
+                                    #\newline))
+               (number 0))
+      (match lines
+        (() 0)
+        ((line . rest)
+         (if (decodes? (string->bytevector line "ISO-8859-1"))
+             (loop rest (+ 1 number))
+             number)))))
+
+  (define (decodes? bytes)
+    (false-if-exception (bytevector->string bytes "UTF-8" 'error)))
+
+  (when (eq? 'directory (stat:type (stat file)))
+    (refuse #f (format #f "'~a' is a directory" file)
+            #:hint "Name the file in it that declares machines."))
+  (let ((bytes (call-with-input-file file get-bytevector-all #:binary #t)))
+    (unless (eof-object? bytes)
+      (when (memv 0 (bytevector->u8-list bytes))
+        (refuse #f (format #f "'~a' is no text: it has null bytes" file)))
+      (unless (or (decodes? bytes)
+                  (call-with-input-file file file-encoding))
+        (refuse (source-location file (first-bad-line) 0)
+                "this line is not encoded in UTF-8"
+                #:hint "Convert the file, as by 'iconv -f ISO-8859-1 -t UTF-8'.")))))
+
 (define (configuration-file-name file)
-  "Return the canonical name of FILE, as it appears in locations."
+  "Return the canonical name of FILE, a text, as it appears in locations."
   (catch 'system-error
     (lambda ()
-      (canonicalize-path file))
+      (let ((file (canonicalize-path file)))
+        (check-text-file file)
+        file))
     (lambda args
       (refuse #f (format #f "cannot read '~a': ~a" file
                          (strerror (system-error-errno args)))))))
@@ -57,7 +94,9 @@
      ;; Hide the "auto-compiling" messages.  Compile quickly.
      (parameterize ((current-warning-port (%make-void-port "w"))
                     ((@ (system base compile) default-optimization-level) 1))
-       (load-in-vicinity (dirname file) file (make-form-reader))))))
+       (call-with-one-load
+        (lambda ()
+          (load-in-vicinity (dirname file) file (make-form-reader))))))))
 
 (define (last-expression-location file)
   "Return the <location> of the last expression of FILE, or #f when it has none."
@@ -151,10 +190,12 @@ is #f."
       (configuration-file-name config))))
 
 (define (call-with-configuration-file config proc)
-  "Call PROC with the canonical name of the file CONFIG and return its value, or a failure."
+  "Call PROC with the canonical name of the file CONFIG and return its value, or a failure.
+Its warnings are not told."
   (match (find-configuration-file config)
     ((? failure? failure) failure)
     (file
      (call-with-failure-handling file
        (lambda ()
-         (proc file))))))
+         (parameterize ((%warn (const #t)))
+           (proc file)))))))

@@ -5,6 +5,7 @@
   #:use-module (pyguixvm records fields)
   #:use-module (ice-9 match)
   #:use-module (srfi srfi-1)
+  #:use-module (srfi srfi-34)
   #:use-module ((system syntax internal) #:select (syntax-local-binding))
   #:export (clauses?
             expand-value
@@ -76,8 +77,24 @@ which start with one of NAMES, rather than one expression?"
        (_ #f)))
     (_ #t)))
 
-(define (expand-value form style value)
-  "Return syntax for VALUE, written in the clause FORM of a field of STYLE."
+(define (hint-at-quotes word check field location)
+  "Refuse the unbound variable WORD, all that is written for FIELD at LOCATION, if CHECK
+takes it as a symbol or a string."
+  (define (takes? value)
+    (guard (c ((invalid-declaration? c) #f))
+      (parameterize ((%attempt (lambda (thunk location refused) (thunk))))
+        (check value field location)
+        #t)))
+
+  (let ((quoted (find takes? (list word (symbol->string word)))))
+    (when quoted
+      (refuse location
+              (format #f "~a: ~a is not defined" field word)
+              #:hint (format #f "Write (~a ~a)." field (describe quoted))))))
+
+(define (expand-value form style value check)
+  "Return syntax for VALUE, written in the clause FORM of a field of STYLE, whose values
+pass CHECK."
   (syntax-case style (bare-word nested names)
     (bare-word
      (bare-word? value)
@@ -102,6 +119,17 @@ which start with one of NAMES, rather than one expression?"
        #'(if (predicate first)
              (list first rest ...)
              (first rest ...))))
+    (_
+     (and (identifier? value)
+          (eq? 'global (syntax-local-binding value)))
+     (syntax-case form ()
+       ((field . _)
+        #`(call-unless-unbound
+           (lambda () #,value) '#,value
+           (lambda ()
+             (hint-at-quotes '#,value #,check 'field
+                             #,(place->syntax (syntax-place value form)))
+             #,value)))))
     (_ value)))
 
 (define (refer-to-earlier value fields)

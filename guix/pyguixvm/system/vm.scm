@@ -33,12 +33,13 @@
   "pyguixvm-root")
 
 (define %store-mount-point
-  ;; As the hypervisor is to share it: the file system below is what mounts it.
-  (mount-point (source (%store-prefix))
-               (target (%store-prefix))
-               (tag "pyguixvm-store")
-               (read-only? #t)
-               (driver "9p")))
+  ;; As the hypervisor is to share it: the file system below is what mounts it.  No user
+  ;; may mount anything there.
+  (%mount-point (source (%store-prefix))
+                (target (%store-prefix))
+                (tag "pyguixvm-store")
+                (read-only? #t)
+                (driver "9p")))
 
 (define %root-file-system
   (file-system

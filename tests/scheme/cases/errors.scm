@@ -4,7 +4,10 @@
 
 (use-modules (tests configuration)
              (pyguixvm evaluator evaluation)
+             (ice-9 binary-ports)
              (ice-9 match)
+             (rnrs bytevectors)
+             (srfi srfi-1)
              (srfi srfi-64))
 
 (define (test-errors . cases)
@@ -38,7 +41,7 @@ file-systems)")
  '("(exit 3)"
    "exception" "2:0" "the configuration called 'exit'")
  '("(use-modules (does not exist))"
-   "exception" #f "no code for module (does not exist)"))
+   "exception" "2:0" "no code for module (does not exist)"))
 
 (test-group "what Guix raises"
   (test-errors
@@ -70,6 +73,80 @@ provided by any service"))
   (test-equal "the module to import"
     "Did you forget (use-modules (gnu services base))?"
     (ref (evaluate-text "%base-services") "error" "hint")))
+
+(define (error+hint text)
+  (let ((json (evaluate-text text)))
+    (append (cdr (error-of json))
+            (list (ref json "error" "hint")))))
+
+(define-syntax-rule (test-hints (text place message hint) ...)
+  (begin
+    (test-equal text (list place message hint) (error+hint text)) ...))
+
+(define %bare
+  "A size or an address without quotes may stand directly in its field only; write ")
+
+(test-group "quotes that are missing"
+  (test-hints
+   ("(virtual-machine (operating-system %os) (name web))"
+    "2:46" "name: web is not defined" "Write (name \"web\").")
+   ("(virtual-machine (operating-system %os) (libvirt-domain (firmware uefi)))"
+    "2:66" "firmware: uefi is not defined" "Write (firmware 'uefi).")
+   ("(virtual-machine (operating-system %os)
+ (libvirt-domain (kernel-arguments (\"console=ttyS0\"))))"
+    "3:35" "\"console=ttyS0\" is called, but is no procedure"
+    "A list of values is written '(\"console=ttyS0\" …) or (list \"console=ttyS0\" …).")
+   ("(virtual-machine (operating-system nowhere))"
+    "2:35" "nowhere: unbound variable" "Did you forget a 'use-modules' form?")))
+
+(test-group "words in an expression"
+  (test-hints
+   ("(virtual-machine (operating-system %os)\n (libvirt-domain (memory (if #t 4G 2G))))"
+    "3:32" "4G: unbound variable" (string-append %bare "\"4G\"."))))
+
+(test-equal "words that are no field"
+  "libvirt-domain: '(memory 4G 5G)' is no field; expected (FIELD VALUE)"
+  (third (error-of (evaluate-text "(virtual-machine (operating-system %os)
+ (libvirt-domain (memory 4G 5G)))"))))
+
+(test-equal "a declaration's name where a variable is wanted"
+  '("validation" "3:6" "networking: invalid syntax")
+  (error-of (evaluate-text "(define a 1)\n(list networking)")))
+
+(test-assert "a form that is not closed"
+  (string-contains
+   (ref (evaluate-text "(define a\n (list 1)\n\n(define b 2)\n(list a\n b)\n") "error" "hint")
+   "config.scm:2:0 does not seem to be closed"))
+
+(define (error-of-bytes . bytes)
+  (call-with-configuration ""
+    (lambda (file)
+      (call-with-output-file file
+        (lambda (port)
+          (put-bytevector port (u8-list->bytevector bytes)))
+        #:binary #t)
+      (match (error-of (evaluate file))
+        ((kind place message)
+         (list place (string-drop message (or (string-index message #\space) 0))))))))
+
+(test-group "what is no text"
+  (test-equal "in another encoding" '("2:0" " line is not encoded in UTF-8")
+    (error-of-bytes 40 41 10 34 233 34 10))
+  (test-equal "in an encoding that it declares" '("2:0" " last expression gives \"\u00e9\"")
+    (apply error-of-bytes (append (map char->integer
+                                       (string->list ";; coding: iso-8859-1\n"))
+                                  '(34 233 34 10))))
+  (test-equal "a program" '(#f " is no text: it has null bytes")
+    (error-of-bytes 127 69 76 70 0 1))
+  (test-equal "a directory" '("validation" #f "'/tmp' is a directory")
+    (error-of (evaluate "/tmp"))))
+
+(test-equal "a file that loads itself"
+  '("validation" "2:0" #t)
+  (match (error-of (evaluate-text "(load \"config.scm\")\n"))
+    ((kind place message)
+     (list kind place (->bool (string-contains message "' loads itself: /"))))))
+
 
 (test-equal "a file that is not there"
   '("validation" #f "cannot read '/nonexistent.scm': No such file or directory")

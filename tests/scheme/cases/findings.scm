@@ -97,9 +97,9 @@ is not provided by any service"))
 
 (test-group "machines without a network"
   (test-equal "the place, of the machine or of its 'ready'"
-    '((2 6 "'host' is ready when it has an address, and no service of its \
+    '((2 6 "this machine is ready when it has an address, and no service of its \
 operating-system configures a network")
-      (3 59 "'b' is ready when it has an address, and no service of its \
+      (3 59 "this machine is ready when it has an address, and no service of its \
 operating-system configures a network"))
     (warnings "(list (virtual-machine (operating-system %os))
  (virtual-machine (operating-system %os) (name \"b\") (ready (list (tcp-port 22)))))"))
@@ -117,5 +117,26 @@ operating-system configures a network"))
                   %base-services))))")))
   (test-assert "nothing to wait for"
     (not (warned? "(operating-system %os) (ready '())"))))
+
+(define (with-system clauses)
+  (string-append "(use-modules (gnu)) (virtual-machine (operating-system (operating-system
+ (inherit %network-os) " clauses ")))"))
+
+(test-group "systems that may not start"
+  (test-equal "devices of another computer"
+    '((3 43 "the file system for /home is named by a UUID, which no disk of the machine has"))
+    (warnings (with-system "(file-systems (cons (file-system (mount-point \"/home\")
+ (device (uuid \"4dab5feb-d176-45de-b287-9b0a6e4c01cb\")) (type \"ext4\"))
+ (operating-system-file-systems %network-os)))")))
+  (test-equal "a swap space"
+    '((2 55 "a swap space is named by a UUID, which no disk of the machine has"))
+    (warnings (with-system "(swap-devices (list (swap-space
+ (target (uuid \"4dab5feb-d176-45de-b287-9b0a6e4c01cb\")))))")))
+  (test-equal "no driver of the disk"
+    '((2 55 "initrd-modules"))
+    (warnings (with-system "(initrd-modules '(\"ahci\"))")))
+  (test-equal "the usual ones, and one more"
+    '()
+    (warnings (with-system "(initrd-modules (cons \"ahci\" %base-initrd-modules))"))))
 
 (test-end "findings")

@@ -220,7 +220,7 @@
                           "deployment" "machines")
                      0)
          "domain" "title"))
-  (test-equal "none, of a computed field" "name: unbound variable"
+  (test-equal "none, of a computed field" "title: name is not defined"
     (match (error-of (evaluate-text "
 (virtual-machine (name \"db\") (operating-system %os)
                  (libvirt-domain (title name)))"))
@@ -239,8 +239,9 @@
 (ready (list (address) (tcp-port 22) (console \"login:\") (guest-agent)))"))
 
   (test-equal "a single sign"
-    '#((("kind" . "tcp-port") ("port" . 22)))
-    (ref (evaluate-machine "(operating-system %os) (ready (tcp-port 22))") "ready"))
+    22
+    (ref (evaluate-machine "(operating-system %os) (ready (tcp-port 22))")
+         "ready" 0 "port"))
   (test-equal "address" '(("kind" . "address")) (ref machine "ready" 0))
   (test-equal "port" 22 (ref machine "ready" 1 "port"))
   (test-equal "console" "login:" (ref machine "ready" 2 "pattern"))

@@ -66,10 +66,44 @@
      ("(virtual-machine (name \"x\") (image (remote-image)))" 35
       "remote-image is not supported yet"))))
 
+(test-group "systems"
+  (test-refusals
+   "validation"
+   '(("(file-systems %base-file-systems)" 0 "no root file system")
+     ("(bootloader (bootloader-configuration (bootloader (@ (gnu bootloader extlinux) \
+extlinux-bootloader)) (targets '(\"/dev/vda\"))))" 0 "'extlinux' does not start"))
+   #:wrap (lambda (clause)
+            (string-append "(use-modules (gnu)) (virtual-machine (operating-system \
+(operating-system (inherit %os) " clause ")))"))
+   #:column 55))
+
+(test-group "directories"
+  (test-refusals
+   "validation"
+   '(("(persist '(\"/var\"))" 9 "\"/var\"" "/var/lib/pyguixvm")
+     ("(persist '(\"/var/lib\"))" 9 "\"/var/lib\"")
+     ("(persist '(\"/var/lib/pyguixvm/x\"))" 9 "/var/lib/pyguixvm")
+     ("(persist '(\"/srv\" \"/srv/a\"))" 9 "/srv/a is inside /srv"))
+   #:wrap (lambda (clause) (string-append %machine clause ")"))
+   #:column (string-length %machine))
+  (for-each
+   (lambda (directory)
+     (test-refusals
+      "validation"
+      `((,directory 8 ,directory "may be hidden"))
+      #:wrap (lambda (directory)
+               (string-append %domain "(mount-points (mount-point (source \"/srv\") (target \""
+                              directory "\")))))"))
+      #:column (+ (string-length %domain) 43)))
+   '("/gnu/store" "/var" "/etc" "/boot" "/run/secrets" "/proc/1" "/var/lib")))
+
 (test-group "domains"
   (test-refusals
    "validation"
-   '(("(cpu 0)" 5 "0 is not an integer of at least 1")
+   '(("(title \"a\\rb\")" 7 "single line, without control")
+     ("(title \"a\\x1b;b\")" 7 "single line, without control")
+     ("(description \"a\\r\\nb\")" 13 "without control characters")
+     ("(cpu 0)" 5 "0 is not an integer of at least 1")
      ("(cpu -1)" 5 "-1")
      ("(cpu 1.5)" 5 "1.5")
      ("(cpu \"2\")" 5 "\"2\"")
