@@ -201,8 +201,7 @@ def outcome_line(outcome: Outcome) -> str:
     """Return OUTCOME in one line."""
     detail = f": {outcome.detail}" if outcome.detail else ""
     if outcome.outcome == "unchanged":
-        known = f": {' '.join(outcome.addresses)}" if outcome.addresses else ""
-        return f"{outcome.machine} unchanged, nothing to do{known}"
+        return f"{outcome.machine} unchanged, nothing to do"
     return f"{outcome.machine} {outcome.outcome}{detail}"
 
 
