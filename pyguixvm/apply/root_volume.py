@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,7 +14,7 @@ import msgspec
 from pyguixvm.apply.context import Workshop
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.events import phase
-from pyguixvm.guix.store import Store, is_built
+from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor import pools, upload, volumes
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.image import ext4_metadata, overlay
@@ -166,63 +166,6 @@ def _require(connection: Connection, generation: Generation, name: str) -> str:
     return found.path
 
 
-def planned_root(connection: Connection, machine: VirtualMachine, action: CreateRoot) -> Root:
-    """Return the root volume that ACTION would make, without making it."""
-    pool = pools.find_pool(connection, action.pool)
-    directory = Path(pool.path if pool else pools.default_directory(connection, action.pool))
-    path = str(directory / action.volume)
-    base = _base_name(connection, machine, action)
-    if base is None:
-        return Root(action.pool, action.volume, path, (_store_item(action),), None, action.image)
-    image = machine.image
-    backing = BackingFile(
-        path=str(directory / base),
-        format=image.disk_format,
-        store_item=False,
-    )
-    return Root(action.pool, action.volume, path, (backing,), base, action.image)
-
-
-def bytes_to_move(
-    connection: Connection, machine: VirtualMachine, action: CreateRoot, store: Store
-) -> int | None:
-    """Return how many bytes ACTION has to send for its image and for what changed since.
-
-    Return None if what it is made of is not built yet.
-    """
-    image = Path(action.image)
-    changed: int | None = 0
-    if image.exists() and action.content is not None:
-        changed = _changed(image, action.content, store)
-        if changed is None and action.whole is not None:
-            whole = msgspec.structs.replace(action, image=action.whole.output, content=None)
-            return bytes_to_move(connection, machine, whole, store)
-    if not image.exists() or changed is None:
-        return None
-    return changed + _image_bytes(connection, machine, action)
-
-
-def _changed(image: Path, content: ImageContent, store: Store) -> int | None:
-    """Return the size of what CONTENT adds to IMAGE (bytes); None if not known, or too much."""
-    if not all(is_built(each.output) for each in (content.system, content.boot_configuration)):
-        return None
-    with suppress(ImageError), workplace() as directory:
-        base, items = _examined(image, content, directory, store)
-        size = sum(item.nar_size for item in items)
-        return size if _is_little(size, base) else None
-    # Then a whole image will be made.
-    return None
-
-
-def _image_bytes(connection: Connection, machine: VirtualMachine, action: CreateRoot) -> int:
-    image = Path(action.image)
-    name = _base_name(connection, machine, action)
-    if name is None or volumes.is_whole(connection, action.pool, name):
-        return 0
-    with image.open("rb") as source:
-        return sum(length for _, length in upload.data_extents(source))
-
-
 def _incremented(
     machine: VirtualMachine, action: CreateRoot, file: Path, workshop: Workshop
 ) -> int | None:
@@ -258,15 +201,15 @@ def _increment(
     """
     path = Path(action.image)
     with workplace() as directory:
-        base, items = _examined(path, content, directory, workshop.store)
+        base, items = examined(path, content, directory, workshop.store)
         size = sum(item.nar_size for item in items)
-        if not _is_little(size, base) or not ext4_metadata.suits(path, "raw", action.size):
+        if not is_little(size, base) or not ext4_metadata.suits(path, "raw", action.size):
             return None
         increments.increment(base, file, action.size, content, items)
     return size
 
 
-def _examined(
+def examined(
     image: Path, content: ImageContent, directory: Path, store: Store
 ) -> tuple[increments.Base, tuple[StoreItem, ...]]:
     """Return what IMAGE is, examined in DIRECTORY, and the items that CONTENT has beyond it."""
@@ -275,7 +218,8 @@ def _examined(
     return base, store.items_beyond(base.registered.items, wanted)
 
 
-def _is_little(size: int, base: increments.Base) -> bool:
+def is_little(size: int, base: increments.Base) -> bool:
+    """Whether SIZE (bytes) more than BASE is worth an increment."""
     return size <= base.registered.size * LARGEST_INCREMENT
 
 
@@ -327,9 +271,9 @@ def _backing(
     machine: VirtualMachine, action: CreateRoot, workshop: Workshop
 ) -> tuple[BackingFile, str | None]:
     """Return what the root volume stands on, as the hypervisor sees it."""
-    name = _base_name(workshop.connection, machine, action)
+    name = base_name(workshop.connection, machine, action)
     if name is None:
-        return _store_item(action), None
+        return store_item_backing(action), None
     image = Path(action.image)
     volume = upload.upload_base(
         workshop.connection, action.pool, image, workshop.emit, machine.name, name=name
@@ -338,11 +282,12 @@ def _backing(
     return backing, name
 
 
-def _store_item(action: CreateRoot) -> BackingFile:
+def store_item_backing(action: CreateRoot) -> BackingFile:
+    """Return the store item that ACTION is made of as what its volume stands on."""
     return BackingFile(path=action.image, format="raw", store_item=True)
 
 
-def _base_name(connection: Connection, machine: VirtualMachine, action: CreateRoot) -> str | None:
+def base_name(connection: Connection, machine: VirtualMachine, action: CreateRoot) -> str | None:
     """Return the name of the base volume, or None where the store item itself serves.
 
     A store item on this machine serves as it is.  A file of the user's does

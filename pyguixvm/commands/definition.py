@@ -22,7 +22,7 @@ def domain_documents(
     """
     from pyguixvm.apply.data_disk import planned_disks
     from pyguixvm.apply.definition import definition
-    from pyguixvm.apply.root_volume import planned_root
+    from pyguixvm.apply.root_to_be import planned_root
     from pyguixvm.plan.strategies.full import new_root
     from pyguixvm.xml.domain import domain_xml
 

@@ -115,7 +115,7 @@ def measured(session: Session, planned: Planned) -> Plan:
     """Return the plan of PLANNED with the bytes that its new roots have to move."""
     import msgspec
 
-    from pyguixvm.apply.root_volume import bytes_to_move
+    from pyguixvm.apply.root_to_be import bytes_to_move
 
     machines = []
     for plan in planned.plan.machines:

@@ -12,7 +12,7 @@ import pytest
 from declarations import machine
 from images import MIB, make_system_image
 
-from pyguixvm.apply.root_volume import bytes_to_move
+from pyguixvm.apply.root_to_be import bytes_to_move
 from pyguixvm.events import ignore
 from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor.connection import Connection

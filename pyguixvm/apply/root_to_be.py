@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a root volume would be, and what it would take to send it; nothing is made."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from pyguixvm.apply.root_volume import Root, base_name, examined, is_little, store_item_backing
+from pyguixvm.guix.store import Store, is_built
+from pyguixvm.hypervisor import pools, upload, volumes
+from pyguixvm.hypervisor.connection import Connection
+from pyguixvm.image.overlay import ImageError
+from pyguixvm.image.workplace import workplace
+from pyguixvm.model.declaration import ImageContent, VirtualMachine
+from pyguixvm.plan.actions import CreateRoot
+from pyguixvm.xml.storage import BackingFile
+
+
+def planned_root(connection: Connection, machine: VirtualMachine, action: CreateRoot) -> Root:
+    """Return the root volume that ACTION would make, without making it."""
+    pool = pools.find_pool(connection, action.pool)
+    directory = Path(pool.path if pool else pools.default_directory(connection, action.pool))
+    path = str(directory / action.volume)
+    base = base_name(connection, machine, action)
+    if base is None:
+        return Root(
+            action.pool, action.volume, path, (store_item_backing(action),), None, action.image
+        )
+    image = machine.image
+    backing = BackingFile(
+        path=str(directory / base),
+        format=image.disk_format,
+        store_item=False,
+    )
+    return Root(action.pool, action.volume, path, (backing,), base, action.image)
+
+
+def bytes_to_move(
+    connection: Connection, machine: VirtualMachine, action: CreateRoot, store: Store
+) -> int | None:
+    """Return how many bytes ACTION has to send for its image and for what changed since.
+
+    Return None if what it is made of is not built yet.
+    """
+    image = Path(action.image)
+    changed: int | None = 0
+    if image.exists() and action.content is not None:
+        changed = _changed(image, action.content, store)
+        if changed is None and action.whole is not None:
+            whole = msgspec.structs.replace(action, image=action.whole.output, content=None)
+            return bytes_to_move(connection, machine, whole, store)
+    if not image.exists() or changed is None:
+        return None
+    return changed + _image_bytes(connection, machine, action)
+
+
+def _changed(image: Path, content: ImageContent, store: Store) -> int | None:
+    """Return the size of what CONTENT adds to IMAGE (bytes); None if not known, or too much."""
+    if not all(is_built(each.output) for each in (content.system, content.boot_configuration)):
+        return None
+    with suppress(ImageError), workplace() as directory:
+        base, items = examined(image, content, directory, store)
+        size = sum(item.nar_size for item in items)
+        return size if is_little(size, base) else None
+    # Then a whole image will be made.
+    return None
+
+
+def _image_bytes(connection: Connection, machine: VirtualMachine, action: CreateRoot) -> int:
+    image = Path(action.image)
+    name = base_name(connection, machine, action)
+    if name is None or volumes.is_whole(connection, action.pool, name):
+        return 0
+    with image.open("rb") as source:
+        return sum(length for _, length in upload.data_extents(source))
