@@ -11,11 +11,10 @@ import random
 import re
 from pathlib import Path
 
-from pyguixvm.guix.exchange import Exchange
-
 from pyguixvm.errors import EvaluationError
 from pyguixvm.guix.command import find_guix
 from pyguixvm.guix.evaluator import evaluate
+from pyguixvm.guix.request import Exchange
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TOKEN = re.compile(r""""(?:[^"\\]|\\.)*"|;[^\n]*|[()']|[^\s()'";]+|\s+""")
