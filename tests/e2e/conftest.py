@@ -50,7 +50,7 @@ def pyguixvm(*arguments: str | Path, **options: Any) -> Ran:
     ran = command("pyguixvm", *arguments, **options)
     if "--json" in arguments:
         document = OF_VERBS[str(arguments[0])]
-        failed = ran.json.keys() == {"schema", "error"}
+        failed = ran.json.keys() - {"errors"} == {"schema", "error"}
         msgspec.json.decode(ran.out, type=Failed if failed else document, strict=True)
     return ran
 
