@@ -14,6 +14,7 @@ import msgspec
 
 from pyguixvm.hypervisor import disks, guest, pools, volumes
 from pyguixvm.hypervisor.connection import Connection
+from pyguixvm.hypervisor.domains import exists
 from pyguixvm.hypervisor.errors import explained, is_code
 from pyguixvm.hypervisor.machine_lock.lock import holders
 from pyguixvm.hypervisor.shared_directories import store_access
@@ -130,18 +131,8 @@ def observe_domain(connection: Connection, name: str) -> ObservedDomain:
     """
     with explained(f"look at domain '{name}'"):
         domain = connection.handle.lookupByName(name)
-        found = _described(domain, domain_state(domain), lambda other: _exists(connection, other))
+        found = _described(domain, domain_state(domain), lambda other: exists(connection, other))
         return _with_disks(connection, domain, found, kept=True)
-
-
-def _exists(connection: Connection, name: str) -> bool:
-    try:
-        connection.handle.lookupByName(name)
-    except libvirt.libvirtError as error:
-        if is_code(error, libvirt.VIR_ERR_NO_DOMAIN):
-            return False
-        raise
-    return True
 
 
 def _described(
