@@ -64,3 +64,14 @@ hide_kvm () {
     uncover /dev
     mount --move "$stage" /dev
 }
+
+# Put SCRIPT in the place of QEMU, and QEMU itself into /run/qemu; it looks for
+# its firmware beside the directory in which it is.
+wrap_qemu () {
+    local script=$1 qemu=/usr/bin/qemu-system-x86_64
+    mkdir -p /run/qemu/bin
+    ln -s /usr/lib /usr/share /run/qemu/
+    touch "/run/qemu/bin/${qemu##*/}"
+    mount --bind "$qemu" "/run/qemu/bin/${qemu##*/}"
+    mount --bind "$script" "$qemu"
+}
