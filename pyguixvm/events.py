@@ -46,6 +46,19 @@ class PhaseFinished(msgspec.Struct, frozen=True, tag="phase-finished", rename="k
     detail: str = ""
 
 
+class Waiting(msgspec.Struct, frozen=True, tag="waiting", rename="kebab"):
+    """MACHINE boots, and what is MISSING of its readiness is waited for.
+
+    It is given up after LEFT more seconds.  CONSOLE is the last line that the guest wrote
+    on its serial console, "" as long as there is none.
+    """
+
+    machine: str
+    missing: str
+    left: float
+    console: str = ""
+
+
 class DependenciesFound(msgspec.Struct, frozen=True, tag="dependencies-found", rename="kebab"):
     """What a configuration declares depends on FILES, by their absolute names.
 
@@ -106,6 +119,7 @@ Event: TypeAlias = (
     PhaseStarted
     | PhaseProgress
     | PhaseFinished
+    | Waiting
     | DependenciesFound
     | ChangePlanned
     | BuildOutput

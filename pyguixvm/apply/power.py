@@ -56,7 +56,12 @@ def wait(
     """Wait until MACHINE is ready, or until DEADLINE on the workshop's clock."""
     with phase(workshop.emit, "ready", machine.name) as result:
         readiness = wait_ready(
-            machine, evidence, deadline=deadline, clock=workshop.clock, sleep=workshop.sleep
+            machine,
+            evidence,
+            deadline=deadline,
+            emit=workshop.emit,
+            clock=workshop.clock,
+            sleep=workshop.sleep,
         )
         result.detail = readiness.detail
     return readiness

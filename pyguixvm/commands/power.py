@@ -59,7 +59,8 @@ def _await_running(connection: Connection, machine: VirtualMachine, emit: Emit) 
 def _ready(machine: VirtualMachine, evidence: Evidence, was: str, emit: Emit) -> Readiness:
     """Wait until MACHINE is ready; raises NotReadyError, which says what it WAS, if it is not."""
     with phase(emit, "ready", machine.name) as result:
-        readiness = wait_ready(machine, evidence, deadline=time.monotonic() + machine.ready_timeout)
+        deadline = time.monotonic() + machine.ready_timeout
+        readiness = wait_ready(machine, evidence, deadline=deadline, emit=emit)
         result.detail = readiness.detail
     if readiness.outcome == "not-ready":
         raise NotReadyError(

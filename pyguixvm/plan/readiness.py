@@ -121,6 +121,14 @@ class Watch:
         panic = next((line for line in self._console if _PANIC in line), None)
         return panic if panic and missing else None
 
+    def wanted(self) -> str:
+        """Say what is missing."""
+        return ", ".join(_words(form) for form in self.missing)
+
+    def last_line(self) -> str:
+        """Return the last line on the console that says anything."""
+        return next((line for line in reversed(self._console) if line.strip()), "")
+
     def seen(self) -> str:
         """Say what was seen."""
         address = any(part.startswith("address") for part in self._seen)
@@ -135,7 +143,7 @@ class Watch:
 
     def timed_out(self) -> Readiness:
         """Judge what is missing at the end."""
-        wanted = ", ".join(_words(form) for form in self.missing)
+        wanted = self.wanted()
         last = f"last seen: {self.seen() or 'nothing'}, domain {self._state}"
         if not any(self._observable(form) for form in self.missing):
             return self.readiness("unverified", f"cannot observe {wanted} from here; {last}")

@@ -5,6 +5,7 @@ import pytest
 
 from pyguixvm.apply.readiness import wait_ready
 from pyguixvm.errors import EvaluationError
+from pyguixvm.events import Waiting
 from pyguixvm.model.declaration import (
     AddressReady,
     ConsoleReady,
@@ -89,6 +90,21 @@ class Guest:
 
 def wait(a_machine, guest, deadline=120):
     return wait_ready(a_machine, guest, deadline=deadline, clock=guest.clock, sleep=guest.sleep)
+
+
+def test_what_is_missing_and_the_consoles_last_line_are_told_as_often_as_they_change():
+    guest = Guest(address=3, agent=2, console=[(1, "GRUB"), (2, "Linux"), (2, "")])
+    told = []
+    declared = machine(AddressReady(), GuestAgentReady())
+    wait_ready(
+        declared, guest, deadline=120, emit=told.append, clock=guest.clock, sleep=guest.sleep
+    )
+    both = "an address, an answer of the guest agent"
+    assert told == [
+        Waiting("web", both, 120, ""),
+        Waiting("web", both, 119, "GRUB"),
+        Waiting("web", "an address", 118, "Linux"),
+    ]
 
 
 PANIC = "[    1.0] Kernel panic - not syncing: VFS: Unable to mount root fs"

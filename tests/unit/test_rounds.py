@@ -18,7 +18,7 @@ from pyguixvm.cli.ui.lines import KINDS
 from pyguixvm.cli.ui.progress import PlainProgress
 from pyguixvm.cli.ui.rounds import Ended, JsonRounds
 from pyguixvm.errors import InterruptedRequestError
-from pyguixvm.events import BuildOutput, ChangePlanned, PlannedDifference
+from pyguixvm.events import BuildOutput, ChangePlanned, PlannedDifference, Waiting
 
 PLANNED = ChangePlanned(
     machine="web",
@@ -98,6 +98,14 @@ def test_a_plan_is_one_line_unless_there_is_nothing_to_do(
     stream = io.StringIO()
     PlainProgress(stream, 0, log).show(event)
     assert stream.getvalue() == line
+
+
+def test_what_is_waited_for_is_told_once_not_with_each_line_of_the_console(log: BuildLog) -> None:
+    stream = io.StringIO()
+    progress = PlainProgress(stream, 0, log)
+    progress.show(Waiting("web", "an address", 119.6, "GRUB"))
+    progress.show(Waiting("web", "an address", 100, "Linux"))
+    assert stream.getvalue() == "web: waiting for an address, at most 120 s more\n"
 
 
 def written(progress: PlainProgress, stream: io.StringIO) -> str:

@@ -23,6 +23,7 @@ from pyguixvm.events import (
     PhaseProgress,
     PhaseStarted,
     PlannedDifference,
+    Waiting,
 )
 
 SAVED = 100.0
@@ -106,6 +107,22 @@ def test_the_last_change_says_what_differed_its_effect_the_way_and_the_time_of_i
     assert ["switch", "2.5"] in parts
     assert ["boot", "0.3"] in parts
     assert "5.0 s since the save" in shown
+
+
+def test_a_guest_that_boots_says_what_is_waited_for_until_when_and_its_consoles_last_line() -> None:
+    line = "[    1.2] \x1b]0;mine\x07 starting udev"
+    shown = text(after(*SWITCHED, Waiting("web", "an address", 117.0, line)), now=SAVED + 14)
+    row, console = shown.splitlines()[2:4]
+    assert "waiting for an address" in row
+    # It began 3.5 s after the save.
+    assert row.endswith(" 10.5 s of 118")
+    assert console.startswith("     | [    1.2]")
+    assert console.endswith("starting udev")
+    assert "\x1b" not in shown
+    ready = PhaseFinished("ready", 20.0, "web", "address 10.0.0.5")
+    assert "starting udev" not in text(
+        after(*SWITCHED, Waiting("web", "an address", 117.0, line), ready)
+    )
 
 
 def test_what_goes_on_counts_among_the_parts() -> None:

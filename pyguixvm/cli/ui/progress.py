@@ -14,6 +14,7 @@ from pyguixvm.events import (
     PhaseFinished,
     PhaseProgress,
     PhaseStarted,
+    Waiting,
 )
 from pyguixvm.model.sizes import format_size
 from pyguixvm.printable import legible, printable
@@ -82,6 +83,11 @@ def finished_line(event: PhaseFinished) -> str:
     return f"{_whose(event.machine)}{DONE[event.phase]}{detail} ({event.seconds:.1f} s)"
 
 
+def waiting_words(missing: str, left: float) -> str:
+    """Return what is still MISSING, and for how many seconds it will be waited for."""
+    return f"waiting for {missing}, at most {max(left, 0):.0f} s more"
+
+
 def planned_line(event: ChangePlanned) -> str | None:
     """Return what is going to happen, and in which way; None if nothing is."""
     if event.refusal is not None or (event.effect == "none" and not event.differences):
@@ -106,6 +112,7 @@ class PlainProgress:
         self._stream = stream
         self._verbosity = verbosity
         self._log = log
+        self._missing: dict[str, str] = {}
 
     def show(self, event: Event) -> None:
         """Write EVENT, if it is worth a line."""
@@ -119,6 +126,11 @@ class PlainProgress:
                 self._build_output(line)
             case PhaseFinished():
                 self._write(finished_line(event))
+            case Waiting(machine=machine, missing=missing, left=left):
+                # Not each line of its console, which every boot has by the hundred.
+                if self._missing.get(machine) != missing:
+                    self._missing[machine] = missing
+                    self._write(f"{machine}: {waiting_words(missing, left)}")
             case ChangePlanned():
                 if planned := planned_line(event):
                     self._write(planned)
@@ -166,6 +178,9 @@ class LiveProgress:
             case PhaseProgress(done=done, total=total):
                 of = f" of {format_size(total)}" if total is not None else ""
                 self._update(f"{self._doing}: {format_size(done)}{of}")
+            case Waiting(machine=machine, missing=missing, left=left, console=console):
+                doing = f"{machine}: {waiting_words(missing, left)}"
+                self._update(f"{doing} | {console.strip()}" if console else doing)
             case BuildOutput(line=line) if self._verbosity == 0:
                 self._update(f"{self._doing}: {line.strip()}")
             case BuildOutput(line=line):

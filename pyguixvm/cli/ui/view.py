@@ -19,6 +19,7 @@ from pyguixvm.events import (
     PhaseFinished,
     PhaseProgress,
     PhaseStarted,
+    Waiting,
 )
 from pyguixvm.printable import legible, printable
 
@@ -46,13 +47,19 @@ Seconds: TypeAlias = tuple[tuple[str, float], ...]
 
 
 class Doing(msgspec.Struct, frozen=True):
-    """A phase that goes on SINCE then (seconds); DONE of TOTAL bytes where that is known."""
+    """A phase that goes on SINCE then (seconds); DONE of TOTAL bytes where that is known.
+
+    What is MISSING is waited for, UNTIL then (seconds) at most; CONSOLE is the guest's last line.
+    """
 
     phase: Phase
     since: float
     detail: str = ""
     done: int | None = None
     total: int | None = None
+    missing: str = ""
+    until: float | None = None
+    console: str = ""
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -152,6 +159,15 @@ def happened(view: View, event: Event, now: float) -> View:  # noqa: PLR0911 -- 
             if doing is None:
                 return view
             return _doing(view, machine, msgspec.structs.replace(doing, done=done, total=total))
+        case Waiting(machine=machine, missing=missing, left=left, console=console):
+            waiting = view.row(machine).doing or Doing("ready", now)
+            return _doing(
+                view,
+                machine,
+                msgspec.structs.replace(
+                    waiting, missing=missing, until=now + left, console=plain(console).strip()
+                ),
+            )
         case PhaseFinished(phase=phase, machine=machine, seconds=seconds, detail=detail):
             change = _spent(view.change, phase, seconds)
             shown = change if change.planned else view.shown

@@ -42,7 +42,8 @@ def lines(view: View, width: int, height: int, now: float) -> list[Text]:
     """
     width, height = max(width, 10), max(height, 4)
     top = [_heading(view, width), Text("─" * width, style="dim")]
-    top += [_row(view, row, width, now) for row in view.rows]
+    for row in view.rows:
+        top += [_row(view, row, width, now), *_heard(row)]
     if view.shared is not None:
         top.append(_activity(view.shared, width, now, " "))
     top = top[: height - 3]
@@ -145,6 +146,12 @@ def _row(view: View, row: Row, width: int, now: float) -> Text:
     return line
 
 
+def _heard(row: Row) -> Iterator[Text]:
+    """Yield the last line that the guest of ROW, which is waited for, wrote on its console."""
+    if row.doing is not None and row.doing.console:
+        yield Text(f"     | {row.doing.console}", style="dim")
+
+
 def _number(row: Row) -> str:
     """Return the generation of ROW, and which one it is on the way to."""
     found = "-" if row.generation is None else f"g{row.generation}"
@@ -157,10 +164,13 @@ def _activity(doing: Doing, width: int, now: float, before: str | Text) -> Text:
     """Return what goes on, how far it is where that is known, and for how long it has."""
     if before == " ":
         before = Text.assemble((f" {_spin(now)} ", "cyan"))
-    text = Text.assemble(before, (f" {DOING[doing.phase]}" if str(before).strip() else ""))
+    words = f"waiting for {doing.missing}" if doing.missing else DOING[doing.phase]
+    text = Text.assemble(before, (f" {words}" if str(before).strip() else ""))
     if doing.detail and doing.phase == "ready":
         text.append(f" {plain(doing.detail)}", "dim")
     seconds = f" {max(now - doing.since, 0.0):.1f} s"
+    if doing.until is not None:
+        seconds += f" of {doing.until - doing.since:.0f}"
     if doing.done is not None and doing.total:
         share = min(doing.done / doing.total, 1.0)
         if width > _NARROW:
