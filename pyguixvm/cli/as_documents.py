@@ -139,6 +139,7 @@ def compared(status: MachineStatus) -> ComparedMachine:
         differences=_differences(status.differences),
         foreign=status.foreign,
         detail=status.detail,
+        addresses=status.addresses,
     )
 
 

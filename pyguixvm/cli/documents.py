@@ -215,6 +215,7 @@ class ComparedMachine(_Named, frozen=True, kw_only=True):
     differences: tuple[PlannedDifference, ...]
     foreign: tuple[str, ...]
     detail: str | None
+    addresses: tuple[str, ...]
 
 
 class Compared(Document, frozen=True, kw_only=True):

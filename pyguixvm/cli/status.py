@@ -62,6 +62,7 @@ def _lines(machine: MachineStatus, output: Output) -> Iterator[str]:
     generation = f", generation {machine.generation}" if machine.generation else ""
     if machine.status in {"drifted", "pending restart"} and machine.state == "shut off":
         generation += ", shut off"
+    generation += "".join(f", {printable(address)}" for address in machine.addresses)
     detail = f": {printable(machine.detail)}" if machine.detail else ""
     sign, name = _SIGNS.get(machine.status, "x"), printable(machine.name)
     yield f"{sign} {name}: {machine.status}{generation}{detail}"

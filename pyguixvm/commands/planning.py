@@ -22,6 +22,7 @@ from pyguixvm.plan.plan import Plan, Policy
 if TYPE_CHECKING:
     # libvirt is loaded only by the runs that get as far as a hypervisor.
     from pyguixvm.hypervisor.connection import Connection
+    from pyguixvm.hypervisor.observe import Depth
     from pyguixvm.model.hypervisor import Hypervisor
     from pyguixvm.model.observation import Observation
 from pyguixvm.commands.session import Session
@@ -43,13 +44,15 @@ def observed(
     machines: Sequence[VirtualMachine],
     *,
     policy: Policy = Policy(),  # noqa: B008 -- frozen
+    depth: Depth | None = None,
     config: str | None = None,
     deployment: str | None = None,
 ) -> Iterator[tuple[Planned, ...]]:
     """Connect to the hypervisors of MACHINES; yield each with the plan for its machines.
 
     CONFIG is the file that declares MACHINES, if these are all of them, and DEPLOYMENT
-    the name that it gives to them as a whole.  Raises HypervisorError.
+    the name that it gives to them as a whole.  DEPTH is how deep to look, at first; a plan
+    needs the host and who is at work.  Raises HypervisorError.
     """
     from pyguixvm.hypervisor.observe import Depth, observe
     from pyguixvm.plan.ownership import owner_at
@@ -58,9 +61,8 @@ def observed(
     with ExitStack() as opened:
         with phase(session.emit, "observe") as result:
             hypervisors = _hypervisors(session, machines, opened)
-            observations = [
-                observe(connection, Depth.HOST | Depth.HOLDERS) for connection, _ in hypervisors
-            ]
+            depth = depth or Depth.HOST | Depth.HOLDERS
+            observations = [observe(connection, depth) for connection, _ in hypervisors]
             result.detail = ", ".join(connection.uri for connection, _ in hypervisors)
         found = [
             (theirs, seen) for (_, theirs), seen in zip(hypervisors, observations, strict=True)

@@ -30,9 +30,11 @@ def statuses(
     DEPLOYMENT its name, if it has one: then those that it does not declare any more
     are reported, too.
     """
+    from pyguixvm.hypervisor.observe import Depth
     from pyguixvm.plan.status import statuses as compare
 
-    with observed(session, machines, config=config, deployment=deployment) as planned:
+    depth = Depth.HOST | Depth.HOLDERS | Depth.ADDRESSES
+    with observed(session, machines, depth=depth, config=config, deployment=deployment) as planned:
         return tuple(
             status
             for each in planned
@@ -54,7 +56,7 @@ def applied_statuses(session: Session, names: Sequence[str]) -> tuple[MachineSta
     from pyguixvm.plan.status import applied_statuses as compare
 
     with connect(session.uri) as connection:
-        observation = observe(connection, Depth.HOLDERS)
+        observation = observe(connection, Depth.HOLDERS | Depth.ADDRESSES)
         found = compare(observation, names)
         missing = set(names) - {status.name for status in found}
         if missing:

@@ -22,7 +22,8 @@ Verdict: TypeAlias = Literal[
 class MachineStatus(msgspec.Struct, frozen=True, rename="kebab"):
     """How one machine compares with its declaration; DETAIL says what differences do not.
 
-    STATE is what its domain is in, None if there is none.
+    STATE is what its domain is in, None if there is none; ADDRESSES are those that its guest
+    is known to have.
     """
 
     name: str
@@ -32,6 +33,7 @@ class MachineStatus(msgspec.Struct, frozen=True, rename="kebab"):
     differences: tuple[Difference, ...] = ()
     foreign: tuple[str, ...] = ()
     detail: str | None = None
+    addresses: tuple[str, ...] = ()
 
 
 def statuses(
@@ -86,6 +88,7 @@ def _compared(machine: VirtualMachine, domain: ObservedDomain, holder: str | Non
         differences=changed,
         foreign=foreign_devices(machine, domain),
         detail=", ".join(_details(domain, domain.metadata.generation, holder)) or None,
+        addresses=domain.addresses,
     )
 
 

@@ -51,6 +51,13 @@ def test_it_is_listed(deployed: Ran) -> None:
     assert any(address.startswith("192.168.122.") for address in machine["addresses"])
 
 
+def test_status_says_where_it_is(deployed: Ran) -> None:
+    said = pyguixvm("status", CONFIG)
+    (there,) = [m for m in pyguixvm("status", "--json").json["machines"] if m["machine"] == "agent"]
+    assert there["addresses"]
+    assert f"agent: deployed, generation 1, {there['addresses'][0]}" in said.out
+
+
 def test_the_guest_sees_what_was_declared(deployed: Ran) -> None:
     (root,) = [f for f in agent("guest-get-fsinfo") if f["mountpoint"] == "/"]  # type: ignore[attr-defined]
     # ext4 keeps some of it for itself, and 5 % for root; the ESP is 40 MiB.
