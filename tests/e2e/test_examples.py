@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The examples are deployed, and then as declared; those of firmware and btrfs have own tests."""
+"""The examples are deployed, and then as declared; those of firmware and btrfs have own tests.
+
+The smallest one is the demo's.
+"""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
 
-import pytest
 from conftest import EXAMPLES, pyguixvm
 
 
@@ -31,11 +33,8 @@ def deployed_twice(config: Path, *machines: str) -> None:
         pyguixvm("undefine", "--yes", "--delete-data", *machines)
 
 
-@pytest.mark.parametrize(
-    ("example", "machines"), [("minimal", ("minimal",)), ("two-machines", ("web", "db"))]
-)
-def test_an_example_is_deployed_once(example: str, machines: tuple[str, ...]) -> None:
-    deployed_twice(EXAMPLES / f"{example}.scm", *machines)
+def test_two_machines_are_deployed_side_by_side_once() -> None:
+    deployed_twice(EXAMPLES / "two-machines.scm", "web", "db")
 
 
 def test_a_disk_image_that_exists_is_deployed_once(tmp_path: Path) -> None:
