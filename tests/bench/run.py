@@ -15,6 +15,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import evaluation
@@ -26,38 +27,59 @@ import planning
 import updates
 import volumes
 from measure import FailedCommandError, Row
-from rich.console import Console
-from rich.table import Table
 from workspace import Workspace
 
-Part = Callable[[int, Workspace], Iterable[Row]]
 
-PARTS: dict[str, Part] = {
-    "startup": lambda runs, _: evaluation.startup(runs),
-    "evaluation": evaluation.evaluations,
-    "unchanged": evaluation.unchanged,
-    "grow": volumes.growths,
-    "plan": planning.hundred,
-    "loop": loop.deployments,
-    "several": loop.several,
-    "in-place": in_place.activations,
-    "edits": growth.edits,
-    "closures": growth.closures,
-    "downtime": updates.downtimes,
+@dataclass(frozen=True)
+class Part:
+    """A part of the bench: ROWS yields a row as soon as it is known.
+
+    PAIR and ONCE are about how many seconds a pair takes, and what is done once, on two
+    processors without KVM.
+    """
+
+    rows: Callable[[int, Workspace], Iterable[Row]]
+    pair: int
+    once: int = 0
+
+    def words(self, runs: int) -> str:
+        """Say how long RUNS pairs take."""
+        seconds = self.once + runs * self.pair
+        return f"{seconds} s" if seconds < _SHORT else f"{seconds / 60:.0f} minutes"
+
+
+PARTS = {
+    "startup": Part(lambda runs, _: evaluation.startup(runs), 1),
+    "evaluation": Part(evaluation.evaluations, 70, 30),
+    "unchanged": Part(evaluation.unchanged, 15, 30),
+    "grow": Part(volumes.growths, 40),
+    "plan": Part(planning.hundred, 2, 15),
+    "loop": Part(loop.deployments, 500, 120),
+    "several": Part(loop.several, 150),
+    "in-place": Part(in_place.activations, 180, 120),
+    "edits": Part(growth.edits, 10, 60),
+    "closures": Part(growth.closures, 20, 60),
+    "downtime": Part(updates.downtimes, 90, 120),
 }
+# More than this many seconds are told as minutes.
+_SHORT = 100
+_WIDTHS = (44, 9, 9, 36, 7, 9)
+_HEADING = ("what", "pyguixvm", "by hand", "by hand is", "ratio", "goal")
 
 
-def table(rows: list[Row]) -> Table:
-    shown = Table("what", "pyguixvm", "by hand", "by hand is", "ratio", "goal", "", box=None)
-    for row in rows:
-        mark = {True: "", False: "missed", None: ""}[row.reached]
-        shown.add_row(
-            row.what, f"{row.ours:.2f} s", f"{row.theirs:.2f} s" if row.theirs else "-",
-            row.theirs_is, f"{row.ratio:.3g}" if row.ratio else "-", row.goal, mark,
-        )  # fmt: skip
-        if row.note:
-            shown.add_row(f"    {row.note}")
-    return shown
+def line(cells: Iterable[str]) -> str:
+    """Return CELLS as one line of the table."""
+    return " ".join(cell.ljust(width) for cell, width in zip(cells, _WIDTHS, strict=False)).rstrip()
+
+
+def lines(row: Row) -> list[str]:
+    """Return ROW as lines of the table."""
+    missed = " missed" if row.reached is False else ""
+    shown = line((
+        row.what, f"{row.ours:.2f} s", f"{row.theirs:.2f} s" if row.theirs else "-",
+        row.theirs_is, f"{row.ratio:.3g}" if row.ratio else "-", row.goal + missed,
+    ))  # fmt: skip
+    return [shown, f"    {row.note}"] if row.note else [shown]
 
 
 def main() -> int:
@@ -72,22 +94,29 @@ def main() -> int:
     rows: list[Row] = []
     failed = 0
     load = os.getloadavg()[0]
+    if not options.json:
+        print(f"load of the machine at the beginning: {load:.1f}")
+        print(line(_HEADING), flush=True)
     with tempfile.TemporaryDirectory(prefix="pyguixvm-bench-") as name:
         work = Workspace(Path(name))
         for part in options.parts or PARTS:
-            print(f"{part}…", file=sys.stderr)
+            words = PARTS[part].words(options.runs)
+            print(f"{part}: about {words}", file=sys.stderr, flush=True)
             try:
-                rows.extend(PARTS[part](options.runs, work))
+                for row in PARTS[part].rows(options.runs, work):
+                    rows.append(row)
+                    if not options.json:
+                        print("\n".join(lines(row)), flush=True)
             except FailedCommandError as error:
                 failed = 1
                 print(f"{part}: {error}", file=sys.stderr)
     if options.json:
         print(json.dumps({"load": load, "rows": msgspec.to_builtins(rows)}, indent=2))
-    else:
-        Console(width=max(130, Console().width)).print(table(rows))
-        print(f"load of the machine at the beginning: {load:.1f}")
     return failed
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("interrupted; the rows above stand")
