@@ -14,6 +14,8 @@ from typing import Any, Literal, TypeAlias, TypeVar
 
 import msgspec
 
+from pyguixvm.model.system_change import SystemChange
+
 Phase: TypeAlias = Literal[
     "evaluate", "observe", "build", "grow", "transfer", "disk", "define", "update",
     "activate", "start", "ready", "stop", "remove", "try",
@@ -85,7 +87,8 @@ class ChangePlanned(msgspec.Struct, frozen=True, tag="planned", rename="kebab"):
     """What is going to happen to MACHINE, and why in this way.
 
     GENERATION and STATE are what was found, None for a machine that is yet to come;
-    TARGET is the generation that it will have.  STRATEGY is the way to a new operating
+    TARGET is the generation that it will have.  SYSTEM_CHANGES is what comes, goes and changes
+    with its operating system.  STRATEGY is the way to a new operating
     system, None where there is none, and REASON says why it was chosen.  REFUSAL says why
     nothing may be done.
     """
@@ -99,6 +102,7 @@ class ChangePlanned(msgspec.Struct, frozen=True, tag="planned", rename="kebab"):
     generation: int | None = None
     target: int | None = None
     state: str | None = None
+    system_changes: tuple[SystemChange, ...] = ()
 
 
 class BuildOutput(msgspec.Struct, frozen=True, tag="build-output", rename="kebab"):

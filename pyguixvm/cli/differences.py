@@ -5,15 +5,23 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 import msgspec
 
 from pyguixvm.model.sizes import format_size
+from pyguixvm.model.system_change import Change, SystemChange
 from pyguixvm.plan.difference import Difference, Value
 from pyguixvm.printable import printable
 
+_SIGNS: Mapping[Change, tuple[str, str]] = {
+    "came": ("+", "new"),
+    "went": ("-", "old"),
+    "changed": ("~", "~"),
+}
+# As many names of a kind are told; a pulled Guix changes hundreds.
+_MOST_NAMES = 12
 # Takes a text and its colour: "old", "new", or a plan's sign.
 Paint: TypeAlias = Callable[[str, str], str]
 
@@ -38,13 +46,30 @@ def plain(text: str, colour: str) -> str:
     return text
 
 
-def difference_lines(found: Iterable[Difference], paint: Paint = plain) -> Iterator[str]:
+def difference_lines(
+    found: Iterable[Difference], paint: Paint = plain, changes: Iterable[SystemChange] = ()
+) -> Iterator[str]:
     """Yield a line for each difference that a person tells from the others; PAINT colours values.
 
-    A changed operating system, of which derivations and store items all differ, is one.
+    A changed operating system, of which derivations and store items all differ, is one, and
+    what CHANGES within it follows.
     """
     for difference in _told(tuple(found)):
         yield _line(difference, paint)
+        if difference.path in {*_SYSTEM, *_IMAGE}:
+            yield from (f"  {line}" for line in system_lines(changes, paint))
+
+
+def system_lines(changes: Iterable[SystemChange], paint: Paint = plain) -> Iterator[str]:
+    """Yield a line for each kind of what comes, goes and changes with an operating system."""
+    kinds: dict[str, list[str]] = {}
+    for change in changes:
+        sign, colour = _SIGNS[change.change]
+        kinds.setdefault(change.kind, []).append(paint(f"{sign}{printable(change.name)}", colour))
+    for kind, names in kinds.items():
+        more = len(names) - _MOST_NAMES
+        told = names if more <= 1 else [*names[:_MOST_NAMES], f"and {more} more"]
+        yield f"{kind}s: {', '.join(told)}"
 
 
 def shortened(text: str) -> str:

@@ -16,6 +16,7 @@ from msgspec import UNSET, UnsetType
 from pyguixvm.events import PlannedDifference
 from pyguixvm.model.declaration import Caution, Location, VirtualMachine
 from pyguixvm.model.observation import State, StoredVolume
+from pyguixvm.model.system_change import SystemChange
 from pyguixvm.model.usage import Kept
 from pyguixvm.plan.actions import Action
 from pyguixvm.plan.garbage import Garbage
@@ -93,7 +94,8 @@ class PlannedMachine(_Part, frozen=True, kw_only=True):
     a new operating system, and REASON why it was chosen.  FALLBACK is the generation that comes
     back if the guest does not get ready, DOWNTIME how long (seconds) it was away the last time.
     FOREIGN names devices that are not ours.  BYTES-TO-MOVE is what is to be sent for an
-    image, null where that is not known.  NEW-POOL is a pool that is made.
+    image, null where that is not known.  NEW-POOL is a pool that is made.  SYSTEM-CHANGES is
+    what comes, goes and changes with the operating system, as far as that is known.
     """
 
     machine: str
@@ -110,6 +112,7 @@ class PlannedMachine(_Part, frozen=True, kw_only=True):
     strategy: str | None
     reason: str | None
     new_pool: str | None
+    system_changes: tuple[SystemChange, ...]
 
 
 class HypervisorPlan(_Part, frozen=True, kw_only=True):

@@ -74,7 +74,7 @@ def _machine_lines(plan: MachinePlan, uri: str, paint: Paint) -> Iterator[str]:
         yield f"  {name}: nothing to do"
     else:
         yield f"{_SIGNS[plan.effect]} {name}: {plan.effect} on {uri}{_downtime(plan)}"
-    for line in difference_lines(plan.differences, paint):
+    for line in difference_lines(plan.differences, paint, plan.system_changes):
         yield f"    {line}"
     if plan.strategy is not None:
         yield f"    strategy {plan.strategy}: {plan.reason}"

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pyguixvm.apply.outcome import Outcome
     from pyguixvm.model.observation import Observation
 from pyguixvm.commands.build import realize_plans
+from pyguixvm.commands.contents import changes_within
 from pyguixvm.commands.planning import Planned
 from pyguixvm.commands.session import Session
 
@@ -101,4 +102,5 @@ def _announced(plan: MachinePlan, observation: Observation) -> ChangePlanned:
         generation=current,
         target=next(iter(targets), current),
         state=domain.state if domain else None,
+        system_changes=changes_within(plan),
     )

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pyguixvm.hypervisor.observe import Depth
     from pyguixvm.model.hypervisor import Hypervisor
     from pyguixvm.model.observation import Observation
+from pyguixvm.commands.contents import changes_within
 from pyguixvm.commands.session import Session
 
 
@@ -114,7 +115,7 @@ def _hypervisors(
 
 
 def measured(session: Session, planned: Planned) -> Plan:
-    """Return the plan of PLANNED with the bytes that its new roots have to move."""
+    """Return the plan of PLANNED with the bytes that its new roots have to move, and why."""
     import msgspec
 
     from pyguixvm.apply.root_to_be import bytes_to_move
@@ -127,5 +128,7 @@ def measured(session: Session, planned: Planned) -> Plan:
                 moved = bytes_to_move(planned.connection, plan.machine, action, session.store)
             elif isinstance(action, PrepareSystem):
                 moved = None
-        machines.append(msgspec.structs.replace(plan, bytes_to_move=moved))
+        machines.append(
+            msgspec.structs.replace(plan, bytes_to_move=moved, system_changes=changes_within(plan))
+        )
     return msgspec.structs.replace(planned.plan, machines=tuple(machines))

@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from pyguixvm.model.declaration import VirtualMachine
+from pyguixvm.model.system_change import SystemChange
 from pyguixvm.plan.actions import Action, Preparation, StartDomain, StopDomain
 from pyguixvm.plan.difference import Difference, Effect
 
@@ -52,7 +53,8 @@ class MachinePlan(msgspec.Struct, frozen=True, rename="kebab"):
     devices that are not ours and stay.  BYTES_TO_MOVE is what an image not there yet
     takes to send, None where that is not known (it is not built, nobody looked); a
     root volume adds some megabytes of its own.  NEW_POOL is the pool that is made for its
-    volumes, None if that is there.
+    volumes, None if that is there.  SYSTEM_CHANGES is what comes, goes and changes with the
+    operating system, as far as somebody looked.
     """
 
     machine: VirtualMachine
@@ -68,6 +70,7 @@ class MachinePlan(msgspec.Struct, frozen=True, rename="kebab"):
     strategy: Strategy | None = None
     reason: str | None = None
     new_pool: str | None = None
+    system_changes: tuple[SystemChange, ...] = ()
 
     @property
     def preparation(self) -> tuple[Preparation, ...]:

@@ -238,6 +238,16 @@ def test_another_system_is_another_generation() -> None:
     assert second["downtime"] > 0
     assert plan(edition="three")["downtime"] == second["downtime"]
     assert status(**SECOND_SYSTEM) == (0, "deployed")
+    # What a system is about is told without that anything is built: dosfstools, ada, greeting go.
+    told = {
+        (change["kind"], change["name"].partition("-")[0], change["change"])
+        for change in plan()["system-changes"]
+    }
+    assert {
+        ("package", "dosfstools", "went"),
+        ("file", "edition", "changed"),
+        ("file", "greeting", "went"),
+    } <= told, told
 
 
 def assert_no_trial_is_left() -> None:

@@ -69,6 +69,7 @@ def test_each_thing_is_one_line_of_json_up_to_the_interruption(
         "generation": 4,
         "target": 5,
         "state": "running",
+        "system-changes": [],
     }
     assert (deployed["type"], deployed["machines"][0]["outcome"]) == ("deployed", "updated")
     assert note == {"type": "note", "message": "1.0 s; waiting for config.scm to be saved"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol, TextIO
 
+from pyguixvm.cli.differences import system_lines
 from pyguixvm.events import (
     BuildOutput,
     ChangePlanned,
@@ -134,6 +135,8 @@ class PlainProgress:
             case ChangePlanned():
                 if planned := planned_line(event):
                     self._write(planned)
+                for line in system_lines(event.system_changes):
+                    self._write(f"{event.machine}: {line}")
             case PhaseStarted(phase=phase, machine=machine) if self._verbosity > 0:
                 self._write(f"{_whose(machine)}{DOING[phase]}")
 
@@ -191,6 +194,8 @@ class LiveProgress:
             case ChangePlanned():
                 if planned := planned_line(event):
                     self._print(planned, mark="→", colour="cyan")
+                for line in system_lines(event.system_changes):
+                    self._print(f"{event.machine}: {line}", mark="→", colour="cyan")
             case Notice(message=message, machine=machine, warning=warning):
                 self._print(
                     f"{_whose(machine)}{message}",

@@ -207,7 +207,8 @@ def _plan(planned: ChangePlanned, width: int) -> Iterator[Text]:
     if planned.strategy is not None:
         way = f"{planned.strategy}: {planned.reason}"
         yield from _wrapped(way, width, "     by ", "cyan")
-    for line in difference_lines(of_event(planned.differences)):
+    found = of_event(planned.differences)
+    for line in difference_lines(found, changes=planned.system_changes):
         yield from _wrapped(line.replace("/gnu/store/", ""), width, "     ", "")
 
 
