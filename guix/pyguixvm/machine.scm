@@ -24,6 +24,7 @@
             virtual-machine-operating-system
             virtual-machine-image
             virtual-machine-libvirt-domain
+            virtual-machine-shared-store?
             virtual-machine-persist
             virtual-machine-ready
             virtual-machine-hypervisor
@@ -103,6 +104,9 @@
                   (default %default-libvirt-domain)
                   (sanitize check-libvirt-domain)
                   (written (nested libvirt-domain)))
+  (shared-store?  virtual-machine-shared-store?   ;Boolean
+                  (default #f)
+                  (sanitize check-boolean))
   (persist        virtual-machine-persist         ;list of directories | #f: host keys
                   (default #f)
                   (sanitize check-persist))

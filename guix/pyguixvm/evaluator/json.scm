@@ -71,7 +71,7 @@
   "Return the JSON of MACHINE, whose image is of KIND; LOWERED is what was lowered of
 that, or #f."
   `(,@(declaration->json machine #:except '(operating-system image libvirt-domain
-                                             persist ready))
+                                             shared-store? persist ready))
     ,@(object
        ("location" (location->json (virtual-machine-location machine)))
        ("image"    ((image-kind->json kind) machine lowered))

@@ -22,8 +22,8 @@
 (define-record-type <image-kind>
   (image-kind of? validate lower ->json mount-points)
   image-kind?
-  ;; Is MACHINE one of this kind, given SHARED-STORE?, whether machines are to run from
-  ;; the store of their host?
+  ;; Is MACHINE one of this kind, given SHARED-STORE?, whether all machines are to run
+  ;; from the store of their host?
   (of?          image-kind-of?)
   ;; Refuse MACHINE if it breaks a rule of this kind.
   (validate     image-kind-validate)
@@ -39,7 +39,7 @@
   (local-image? (virtual-machine-image machine)))
 
 (define (shared-store-machine? machine shared-store?)
-  shared-store?)
+  (or shared-store? (virtual-machine-shared-store? machine)))
 
 (define (system-image-machine? machine shared-store?)
   #t)

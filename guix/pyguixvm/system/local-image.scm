@@ -71,6 +71,10 @@ a raw disk that can start" file)
     (virtual-machine-libvirt-domain machine))
 
   (examine-local-image (virtual-machine-image machine))
+  (when (virtual-machine-shared-store? machine)
+    (refuse (virtual-machine-place machine 'shared-store?)
+            "shared-store?: an image that exists already runs from itself"
+            #:hint "Give the machine an operating-system instead of the image."))
   (unless (null? (libvirt-domain-kernel-arguments domain))
     (refuse (libvirt-domain-place domain 'kernel-arguments)
             "kernel-arguments: they cannot be added to an image that exists already")))

@@ -37,7 +37,8 @@
      ("(nonsense 1)" 0 "unknown field 'nonsense'" "name, operating-system, image")
      ("(name)" 0 "'(name)' is no field" "(FIELD VALUE)")
      ("(name \"a\" \"b\")" 0 "'(name \"a\" \"b\")' is no field")
-     ("(protect? 'yes)" 10 "'yes is not #t or #f"))
+     ("(protect? 'yes)" 10 "'yes is not #t or #f")
+     ("(shared-store? \"yes\")" 15 "\"yes\" is not #t or #f"))
    #:wrap (lambda (clause) (string-append %machine clause ")"))
    #:column (string-length %machine))
 

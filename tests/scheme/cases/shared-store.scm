@@ -146,6 +146,25 @@
     (not (equal? (ref before "image" "system")
                  (ref shared "image" "system" "derivation")))))
 
+(test-group "as declared"
+  (define (machine-that-says clause)
+    (ref (evaluate-text (string-append "(virtual-machine (operating-system %os) "
+                                       clause ")")
+                        #:want 'images)
+         "deployment" "machines" 0))
+
+  (test-equal "it is the machine that says so, or nobody"
+    '("shared-store" "system" "system")
+    (map (lambda (clause)
+           (ref (machine-that-says clause) "image" "kind"))
+         '("(shared-store? #t)" "(shared-store? #f)" "")))
+
+  (test-equal "declared or asked for, it is the same"
+    (ref (evaluate-text "(virtual-machine (operating-system %os))"
+                        #:want 'images #:shared-store? #t)
+         "deployment" "machines" 0 "image")
+    (ref (machine-that-says "(shared-store? #t)") "image")))
+
 (test-equal "without derivations, none is computed"
   '("shared-store" null null)
   (let ((image (ref (machine-of #:shared-store? #t) "image")))
