@@ -9,7 +9,7 @@ versions that do not understand each other.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 import msgspec
 
@@ -210,6 +210,26 @@ class GuestAgentReady(_Declared, frozen=True, tag_field="kind", tag="guest-agent
 ReadyForm: TypeAlias = AddressReady | TcpPortReady | ConsoleReady | GuestAgentReady
 
 
+class InXml(msgspec.Struct, frozen=True):
+    """Where a plain field of `LibvirtDomain` stands in its domain's XML.
+
+    AT is the way there from ``<domain>``: ``title`` is the text of that element, ``a/b/@c``
+    an attribute; there is nothing where a field is None.  EFFECT is what a change takes of a
+    running guest: nothing ("live"), or that it starts again.  ONE_LINE: libvirt refuses line
+    breaks in it.  BOOLEANS are libvirt's words for false and true.
+    """
+
+    at: str
+    effect: Literal["live", "restart"]
+    one_line: bool = False
+    booleans: tuple[str, str] = ("no", "yes")
+
+
+# A plain field is one that only goes into the domain's XML and is compared with what stands
+# there.  A new one is a line in `LibvirtDomain` with its `InXml`, and its clause in
+# guix/pyguixvm/libvirt.scm: it is read from the evaluator, written, brought up to date,
+# observed, compared and shown by that.  What means more than its XML (a resource that a
+# running guest is given, a part of the root) is another matter: plan/drift.py compares it.
 class LibvirtDomain(_Declared, frozen=True):
     """The libvirt resources around an operating system."""
 
@@ -224,8 +244,8 @@ class LibvirtDomain(_Declared, frozen=True):
     pool: str
     firmware: Literal["bios", "uefi"]
     virtualization: Literal["auto", "kvm", "qemu"]
-    title: str | None = None
-    description: str | None = None
+    title: Annotated[str | None, InXml("title", "live", one_line=True)] = None
+    description: Annotated[str | None, InXml("description", "live")] = None
     disks: tuple[Disk, ...] = ()
     mount_points: tuple[MountPoint, ...] = ()
 

@@ -16,12 +16,13 @@ import msgspec
 from lxml import etree
 
 from pyguixvm.model.volume_names import generation_of, is_ours
+from pyguixvm.xml import plain_fields
 from pyguixvm.xml.inspection import source_name
 from pyguixvm.xml.storage import target_name
 from pyguixvm.xml.text import parse, render
 
-# Elements of <domain> that are declared as a whole.
-_WHOLE = ("title", "description", "memory", "currentMemory", "vcpu")
+# Elements of <domain> that are declared as a whole, beside its plain fields.
+_WHOLE = ("memory", "currentMemory", "vcpu")
 # What libvirt adds to a device, and the guest sees.
 _KEPT = ("address", "alias")
 
@@ -47,6 +48,7 @@ def updated_xml(old: str, new: str, removed: Removed = _NOTHING) -> str:
     The devices REMOVED go.
     """
     domain, declared = parse(old), parse(new)
+    plain_fields.replace(domain, declared)
     _replace_settings(domain, declared)
     _replace_firmware(domain, declared)
     _replace_direct_boot(domain, declared)
@@ -127,7 +129,7 @@ def _replace(domain: etree._Element, declared: etree._Element, tag: str) -> None
     elif old is not None:
         domain.remove(old)
     elif new is not None:
-        # libvirt reads the children of <domain> in any order.
+        # Libvirt reads the children of <domain> in any order.
         domain.append(deepcopy(new))
 
 
