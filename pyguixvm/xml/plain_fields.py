@@ -44,12 +44,28 @@ def write(domain: LibvirtDomain, xml: etree._Element) -> None:
 def replace(xml: etree._Element, declared: etree._Element) -> None:
     """Make the plain fields in the domain XML what they are in the domain DECLARED."""
     for field in PLAIN_FIELDS:
-        text = _get(declared, field.in_xml.at)
+        at = field.in_xml.at
+        text = _get(declared, at)
+        if text == _get(xml, at):
+            continue
         if text is None:
-            _take(xml, field.in_xml.at)
+            _take(xml, at)
         else:
             # Libvirt reads the children of <domain> in any order.
-            _put(xml, field.in_xml.at, text, len(xml))
+            _put(xml, at, text, len(xml))
+            _replace_attributes_beside(xml, declared, at)
+
+
+def _replace_attributes_beside(xml: etree._Element, declared: etree._Element, at: str) -> None:
+    """Have beside the attribute AT its place only what is DECLARED there.
+
+    What somebody gave to another value (a time zone to a clock) need not go with this one.
+    """
+    tags, attribute = _parted(at)
+    here, there = (root.find("/".join(tags)) for root in (xml, declared))
+    if attribute is not None and here is not None and there is not None:
+        here.attrib.clear()
+        here.attrib.update(dict(there.attrib))
 
 
 def read(xml: etree._Element) -> dict[str, str]:
