@@ -105,6 +105,9 @@
   (virtualization libvirt-domain-virtualization   ;'auto | 'kvm | 'qemu
                   (default 'auto)
                   (sanitize (check-choice 'auto 'kvm 'qemu)))
+  (clock          libvirt-domain-clock            ;'utc | 'localtime
+                  (default 'utc)
+                  (sanitize (check-choice 'utc 'localtime)))
   (title          libvirt-domain-title            ;string | #f
                   (default #f)
                   (sanitize check-title))

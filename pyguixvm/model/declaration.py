@@ -244,6 +244,7 @@ class LibvirtDomain(_Declared, frozen=True):
     pool: str
     firmware: Literal["bios", "uefi"]
     virtualization: Literal["auto", "kvm", "qemu"]
+    clock: Annotated[Literal["utc", "localtime"], InXml("clock/@offset", "restart")] = "utc"
     title: Annotated[str | None, InXml("title", "live", one_line=True)] = None
     description: Annotated[str | None, InXml("description", "live")] = None
     disks: tuple[Disk, ...] = ()

@@ -134,10 +134,9 @@ def _cpu(domain_type: Literal["kvm", "qemu"]) -> etree._Element:
 
 
 def _clock() -> etree._Element:
-    """UTC as Guix expects it; ticks that a busy host dropped are made up for."""
+    """Ticks that a busy host dropped are made up for."""
     return element(
         "clock",
-        {"offset": "utc"},
         element("timer", {"name": "rtc", "tickpolicy": "catchup"}),
         element("timer", {"name": "pit", "tickpolicy": "delay"}),
         element("timer", {"name": "hpet", "present": "no"}),
