@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -24,7 +23,6 @@ from pyguixvm.cli.documents import (
     PlannedMachine,
 )
 from pyguixvm.errors import BuildError, EvaluationError, NotReadyError, PyguixvmError
-from pyguixvm.events import PlannedDifference
 from pyguixvm.model.declaration import Deployment, Location
 
 if TYPE_CHECKING:
@@ -33,7 +31,6 @@ if TYPE_CHECKING:
     from pyguixvm.commands.generations import ListedGeneration
     from pyguixvm.commands.listing import Listed
     from pyguixvm.commands.machines import Done
-    from pyguixvm.plan.difference import Difference
     from pyguixvm.plan.garbage import Garbage
     from pyguixvm.plan.plan import MachinePlan, Plan
     from pyguixvm.plan.status import MachineStatus
@@ -99,13 +96,8 @@ def _planned(machine: MachinePlan) -> PlannedMachine:
         | {
             "machine": machine.machine.name,
             "declaration": machine.machine,
-            "differences": _differences(machine.differences),
         }
     )
-
-
-def _differences(found: Iterable[Difference]) -> tuple[PlannedDifference, ...]:
-    return tuple(PlannedDifference(**msgspec.structs.asdict(each)) for each in found)
 
 
 def deployed(outcome: Outcome) -> DeployedMachine:
@@ -136,7 +128,7 @@ def compared(status: MachineStatus) -> ComparedMachine:
         status=status.status,
         state=status.state,
         generation=status.generation,
-        differences=_differences(status.differences),
+        differences=status.differences,
         foreign=status.foreign,
         detail=status.detail,
     )

@@ -8,10 +8,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeAlias
 
-import msgspec
-
+from pyguixvm.model.difference import Difference, Value
 from pyguixvm.model.sizes import format_size
-from pyguixvm.plan.difference import Difference, Value
 from pyguixvm.printable import printable
 
 # Takes a text and its colour: "old", "new", or a plan's sign.
@@ -117,8 +115,3 @@ def _ready(form: Value) -> str:
     kind, *values = form.values()
     words = (json.dumps(v, ensure_ascii=False) if isinstance(v, str) else str(v) for v in values)
     return f"({' '.join([str(kind), *map(printable, words)])})"
-
-
-def of_event(found: Iterable[msgspec.Struct]) -> tuple[Difference, ...]:
-    """Return the differences FOUND, as an event tells them, as those of a plan."""
-    return tuple(Difference(**msgspec.structs.asdict(each)) for each in found)

@@ -13,8 +13,8 @@ from typing import Literal, TypeAlias
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from pyguixvm.events import PlannedDifference
 from pyguixvm.model.declaration import Caution, Location, VirtualMachine
+from pyguixvm.model.difference import Difference, Effect
 from pyguixvm.model.observation import State, StoredVolume
 from pyguixvm.model.usage import Kept
 from pyguixvm.plan.actions import Action
@@ -98,9 +98,9 @@ class PlannedMachine(_Part, frozen=True, kw_only=True):
 
     machine: str
     declaration: VirtualMachine
-    effect: str
+    effect: Effect
     actions: tuple[Action, ...]
-    differences: tuple[PlannedDifference, ...]
+    differences: tuple[Difference, ...]
     refusal: str | None
     hint: str | None
     fallback: int | None
@@ -212,7 +212,7 @@ class ComparedMachine(_Named, frozen=True, kw_only=True):
     status: Verdict
     state: State | None
     generation: int | None
-    differences: tuple[PlannedDifference, ...]
+    differences: tuple[Difference, ...]
     foreign: tuple[str, ...]
     detail: str | None
 

@@ -15,10 +15,11 @@ import msgspec
 
 from pyguixvm.model.applied import Generation
 from pyguixvm.model.declaration import Networking, VirtualMachine
+from pyguixvm.model.difference import Difference, Value
 from pyguixvm.model.observation import Hardware, ObservedDomain, ObservedInterface
 from pyguixvm.model.plain_fields import PLAIN_FIELDS
 from pyguixvm.model.volume_names import data_of, generation_of
-from pyguixvm.plan.difference import ABSENT, Difference, Value, compare
+from pyguixvm.plan.difference import ABSENT, compare
 from pyguixvm.plan.disks import disk_differences, mount_differences, source_of
 from pyguixvm.plan.interference import disk_interferences, interferences
 

@@ -33,8 +33,8 @@ from pyguixvm.errors import (
     PyguixvmError,
 )
 from pyguixvm.events import Event, Notice, PhaseFinished, PhaseStarted, undisturbed
+from pyguixvm.model.difference import Difference
 from pyguixvm.model.observation import Observation
-from pyguixvm.plan.difference import Difference
 from pyguixvm.plan.plan import MachinePlan, Plan
 from pyguixvm.plan.planner import plan
 

@@ -22,9 +22,9 @@ from pyguixvm.commands.listing import Listed
 from pyguixvm.commands.machines import Done
 from pyguixvm.errors import BuildError, EvaluationError, NotReadyError
 from pyguixvm.model.declaration import Deployment, Location
+from pyguixvm.model.difference import Difference
 from pyguixvm.model.observation import Observation, StoredVolume
 from pyguixvm.model.usage import Kept
-from pyguixvm.plan.difference import Difference
 from pyguixvm.plan.garbage import Garbage
 from pyguixvm.plan.planner import plan
 from pyguixvm.plan.status import MachineStatus

@@ -16,15 +16,15 @@ PACKAGE = ROOT / "pyguixvm"
 
 # From the ground up.  Rooms on one floor do not know each other.
 FLOORS: list[set[str]] = [
-    {"errors", "events", "interruption", "printable", "state_directory"},
+    {"errors", "interruption", "printable", "state_directory"},
     {"model", "process", "daemon", "watch"},
-    {"xml"},
+    {"xml", "events"},
     {"plan", "hypervisor", "guix", "image"},
     {"apply"},
     {"commands"},
     {"cli"},
 ]
-NEIGHBOURS = {("events", "errors"), ("daemon", "process")}
+NEIGHBOURS = {("daemon", "process")}
 # Nothing in these folders has effects: no commands, no hypervisor, no files, no clock.
 PURE = {"model", "xml", "plan"}
 IMPURE = {

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from rich.text import Text
 
-from pyguixvm.cli.differences import difference_lines, of_event
+from pyguixvm.cli.differences import difference_lines
 from pyguixvm.cli.output import error_lines
 from pyguixvm.cli.ui.progress import DOING
 from pyguixvm.cli.ui.view import PARTS, Change, Doing, Row, View, plain
@@ -197,7 +197,7 @@ def _plan(planned: ChangePlanned, width: int) -> Iterator[Text]:
     if planned.strategy is not None:
         way = f"{planned.strategy}: {planned.reason}"
         yield from _wrapped(way, width, "     by ", "cyan")
-    for line in difference_lines(of_event(planned.differences)):
+    for line in difference_lines(planned.differences):
         yield from _wrapped(line.replace("/gnu/store/", ""), width, "     ", "")
 
 
