@@ -16,7 +16,6 @@ from pyguixvm.cli.documents import (
     DeclaredMachine,
     DeployedMachine,
     Error,
-    Generation,
     HypervisorPlan,
     ListedMachine,
     MachineGeneration,
@@ -28,9 +27,8 @@ from pyguixvm.model.declaration import Deployment, Location
 if TYPE_CHECKING:
     # An error is told without all that these load.
     from pyguixvm.apply.outcome import Outcome
-    from pyguixvm.commands.generations import ListedGeneration
-    from pyguixvm.commands.listing import Listed
     from pyguixvm.commands.machines import Done
+    from pyguixvm.model.listed import Listed
     from pyguixvm.plan.garbage import Garbage
     from pyguixvm.plan.plan import MachinePlan, Plan
     from pyguixvm.plan.status import MachineStatus
@@ -136,13 +134,7 @@ def compared(status: MachineStatus) -> ComparedMachine:
 
 def listed(machine: Listed) -> ListedMachine:
     """Return a MACHINE of the list as it stands in documents."""
-    fields = msgspec.structs.asdict(machine)
-    return ListedMachine(machine=fields.pop("name"), **fields)
-
-
-def generation(found: ListedGeneration) -> Generation:
-    """Return a generation as it stands in documents."""
-    return Generation(**msgspec.structs.asdict(found))
+    return ListedMachine(machine=machine.name, **msgspec.structs.asdict(machine))
 
 
 def collected(garbage: Garbage, *, removed: bool) -> Collected:

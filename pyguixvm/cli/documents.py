@@ -15,6 +15,7 @@ from msgspec import UNSET, UnsetType
 
 from pyguixvm.model.declaration import Caution, Location, VirtualMachine
 from pyguixvm.model.difference import Difference, Effect
+from pyguixvm.model.listed import Listed, ListedGeneration
 from pyguixvm.model.observation import State, StoredVolume
 from pyguixvm.model.usage import Kept
 from pyguixvm.plan.actions import Action
@@ -223,19 +224,13 @@ class Compared(Document, frozen=True, kw_only=True):
     machines: tuple[ComparedMachine, ...]
 
 
-class ListedMachine(_Named, frozen=True, kw_only=True):
+class ListedMachine(Listed, frozen=True, kw_only=True):
     """A machine; MEMORY is in bytes.  Of what is not ours, GENERATION and LABEL are null.
 
     NAME is MACHINE (deprecated).
     """
 
-    state: State
-    cpu: int
-    memory: int
-    autostart: bool
-    generation: int | None
-    label: str | None
-    addresses: tuple[str, ...]
+    machine: str
 
 
 class Machines(Document, frozen=True, kw_only=True):
@@ -244,36 +239,10 @@ class Machines(Document, frozen=True, kw_only=True):
     machines: tuple[ListedMachine, ...]
 
 
-class Generation(_Part, frozen=True, kw_only=True):
-    """Generation NUMBER of a machine, made at DATE; FAILED: it did not get ready in time.
-
-    Its root is VOLUME in POOL, which takes SIZE bytes, null if it is gone.  It stands on IMAGE,
-    by way of volume BASE if there is one, and of the volumes UNDER it; INCREMENT is the size
-    (bytes) of what its system has beside the image.  DOWNTIME is how long (seconds) the machine
-    was away when it switched to it.
-    """
-
-    machine: str
-    number: int
-    date: str
-    current: bool
-    failed: bool
-    label: str
-    kernel: str | None
-    image: str
-    pool: str
-    volume: str
-    base: str | None
-    size: int | None
-    increment: int | None
-    under: tuple[str, ...]
-    downtime: float | None
-
-
 class Generations(Document, frozen=True, kw_only=True):
     """Of ``generations``."""
 
-    generations: tuple[Generation, ...]
+    generations: tuple[ListedGeneration, ...]
 
 
 class MachineGeneration(_Part, frozen=True, kw_only=True):

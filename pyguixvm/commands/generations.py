@@ -5,40 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import msgspec
-
 from pyguixvm.commands.machines import machines_metadata
 from pyguixvm.commands.session import Session
 from pyguixvm.hypervisor.connection import connect
 from pyguixvm.hypervisor.observe import Depth, observe
 from pyguixvm.model.applied import Generation, Metadata
+from pyguixvm.model.listed import ListedGeneration
 from pyguixvm.model.observation import Observation
 from pyguixvm.model.usage import Address
-
-
-class ListedGeneration(msgspec.Struct, frozen=True, rename="kebab"):
-    """One generation; SIZE is what its root volume takes (bytes), None if that is gone.
-
-    INCREMENT is the size (bytes) of what its system has beside IMAGE, on which it
-    stands, None if it is IMAGE as it is.  UNDER names the volumes in between, those of
-    generations that were changed in place.
-    """
-
-    machine: str
-    number: int
-    date: str
-    current: bool
-    failed: bool
-    label: str
-    kernel: str | None
-    image: str
-    pool: str
-    volume: str
-    base: str | None
-    size: int | None
-    increment: int | None
-    under: tuple[str, ...]
-    downtime: float | None
 
 
 def generations(session: Session, names: Sequence[str]) -> tuple[ListedGeneration, ...]:
