@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pyguixvm.commands.machines import machines_metadata
+from pyguixvm.commands.machines import observed_metadata
 from pyguixvm.commands.session import Session
 from pyguixvm.hypervisor.connection import connect
 from pyguixvm.hypervisor.observe import Depth, observe
@@ -19,9 +19,7 @@ def generations(session: Session, names: Sequence[str]) -> tuple[ListedGeneratio
     """Return the generations of the machines NAMES, of all of ours if there are none."""
     with connect(session.uri) as connection:
         observation = observe(connection, Depth.VOLUMES)
-        found = all_metadata(observation)
-        if names:
-            found = machines_metadata(connection, names)
+        found = observed_metadata(observation, names) if names else all_metadata(observation)
         sizes = {(each.pool, each.name): each.allocation for each in observation.stored}
         return tuple(
             _listed(name, metadata.current, generation, sizes)
