@@ -144,8 +144,9 @@ class SharedStore(_Declared, frozen=True, tag_field="kind", tag="shared-store"):
 # The kinds of images.  A new one is a structure here, with what all of them tell (label,
 # kernel, the disk image's file and disk_format, and whether Guix made it, so that it mounts
 # what is declared); a module in guix/pyguixvm/system/ and a line in its kinds.scm; a module
-# in plan/strategies/ and a line in choose.py there; and, if its root volume is made in a way
-# of its own, a module in apply/ and a line in its executor.py.
+# in plan/strategies/ and a line in choose.py there; its words in cli/show.py and
+# cli/differences.py; and, if its root volume is made in a way of its own, a module in apply/
+# and a line in its executor.py.
 Image: TypeAlias = SystemImage | LocalImage | SharedStore
 
 
@@ -174,6 +175,9 @@ class BlockDevice(_Declared, frozen=True, tag_field="kind", tag="block-device"):
     device: str
 
 
+# The kinds of disks.  A new one is a structure here, a record in guix/pyguixvm/storage.scm with
+# its JSON in evaluator/json.scm, how it is told apart from others and plugged in (plan/disks.py,
+# apply/data_disk.py), and what a throwaway copy has instead (apply/trial.py).
 Disk: TypeAlias = DataDisk | BlockDevice
 
 
@@ -207,6 +211,9 @@ class GuestAgentReady(_Declared, frozen=True, tag_field="kind", tag="guest-agent
     """Ready when the QEMU guest agent answers."""
 
 
+# The signs that a guest is up.  A new one is a structure here, a form in
+# guix/pyguixvm/readiness.scm, and how it is seen and called in plan/readiness.py; mypy names
+# the places there.  What it takes to see it that is not there yet is a method of `Evidence`.
 ReadyForm: TypeAlias = AddressReady | TcpPortReady | ConsoleReady | GuestAgentReady
 
 
@@ -281,6 +288,9 @@ class Caution(_Declared, frozen=True):
         return f"{where}{self.message}{hint}"
 
 
+# What is declared beside machines, a network for example, would be another field here and of
+# <deployment> in guix/pyguixvm/machine.scm; what there is of it, one of `Observation`, and what
+# is to be done about it, one of `Plan`.
 class Deployment(_Declared, frozen=True):
     """Everything that the configuration file CONFIG declares.
 
