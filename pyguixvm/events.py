@@ -10,10 +10,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
 import msgspec
 
+from pyguixvm.model.difference import Difference, Effect
 from pyguixvm.model.system_change import SystemChange
 
 Phase: TypeAlias = Literal[
@@ -70,19 +71,6 @@ class DependenciesFound(msgspec.Struct, frozen=True, tag="dependencies-found", r
     files: tuple[str, ...]
 
 
-class PlannedDifference(msgspec.Struct, frozen=True, rename="kebab"):
-    """PATH (``domain.memory``) is OLD and will be NEW, which takes EFFECT.
-
-    The fields are those of a difference in a plan.
-    """
-
-    path: str
-    old: Any
-    new: Any
-    effect: str
-    pending: bool = False
-
-
 class ChangePlanned(msgspec.Struct, frozen=True, tag="planned", rename="kebab"):
     """What is going to happen to MACHINE, and why in this way.
 
@@ -94,8 +82,8 @@ class ChangePlanned(msgspec.Struct, frozen=True, tag="planned", rename="kebab"):
     """
 
     machine: str
-    effect: str
-    differences: tuple[PlannedDifference, ...] = ()
+    effect: Effect
+    differences: tuple[Difference, ...] = ()
     strategy: str | None = None
     reason: str | None = None
     refusal: str | None = None

@@ -54,8 +54,8 @@
 ;;; Libvirt domains.
 ;;;
 
-;; A field that only goes into the domain's XML takes a clause here, and the field of
-;; that name in Python's 'LibvirtDomain': (pyguixvm evaluator json) tells every field
+;; A field that only goes into the domain's XML takes a clause here, and a line with its
+;; place there in Python's 'LibvirtDomain': (pyguixvm evaluator json) tells every field
 ;; that it does not work out otherwise.
 (define-declaration <libvirt-domain> libvirt-domain %libvirt-domain make-libvirt-domain
   libvirt-domain? this-libvirt-domain libvirt-domain-place
@@ -105,6 +105,9 @@
   (virtualization libvirt-domain-virtualization   ;'auto | 'kvm | 'qemu
                   (default 'auto)
                   (sanitize (check-choice 'auto 'kvm 'qemu)))
+  (clock          libvirt-domain-clock            ;'utc | 'localtime
+                  (default 'utc)
+                  (sanitize (check-choice 'utc 'localtime)))
   (title          libvirt-domain-title            ;string | #f
                   (default #f)
                   (sanitize check-title))

@@ -6,6 +6,7 @@
   #:use-module (pyguixvm readiness)
   #:use-module (pyguixvm records)
   #:use-module (pyguixvm sanitizers)
+  #:use-module (pyguixvm sanitizers directories)
   #:use-module ((gnu image) #:select (image? image-operating-system))
   #:use-module (gnu system)
   #:use-module ((guix diagnostics) #:select (location-file))

@@ -17,7 +17,7 @@
 ;;; Commentary:
 ;;;
 ;;; What tells that a guest is up: forms for the 'ready' field.  A new one is a form
-;;; here, and what waits for it.
+;;; here, and its structure in pyguixvm/model/declaration.py, where the rest is said.
 ;;;
 ;;; Code:
 

@@ -3,6 +3,7 @@
 (define-module (pyguixvm storage)
   #:use-module (pyguixvm records)
   #:use-module (pyguixvm sanitizers)
+  #:use-module (pyguixvm sanitizers directories)
   #:use-module (srfi srfi-9)
   #:export (data-disk
             data-disk?

@@ -33,6 +33,7 @@ from pyguixvm.errors import (
 from pyguixvm.events import Notice
 from pyguixvm.hypervisor import domains, guest, volumes
 from pyguixvm.model.declaration import VirtualMachine
+from pyguixvm.model.difference import Effect
 from pyguixvm.plan.actions import (
     ActivateSystem,
     AwaitReady,
@@ -50,7 +51,6 @@ from pyguixvm.plan.actions import (
     StackRoot,
     StopDomain,
 )
-from pyguixvm.plan.difference import Effect
 from pyguixvm.plan.plan import MachinePlan, Plan
 from pyguixvm.plan.readiness import Evidence, unheard
 

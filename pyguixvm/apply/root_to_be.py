@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from pyguixvm.apply.root_volume import Root, base_name, examined, is_little, store_item_backing
+from pyguixvm.apply.root_volume import Root, backing, base_name, examined, is_little
 from pyguixvm.guix.store import Store, is_built
 from pyguixvm.hypervisor import pools, upload, volumes
 from pyguixvm.hypervisor.connection import Connection
@@ -16,26 +16,15 @@ from pyguixvm.image.overlay import ImageError
 from pyguixvm.image.workplace import workplace
 from pyguixvm.model.declaration import ImageContent, VirtualMachine
 from pyguixvm.plan.actions import CreateRoot
-from pyguixvm.xml.storage import BackingFile
 
 
 def planned_root(connection: Connection, machine: VirtualMachine, action: CreateRoot) -> Root:
     """Return the root volume that ACTION would make, without making it."""
     pool = pools.find_pool(connection, action.pool)
     directory = Path(pool.path if pool else pools.default_directory(connection, action.pool))
+    below, base = backing(connection, machine, action, lambda name: str(directory / name))
     path = str(directory / action.volume)
-    base = base_name(connection, machine, action)
-    if base is None:
-        return Root(
-            action.pool, action.volume, path, (store_item_backing(action),), None, action.image
-        )
-    image = machine.image
-    backing = BackingFile(
-        path=str(directory / base),
-        format=image.disk_format,
-        store_item=False,
-    )
-    return Root(action.pool, action.volume, path, (backing,), base, action.image)
+    return Root(action.pool, action.volume, path, (below,), base, action.image)
 
 
 def bytes_to_move(

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -77,11 +78,12 @@ def created_root(machine: VirtualMachine, action: CreateRoot, workshop: Workshop
             action = _whole(machine, action, workshop)
             with phase(workshop.emit, "grow", machine.name) as result:
                 result.detail = _grown(machine, action, file, workshop)
-        backing, base = _backing(machine, action, workshop)
-        if backing.path != action.image:
-            overlay.rebase_unsafe(file, Path(backing.path), backing.format)
+        send_base = partial(_sent_base, machine.name, action, workshop)
+        below, base = backing(workshop.connection, machine, action, send_base)
+        if below.path != action.image:
+            overlay.rebase_unsafe(file, Path(below.path), below.format)
         with sent_root(machine.name, action.pool, file, workshop) as path:
-            yield Root(action.pool, action.volume, path, (backing,), base, action.image, increment)
+            yield Root(action.pool, action.volume, path, (below,), base, action.image, increment)
 
 
 @contextmanager
@@ -267,24 +269,29 @@ def _image_format(machine: VirtualMachine, image: Path) -> Literal["raw", "qcow2
     return machine.image.format
 
 
-def _backing(
-    machine: VirtualMachine, action: CreateRoot, workshop: Workshop
+def _sent_base(machine: str, action: CreateRoot, workshop: Workshop, name: str) -> str:
+    """Send the image of ACTION as base volume NAME unless it is there; return its file name."""
+    return upload.upload_base(
+        workshop.connection, action.pool, action.image, workshop.emit, machine, name=name
+    ).path
+
+
+def backing(
+    connection: Connection,
+    machine: VirtualMachine,
+    action: CreateRoot,
+    base_path: Callable[[str], str],
 ) -> tuple[BackingFile, str | None]:
-    """Return what the root volume stands on, as the hypervisor sees it."""
-    name = base_name(workshop.connection, machine, action)
+    """Return what the root volume of ACTION stands on, as the hypervisor sees it.
+
+    That is a base volume, whose name is returned too and whose file name BASE_PATH returns,
+    or else a store item.
+    """
+    name = base_name(connection, machine, action)
     if name is None:
-        return store_item_backing(action), None
-    image = Path(action.image)
-    volume = upload.upload_base(
-        workshop.connection, action.pool, image, workshop.emit, machine.name, name=name
-    )
-    backing = BackingFile(path=volume.path, format=_image_format(machine, image), store_item=False)
-    return backing, name
-
-
-def store_item_backing(action: CreateRoot) -> BackingFile:
-    """Return the store item that ACTION is made of as what its volume stands on."""
-    return BackingFile(path=action.image, format="raw", store_item=True)
+        return BackingFile(path=action.image, format="raw", store_item=True), None
+    file_format = machine.image.disk_format
+    return BackingFile(path=base_path(name), format=file_format, store_item=False), name
 
 
 def base_name(connection: Connection, machine: VirtualMachine, action: CreateRoot) -> str | None:

@@ -20,12 +20,12 @@ from pyguixvm.errors import InterruptedRequestError, PyguixvmError, UsageError
 # One module for each family of verbs, imported only when one of them is called or
 # listed with its help: `pyguixvm --help` answers at once.
 _COMMANDS = {
-    "check": ("declaration", "Evaluate the configuration and report every error in it."),
+    "check": ("description", "Evaluate the configuration and report every error in it."),
     "plan": ("declaration", "Show what deploy would do, without doing it."),
-    "build": ("declaration", "Build the images of the declared machines."),
+    "build": ("description", "Build the images of the declared machines."),
     "deploy": ("declaration", "Make the hypervisor match the configuration."),
     "watch": ("watch", "Deploy whenever the configuration is saved."),
-    "xml": ("declaration", "Print the domain XML that deploy would define."),
+    "xml": ("description", "Print the domain XML that deploy would define."),
     "status": ("status", "Tell whether machines are deployed as declared."),
     "generations": ("history", "List the generations of machines."),
     "rollback": ("history", "Return a machine to an earlier generation."),

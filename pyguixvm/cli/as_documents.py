@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -17,23 +16,19 @@ from pyguixvm.cli.documents import (
     DeclaredMachine,
     DeployedMachine,
     Error,
-    Generation,
     HypervisorPlan,
     ListedMachine,
     MachineGeneration,
     PlannedMachine,
 )
 from pyguixvm.errors import BuildError, EvaluationError, NotReadyError, PyguixvmError
-from pyguixvm.events import PlannedDifference
 from pyguixvm.model.declaration import Deployment, Location
 
 if TYPE_CHECKING:
     # An error is told without all that these load.
     from pyguixvm.apply.outcome import Outcome
-    from pyguixvm.commands.generations import ListedGeneration
-    from pyguixvm.commands.listing import Listed
     from pyguixvm.commands.machines import Done
-    from pyguixvm.plan.difference import Difference
+    from pyguixvm.model.listed import Listed
     from pyguixvm.plan.garbage import Garbage
     from pyguixvm.plan.plan import MachinePlan, Plan
     from pyguixvm.plan.status import MachineStatus
@@ -99,13 +94,8 @@ def _planned(machine: MachinePlan) -> PlannedMachine:
         | {
             "machine": machine.machine.name,
             "declaration": machine.machine,
-            "differences": _differences(machine.differences),
         }
     )
-
-
-def _differences(found: Iterable[Difference]) -> tuple[PlannedDifference, ...]:
-    return tuple(PlannedDifference(**msgspec.structs.asdict(each)) for each in found)
 
 
 def deployed(outcome: Outcome) -> DeployedMachine:
@@ -136,7 +126,7 @@ def compared(status: MachineStatus) -> ComparedMachine:
         status=status.status,
         state=status.state,
         generation=status.generation,
-        differences=_differences(status.differences),
+        differences=status.differences,
         foreign=status.foreign,
         detail=status.detail,
         addresses=status.addresses,
@@ -145,13 +135,7 @@ def compared(status: MachineStatus) -> ComparedMachine:
 
 def listed(machine: Listed) -> ListedMachine:
     """Return a MACHINE of the list as it stands in documents."""
-    fields = msgspec.structs.asdict(machine)
-    return ListedMachine(machine=fields.pop("name"), **fields)
-
-
-def generation(found: ListedGeneration) -> Generation:
-    """Return a generation as it stands in documents."""
-    return Generation(**msgspec.structs.asdict(found))
+    return ListedMachine(machine=machine.name, **msgspec.structs.asdict(machine))
 
 
 def collected(garbage: Garbage, *, removed: bool) -> Collected:

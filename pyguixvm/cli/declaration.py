@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The verbs that start from a configuration: check, plan, build, deploy, xml."""
+"""The verbs that bring about what a configuration declares: plan, deploy."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from pyguixvm.cli.options import (
 )
 from pyguixvm.cli.output import Output, gravest
 from pyguixvm.cli.safepoints import heeded
-from pyguixvm.cli.show import declared_line, plan_lines
-from pyguixvm.commands import build, definition, deploy, evaluate, planning
+from pyguixvm.cli.show import plan_lines
+from pyguixvm.commands import deploy, evaluate, planning
 from pyguixvm.commands.addresses import with_addresses
 from pyguixvm.commands.foresight import examined
 from pyguixvm.commands.session import Session
@@ -35,7 +35,7 @@ from pyguixvm.errors import (
     UsageError,
 )
 from pyguixvm.events import undisturbed
-from pyguixvm.model.declaration import Deployment, SystemImage
+from pyguixvm.model.declaration import Deployment
 from pyguixvm.plan.plan import Policy
 
 if TYPE_CHECKING:
@@ -76,27 +76,6 @@ def observed(
     )
 
 
-@click.command("check")
-@config_arguments
-@common_options
-@click.pass_obj
-def check_command(options: Options, arguments: tuple[str, ...]) -> int:
-    """Evaluate CONFIG and report every error in it; nothing is built.
-
-    The operating systems are lowered too, so that what Guix would refuse is
-    refused now.
-    """
-    output = Output(options)
-    config, machines = split_config(arguments)
-    deployment = evaluate.evaluate(session(options, output), config, machines, want="systems")
-    if output.json:
-        output.document(as_documents.checked(deployment))
-    else:
-        for machine in deployment.machines:
-            output.line(declared_line(machine))
-    return 0
-
-
 @click.command("plan")
 @config_arguments
 @click.option("--exit-code", is_flag=True, help="Exit with 8 if there is anything to do.")
@@ -127,35 +106,6 @@ def plan_command(
         return RequestRefusedError.status
     empty = all(plan.empty for plan in plans)
     return DIFFERENCES_FOUND if exit_code and not empty else 0
-
-
-@click.command("build")
-@config_arguments
-@click.option("--derivation", "-d", is_flag=True, help="Print the derivations; build nothing.")
-@common_options
-@click.pass_obj
-def build_command(options: Options, arguments: tuple[str, ...], derivation: bool) -> int:
-    """Build the images of the declared machines and print their file names."""
-    output = Output(options)
-    here = session(options, output)
-    config, machines = split_config(arguments)
-    deployment = evaluate.evaluate(here, config, machines, want="derivations")
-    if derivation:
-        built = [
-            (machine.name, machine.image.derivation or "")
-            for machine in deployment.machines
-            if isinstance(machine.image, SystemImage)
-        ]
-    else:
-        built = [(machine.name, image) for machine, image in build.build(here, deployment)]
-    if output.json:
-        key = "derivation" if derivation else "image"
-        found = (documents.BuiltMachine(machine=name, **{key: path}) for name, path in built)
-        output.document(documents.Built(machines=tuple(found)))
-    else:
-        for _, path in built:
-            output.line(path)
-    return 0
 
 
 @click.command("deploy")
@@ -291,26 +241,3 @@ def _prune(
             removed.append(done)
             output.note(f"{done.machine}: {done.detail}")
     return tuple(removed)
-
-
-@click.command("xml")
-@config_arguments
-@common_options
-@click.pass_obj
-def xml_command(options: Options, arguments: tuple[str, ...]) -> int:
-    """Print the domain XML that deploy would define.
-
-    Several machines are printed one after the other; name one to get it alone.
-    """
-    output = Output(options)
-    here = session(options, output)
-    config, machines = split_config(arguments)
-    deployment = evaluate.evaluate(here, config, machines, want="derivations")
-    defined = definition.domain_documents(here, deployment.machines)
-    if output.json:
-        found = (documents.DefinedMachine(machine=name, xml=xml) for name, xml in defined)
-        output.document(documents.Defined(machines=tuple(found)))
-    else:
-        for _, xml in defined:
-            output.verbatim(xml)
-    return 0

@@ -8,11 +8,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
-import msgspec
-
+from pyguixvm.model.difference import Difference, Value
 from pyguixvm.model.sizes import format_size
 from pyguixvm.model.system_change import Change, SystemChange
-from pyguixvm.plan.difference import Difference, Value
 from pyguixvm.printable import printable
 
 _SIGNS: Mapping[Change, tuple[str, str]] = {
@@ -142,8 +140,3 @@ def _ready(form: Value) -> str:
     kind, *values = form.values()
     words = (json.dumps(v, ensure_ascii=False) if isinstance(v, str) else str(v) for v in values)
     return f"({' '.join([str(kind), *map(printable, words)])})"
-
-
-def of_event(found: Iterable[msgspec.Struct]) -> tuple[Difference, ...]:
-    """Return the differences FOUND, as an event tells them, as those of a plan."""
-    return tuple(Difference(**msgspec.structs.asdict(each)) for each in found)

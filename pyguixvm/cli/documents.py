@@ -13,8 +13,9 @@ from typing import Literal, TypeAlias
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from pyguixvm.events import PlannedDifference
 from pyguixvm.model.declaration import Caution, Location, VirtualMachine
+from pyguixvm.model.difference import Difference, Effect
+from pyguixvm.model.listed import Listed, ListedGeneration
 from pyguixvm.model.observation import State, StoredVolume
 from pyguixvm.model.system_change import SystemChange
 from pyguixvm.model.usage import Kept
@@ -100,9 +101,9 @@ class PlannedMachine(_Part, frozen=True, kw_only=True):
 
     machine: str
     declaration: VirtualMachine
-    effect: str
+    effect: Effect
     actions: tuple[Action, ...]
-    differences: tuple[PlannedDifference, ...]
+    differences: tuple[Difference, ...]
     refusal: str | None
     hint: str | None
     fallback: int | None
@@ -215,7 +216,7 @@ class ComparedMachine(_Named, frozen=True, kw_only=True):
     status: Verdict
     state: State | None
     generation: int | None
-    differences: tuple[PlannedDifference, ...]
+    differences: tuple[Difference, ...]
     foreign: tuple[str, ...]
     detail: str | None
     addresses: tuple[str, ...]
@@ -227,19 +228,13 @@ class Compared(Document, frozen=True, kw_only=True):
     machines: tuple[ComparedMachine, ...]
 
 
-class ListedMachine(_Named, frozen=True, kw_only=True):
+class ListedMachine(Listed, frozen=True, kw_only=True):
     """A machine; MEMORY is in bytes.  Of what is not ours, GENERATION and LABEL are null.
 
     NAME is MACHINE (deprecated).
     """
 
-    state: State
-    cpu: int
-    memory: int
-    autostart: bool
-    generation: int | None
-    label: str | None
-    addresses: tuple[str, ...]
+    machine: str
 
 
 class Machines(Document, frozen=True, kw_only=True):
@@ -248,36 +243,10 @@ class Machines(Document, frozen=True, kw_only=True):
     machines: tuple[ListedMachine, ...]
 
 
-class Generation(_Part, frozen=True, kw_only=True):
-    """Generation NUMBER of a machine, made at DATE; FAILED: it did not get ready in time.
-
-    Its root is VOLUME in POOL, which takes SIZE bytes, null if it is gone.  It stands on IMAGE,
-    by way of volume BASE if there is one, and of the volumes UNDER it; INCREMENT is the size
-    (bytes) of what its system has beside the image.  DOWNTIME is how long (seconds) the machine
-    was away when it switched to it.
-    """
-
-    machine: str
-    number: int
-    date: str
-    current: bool
-    failed: bool
-    label: str
-    kernel: str | None
-    image: str
-    pool: str
-    volume: str
-    base: str | None
-    size: int | None
-    increment: int | None
-    under: tuple[str, ...]
-    downtime: float | None
-
-
 class Generations(Document, frozen=True, kw_only=True):
     """Of ``generations``."""
 
-    generations: tuple[Generation, ...]
+    generations: tuple[ListedGeneration, ...]
 
 
 class MachineGeneration(_Part, frozen=True, kw_only=True):

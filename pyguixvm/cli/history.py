@@ -19,6 +19,7 @@ from pyguixvm.cli.output import Output
 from pyguixvm.cli.safepoints import heeded
 from pyguixvm.commands import garbage, generations, rollback
 from pyguixvm.errors import PyguixvmError
+from pyguixvm.model.listed import ListedGeneration
 from pyguixvm.model.sizes import format_size
 from pyguixvm.plan.plan import Policy
 
@@ -63,8 +64,7 @@ def generations_command(options: Options, machines: tuple[str, ...]) -> int:
     here = session(options, output)
     found = generations.generations(here, machines)
     if output.json:
-        listed = tuple(map(as_documents.generation, found))
-        output.document(documents.Generations(generations=listed))
+        output.document(documents.Generations(generations=found))
         return 0
     if not found:
         output.no_machines(here)
@@ -101,7 +101,7 @@ def generations_command(options: Options, machines: tuple[str, ...]) -> int:
     return 0
 
 
-def _mark(generation: generations.ListedGeneration) -> str:
+def _mark(generation: ListedGeneration) -> str:
     return "*" if generation.current else " failed" if generation.failed else ""
 
 

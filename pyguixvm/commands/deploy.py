@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pyguixvm.events import ChangePlanned, Emit, PlannedDifference
+from pyguixvm.events import ChangePlanned, Emit
 from pyguixvm.guix.activation import Activation
 from pyguixvm.plan.actions import (
     DefineDomain,
@@ -93,9 +93,7 @@ def _announced(plan: MachinePlan, observation: Observation) -> ChangePlanned:
     return ChangePlanned(
         machine=plan.machine.name,
         effect=plan.effect,
-        differences=tuple(
-            PlannedDifference(d.path, d.old, d.new, d.effect, d.pending) for d in plan.differences
-        ),
+        differences=plan.differences,
         strategy=plan.strategy,
         reason=plan.reason,
         refusal=plan.refusal,

@@ -57,8 +57,8 @@ def _require_definable(plan: MachinePlan, connection: Connection, session: Sessi
     """Raise if the hypervisor does not take the domain of PLAN, as far as it says before."""
     from pyguixvm.hypervisor.connection import capabilities
     from pyguixvm.xml.capabilities import choose_domain_type
-    from pyguixvm.xml.domain import require_words
+    from pyguixvm.xml.plain_fields import require_representable
 
     offered = capabilities(connection).domain_types
     choose_domain_type(plan.machine, offered, session.environment.get("PYGUIXVM_VIRT_TYPE"))
-    require_words(plan.machine)
+    require_representable(plan.machine)

@@ -5,49 +5,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import msgspec
-
-from pyguixvm.commands.machines import machines_metadata
+from pyguixvm.commands.machines import observed_metadata
 from pyguixvm.commands.session import Session
 from pyguixvm.hypervisor.connection import connect
 from pyguixvm.hypervisor.observe import Depth, observe
 from pyguixvm.model.applied import Generation, Metadata
+from pyguixvm.model.listed import ListedGeneration
 from pyguixvm.model.observation import Observation
 from pyguixvm.model.usage import Address
-
-
-class ListedGeneration(msgspec.Struct, frozen=True, rename="kebab"):
-    """One generation; SIZE is what its root volume takes (bytes), None if that is gone.
-
-    INCREMENT is the size (bytes) of what its system has beside IMAGE, on which it
-    stands, None if it is IMAGE as it is.  UNDER names the volumes in between, those of
-    generations that were changed in place.
-    """
-
-    machine: str
-    number: int
-    date: str
-    current: bool
-    failed: bool
-    label: str
-    kernel: str | None
-    image: str
-    pool: str
-    volume: str
-    base: str | None
-    size: int | None
-    increment: int | None
-    under: tuple[str, ...]
-    downtime: float | None
 
 
 def generations(session: Session, names: Sequence[str]) -> tuple[ListedGeneration, ...]:
     """Return the generations of the machines NAMES, of all of ours if there are none."""
     with connect(session.uri) as connection:
         observation = observe(connection, Depth.VOLUMES)
-        found = all_metadata(observation)
-        if names:
-            found = machines_metadata(connection, names)
+        found = observed_metadata(observation, names) if names else all_metadata(observation)
         sizes = {(each.pool, each.name): each.allocation for each in observation.stored}
         return tuple(
             _listed(name, metadata.current, generation, sizes)

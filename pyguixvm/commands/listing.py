@@ -3,26 +3,12 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from pyguixvm.commands.machines import is_ours
 from pyguixvm.commands.session import Session
 from pyguixvm.hypervisor.connection import connect
 from pyguixvm.hypervisor.observe import Depth, observe
+from pyguixvm.model.listed import Listed
 from pyguixvm.model.observation import ObservedDomain
-
-
-class Listed(msgspec.Struct, frozen=True, rename="kebab"):
-    """One line of the list of machines; LABEL and GENERATION are None for what is not ours."""
-
-    name: str
-    state: str
-    cpu: int
-    memory: int
-    autostart: bool
-    generation: int | None
-    label: str | None
-    addresses: tuple[str, ...]
 
 
 def listed(session: Session, *, everything: bool) -> tuple[Listed, ...]:

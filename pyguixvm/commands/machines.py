@@ -14,7 +14,7 @@ from pyguixvm.hypervisor.connection import Connection, connect
 from pyguixvm.hypervisor.machine_lock.lock import held
 from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.applied import Metadata
-from pyguixvm.model.observation import ObservedDomain
+from pyguixvm.model.observation import Observation, ObservedDomain
 from pyguixvm.plan.refusals import UNPROTECT_HINT
 
 
@@ -46,12 +46,32 @@ def machines_metadata(connection: Connection, names: Sequence[str]) -> dict[str,
     """Return the metadata of the domains NAMES, having made sure that all exist and are ours."""
     missing = [name for name in names if not domains.exists(connection, name)]
     if missing:
-        there = [d.name for d in observe(connection).domains.values() if is_ours(d)]
-        raise RequestRefusedError(
-            f"there is no machine '{missing[0]}' on {connection.uri}",
-            hint=f"Machines there: {', '.join(sorted(there)) or 'none'}.",
-        )
+        raise _missing(missing[0], observe(connection))
     return {name: domains.read_metadata(connection, name) for name in names}
+
+
+def observed_metadata(observation: Observation, names: Sequence[str]) -> dict[str, Metadata]:
+    """Return the metadata of the domains NAMES as `machines_metadata` does, from OBSERVATION."""
+    missing = [name for name in names if name not in observation.domains]
+    if missing:
+        raise _missing(missing[0], observation)
+    return {name: _metadata(observation.domains[name]) for name in names}
+
+
+def _metadata(domain: ObservedDomain) -> Metadata:
+    if domain.unreadable is not None:
+        raise RequestRefusedError(domain.unreadable, hint=domain.hint)
+    if domain.metadata is None:
+        raise domains.not_ours(domain.name)
+    return domain.metadata
+
+
+def _missing(name: str, observation: Observation) -> RequestRefusedError:
+    there = (domain.name for domain in observation.domains.values() if is_ours(domain))
+    return RequestRefusedError(
+        f"there is no machine '{name}' on {observation.uri}",
+        hint=f"Machines there: {', '.join(sorted(there)) or 'none'}.",
+    )
 
 
 def each_of(

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 import msgspec
 
 from pyguixvm.apply.unused_volumes import delete_others, usage
-from pyguixvm.commands.machines import Done, machines_metadata, require_unprotected
+from pyguixvm.commands.machines import Done, observed_metadata, require_unprotected
 from pyguixvm.commands.session import Session
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.guix.roots import remove_root, root_path
@@ -66,10 +66,11 @@ def removals(
     snapshots, checkpoints or layers of others, or work that goes on at its disks.
     """
     with connect(session.uri) as connection:
-        metadata = machines_metadata(connection, names)
+        observation = observe(connection)
+        metadata = observed_metadata(observation, names)
         if not unprotect:
             require_unprotected("removed", metadata)
-        observation, used = observe(connection), usage(connection)
+        used = usage(connection)
         return tuple(
             _removal(
                 connection,
@@ -133,10 +134,11 @@ def _still(connection: Connection, agreed: Removal) -> Removal:
     Raises RequestRefusedError if that is another machine, or has got another root or disk.
     """
     name = agreed.machine
-    machines_metadata(connection, [name])
+    observation = observe(connection)
+    observed_metadata(observation, [name])
     now = _removal(
         connection,
-        observe(connection),
+        observation,
         name,
         usage(connection),
         keep_volumes=not agreed.generations,

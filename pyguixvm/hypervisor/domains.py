@@ -203,8 +203,13 @@ def _lookup(connection: Connection, name: str) -> libvirt.virDomain:
 def _ours(connection: Connection, name: str, xml: str) -> Metadata:
     metadata = our_metadata.read_metadata(parse(xml), lambda other: exists(connection, other))
     if metadata is None:
-        raise RequestRefusedError(
-            f"domain '{name}' was not made by pyguixvm: it is left alone",
-            hint="use another name for the machine, or virsh for that domain",
-        )
+        raise not_ours(name)
     return metadata
+
+
+def not_ours(name: str) -> RequestRefusedError:
+    """Return what is to be raised for domain NAME, which is somebody else's."""
+    return RequestRefusedError(
+        f"domain '{name}' was not made by pyguixvm: it is left alone",
+        hint="use another name for the machine, or virsh for that domain",
+    )

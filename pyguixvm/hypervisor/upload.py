@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from pyguixvm.hypervisor.connection import Connection, capabilities
 from pyguixvm.hypervisor.errors import explained
 from pyguixvm.hypervisor.volumes import Volume
 from pyguixvm.model import volume_names
+from pyguixvm.sparse_file import data_ranges
 from pyguixvm.xml.volume import VolumeDefinition
 
 # What is read at once and, if all of it is zero, left out.
@@ -132,19 +132,8 @@ def data_extents(source: BinaryIO) -> Iterator[tuple[int, int]]:
 
     A file system that knows no holes has one extent.
     """
-    descriptor = source.fileno()
-    size = os.fstat(descriptor).st_size
     begin = end = 0
-    while end < size:
-        try:
-            data = os.lseek(descriptor, end, os.SEEK_DATA)
-            after = os.lseek(descriptor, data, os.SEEK_HOLE)
-        except OSError as error:
-            if error.errno == errno.ENXIO:  # no data up to the end
-                break
-            if error.errno != errno.EINVAL:
-                raise
-            data, after = end, size
+    for data, after in data_ranges(source):
         if data - end >= _SMALLEST_HOLE or end == 0:
             if end > begin:
                 yield begin, end - begin

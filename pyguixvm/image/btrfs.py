@@ -18,7 +18,6 @@ little-endian, all sizes and offsets bytes.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import struct
 from collections.abc import Callable, Iterator
@@ -29,6 +28,7 @@ import msgspec
 
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.image import extents
+from pyguixvm.image.btrfs_block import checksum_type, damaged, put, sealed, u32, u64, verify
 from pyguixvm.image.extents import Range
 
 MAGIC = b"_BHRfS_M"
@@ -37,8 +37,7 @@ MAGIC = b"_BHRfS_M"
 SUPERBLOCKS = (64 * 1024, 64 * 1024**2, 256 * 1024**3)
 SUPERBLOCK_SIZE = 4096
 
-# struct btrfs_super_block; the checksum covers all behind its own field.
-_CHECKSUM_SIZE = 32
+# struct btrfs_super_block.
 _FSID = slice(0x20, 0x30)
 _BYTENR = 0x30
 _FLAGS = 0x38
@@ -51,7 +50,6 @@ _NODE_SIZE = 0x94
 _CHUNK_ARRAY_SIZE = 0xA0
 _COMPAT_RO = 0xB4
 _INCOMPAT = 0xBC
-_CHECKSUM_TYPE = 0xC4
 _CHUNK_ROOT_LEVEL = 0xC7
 _DEVICE = 0xC9
 _METADATA_UUID = slice(0x23B, 0x24B)
@@ -98,9 +96,6 @@ _KNOWN_INCOMPAT = 0xFFF | 0x4000 | 0x10000
 # Free space tree (and valid), verity, block group tree.
 _KNOWN_COMPAT_RO = 0xF
 
-# enum btrfs_csum_type, without xxhash64 (1), which Python does not have.
-_CRC32C, _SHA256, _BLAKE2B = 0, 2, 3
-
 # Sectors and nodes: powers of two in between (btrfs_validate_super() in fs/btrfs/disk-io.c).
 _BLOCK_SIZES = frozenset({4096, 8192, 16384, 32768, 65536})
 
@@ -146,10 +141,10 @@ def plan(read: Reader, size: int) -> tuple[Write, ...]:
     superblock = _superblock(read)
     _refuse_unknown(superblock)
     # A device is used by whole sectors (btrfs_ioctl_resize() in fs/btrfs/ioctl.c).
-    size -= size % _u32(superblock, _SECTOR_SIZE)
-    if size < _u64(superblock, _TOTAL_BYTES):
-        raise _damaged("it is larger than its partition")
-    if size == _u64(superblock, _TOTAL_BYTES):
+    size -= size % u32(superblock, _SECTOR_SIZE)
+    if size < u64(superblock, _TOTAL_BYTES):
+        raise damaged("it is larger than its partition")
+    if size == u64(superblock, _TOTAL_BYTES):
         return ()
     tree = ChunkTree(read, superblock)
     return (*tree.grown(size), *_grown_superblocks(superblock, size))
@@ -158,20 +153,20 @@ def plan(read: Reader, size: int) -> tuple[Write, ...]:
 def _superblock(read: Reader) -> bytes:
     at = SUPERBLOCKS[0]
     superblock = read((at, at + SUPERBLOCK_SIZE))
-    if superblock[_SUPER_MAGIC] != MAGIC or _u64(superblock, _BYTENR) != at:
-        raise _damaged("it has no superblock")
-    _verify(superblock, _checksum_type(superblock), "its superblock")
-    if not {_u32(superblock, _SECTOR_SIZE), _u32(superblock, _NODE_SIZE)} <= _BLOCK_SIZES:
-        raise _damaged("its blocks have impossible sizes")
+    if superblock[_SUPER_MAGIC] != MAGIC or u64(superblock, _BYTENR) != at:
+        raise damaged("it has no superblock")
+    verify(superblock, checksum_type(superblock), "its superblock")
+    if not {u32(superblock, _SECTOR_SIZE), u32(superblock, _NODE_SIZE)} <= _BLOCK_SIZES:
+        raise damaged("its blocks have impossible sizes")
     return superblock
 
 
 def _refuse_unknown(superblock: bytes) -> None:
     """Raise RequestRefusedError if there is more to the file system than is known here."""
     unknown = {
-        "flags": _u64(superblock, _FLAGS) & ~(_WRITTEN | _RELOCATED),
-        "incompatible features": _u64(superblock, _INCOMPAT) & ~_KNOWN_INCOMPAT,
-        "features": _u64(superblock, _COMPAT_RO) & ~_KNOWN_COMPAT_RO,
+        "flags": u64(superblock, _FLAGS) & ~(_WRITTEN | _RELOCATED),
+        "incompatible features": u64(superblock, _INCOMPAT) & ~_KNOWN_INCOMPAT,
+        "features": u64(superblock, _COMPAT_RO) & ~_KNOWN_COMPAT_RO,
     }
     for name, bits in unknown.items():
         if bits:
@@ -180,7 +175,7 @@ def _refuse_unknown(superblock: bytes) -> None:
                 " before its first start",
                 hint=_HINT,
             )
-    devices = _u64(superblock, _NUM_DEVICES)
+    devices = u64(superblock, _NUM_DEVICES)
     if devices != 1:
         raise RequestRefusedError(
             f"the btrfs in the image is on {devices} devices, of which the image is one",
@@ -190,19 +185,19 @@ def _refuse_unknown(superblock: bytes) -> None:
 
 def _grown_superblocks(superblock: bytes, size: int) -> Iterator[Write]:
     grown = bytearray(superblock)
-    _put(grown, _TOTAL_BYTES, size)
-    _put(grown, _DEVICE + _DEVICE_TOTAL_BYTES, size)
+    put(grown, _TOTAL_BYTES, size)
+    put(grown, _DEVICE + _DEVICE_TOTAL_BYTES, size)
     # A backup that names the chunk tree as it is speaks of the device as it is, too.
     for number in range(_BACKUP_COUNT):
         backup = _BACKUPS + number * _BACKUP_SIZE
-        if _u64(superblock, backup + _BACKUP_CHUNK_ROOT) == _u64(superblock, _CHUNK_ROOT):
-            _put(grown, backup + _BACKUP_TOTAL_BYTES, size)
+        if u64(superblock, backup + _BACKUP_CHUNK_ROOT) == u64(superblock, _CHUNK_ROOT):
+            put(grown, backup + _BACKUP_TOTAL_BYTES, size)
     for at in SUPERBLOCKS:
         # As write_dev_supers() in fs/btrfs/disk-io.c; chunks leave these places free even
         # where no device reached when they were made.
         if at + SUPERBLOCK_SIZE < size:
-            _put(grown, _BYTENR, at)
-            yield Write(at, _sealed(grown, _checksum_type(superblock)))
+            put(grown, _BYTENR, at)
+            yield Write(at, sealed(grown, checksum_type(superblock)))
 
 
 class _Chunk(msgspec.Struct, frozen=True):
@@ -223,33 +218,33 @@ class ChunkTree:
         self._read = read
         self._superblock = superblock
         self._chunks = tuple(_system_chunks(superblock))
-        self._checksum_type = _checksum_type(superblock)
+        self._checksum_type = checksum_type(superblock)
         # The metadata keep their identity where the file system has got another.
-        renamed = _u64(superblock, _INCOMPAT) & _INCOMPAT_METADATA_UUID
+        renamed = u64(superblock, _INCOMPAT) & _INCOMPAT_METADATA_UUID
         self._fsid = superblock[_METADATA_UUID if renamed else _FSID]
 
     def grown(self, size: int) -> Iterator[Write]:
         """Yield what makes the device one of SIZE.  Raises RequestRefusedError."""
-        device = _u64(self._superblock, _DEVICE + _DEVICE_ID)
+        device = u64(self._superblock, _DEVICE + _DEVICE_ID)
         address, leaf, item = self._find((_DEVICE_ITEMS, _DEVICE_KEY, device))
-        now = _u64(leaf, item + _DEVICE_TOTAL_BYTES)
-        if now != _u64(self._superblock, _DEVICE + _DEVICE_TOTAL_BYTES):
-            raise _damaged("its superblock and its chunk tree disagree on its size")
+        now = u64(leaf, item + _DEVICE_TOTAL_BYTES)
+        if now != u64(self._superblock, _DEVICE + _DEVICE_TOTAL_BYTES):
+            raise damaged("its superblock and its chunk tree disagree on its size")
         grown = bytearray(leaf)
-        _put(grown, item + _DEVICE_TOTAL_BYTES, size)
-        content = _sealed(grown, self._checksum_type)
+        put(grown, item + _DEVICE_TOTAL_BYTES, size)
+        content = sealed(grown, self._checksum_type)
         for place in self._places(address):
             yield Write(place, content)
 
     def _find(self, key: tuple[int, int, int]) -> tuple[int, bytes, int]:
         """Return the address of the leaf that has the device item KEY, it, and where in it."""
-        address = _u64(self._superblock, _CHUNK_ROOT)
+        address = u64(self._superblock, _CHUNK_ROOT)
         for level in range(self._superblock[_CHUNK_ROOT_LEVEL], 0, -1):
             node = self._node(address, level)
             # The last child that starts with KEY, or before it.
             children = [p[3] for p in _entries(node, _POINTER) if p[:3] <= key]
             if not children:
-                raise _damaged("its chunk tree has no device")
+                raise damaged("its chunk tree has no device")
             address = children[-1]
         leaf = self._node(address, 0)
         for entry in _entries(leaf, _ITEM):
@@ -258,35 +253,35 @@ class ChunkTree:
                 if entry[4] != _DEVICE_ITEM_SIZE or start + entry[4] > len(leaf):
                     break
                 return address, leaf, start
-        raise _damaged("its chunk tree has no device")
+        raise damaged("its chunk tree has no device")
 
     def _node(self, address: int, level: int) -> bytes:
         """Return the node at the logical ADDRESS, on LEVEL of the tree."""
-        size = _u32(self._superblock, _NODE_SIZE)
+        size = u32(self._superblock, _NODE_SIZE)
         copies = {self._read((place, place + size)) for place in self._places(address)}
         if len(copies) != 1:
-            raise _damaged("the copies of its chunk tree differ")
+            raise damaged("the copies of its chunk tree differ")
         (node,) = copies
-        _verify(node, self._checksum_type, "its chunk tree")
-        if (node[_FSID], _u64(node, _BYTENR), node[_LEVEL]) != (self._fsid, address, level):
-            raise _damaged("its chunk tree has a node that is another's")
+        verify(node, self._checksum_type, "its chunk tree")
+        if (node[_FSID], u64(node, _BYTENR), node[_LEVEL]) != (self._fsid, address, level):
+            raise damaged("its chunk tree has a node that is another's")
         return node
 
     def _places(self, address: int) -> tuple[int, ...]:
         """Return where on the device the node at the logical ADDRESS is: all its copies."""
-        end = address + _u32(self._superblock, _NODE_SIZE)
+        end = address + u32(self._superblock, _NODE_SIZE)
         for chunk in self._chunks:
             first, behind = chunk.where
             if first <= address and end <= behind:
                 return tuple(stripe + address - first for stripe in chunk.stripes)
-        raise _damaged("its chunk tree is in none of its chunks")
+        raise damaged("its chunk tree is in none of its chunks")
 
 
 def _system_chunks(superblock: bytes) -> Iterator[_Chunk]:
     """Yield the chunks that SUPERBLOCK lists: those which hold the chunk tree."""
-    size = _u32(superblock, _CHUNK_ARRAY_SIZE)
+    size = u32(superblock, _CHUNK_ARRAY_SIZE)
     if size > _CHUNK_ARRAY_ROOM:
-        raise _damaged("its superblock lists more chunks than there is room for")
+        raise damaged("its superblock lists more chunks than there is room for")
     array = superblock[_CHUNK_ARRAY : _CHUNK_ARRAY + size]
     at = 0
     try:
@@ -298,7 +293,7 @@ def _system_chunks(superblock: bytes) -> Iterator[_Chunk]:
             stripes = [_STRIPE.unpack_from(array, at + i * _STRIPE.size) for i in range(count)]
             at += count * _STRIPE.size
             if kind != _CHUNK_KEY:
-                raise _damaged("its superblock lists something that is no chunk")
+                raise damaged("its superblock lists something that is no chunk")
             if profile & _PROFILES not in {_SINGLE, _DUP}:
                 raise RequestRefusedError(
                     "the btrfs in the image has its chunk tree neither in one copy nor in two",
@@ -306,80 +301,12 @@ def _system_chunks(superblock: bytes) -> Iterator[_Chunk]:
                 )
             yield _Chunk((address, address + length), tuple(stripe[1] for stripe in stripes))
     except struct.error as error:
-        raise _damaged("its superblock lists half a chunk") from error
+        raise damaged("its superblock lists half a chunk") from error
 
 
 def _entries(node: bytes, layout: struct.Struct) -> list[tuple[int, ...]]:
     """Return the entries of NODE, which follow its header."""
-    count = _u32(node, _COUNT)
+    count = u32(node, _COUNT)
     if _HEADER_SIZE + count * layout.size > len(node):
-        raise _damaged("its chunk tree has a node with too many entries")
+        raise damaged("its chunk tree has a node with too many entries")
     return [layout.unpack_from(node, _HEADER_SIZE + i * layout.size) for i in range(count)]
-
-
-def _damaged(reason: str) -> RequestRefusedError:
-    return RequestRefusedError(f"the file system in the image is damaged: {reason}")
-
-
-def _u32(block: bytes, offset: int) -> int:
-    return int(struct.unpack_from("<I", block, offset)[0])
-
-
-def _u64(block: bytes, offset: int) -> int:
-    return int(struct.unpack_from("<Q", block, offset)[0])
-
-
-def _put(block: bytearray, offset: int, value: int) -> None:
-    struct.pack_into("<Q", block, offset, value)
-
-
-# Checksums.
-
-
-def _checksum_type(superblock: bytes) -> int:
-    kind = int(struct.unpack_from("<H", superblock, _CHECKSUM_TYPE)[0])
-    if kind not in {_CRC32C, _SHA256, _BLAKE2B}:
-        raise RequestRefusedError(
-            f"the btrfs in the image has checksums of type {kind}",
-            hint="Make it with crc32c, sha256 or blake2 (mkfs.btrfs --csum).",
-        )
-    return kind
-
-
-def _checksum(kind: int, block: bytes) -> bytes:
-    content = block[_CHECKSUM_SIZE:]
-    if kind == _SHA256:
-        return hashlib.sha256(content).digest()
-    if kind == _BLAKE2B:
-        return hashlib.blake2b(content, digest_size=32).digest()
-    return struct.pack("<I", crc32c(content)).ljust(_CHECKSUM_SIZE, b"\0")
-
-
-def _verify(block: bytes, kind: int, what: str) -> None:
-    if block[:_CHECKSUM_SIZE] != _checksum(kind, block):
-        raise _damaged(f"the checksum of {what} is wrong")
-
-
-def _sealed(block: bytearray, kind: int) -> bytes:
-    """Return BLOCK with the checksum that belongs to it."""
-    content = bytes(block)
-    return _checksum(kind, content) + content[_CHECKSUM_SIZE:]
-
-
-def _crc32c_table() -> Iterator[int]:
-    for byte in range(256):
-        crc = byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
-        yield crc
-
-
-_CRC32C_TABLE = tuple(_crc32c_table())
-
-
-def crc32c(content: bytes) -> int:
-    """Return the CRC-32C (Castagnoli) of CONTENT, as RFC 3720 defines it in its appendix B.4."""
-    crc = 0xFFFFFFFF
-    for byte in content:
-        crc = crc >> 8 ^ _CRC32C_TABLE[(crc ^ byte) & 0xFF]
-    return crc ^ 0xFFFFFFFF

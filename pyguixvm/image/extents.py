@@ -11,6 +11,7 @@ from typing import BinaryIO, TypeAlias
 
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.model.sizes import format_size
+from pyguixvm.sparse_file import data_ranges
 
 # The first byte, and the first one behind it.
 Range: TypeAlias = tuple[int, int]
@@ -59,18 +60,7 @@ def chunks(ranges: Iterable[Range]) -> Iterator[Range]:
 
 def data(file: BinaryIO) -> tuple[Range, ...]:
     """Return where FILE is no hole: more than that, but never less."""
-    found: list[Range] = []
-    at, size = 0, os.fstat(file.fileno()).st_size
-    while at < size:
-        try:
-            start = os.lseek(file.fileno(), at, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno != errno.ENXIO:
-                raise
-            break
-        at = os.lseek(file.fileno(), start, os.SEEK_HOLE)
-        found.append((start, at))
-    return tuple(found)
+    return tuple(data_ranges(file))
 
 
 # What copy_file_range(2) says between two file systems, or where one cannot do it.

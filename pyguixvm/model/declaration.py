@@ -9,7 +9,7 @@ versions that do not understand each other.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 import msgspec
 
@@ -144,8 +144,9 @@ class SharedStore(_Declared, frozen=True, tag_field="kind", tag="shared-store"):
 # The kinds of images.  A new one is a structure here, with what all of them tell (label,
 # kernel, the disk image's file and disk_format, and whether Guix made it, so that it mounts
 # what is declared); a module in guix/pyguixvm/system/ and a line in its kinds.scm; a module
-# in plan/strategies/ and a line in choose.py there; and, if its root volume is made in a way
-# of its own, a module in apply/ and a line in its executor.py.
+# in plan/strategies/ and a line in choose.py there; its words in cli/show.py and
+# cli/differences.py; and, if its root volume is made in a way of its own, a module in apply/
+# and a line in its executor.py.
 Image: TypeAlias = SystemImage | LocalImage | SharedStore
 
 
@@ -174,6 +175,9 @@ class BlockDevice(_Declared, frozen=True, tag_field="kind", tag="block-device"):
     device: str
 
 
+# The kinds of disks.  A new one is a structure here, a record in guix/pyguixvm/storage.scm with
+# its JSON in evaluator/json.scm, how it is told apart from others and plugged in (plan/disks.py,
+# apply/data_disk.py), and what a throwaway copy has instead (apply/trial.py).
 Disk: TypeAlias = DataDisk | BlockDevice
 
 
@@ -207,9 +211,32 @@ class GuestAgentReady(_Declared, frozen=True, tag_field="kind", tag="guest-agent
     """Ready when the QEMU guest agent answers."""
 
 
+# The signs that a guest is up.  A new one is a structure here, a form in
+# guix/pyguixvm/readiness.scm, and how it is seen and called in plan/readiness.py; mypy names
+# the places there.  What it takes to see it that is not there yet is a method of `Evidence`.
 ReadyForm: TypeAlias = AddressReady | TcpPortReady | ConsoleReady | GuestAgentReady
 
 
+class InXml(msgspec.Struct, frozen=True):
+    """Where a plain field of `LibvirtDomain` stands in its domain's XML.
+
+    AT is the way there from ``<domain>``: ``title`` is the text of that element, ``a/b/@c``
+    an attribute; there is nothing where a field is None.  EFFECT is what a change takes of a
+    running guest: nothing ("live"), or that it starts again.  ONE_LINE: libvirt refuses line
+    breaks in it.  BOOLEANS are libvirt's words for false and true.
+    """
+
+    at: str
+    effect: Literal["live", "restart"]
+    one_line: bool = False
+    booleans: tuple[str, str] = ("no", "yes")
+
+
+# A plain field is one that only goes into the domain's XML and is compared with what stands
+# there.  A new one is a line in `LibvirtDomain` with its `InXml`, and its clause in
+# guix/pyguixvm/libvirt.scm: it is read from the evaluator, written, brought up to date,
+# observed, compared and shown by that.  What means more than its XML (a resource that a
+# running guest is given, a part of the root) is another matter: plan/drift.py compares it.
 class LibvirtDomain(_Declared, frozen=True):
     """The libvirt resources around an operating system."""
 
@@ -224,8 +251,9 @@ class LibvirtDomain(_Declared, frozen=True):
     pool: str
     firmware: Literal["bios", "uefi"]
     virtualization: Literal["auto", "kvm", "qemu"]
-    title: str | None = None
-    description: str | None = None
+    clock: Annotated[Literal["utc", "localtime"], InXml("clock/@offset", "restart")] = "utc"
+    title: Annotated[str | None, InXml("title", "live", one_line=True)] = None
+    description: Annotated[str | None, InXml("description", "live")] = None
     disks: tuple[Disk, ...] = ()
     mount_points: tuple[MountPoint, ...] = ()
 
@@ -260,6 +288,9 @@ class Caution(_Declared, frozen=True):
         return f"{where}{self.message}{hint}"
 
 
+# What is declared beside machines, a network for example, would be another field here and of
+# <deployment> in guix/pyguixvm/machine.scm; what there is of it, one of `Observation`, and what
+# is to be done about it, one of `Plan`.
 class Deployment(_Declared, frozen=True):
     """Everything that the configuration file CONFIG declares.
 

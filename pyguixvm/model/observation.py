@@ -64,6 +64,7 @@ class Hardware(msgspec.Struct, frozen=True, rename="kebab"):
     """What a domain's XML says of that which is declared; sizes are bytes.
 
     DISKS are the file names of its disks, backing files left out; STACKS say more of each.
+    PLAIN are its plain fields by their names, as XML has them.
     """
 
     cpu: int
@@ -74,8 +75,7 @@ class Hardware(msgspec.Struct, frozen=True, rename="kebab"):
     interfaces: tuple[ObservedInterface, ...] = ()
     disks: tuple[str, ...] = ()
     stacks: tuple[ObservedDisk, ...] = ()
-    title: str | None = None
-    description: str | None = None
+    plain: dict[str, str] = {}
     directories: tuple[SharedDirectory, ...] = ()
 
 

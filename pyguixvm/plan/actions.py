@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The single steps of a plan."""
+"""The single steps of a plan.
+
+A new one is a structure, its name in one of the unions at the end, what carries it out in
+apply/ (executor.py, or hotplug.py for what a running guest follows), and its words in
+cli/show.py: mypy names the places.
+"""
 
 from __future__ import annotations
 

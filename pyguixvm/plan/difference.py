@@ -1,30 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One difference between a machine and its declaration; pure."""
+"""What is wanted, defined and live, compared; pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal, TypeAlias
 
-import msgspec
-
-Value: TypeAlias = bool | int | str | list["Value"] | dict[str, "Value"] | None
-Effect: TypeAlias = Literal["none", "live", "restart", "replace", "create", "delete"]
+from pyguixvm.model.difference import Difference, Effect, Value
 
 ABSENT = "absent"
-
-
-class Difference(msgspec.Struct, frozen=True, rename="kebab"):
-    """PATH (``domain.memory``) is OLD and declared as NEW; to mend it has EFFECT.
-
-    PENDING: it is defined as declared already, but takes effect with the next start.
-    """
-
-    path: str
-    old: Value
-    new: Value
-    effect: Effect
-    pending: bool = False
 
 
 def compare(

@@ -7,11 +7,12 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import PurePosixPath
 
 from pyguixvm.model.declaration import BlockDevice, DataDisk, Disk, MountPoint, VirtualMachine
+from pyguixvm.model.difference import Difference
 from pyguixvm.model.observation import Hardware, Observation, ObservedDomain, SharedDirectory
 from pyguixvm.model.sizes import format_size
 from pyguixvm.model.volume_names import data_of, data_volume
 from pyguixvm.plan.actions import AttachDisk, CreateDisk, DetachDisk, GrowDisk
-from pyguixvm.plan.difference import ABSENT, Difference, compare
+from pyguixvm.plan.difference import ABSENT, compare
 
 _ATTACHED = "attached"
 

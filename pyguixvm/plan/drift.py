@@ -15,9 +15,11 @@ import msgspec
 
 from pyguixvm.model.applied import Generation
 from pyguixvm.model.declaration import Networking, VirtualMachine
+from pyguixvm.model.difference import Difference, Value
 from pyguixvm.model.observation import Hardware, ObservedDomain, ObservedInterface
+from pyguixvm.model.plain_fields import PLAIN_FIELDS
 from pyguixvm.model.volume_names import data_of, generation_of
-from pyguixvm.plan.difference import ABSENT, Difference, Value, compare
+from pyguixvm.plan.difference import ABSENT, compare
 from pyguixvm.plan.disks import disk_differences, mount_differences, source_of
 from pyguixvm.plan.interference import disk_interferences, interferences
 
@@ -136,15 +138,17 @@ def _forms(machine: VirtualMachine) -> Value:
 
 
 def _of_the_definition(machine: VirtualMachine, domain: ObservedDomain) -> Iterator[Difference]:
-    """Yield what no running guest notices."""
-    declared, defined = machine.domain, domain.defined
-    for path, old, new in (
-        ("domain.autostart", domain.autostart, declared.autostart),
-        ("domain.title", defined.title, declared.title),
-        ("domain.description", defined.description, declared.description),
-    ):
-        if old != new:
-            yield Difference(path=path, old=old, new=new, effect="live")
+    """Yield how DOMAIN starts, and what only goes into its XML."""
+    yield from compare("domain.autostart", machine.domain.autostart, domain.autostart, None)
+    for field in PLAIN_FIELDS:
+        wanted, defined = field.text(machine.domain), domain.defined.plain.get(field.name)
+        # What no guest notices is as wanted as soon as it is defined.
+        noticed = domain.live if field.in_xml.effect == "restart" else None
+        live = noticed.plain.get(field.name) if noticed else wanted
+        if live != wanted:
+            yield Difference(field.path, live, wanted, "restart", pending=defined == wanted)
+        elif defined != wanted:
+            yield Difference(field.path, defined, wanted, "live")
 
 
 def _of_resources(

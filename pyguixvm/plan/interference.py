@@ -15,9 +15,9 @@ import msgspec
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.model.applied import Metadata
 from pyguixvm.model.declaration import DataDisk, VirtualMachine
+from pyguixvm.model.difference import Difference
 from pyguixvm.model.observation import ObservedDisk, ObservedDomain
 from pyguixvm.model.volume_names import data_label, data_of, data_volume, generation_of
-from pyguixvm.plan.difference import Difference
 
 ROOT = "vda"
 _NOTHING_DONE = "Nothing was done"

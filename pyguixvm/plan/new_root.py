@@ -8,13 +8,13 @@ from collections.abc import Collection
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.model.applied import Metadata
 from pyguixvm.model.declaration import VirtualMachine
+from pyguixvm.model.difference import Difference
 from pyguixvm.model.observation import ObservedDomain
 from pyguixvm.model.volume_names import free_number
 from pyguixvm.plan.actions import (
     AwaitReady,
     DetachInterface,
 )
-from pyguixvm.plan.difference import Difference
 from pyguixvm.plan.disks import volume_actions
 from pyguixvm.plan.drift import foreign_devices
 from pyguixvm.plan.plan import MachinePlan, Policy

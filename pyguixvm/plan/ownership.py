@@ -10,8 +10,9 @@ import msgspec
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.model.applied import Metadata
 from pyguixvm.model.declaration import VirtualMachine
+from pyguixvm.model.difference import Difference
 from pyguixvm.model.observation import Observation
-from pyguixvm.plan.difference import ABSENT, Difference
+from pyguixvm.plan.difference import ABSENT
 
 
 class Owner(msgspec.Struct, frozen=True):

@@ -8,9 +8,9 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from pyguixvm.model.declaration import VirtualMachine
+from pyguixvm.model.difference import Difference, Effect
 from pyguixvm.model.system_change import SystemChange
 from pyguixvm.plan.actions import Action, Preparation, StartDomain, StopDomain
-from pyguixvm.plan.difference import Difference, Effect
 
 # Ways to a changed operating system; "auto" leaves the choice to the planner.
 Strategy: TypeAlias = Literal["auto", "increment", "full", "in-place", "shared-store"]

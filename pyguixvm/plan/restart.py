@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.model.applied import Metadata
 from pyguixvm.model.declaration import ConsoleReady, VirtualMachine
+from pyguixvm.model.difference import Difference
 from pyguixvm.model.observation import ObservedDomain
 from pyguixvm.plan.actions import (
     Action,
@@ -20,7 +21,6 @@ from pyguixvm.plan.actions import (
     SetVcpus,
     UpdateInterface,
 )
-from pyguixvm.plan.difference import Difference
 from pyguixvm.plan.disks import plug_actions, volume_actions
 from pyguixvm.plan.drift import defined_memory, foreign_devices
 from pyguixvm.plan.plan import MachinePlan, Policy

@@ -10,8 +10,8 @@ import msgspec
 
 from pyguixvm.model.applied import Generation
 from pyguixvm.model.declaration import SharedStore, VirtualMachine
+from pyguixvm.model.difference import Difference
 from pyguixvm.model.observation import Observation, ObservedDomain, State
-from pyguixvm.plan.difference import Difference
 from pyguixvm.plan.drift import differences, foreign_devices
 
 Verdict: TypeAlias = Literal[

@@ -8,12 +8,12 @@ from collections.abc import Iterable
 from pyguixvm.errors import PyguixvmError
 from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.model.declaration import VirtualMachine
+from pyguixvm.model.difference import Difference, Effect
 from pyguixvm.plan.actions import (
     DefineDomain,
     StartDomain,
     StopDomain,
 )
-from pyguixvm.plan.difference import Difference, Effect
 from pyguixvm.plan.plan import MachinePlan, Policy
 
 # States of a domain without a guest.

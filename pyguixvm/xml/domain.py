@@ -9,9 +9,9 @@ from typing import Literal
 import msgspec
 from lxml import etree
 
-from pyguixvm.errors import EvaluationError
 from pyguixvm.model.applied import Metadata
 from pyguixvm.model.declaration import DirectBoot, Networking, SharedStore, VirtualMachine
+from pyguixvm.xml import plain_fields
 from pyguixvm.xml.metadata import metadata_element
 from pyguixvm.xml.storage import (
     AttachedDisk,
@@ -21,7 +21,7 @@ from pyguixvm.xml.storage import (
     shared_directory,
     shared_memory,
 )
-from pyguixvm.xml.text import element, render, unrepresentable
+from pyguixvm.xml.text import element, render
 
 EMULATOR_MACHINE = "q35"
 # Each hot-plugged virtio device takes a root port of its own; q35 gets none by itself.
@@ -54,15 +54,14 @@ class DomainDefinition(msgspec.Struct, frozen=True):
 def domain_xml(definition: DomainDefinition) -> str:
     """Return the XML that defines DEFINITION's machine.
 
-    Raises `EvaluationError` when title or description hold what libvirt
-    cannot store.
+    Raises `EvaluationError` when a plain field holds what libvirt cannot store.
     """
     machine = definition.machine
+    plain_fields.require_representable(machine)
     domain = machine.domain
     root = element("domain", {"type": definition.domain_type}, element("name", machine.name))
     if definition.uuid is not None:
         root.append(element("uuid", definition.uuid))
-    root.extend(_words(machine))
     if definition.metadata is not None:
         root.append(element("metadata", metadata_element(definition.metadata)))
     root.extend(
@@ -86,33 +85,8 @@ def domain_xml(definition: DomainDefinition) -> str:
             _devices(definition),
         ]
     )
+    plain_fields.write(domain, root)
     return render(root)
-
-
-def require_words(machine: VirtualMachine) -> None:
-    """Raise EvaluationError if libvirt cannot store the title or the description of MACHINE."""
-    tuple(_words(machine))
-
-
-def _words(machine: VirtualMachine) -> Iterator[etree._Element]:
-    """Yield title and description, where declared."""
-    for field, text in (
-        ("title", machine.domain.title),
-        ("description", machine.domain.description),
-    ):
-        if text is None:
-            continue
-        bad = unrepresentable(text)
-        if bad is None and field == "title" and "\n" in text:
-            bad = "\n"  # libvirt: "Domain title can't contain newlines"
-        if bad is not None:
-            raise EvaluationError(
-                f"machine '{machine.name}': {field} {text!r} contains {bad!r}, "
-                "which libvirt cannot store",
-                hint="remove that character",
-                location=str(machine.location),
-            )
-        yield element(field, text)
 
 
 def _kib(size: int) -> str:
@@ -160,10 +134,9 @@ def _cpu(domain_type: Literal["kvm", "qemu"]) -> etree._Element:
 
 
 def _clock() -> etree._Element:
-    """UTC as Guix expects it; ticks that a busy host dropped are made up for."""
+    """Ticks that a busy host dropped are made up for."""
     return element(
         "clock",
-        {"offset": "utc"},
         element("timer", {"name": "rtc", "tickpolicy": "catchup"}),
         element("timer", {"name": "pit", "tickpolicy": "delay"}),
         element("timer", {"name": "hpet", "present": "no"}),

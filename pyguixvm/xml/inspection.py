@@ -16,6 +16,7 @@ from pyguixvm.model.observation import (
     SharedDirectory,
     Snapshot,
 )
+from pyguixvm.xml import plain_fields
 from pyguixvm.xml.text import parse
 
 _UNITS = {"b": 1, "bytes": 1, "KiB": 1024, "k": 1024, "MiB": 1024**2, "GiB": 1024**3}
@@ -60,8 +61,7 @@ def _hardware(root: etree._Element) -> Hardware:
         interfaces=tuple(_interface(each) for each in root.findall("devices/interface")),
         disks=tuple(disk.source for disk in stacks),
         stacks=stacks,
-        title=root.findtext("title"),
-        description=root.findtext("description"),
+        plain=plain_fields.read(root),
         directories=tuple(_directory(each) for each in root.findall("devices/filesystem")),
     )
 

@@ -7,7 +7,7 @@ guest finds its devices where they were.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from copy import deepcopy
 from itertools import count
 from pathlib import PurePosixPath
@@ -16,12 +16,13 @@ import msgspec
 from lxml import etree
 
 from pyguixvm.model.volume_names import generation_of, is_ours
+from pyguixvm.xml import plain_fields
 from pyguixvm.xml.inspection import source_name
 from pyguixvm.xml.storage import target_name
 from pyguixvm.xml.text import parse, render
 
-# Elements of <domain> that are declared as a whole.
-_WHOLE = ("title", "description", "memory", "currentMemory", "vcpu")
+# Elements of <domain> that are declared as a whole, beside its plain fields.
+_WHOLE = ("memory", "currentMemory", "vcpu")
 # What libvirt adds to a device, and the guest sees.
 _KEPT = ("address", "alias")
 
@@ -47,6 +48,7 @@ def updated_xml(old: str, new: str, removed: Removed = _NOTHING) -> str:
     The devices REMOVED go.
     """
     domain, declared = parse(old), parse(new)
+    plain_fields.replace(domain, declared)
     _replace_settings(domain, declared)
     _replace_firmware(domain, declared)
     _replace_direct_boot(domain, declared)
@@ -59,8 +61,8 @@ def updated_xml(old: str, new: str, removed: Removed = _NOTHING) -> str:
     if devices is None or wanted is None:
         raise ValueError("a domain has devices")
     _replace_disks(devices, wanted, removed.disks)
-    _replace_interfaces(devices, wanted, removed.interfaces)
-    _replace_directories(devices, wanted, removed.directories)
+    _replace_devices(devices, wanted, _by_mac, removed.interfaces)
+    _replace_devices(devices, wanted, _by_tag, removed.directories)
     return render(domain)
 
 
@@ -127,7 +129,7 @@ def _replace(domain: etree._Element, declared: etree._Element, tag: str) -> None
     elif old is not None:
         domain.remove(old)
     elif new is not None:
-        # libvirt reads the children of <domain> in any order.
+        # Libvirt reads the children of <domain> in any order.
         domain.append(deepcopy(new))
 
 
@@ -251,32 +253,26 @@ def _with_kept(new: etree._Element, old: etree._Element) -> etree._Element:
     return device
 
 
-def _replace_interfaces(
-    devices: etree._Element, wanted: etree._Element, removed: Collection[str]
+def _replace_devices(
+    devices: etree._Element,
+    wanted: etree._Element,
+    by_key: Callable[[etree._Element], dict[str, etree._Element]],
+    removed: Collection[str],
 ) -> None:
-    there = _by_mac(devices)
-    for mac, new in _by_mac(wanted).items():
-        old = there.get(mac)
+    """Bring the DEVICES that BY_KEY finds in line with those WANTED; the keys REMOVED go."""
+    there = by_key(devices)
+    for key, new in by_key(wanted).items():
+        old = there.get(key)
         if old is None:
             devices.append(deepcopy(new))
         else:
             devices.replace(old, _with_kept(new, old))
-    for mac in removed:
-        _remove(devices, there.get(mac))
+    for key in removed:
+        _remove(devices, there.get(key))
 
 
-def _replace_directories(
-    devices: etree._Element, wanted: etree._Element, removed: Collection[str]
-) -> None:
-    there = {_tag(each): each for each in devices.findall("filesystem")}
-    for new in wanted.findall("filesystem"):
-        old = there.get(_tag(new))
-        if old is None:
-            devices.append(deepcopy(new))
-        else:
-            devices.replace(old, _with_kept(new, old))
-    for tag in removed:
-        _remove(devices, there.get(tag))
+def _by_tag(devices: etree._Element) -> dict[str, etree._Element]:
+    return {_tag(each): each for each in devices.findall("filesystem")}
 
 
 def _tag(directory: etree._Element) -> str:

@@ -29,6 +29,7 @@ from pyguixvm.plan.drift import differences
 from pyguixvm.plan.planner import plan
 from pyguixvm.plan.strategies.full import new_root
 from pyguixvm.xml.inspection import inspect_domain
+from pyguixvm.xml.text import parse
 
 MIB = 1024**2
 UPDATE = Path(__file__).with_name("update_once.py")
@@ -234,6 +235,32 @@ def test_what_the_host_does_not_have_is_refused_before(connection, running):
         assert made.actions == ()
     (made,) = plan([declared(connection, machine)], observation).machines
     assert made.refusal is None
+
+
+def test_another_clock_takes_a_restart_and_libvirt_keeps_it(connection, running):
+    machine = running(2)
+    deployed = update(machine)
+    assert deployed.returncode == 0, deployed.stderr
+    local = declared(connection, machine, clock="localtime")
+
+    def found():
+        here = differences(local, observe(connection).domains[machine.name])
+        return [(each.path, each.old, each.new, each.effect, each.pending) for each in here]
+
+    clock = "domain.clock"
+    assert found() == [(clock, "utc", "localtime", "restart", False)]
+    handle = connection.handle.lookupByName(machine.name)
+    xml = domains.inactive_xml(connection, machine.name)
+    domains.define(connection, xml.replace("'utc'", "'localtime'"))
+    assert found() == [(clock, "utc", "localtime", "restart", True)]
+    elsewhere = "<clock offset='timezone' timezone='Europe/Berlin'"
+    domains.define(connection, xml.replace("<clock offset='utc'", elsewhere))
+    restarted = update(local)
+    assert restarted.returncode == 0, restarted.stderr
+    assert found() == []
+    live = parse(handle.XMLDesc(0)).find("clock")
+    assert dict(live.attrib)["offset"] == "localtime"
+    assert len(live.findall("timer")) == 3
 
 
 def test_a_guest_that_does_not_stop_goes_on_with_the_definition_that_it_has(

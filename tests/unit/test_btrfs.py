@@ -16,7 +16,8 @@ from images import MIB, make_btrfs
 
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.image import btrfs, extents
-from pyguixvm.image.btrfs import SUPERBLOCK_SIZE, SUPERBLOCKS, Write, crc32c
+from pyguixvm.image.btrfs import SUPERBLOCK_SIZE, SUPERBLOCKS, Write
+from pyguixvm.image.btrfs_block import crc32c
 from pyguixvm.image.extents import Range
 from pyguixvm.image.filesystem import read_file
 from pyguixvm.process import run

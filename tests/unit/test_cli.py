@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from declarations import GIB, domain, machine
@@ -33,9 +34,9 @@ from pyguixvm.errors import (
     PyguixvmError,
 )
 from pyguixvm.events import Event, Notice, PhaseFinished, PhaseStarted, undisturbed
+from pyguixvm.model.difference import Difference
 from pyguixvm.model.observation import Observation
-from pyguixvm.plan.difference import Difference
-from pyguixvm.plan.plan import MachinePlan, Plan
+from pyguixvm.plan.plan import MachinePlan, Plan, Strategy
 from pyguixvm.plan.planner import plan
 
 
@@ -547,3 +548,8 @@ def test_an_interrupted_completion_writes_nothing_into_the_prompt(
     assert main([]) == 130
     said = capsys.readouterr()
     assert (said.out, said.err) == ("", "")
+
+
+def test_every_strategy_can_be_asked_for() -> None:
+    (option,) = (p for p in declaration.plan_command.params if p.name == "strategy")
+    assert tuple(option.type.choices) == get_args(Strategy)

@@ -8,7 +8,7 @@ from declarations import GIB, machine, system
 
 from pyguixvm.cli.differences import difference_lines
 from pyguixvm.model.declaration import AddressReady, ConsoleReady, TcpPortReady
-from pyguixvm.plan.difference import Difference, Effect, Value
+from pyguixvm.model.difference import Difference, Effect, Value
 from pyguixvm.plan.drift import _of_the_root, _of_what_is_remembered
 
 

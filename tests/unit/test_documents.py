@@ -17,14 +17,13 @@ from pyguixvm.cli.app import _COMMANDS, main
 from pyguixvm.cli.documents import OF_VERBS, Document, Failed
 from pyguixvm.cli.options import Options
 from pyguixvm.cli.output import Output
-from pyguixvm.commands.generations import ListedGeneration
-from pyguixvm.commands.listing import Listed
 from pyguixvm.commands.machines import Done
 from pyguixvm.errors import BuildError, EvaluationError, NotReadyError
 from pyguixvm.model.declaration import Deployment, Location
+from pyguixvm.model.difference import Difference
+from pyguixvm.model.listed import Listed, ListedGeneration
 from pyguixvm.model.observation import Observation, StoredVolume
 from pyguixvm.model.usage import Kept
-from pyguixvm.plan.difference import Difference
 from pyguixvm.plan.garbage import Garbage
 from pyguixvm.plan.planner import plan
 from pyguixvm.plan.status import MachineStatus
@@ -77,7 +76,7 @@ def generations() -> Document:
         label="GNU", kernel=None, image="/gnu/store/x", pool="default", volume="pyguixvm-web.g1",
         base=None, size=None, increment=None, under=(), downtime=None,
     )  # fmt: skip
-    return documents.Generations(generations=(as_documents.generation(found),))
+    return documents.Generations(generations=(found,))
 
 
 def collected() -> Document:

@@ -17,7 +17,7 @@ PACKAGE = ROOT / "pyguixvm"
 # From the ground up.  Rooms on one floor do not know each other.
 FLOORS: list[set[str]] = [
     {"errors", "interruption", "printable", "state_directory"},
-    {"model", "process", "daemon", "watch"},
+    {"model", "process", "daemon", "watch", "sparse_file"},
     {"xml", "events"},
     {"plan", "hypervisor", "guix", "image"},
     {"apply"},

@@ -12,7 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyguixvm.model.applied import Generation, Metadata
-from pyguixvm.model.declaration import ConsoleReady, LocalImage, Networking, TcpPortReady
+from pyguixvm.model.declaration import (
+    ConsoleReady,
+    LibvirtDomain,
+    LocalImage,
+    Networking,
+    TcpPortReady,
+)
 from pyguixvm.model.observation import (
     Hardware,
     Host,
@@ -20,6 +26,7 @@ from pyguixvm.model.observation import (
     ObservedDomain,
     ObservedInterface,
 )
+from pyguixvm.model.plain_fields import PLAIN_FIELDS
 from pyguixvm.model.volume_names import generation_volume
 from pyguixvm.plan.actions import (
     Action,
@@ -54,6 +61,12 @@ def applied(**changes: Any) -> Metadata:
     return Metadata(current=1, generations=(generation,))
 
 
+def plain(declared: LibvirtDomain) -> dict[str, str]:
+    """Return the plain fields of what is DECLARED, as libvirt says them."""
+    texts = {field.name: field.text(declared) for field in PLAIN_FIELDS}
+    return {name: text for name, text in texts.items() if text is not None}
+
+
 def hardware(**changes: Any) -> Hardware:
     """Return what `machine` declares, as libvirt says it."""
     fields: dict[str, Any] = {
@@ -64,6 +77,7 @@ def hardware(**changes: Any) -> Hardware:
         "domain_type": "qemu",
         "interfaces": (ObservedInterface(mac_address=MAC, network="default"),),
         "disks": ("/pool/pyguixvm-web.g1.qcow2",),
+        "plain": plain(domain()),
     }
     return Hardware(**(fields | changes))
 
@@ -387,8 +401,8 @@ def test_a_machine_as_declared_needs_nothing(fields: dict[str, Any]) -> None:
     interfaces = tuple(
         ObservedInterface(mac_address=i.mac_address, network=i.network) for i in declared.networking
     )
-    same = {key: fields[key] for key in ("cpu", "memory", "title")}
-    there = hardware(**(ROOMY | same), interfaces=interfaces)
+    same = {key: fields[key] for key in ("cpu", "memory")}
+    there = hardware(**(ROOMY | same), interfaces=interfaces, plain=plain(declared))
     metadata = applied(domain=declared)
     assert planned(observed(defined=there, live=there, metadata=metadata), domain=declared).empty
 

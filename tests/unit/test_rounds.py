@@ -18,12 +18,13 @@ from pyguixvm.cli.ui.lines import KINDS
 from pyguixvm.cli.ui.progress import PlainProgress
 from pyguixvm.cli.ui.rounds import Ended, JsonRounds
 from pyguixvm.errors import InterruptedRequestError
-from pyguixvm.events import BuildOutput, ChangePlanned, PlannedDifference, Waiting
+from pyguixvm.events import BuildOutput, ChangePlanned, Waiting
+from pyguixvm.model.difference import Difference
 
 PLANNED = ChangePlanned(
     machine="web",
     effect="replace",
-    differences=(PlannedDifference("domain.memory", 1, 2, "live"),),
+    differences=(Difference("domain.memory", 1, 2, "live"),),
     strategy="full",
     reason="asked for",
     generation=4,

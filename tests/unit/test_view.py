@@ -22,17 +22,17 @@ from pyguixvm.events import (
     PhaseFinished,
     PhaseProgress,
     PhaseStarted,
-    PlannedDifference,
     Waiting,
 )
+from pyguixvm.model.difference import Difference
 
 SAVED = 100.0
 PLANNED = ChangePlanned(
     machine="web",
     effect="replace",
     differences=(
-        PlannedDifference("operating-system", "one", "two", "replace"),
-        PlannedDifference("domain.memory", 1024**3, 2 * 1024**3, "live"),
+        Difference("operating-system", "one", "two", "replace"),
+        Difference("domain.memory", 1024**3, 2 * 1024**3, "live"),
     ),
     strategy="increment",
     reason="its image is there to stand on",

@@ -83,6 +83,21 @@ def test_a_title_that_is_not_declared_any_more_goes():
     assert parse(updated_xml(old, declared())).find("title") is None
 
 
+def test_a_clock_changes_with_what_went_with_it_and_keeps_its_timers():
+    old = as_libvirt_has_it(declared()).replace(
+        'offset="utc"', 'offset="timezone" timezone="Europe/Berlin"'
+    )
+    clock = parse(updated_xml(old, declared(clock="localtime"))).find("clock")
+    assert dict(clock.attrib) == {"offset": "localtime"}
+    assert len(clock) == 3
+
+
+def test_what_others_gave_to_a_clock_stays_while_it_is_as_declared():
+    old = as_libvirt_has_it(declared()).replace('offset="utc"', 'offset="utc" adjustment="60"')
+    clock = parse(updated_xml(old, declared())).find("clock")
+    assert dict(clock.attrib) == {"offset": "utc", "adjustment": "60"}
+
+
 def test_the_root_disk_changes_and_stays_where_it_is_plugged_in():
     disks = changed(root="/pool/pyguixvm-web.g2.qcow2").findall("devices/disk")
     sources = [disk.find("source").get("file") for disk in disks]

@@ -4,6 +4,7 @@
   #:use-module (pyguixvm diagnostics)
   #:use-module (pyguixvm evaluator failure)
   #:use-module (pyguixvm evaluator forms)
+  #:use-module (pyguixvm evaluator handling)
   #:use-module (pyguixvm json)
   #:use-module (guix diagnostics)
   #:use-module (srfi srfi-1)

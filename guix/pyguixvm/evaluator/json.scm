@@ -16,7 +16,7 @@
 
 ;;; Commentary:
 ;;;
-;;; A deployment as JSON.  Its other side is pyguixvm/model/deployment.py, which
+;;; A deployment as JSON.  Its other side is pyguixvm/model/declaration.py, which
 ;;; refuses keys that it does not know; %SCHEMA tells apart versions that do not
 ;;; understand each other.
 ;;;

@@ -5,6 +5,7 @@
   #:use-module (pyguixvm diagnostics)
   #:use-module (pyguixvm evaluator failure)
   #:use-module (pyguixvm evaluator forms)
+  #:use-module (pyguixvm evaluator handling)
   #:use-module (pyguixvm lint)
   #:use-module (pyguixvm machine)
   #:use-module (gnu system)

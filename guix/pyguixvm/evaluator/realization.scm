@@ -2,6 +2,7 @@
 
 (define-module (pyguixvm evaluator realization)
   #:use-module (pyguixvm evaluator failure)
+  #:use-module (pyguixvm evaluator handling)
   #:use-module (pyguixvm evaluator store)
   #:use-module (guix base16)
   #:use-module (guix build utils)

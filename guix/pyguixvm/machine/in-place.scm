@@ -2,6 +2,7 @@
 
 (define-module (pyguixvm machine in-place)
   #:use-module (pyguixvm evaluator failure)
+  #:use-module (pyguixvm evaluator handling)
   #:use-module (pyguixvm evaluator load)
   #:use-module (pyguixvm evaluator store)
   #:use-module (pyguixvm machine)

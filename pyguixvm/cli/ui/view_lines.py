@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from rich.text import Text
 
-from pyguixvm.cli.differences import difference_lines, of_event
+from pyguixvm.cli.differences import difference_lines
 from pyguixvm.cli.output import error_lines
 from pyguixvm.cli.ui.progress import DOING
 from pyguixvm.cli.ui.view import PARTS, Change, Doing, Row, View, plain
@@ -207,8 +207,7 @@ def _plan(planned: ChangePlanned, width: int) -> Iterator[Text]:
     if planned.strategy is not None:
         way = f"{planned.strategy}: {planned.reason}"
         yield from _wrapped(way, width, "     by ", "cyan")
-    found = of_event(planned.differences)
-    for line in difference_lines(found, changes=planned.system_changes):
+    for line in difference_lines(planned.differences, changes=planned.system_changes):
         yield from _wrapped(line.replace("/gnu/store/", ""), width, "     ", "")
 
 

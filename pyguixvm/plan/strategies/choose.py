@@ -2,9 +2,10 @@
 """Which way leads to the root of a new operating system; pure.
 
 Each way has a module beside this one: whether it is possible, its actions, its reason.
-A new one is a module, a line in `choose`, its name in `Strategy` (plan.py), and its
-actions in actions.py, which apply/ carries out.  To change a guest in place is none of
-them: it makes no root, and the planner asks for it.
+A new one is a module, a line in `choose`, its name in `Strategy` (plan.py) and among those
+that --strategy takes (cli/options.py), and its actions in actions.py, which apply/ carries
+out.  To change a guest in place is none of them: it makes no root, and the planner asks for
+it.
 """
 
 from __future__ import annotations

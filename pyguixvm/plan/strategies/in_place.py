@@ -11,10 +11,10 @@ import msgspec
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.model.applied import Metadata
 from pyguixvm.model.declaration import SystemImage, VirtualMachine
+from pyguixvm.model.difference import Difference
 from pyguixvm.model.observation import ObservedDomain
 from pyguixvm.model.volume_names import generation_volume
 from pyguixvm.plan.actions import ActivateSystem, PrepareSystem, StackRoot, StopDomain
-from pyguixvm.plan.difference import Difference
 
 REASON = "asked for: the guest keeps its state"
 _HINT = (

@@ -134,6 +134,7 @@ extlinux-bootloader)) (targets '(\"/dev/vda\"))))" 0 "'extlinux' does not start"
      ("(firmware \"uefi\")" 10 "\"uefi\" is not one of")
      ("(firmware 'uefi)" 10 "'uefi needs a bootloader for EFI")
      ("(virtualization 'xen)" 16 "'xen is not one of 'auto, 'kvm, 'qemu")
+     ("(clock 'gmt)" 7 "'gmt is not one of 'utc, 'localtime")
      ("(title 5)" 7 "5 is not a non-empty string")
      ("(title \"a\\nb\")" 7 "is not a single line")
      ("(description 'x)" 13 "'x is not a non-empty string")

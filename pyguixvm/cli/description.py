@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The verbs that tell what a configuration comes to, and touch no machine: check, build, xml."""
+
+from __future__ import annotations
+
+import click
+
+from pyguixvm.cli import as_documents, documents
+from pyguixvm.cli.declaration import session
+from pyguixvm.cli.options import Options, common_options, config_arguments, split_config
+from pyguixvm.cli.output import Output
+from pyguixvm.cli.show import declared_line
+from pyguixvm.commands import build, definition, evaluate
+from pyguixvm.model.declaration import SystemImage
+
+
+@click.command("check")
+@config_arguments
+@common_options
+@click.pass_obj
+def check_command(options: Options, arguments: tuple[str, ...]) -> int:
+    """Evaluate CONFIG and report every error in it; nothing is built.
+
+    The operating systems are lowered too, so that what Guix would refuse is
+    refused now.
+    """
+    output = Output(options)
+    config, machines = split_config(arguments)
+    deployment = evaluate.evaluate(session(options, output), config, machines, want="systems")
+    if output.json:
+        output.document(as_documents.checked(deployment))
+    else:
+        for machine in deployment.machines:
+            output.line(declared_line(machine))
+    return 0
+
+
+@click.command("build")
+@config_arguments
+@click.option("--derivation", "-d", is_flag=True, help="Print the derivations; build nothing.")
+@common_options
+@click.pass_obj
+def build_command(options: Options, arguments: tuple[str, ...], derivation: bool) -> int:
+    """Build the images of the declared machines and print their file names."""
+    output = Output(options)
+    here = session(options, output)
+    config, machines = split_config(arguments)
+    deployment = evaluate.evaluate(here, config, machines, want="derivations")
+    if derivation:
+        built = [
+            (machine.name, machine.image.derivation or "")
+            for machine in deployment.machines
+            if isinstance(machine.image, SystemImage)
+        ]
+    else:
+        built = [(machine.name, image) for machine, image in build.build(here, deployment)]
+    if output.json:
+        key = "derivation" if derivation else "image"
+        found = (documents.BuiltMachine(machine=name, **{key: path}) for name, path in built)
+        output.document(documents.Built(machines=tuple(found)))
+    else:
+        for _, path in built:
+            output.line(path)
+    return 0
+
+
+@click.command("xml")
+@config_arguments
+@common_options
+@click.pass_obj
+def xml_command(options: Options, arguments: tuple[str, ...]) -> int:
+    """Print the domain XML that deploy would define.
+
+    Several machines are printed one after the other; name one to get it alone.
+    """
+    output = Output(options)
+    here = session(options, output)
+    config, machines = split_config(arguments)
+    deployment = evaluate.evaluate(here, config, machines, want="derivations")
+    defined = definition.domain_documents(here, deployment.machines)
+    if output.json:
+        found = (documents.DefinedMachine(machine=name, xml=xml) for name, xml in defined)
+        output.document(documents.Defined(machines=tuple(found)))
+    else:
+        for _, xml in defined:
+            output.verbatim(xml)
+    return 0
