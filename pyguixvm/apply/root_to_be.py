@@ -8,7 +8,9 @@ from pathlib import Path
 
 import msgspec
 
-from pyguixvm.apply.root_volume import Root, backing, base_name, examined, is_little
+from pyguixvm.apply.addition import addition
+from pyguixvm.apply.root_volume import Root, backing, base_name
+from pyguixvm.errors import RequestRefusedError
 from pyguixvm.guix.store import Store, is_built
 from pyguixvm.hypervisor import pools, upload, volumes
 from pyguixvm.hypervisor.connection import Connection
@@ -16,6 +18,7 @@ from pyguixvm.image.overlay import ImageError
 from pyguixvm.image.workplace import workplace
 from pyguixvm.model.declaration import ImageContent, VirtualMachine
 from pyguixvm.plan.actions import CreateRoot
+from pyguixvm.process import CommandFailedError
 
 
 def planned_root(connection: Connection, machine: VirtualMachine, action: CreateRoot) -> Root:
@@ -37,7 +40,7 @@ def bytes_to_move(
     image = Path(action.image)
     changed: int | None = 0
     if image.exists() and action.content is not None:
-        changed = _changed(image, action.content, store)
+        changed = _changed(action, action.content, store)
         if changed is None and action.whole is not None:
             whole = msgspec.structs.replace(action, image=action.whole.output, content=None)
             return bytes_to_move(connection, machine, whole, store)
@@ -46,15 +49,15 @@ def bytes_to_move(
     return changed + _image_bytes(connection, machine, action)
 
 
-def _changed(image: Path, content: ImageContent, store: Store) -> int | None:
-    """Return the size of what CONTENT adds to IMAGE (bytes); None if not known, or too much."""
+def _changed(action: CreateRoot, content: ImageContent, store: Store) -> int | None:
+    """Return the size of what CONTENT adds (bytes); None if not known, or if nothing is added."""
     if not all(is_built(each.output) for each in (content.system, content.boot_configuration)):
         return None
-    with suppress(ImageError), workplace() as directory:
-        base, items = examined(image, content, directory, store)
-        size = sum(item.nar_size for item in items)
-        return size if is_little(size, base) else None
-    # Then a whole image will be made.
+    # What fails here has a whole image made, or is refused before anything is.
+    failures = (ImageError, CommandFailedError, RequestRefusedError)
+    with suppress(*failures), workplace() as directory:
+        added = addition(action, content, directory, store)
+        return added.size if added else None
     return None
 
 

@@ -12,28 +12,24 @@ from typing import Literal
 
 import msgspec
 
+from pyguixvm.apply.addition import addition
 from pyguixvm.apply.context import Workshop
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.events import phase
-from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor import pools, upload, volumes
 from pyguixvm.hypervisor.connection import Connection
-from pyguixvm.image import ext4_metadata, overlay
 from pyguixvm.image import increment as increments
+from pyguixvm.image import overlay
 from pyguixvm.image.grow import grow
 from pyguixvm.image.overlay import ImageError
 from pyguixvm.image.workplace import workplace
 from pyguixvm.model.applied import Generation
 from pyguixvm.model.declaration import ImageContent, LocalImage, SharedStore, VirtualMachine
 from pyguixvm.model.sizes import format_size
-from pyguixvm.model.store_item import StoreItem
 from pyguixvm.model.volume_names import base_volume, generation_of
 from pyguixvm.plan.actions import CreateRoot
 from pyguixvm.process import CommandFailedError
 from pyguixvm.xml.storage import BackingFile
-
-# What changed counts as little up to this part of what there is.
-LARGEST_INCREMENT = 0.5
 
 
 @dataclass(frozen=True)
@@ -201,28 +197,12 @@ def _increment(
 
     Raises ImageError and CommandFailedError.
     """
-    path = Path(action.image)
     with workplace() as directory:
-        base, items = examined(path, content, directory, workshop.store)
-        size = sum(item.nar_size for item in items)
-        if not is_little(size, base) or not ext4_metadata.suits(path, "raw", action.size):
+        found = addition(action, content, directory, workshop.store)
+        if found is None:
             return None
-        increments.increment(base, file, action.size, content, items)
-    return size
-
-
-def examined(
-    image: Path, content: ImageContent, directory: Path, store: Store
-) -> tuple[increments.Base, tuple[StoreItem, ...]]:
-    """Return what IMAGE is, examined in DIRECTORY, and the items that CONTENT has beyond it."""
-    base = increments.examine(image, directory)
-    wanted = [content.system.output, content.boot_configuration.output]
-    return base, store.items_beyond(base.registered.items, wanted)
-
-
-def is_little(size: int, base: increments.Base) -> bool:
-    """Whether SIZE (bytes) more than BASE is worth an increment."""
-    return size <= base.registered.size * LARGEST_INCREMENT
+        increments.increment(found.base, file, action.size, content, found.items)
+    return found.size
 
 
 def _whole(machine: VirtualMachine, action: CreateRoot, workshop: Workshop) -> CreateRoot:

@@ -167,7 +167,7 @@ def test_a_record_that_is_damaged_is_the_trouble_of_its_machine_alone(
     waste = garbage.unneeded(session(tmp_path), keep=0, older_than=timedelta(0))
     assert (waste.generations, waste.volumes) == ((), ())
     assert deploy(connection, changed(well, title="changed")) is None
-    assert observe(connection).domains[well.name].defined.title == "changed"
+    assert observe(connection).domains[well.name].defined.plain["title"] == "changed"
 
 
 def test_a_generation_whose_volume_is_gone_is_forgotten_at_the_next_definition(

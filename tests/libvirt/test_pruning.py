@@ -94,7 +94,7 @@ def test_a_deployment_without_a_name_prunes_nothing(connection, running, deploy)
     assert "has no name" in said["error"]["message"]
     assert '(deployment (name "' in said["error"]["hint"]
     # Before anything was touched.
-    assert observe(connection).domains[kept.name].defined.title is None
+    assert observe(connection).domains[kept.name].defined.plain.get("title") is None
     assert domains.exists(connection, other.name)
 
 
@@ -136,7 +136,7 @@ def test_a_machine_of_another_deployment_is_left_as_it_is(connection, running, d
     assert status == 1
     assert "belongs to deployment 'other'" in said["machines"][0]["error"]["message"]
     found = observe(connection).domains[machine.name]
-    assert found.defined.title is None
+    assert found.defined.plain.get("title") is None
     assert found.metadata.deployment == "other"
 
 

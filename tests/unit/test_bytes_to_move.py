@@ -78,3 +78,14 @@ def test_what_is_too_much_for_an_increment_is_sent_as_a_whole(
     (tmp_path / "whole").write_bytes(bytes(MIB))
     # The image in the store of this very machine is not sent at all.
     assert moved(action, tmp_path, 8 * MIB) == 0
+
+
+def test_what_cannot_be_grown_without_moving_data_is_sent_as_a_whole(
+    action: CreateRoot, tmp_path: Path
+) -> None:
+    (tmp_path / "new-system").mkdir()
+    (tmp_path / "grub.cfg").touch()
+    larger = msgspec.structs.replace(action, size=8 * 1024**4)
+    assert moved(larger, tmp_path, 2 * MIB) is None
+    (tmp_path / "whole").write_bytes(bytes(MIB))
+    assert moved(larger, tmp_path, 2 * MIB) == 0
