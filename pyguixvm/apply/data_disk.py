@@ -8,8 +8,9 @@ from pathlib import Path
 from pyguixvm.apply.context import Workshop
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.events import phase
-from pyguixvm.hypervisor import domains, guest, hotplug, pools, upload, volumes
+from pyguixvm.hypervisor import domains, hotplug, pools, upload, volumes
 from pyguixvm.hypervisor.connection import Connection
+from pyguixvm.hypervisor.guest.file_systems import grow_file_systems
 from pyguixvm.image.blank import make_disk
 from pyguixvm.image.workplace import workplace
 from pyguixvm.model.declaration import BlockDevice, DataDisk, VirtualMachine
@@ -67,7 +68,7 @@ def grow_disk(machine: VirtualMachine, action: GrowDisk, workshop: Workshop) -> 
         if not hotplug.grow_disk(connection, machine.name, volume.path, action.size):
             volumes.grow(connection, volume, action.size)
             return
-        if _mounts(machine, action.disk) and not guest.grow_file_systems(connection, machine.name):
+        if _mounts(machine, action.disk) and not grow_file_systems(connection, machine.name):
             workshop.warn(
                 machine.name,
                 f"the file system of disk '{action.disk}' grows when the guest starts "

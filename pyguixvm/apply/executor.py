@@ -31,7 +31,8 @@ from pyguixvm.errors import (
     contained,
 )
 from pyguixvm.events import Notice
-from pyguixvm.hypervisor import domains, guest, volumes
+from pyguixvm.hypervisor import domains, volumes
+from pyguixvm.hypervisor.guest.evidence import watch
 from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.plan.actions import (
     ActivateSystem,
@@ -245,7 +246,7 @@ def _booting(plan: MachinePlan, begun: Switched, timeout: int, workshop: Worksho
 def _listen(plan: MachinePlan, timeout: int, workshop: Workshop, watched: ExitStack) -> _Booting:
     """Watch a guest that runs already: what it said on its console when it booted is gone."""
     machine = unheard(plan.machine)
-    evidence = watched.enter_context(guest.watch(workshop.connection, machine))
+    evidence = watched.enter_context(watch(workshop.connection, machine))
     return _Booting(plan, machine, evidence, workshop.clock() + timeout, None)
 
 

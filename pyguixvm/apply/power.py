@@ -9,7 +9,8 @@ from pyguixvm.apply.context import Workshop
 from pyguixvm.apply.readiness import wait_ready
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.events import phase
-from pyguixvm.hypervisor import domains, guest, networks, power
+from pyguixvm.hypervisor import domains, networks, power
+from pyguixvm.hypervisor.guest.evidence import boot
 from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.plan.actions import StopDomain
 from pyguixvm.plan.readiness import Evidence, Readiness
@@ -47,7 +48,7 @@ def start(machine: VirtualMachine, workshop: Workshop, watched: ExitStack) -> Ev
         for interface in machine.domain.networking:
             networks.ensure_network(workshop.connection, interface.network)
         workshop.require(machine.name)
-        return watched.enter_context(guest.boot(workshop.connection, machine))
+        return watched.enter_context(boot(workshop.connection, machine))
 
 
 def wait(

@@ -13,7 +13,8 @@ from pyguixvm.errors import HypervisorError
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.domains import exists, inactive_xml, our_domain
 from pyguixvm.hypervisor.errors import explained
-from pyguixvm.xml.inspection import has_agent, inspect_domain
+from pyguixvm.hypervisor.guest import agent
+from pyguixvm.xml.inspection import inspect_domain
 from pyguixvm.xml.update import (
     disk_target,
     disk_xml,
@@ -25,7 +26,7 @@ from pyguixvm.xml.update import (
 # How long (seconds) a guest may take to let go of what it is asked for.
 _PATIENCE = 20.0
 _AGENT_PATIENCE = 3.0
-_POLL_SECONDS = 0.05
+_POLL_SECONDS = 0.2
 _KIB = 1024
 
 
@@ -55,7 +56,7 @@ def set_vcpus(
     domain = our_domain(connection, name)
     with explained(f"set the vCPUs of domain '{name}'"):
         domain.setVcpusFlags(cpu, libvirt.VIR_DOMAIN_AFFECT_LIVE)
-        if not has_agent(domain.XMLDesc(0)):
+        if not agent.connected(domain):
             return False
 
         def all_in_use() -> bool:
@@ -162,8 +163,10 @@ def _defined_interface(connection: Connection, name: str, mac: str) -> str:
 def _becomes(
     true: Callable[[], bool], sleep: Callable[[float], None], patience: float = _PATIENCE
 ) -> bool:
-    for _ in range(int(patience / _POLL_SECONDS)):
-        if true():
-            return True
+    deadline = time.monotonic() + patience
+    # To look may take long itself.
+    while not true():
+        if time.monotonic() >= deadline:
+            return False
         sleep(_POLL_SECONDS)
-    return False
+    return True

@@ -12,10 +12,11 @@ from pathlib import Path, PurePosixPath
 import libvirt
 import msgspec
 
-from pyguixvm.hypervisor import disks, guest, pools, volumes
+from pyguixvm.hypervisor import disks, pools, volumes
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.domains import exists
 from pyguixvm.hypervisor.errors import explained, is_code
+from pyguixvm.hypervisor.guest.addresses import addresses
 from pyguixvm.hypervisor.machine_lock.lock import holders
 from pyguixvm.hypervisor.shared_directories import store_access
 from pyguixvm.hypervisor.states import domain_state
@@ -104,7 +105,7 @@ def observe(connection: Connection, depth: Depth = Depth.DOMAINS) -> Observation
 def _with_addresses(connection: Connection, domain: ObservedDomain) -> ObservedDomain:
     if domain.state != "running" or domain.metadata is None:
         return domain
-    found = guest.addresses(connection, domain.name)
+    found = addresses(connection, domain.name)
     return msgspec.structs.replace(domain, addresses=found)
 
 

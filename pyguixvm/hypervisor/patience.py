@@ -14,6 +14,10 @@ _Answer = TypeVar("_Answer")
 _HINT = "see whether it answers at all: 'virsh -c URI list'; libvirtd may hang there"
 
 
+class SilenceError(HypervisorError):
+    """A request was not answered in time; it may be carried out all the same."""
+
+
 def within(
     seconds: float,
     doing: str,
@@ -23,14 +27,14 @@ def within(
 ) -> _Answer:
     """Return what CALL returns, or raise what it raises; it is about DOING something.
 
-    Raises HypervisorError after SECONDS, and KeyboardInterrupt at once: then CALL goes on in
+    Raises SilenceError after SECONDS, and KeyboardInterrupt at once: then CALL goes on in
     a thread of its own for as long as it likes, and what it returns at last is for UNWANTED.
     """
     request = _Request(call, unwanted)
     try:
         request.begin()
         if not request.ended.wait(seconds):
-            raise HypervisorError(f"cannot {doing}: no answer within {seconds:g} s", hint=_HINT)
+            raise SilenceError(f"cannot {doing}: no answer within {seconds:g} s", hint=_HINT)
     finally:
         request.leave()
     return request.result()

@@ -15,7 +15,8 @@ from pyguixvm.errors import RequestRefusedError
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.domains import our_domain
 from pyguixvm.hypervisor.errors import explained, is_code
-from pyguixvm.xml.inspection import has_agent
+from pyguixvm.hypervisor.guest import agent
+from pyguixvm.hypervisor.patience import SilenceError, within
 
 Clock: TypeAlias = Callable[[], float]
 Sleep: TypeAlias = Callable[[float], None]
@@ -24,6 +25,7 @@ Way: TypeAlias = Literal["agent", "acpi"]
 _POLL_SECONDS = 0.25
 # A guest that is still booting misses the button: it is pressed again.
 _PRESS_SECONDS = 10.0
+_ABSENT = "is not connected"
 
 
 def shutdown(
@@ -47,15 +49,15 @@ def shutdown(
         _require_running(domain, name)
         begun = clock()
         deadline = begun + timeout
-        unwilling = _ask_agent(domain)
+        unwilling = _ask_agent(domain, timeout / 2)
         by_agent = unwilling is None
         if by_agent and _stops(domain, begun + timeout / 2, clock, sleep):
             return "agent"
         while clock() < deadline:
             # A guest that is still booting gets its agent while the button is pressed in vain.
             late = False
-            if not by_agent:
-                unwilling = _ask_agent(domain)
+            if unwilling == _ABSENT:
+                unwilling = _ask_agent(domain, timeout / 2)
                 late = by_agent = unwilling is None
             if late:
                 deadline = max(deadline, clock() + timeout / 2)
@@ -81,13 +83,17 @@ def reboot(connection: Connection, name: str, *, timeout: float) -> Way:
     with explained(f"reboot domain '{name}'"):
         _require_running(domain, name)
         with _reboots(connection, domain) as begun:
-            unwilling = _agent(domain, lambda: domain.reboot(libvirt.VIR_DOMAIN_REBOOT_GUEST_AGENT))
+            unwilling = _agent(
+                domain,
+                timeout / 2,
+                lambda: domain.reboot(libvirt.VIR_DOMAIN_REBOOT_GUEST_AGENT),
+            )
             by_agent = unwilling is None
             if by_agent and begun.wait(timeout / 2):
                 return "agent"
             # Libvirt starts the guest again when the button has stopped it.
             domain.reboot(libvirt.VIR_DOMAIN_REBOOT_ACPI_POWER_BTN)
-            if begun.wait(timeout / 2 if by_agent else timeout):
+            if begun.wait(timeout if unwilling == _ABSENT else timeout / 2):
                 return "acpi"
     raise RequestRefusedError(
         f"machine '{name}' did not reboot within {timeout:g} s: {_deaf(unwilling)}",
@@ -125,8 +131,8 @@ def _reboots(connection: Connection, domain: libvirt.virDomain) -> Iterator[thre
 
 
 def _deaf(unwilling: str | None) -> str:
-    agent = "did not manage it" if unwilling is None else unwilling
-    return f"its guest agent {agent}, and it does not react to the ACPI power button"
+    did = "did not manage it" if unwilling is None else unwilling
+    return f"its guest agent {did}, and it does not react to the ACPI power button"
 
 
 def _require_running(domain: libvirt.virDomain, name: str) -> None:
@@ -139,23 +145,28 @@ def _require_running(domain: libvirt.virDomain, name: str) -> None:
         )
 
 
-def _agent(domain: libvirt.virDomain, ask: Callable[[], object]) -> str | None:
-    """ASK the guest agent if one is connected; return None if it took the request, or why not."""
-    absent = "is not connected"
-    if not has_agent(domain.XMLDesc(0)):
-        return absent
+def _agent(domain: libvirt.virDomain, seconds: float, ask: Callable[[], object]) -> str | None:
+    """ASK the guest agent if one is connected; return None if it took the request, or why not.
+
+    Libvirt would wait for it for a minute: so long the request goes on, but not we.
+    """
+    if not agent.connected(domain):
+        return _ABSENT
     try:
-        ask()
+        within(seconds, "ask the guest agent", ask)
+    except SilenceError:
+        return "does not answer"
     except libvirt.libvirtError as error:
         if not domain.isActive():
             return None  # it went away before it could answer
         unheard = is_code(error, libvirt.VIR_ERR_AGENT_UNRESPONSIVE)
-        return absent if unheard else f"cannot ({error.get_error_message()})"
+        return "does not answer" if unheard else f"cannot ({error.get_error_message()})"
     return None
 
 
-def _ask_agent(domain: libvirt.virDomain) -> str | None:
-    return _agent(domain, lambda: domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_GUEST_AGENT))
+def _ask_agent(domain: libvirt.virDomain, seconds: float) -> str | None:
+    shutdown = libvirt.VIR_DOMAIN_SHUTDOWN_GUEST_AGENT
+    return _agent(domain, seconds, lambda: domain.shutdownFlags(shutdown))
 
 
 def _press(domain: libvirt.virDomain) -> None:

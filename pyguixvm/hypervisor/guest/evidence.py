@@ -1,35 +1,28 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What can be seen of a guest from outside: addresses, agent, console, ports."""
+"""What can be seen of a guest that boots: its addresses, agent, console and ports."""
 
 from __future__ import annotations
 
-import ipaddress
 import socket
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 import libvirt
 
 from pyguixvm.errors import HypervisorError, PyguixvmError
-from pyguixvm.hypervisor import agent, console, dhcp, domains
+from pyguixvm.hypervisor import console, dhcp, domains
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.console import ConsoleText
 from pyguixvm.hypervisor.errors import explained
+from pyguixvm.hypervisor.guest import agent
+from pyguixvm.hypervisor.guest.addresses import AGENT, ARP, at_interfaces, useful
 from pyguixvm.hypervisor.states import domain_state
 from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.model.observation import State
-from pyguixvm.xml.inspection import gives_leases, has_agent, network_interfaces
+from pyguixvm.xml.inspection import gives_leases
 
 _CONNECT_SECONDS = 1.0
-_AGENT = libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT
-_ARP = libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_ARP
 _DISCARD_PORT = 9
-# The kind that both Guile-SSH and OpenSSH prefer.
-_HOST_KEY = "/etc/ssh/ssh_host_ed25519_key.pub"
-_HERD = "/run/current-system/profile/bin/herd"
-_GROWTH_SECONDS = 30.0
-_POLL_SECONDS = 0.1
 
 
 class GuestEvidence:
@@ -72,10 +65,10 @@ class GuestEvidence:
             if mac in self._macs and expiry > self._old_leases.get((mac, address), -1)
         ]
         domain = self._domain()
-        if _agent_connected(domain):
-            found += _interface_addresses(domain, _AGENT, self._macs)
+        if agent.connected(domain):
+            found += at_interfaces(domain, AGENT, self._macs)
         found += self._new_neighbours(domain)
-        return _useful(found)
+        return useful(found)
 
     def sees_addresses(self) -> bool:
         """Whether an address would be seen even of a guest without agent."""
@@ -90,13 +83,7 @@ class GuestEvidence:
     def agent_answers(self) -> bool:
         """Whether the QEMU guest agent answers a ping."""
         domain = self._domain()
-        if not _agent_connected(domain):
-            return False
-        try:
-            agent.ask(domain, "guest-ping")
-        except libvirt.libvirtError:
-            return False
-        return True
+        return agent.connected(domain) and agent.ask(domain, "guest-ping", dict) is not None
 
     def console_lines(self) -> tuple[str, ...]:
         """Return what the guest wrote to its serial console since it was watched."""
@@ -124,7 +111,7 @@ class GuestEvidence:
         The kernel keeps entries of guests that are gone.  A packet makes it
         ask again; only while it waits for the answer it shows none.
         """
-        current = _interface_addresses(domain, _ARP, self._macs)
+        current = at_interfaces(domain, ARP, self._macs)
         self._old_neighbours &= frozenset(current)
         if self._connection.local:
             for address in self._old_neighbours:
@@ -195,64 +182,6 @@ def watch(connection: Connection, machine: VirtualMachine) -> Iterator[GuestEvid
         yield GuestEvidence(connection, machine, text, outdated, neighbours)
 
 
-def addresses(connection: Connection, name: str) -> tuple[str, ...]:
-    """Return what is known of the addresses of the active domain NAME, by the best source."""
-    domain = domains.our_domain(connection, name)
-    with suppress(libvirt.libvirtError):
-        live = domain.XMLDesc(0)
-        interfaces = network_interfaces(live)
-        macs = frozenset(interface.mac_address for interface in interfaces)
-        if has_agent(live):
-            # Not those of bridges in the guest, which may be addresses of this host, too.
-            found = _useful(_interface_addresses(domain, _AGENT, macs))
-            if found:
-                return found
-        leases = dhcp.leases(connection, frozenset(interface.network for interface in interfaces))
-        outdated = dhcp.outdated(leases, dhcp.remembered(live))
-        current = [address for mac, address in leases.keys() - outdated.keys() if mac in macs]
-        if current:
-            return _useful(current)
-        gone = {address for _, address in outdated}
-        return _useful([a for a in _interface_addresses(domain, _ARP) if a not in gone])
-    return ()
-
-
-def ssh_host_key(connection: Connection, name: str) -> str | None:
-    """Return the public ssh host key of the guest of NAME, as its agent reads it there.
-
-    That way is as safe as the hypervisor is, and nobody has to trust a key that is
-    seen for the first time.  None if the agent does not tell.
-    """
-    domain = domains.our_domain(connection, name)
-    with suppress(libvirt.libvirtError):
-        if _agent_connected(domain):
-            return agent.read_file(domain, _HOST_KEY).decode().strip() or None
-    return None
-
-
-def grow_file_systems(
-    connection: Connection, name: str, sleep: Callable[[float], None] = time.sleep
-) -> bool:
-    """Have the guest of NAME grow the file systems of its data disks; whether it did.
-
-    It takes a guest agent that may run programs, and the service of
-    guix/pyguixvm/system/guest.scm.
-    """
-    domain = domains.our_domain(connection, name)
-    try:
-        if not has_agent(domain.XMLDesc(0)):
-            return False
-        started = agent.fields(domain, "guest-exec", path=_HERD, arg=["start", "grow-data-disks"])
-        for _ in range(int(_GROWTH_SECONDS / _POLL_SECONDS)):
-            status = agent.fields(domain, "guest-exec-status", pid=started["pid"])
-            if status["exited"]:
-                return bool(status.get("exitcode") == 0)
-            sleep(_POLL_SECONDS)
-    except libvirt.libvirtError:
-        pass
-    return False
-
-
 def _networks(machine: VirtualMachine) -> frozenset[str]:
     return frozenset(interface.network for interface in machine.domain.networking)
 
@@ -260,37 +189,7 @@ def _networks(machine: VirtualMachine) -> frozenset[str]:
 def _neighbours(connection: Connection, machine: VirtualMachine) -> frozenset[str]:
     with explained(f"look at domain '{machine.name}'"):
         domain = connection.handle.lookupByName(machine.name)
-    return frozenset(_interface_addresses(domain, _ARP))
-
-
-def _interface_addresses(
-    domain: libvirt.virDomain, source: int, macs: frozenset[str] | None = None
-) -> list[str]:
-    """Return the addresses that SOURCE knows for DOMAIN's interfaces, or those with MACS."""
-    try:
-        interfaces = domain.interfaceAddresses(source) or {}
-    except libvirt.libvirtError:  # no such source here, or no agent any more
-        return []
-    return [
-        address["addr"]
-        for interface in interfaces.values()
-        if macs is None or (interface["hwaddr"] or "").lower() in macs
-        for address in interface["addrs"] or ()
-    ]
-
-
-def _agent_connected(domain: libvirt.virDomain) -> bool:
-    try:
-        return has_agent(domain.XMLDesc(0))
-    except libvirt.libvirtError:
-        return False
-
-
-def _useful(found: list[str]) -> tuple[str, ...]:
-    """FOUND without repetitions and without addresses that nobody else can use."""
-    parsed = dict.fromkeys(ipaddress.ip_address(address) for address in found)
-    useful = [a for a in parsed if not (a.is_loopback or a.is_link_local)]
-    return tuple(str(address) for address in sorted(useful, key=lambda a: a.version))
+    return frozenset(at_interfaces(domain, ARP))
 
 
 def _nudge(address: str) -> None:
