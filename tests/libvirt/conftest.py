@@ -15,7 +15,7 @@ from uuid import uuid4
 import libvirt
 import msgspec
 import pytest
-from deploying import BOOT_SECTOR, deploy, with_image
+from deploying import BOOT_SECTOR, deploy, some_metadata, with_image
 from hostile import HostileAgent
 
 from pyguixvm.events import ignore
@@ -77,19 +77,6 @@ def pool(connection, request):
 
 _DEFAULT = (AddressReady(),)
 _NUMBERS = itertools.count(1)
-
-
-def some_metadata(machine):
-    generation = Generation(
-        number=1,
-        date="2026-01-31T12:00:00Z",
-        label="test",
-        pool="p",
-        volume="v",
-        image="/image",
-        declaration=machine,
-    )
-    return Metadata(current=1, generations=(generation,))
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import libvirt
 import libvirt_qemu
 import msgspec
 
+from pyguixvm.hypervisor.bounded import call
 from pyguixvm.xml.inspection import has_agent
 
 # How long (seconds) an agent may take to say something; it does at once, or never.
@@ -62,7 +63,7 @@ def ask(
     request = json.dumps({"execute": command, **({"arguments": arguments} if arguments else {})})
     # What is no UTF-8, the binding cannot pass on; what is nested too deep, nobody can.
     with suppress(libvirt.libvirtError, msgspec.MsgspecError, ValueError, RecursionError):
-        said = libvirt_qemu.qemuAgentCommand(domain, request, SECONDS, 0)
+        said = call(libvirt_qemu.qemuAgentCommand, domain, request, SECONDS, 0)
         if len(said) <= _LONGEST:
             returned = msgspec.json.decode(said, type=_Answer).returned
             return msgspec.json.decode(returned, type=answer)
