@@ -76,15 +76,20 @@ def grow_disk(machine: VirtualMachine, action: GrowDisk, workshop: Workshop) -> 
             )
 
 
-def attached_disks(connection: Connection, machine: VirtualMachine) -> tuple[AttachedDisk, ...]:
+def attached_disks(
+    connection: Connection, machine: VirtualMachine, files: tuple[str, ...]
+) -> tuple[AttachedDisk, ...]:
     """Return the declared disks of MACHINE, all of which are there.
 
+    FILES are those of the disks that its domain has: defined, or running with them.
     Raises RequestRefusedError if one is not.
     """
     return tuple(
         AttachedDisk(path=disk.device, block=True)
         if isinstance(disk, BlockDevice)
-        else AttachedDisk(path=_require(connection, machine, disk), serial=data_label(disk.name))
+        else AttachedDisk(
+            path=_require(connection, machine, disk, files), serial=data_label(disk.name)
+        )
         for disk in machine.domain.disks
     )
 
@@ -110,10 +115,12 @@ def _mounts(machine: VirtualMachine, name: str) -> bool:
     )
 
 
-def _require(connection: Connection, machine: VirtualMachine, disk: DataDisk) -> str:
-    """Return the file name of DISK: where its definition has it, else in the pool declared."""
+def _require(
+    connection: Connection, machine: VirtualMachine, disk: DataDisk, files: tuple[str, ...]
+) -> str:
+    """Return the file name of DISK: that of FILES which it is, else in the pool declared."""
     name = data_volume(machine.name, disk.name)
-    path = _defined(connection, machine.name, name)
+    path = place(files, name)
     if path is not None and path.startswith("/"):
         return path
     found = _found(connection, machine, name, path)
@@ -133,6 +140,8 @@ def _found(
 
 def _defined(connection: Connection, name: str, volume: str) -> str | None:
     """Return the file name of VOLUME in the definition of domain NAME, or where it runs with it."""
-    if not domains.exists(connection, name):
+    domain = domains.find(connection, name)
+    if domain is None:
         return None
-    return place((*domains.disks(connection, name), *domains.live_disks(connection, name)), volume)
+    files = (*domains.disks(connection, domain), *domains.live_disks(connection, domain))
+    return place(files, volume)

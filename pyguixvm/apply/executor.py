@@ -294,7 +294,7 @@ _WORDS: Mapping[Effect, Literal["deployed", "updated", "restarted", "started"]] 
 def _remember_ready(name: str, downtime: float | None, workshop: Workshop) -> None:
     """Note that the current generation was seen ready, and how long the machine was away."""
     workshop.require(name)
-    metadata = domains.read_metadata(workshop.connection, name)
+    _, metadata, domain = domains.definition(workshop.connection, name)
     current = metadata.generation
     # Left by a run that ended between the definition and this.
     volumes.delete_marker(workshop.connection, current.pool, current.volume)
@@ -306,7 +306,7 @@ def _remember_ready(name: str, downtime: float | None, workshop: Workshop) -> No
         downtime=current.downtime if downtime is None else round(downtime, 1),
     )
     metadata = msgspec.structs.replace(metadata.having(seen), fallback=None)
-    domains.write_metadata(workshop.connection, name, metadata)
+    domains.write_metadata(workshop.connection, domain, metadata)
 
 
 def _failed(plan: MachinePlan, error: PyguixvmError, workshop: Workshop) -> Outcome:

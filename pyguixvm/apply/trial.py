@@ -55,7 +55,11 @@ def try_root(machine: VirtualMachine, root: Root, size: int, workshop: Workshop)
             networks.ensure_network(connection, interface.network)
         made.callback(transient.discard, connection, name, xml, nvram=nvram)
         evidence = made.enter_context(
-            boot(connection, copy, lambda where, name: transient.start_paused(where, name, xml))
+            boot(
+                connection,
+                copy,
+                start_paused=lambda where, name: transient.start_paused(where, name, xml),
+            )
         )
         readiness = wait_ready(
             copy,

@@ -59,7 +59,12 @@ def observed(
         with phase(session.emit, "observe") as result:
             hypervisors = _hypervisors(session, machines, opened)
             observations = [
-                observe(connection, Depth.HOST | Depth.HOLDERS) for connection, _ in hypervisors
+                observe(
+                    connection,
+                    Depth.HOST | Depth.HOLDERS,
+                    machines=frozenset(machine.name for machine in theirs),
+                )
+                for connection, theirs in hypervisors
             ]
             result.detail = ", ".join(connection.uri for connection, _ in hypervisors)
         found = [
@@ -70,15 +75,22 @@ def observed(
             owner = owner_at(index, found, name=deployment, complete=config is not None)
             make = partial(plan, theirs, policy=policy, config=config, owner=owner)
             seen = observations[index]
-            again = partial(_planned_again, make, connection)
+            again = partial(_planned_again, make, connection, theirs, seen)
             planned.append(Planned(connection, make(seen), seen, again))
         yield tuple(planned)
 
 
-def _planned_again(make: Callable[[Observation], Plan], connection: Connection) -> Plan:
+def _planned_again(
+    make: Callable[[Observation], Plan],
+    connection: Connection,
+    machines: Sequence[VirtualMachine],
+    seen: Observation,
+) -> Plan:
+    """Return what MAKE makes of MACHINES as they are now; of others, of what was SEEN before."""
     from pyguixvm.hypervisor.observe import Depth, observe
 
-    return make(observe(connection, Depth.HOST | Depth.HOLDERS))
+    names = frozenset(machine.name for machine in machines)
+    return make(observe(connection, Depth.HOST, machines=names, before=seen))
 
 
 def _hypervisors(

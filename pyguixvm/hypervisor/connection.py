@@ -16,6 +16,7 @@ import libvirt
 
 from pyguixvm.errors import HypervisorError
 from pyguixvm.hypervisor.bounded import bounded, close
+from pyguixvm.hypervisor.domain_events import Events
 from pyguixvm.hypervisor.errors import explained
 from pyguixvm.hypervisor.patience import within
 from pyguixvm.model.hypervisor import Hypervisor
@@ -35,12 +36,13 @@ class Connection:
     """An open connection to the hypervisor at URI; LOCAL if that is this machine.
 
     Of an alias (https://libvirt.org/uri.html), URI is what it stands for.
-    HANDLE is libvirt's own object, for this package only.
+    HANDLE is libvirt's own object, and EVENTS what it tells, for this package only.
     """
 
     uri: str
     local: bool
     handle: libvirt.virConnect
+    events: Events
 
 
 @contextmanager
@@ -73,10 +75,12 @@ def _opened(uri: str | None, patience: float) -> Connection:
     handle = libvirt.open(uri or None)
     # Not what was asked for: that may be an alias.
     actual = handle.getURI()
-    return Connection(uri=actual, local=is_local(actual), handle=bounded(handle, patience))
+    limited = bounded(handle, patience)
+    return Connection(actual, is_local(actual), limited, Events(limited))
 
 
 def _close(connection: Connection) -> None:
+    connection.events.end()
     with suppress(libvirt.libvirtError):
         close(connection.handle)
 

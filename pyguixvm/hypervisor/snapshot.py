@@ -13,7 +13,7 @@ from contextlib import suppress
 import libvirt
 
 from pyguixvm.hypervisor.connection import Connection
-from pyguixvm.hypervisor.domains import our_domain
+from pyguixvm.hypervisor.domains import Which, our_domain
 from pyguixvm.hypervisor.errors import explained
 from pyguixvm.hypervisor.guest import agent
 from pyguixvm.xml.snapshot import root_of, snapshot_xml
@@ -27,14 +27,14 @@ _FLAGS = (
 )
 
 
-def written_to(connection: Connection, name: str) -> str | None:
+def written_to(connection: Connection, name: Which) -> str | None:
     """Return the file that the running guest of domain NAME writes its root to."""
     domain = our_domain(connection, name)
     with explained(f"look at the root of domain '{name}'"):
         return root_of(domain.XMLDesc(0))
 
 
-def write_to(connection: Connection, name: str, path: str) -> bool:
+def write_to(connection: Connection, name: Which, path: str) -> bool:
     """Have the running guest of domain NAME write its root to PATH from now on.
 
     The file PATH is a qcow2 volume that is backed by the one it wrote to, and

@@ -11,6 +11,7 @@ import libvirt
 
 from pyguixvm.hypervisor import dhcp, domains
 from pyguixvm.hypervisor.connection import Connection
+from pyguixvm.hypervisor.domains import Which
 from pyguixvm.hypervisor.guest import agent
 from pyguixvm.xml.inspection import has_agent, network_interfaces
 
@@ -22,7 +23,7 @@ _MOST = 64
 _LONGEST = 45
 
 
-def addresses(connection: Connection, name: str) -> tuple[str, ...]:
+def addresses(connection: Connection, name: Which) -> tuple[str, ...]:
     """Return what is known of the addresses of the active domain NAME, by the best source."""
     domain = domains.our_domain(connection, name)
     with suppress(libvirt.libvirtError):

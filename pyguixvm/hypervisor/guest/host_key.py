@@ -15,6 +15,7 @@ import msgspec
 
 from pyguixvm.hypervisor import domains
 from pyguixvm.hypervisor.connection import Connection
+from pyguixvm.hypervisor.domains import Which
 from pyguixvm.hypervisor.guest import agent
 
 # The kind that both Guile-SSH and OpenSSH prefer.
@@ -27,7 +28,7 @@ class _Read(msgspec.Struct, frozen=True):
     buffer: str = msgspec.field(name="buf-b64")
 
 
-def ssh_host_key(connection: Connection, name: str) -> str | None:
+def ssh_host_key(connection: Connection, name: Which) -> str | None:
     """Return the public ssh host key of the guest of NAME, without a comment.
 
     None if its agent does not tell, or tells something else.
