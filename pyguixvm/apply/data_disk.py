@@ -8,8 +8,9 @@ from pathlib import Path
 from pyguixvm.apply.context import Workshop
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.events import phase
-from pyguixvm.hypervisor import domains, guest, hotplug, pools, upload, volumes
+from pyguixvm.hypervisor import domains, hotplug, pools, upload, volumes
 from pyguixvm.hypervisor.connection import Connection
+from pyguixvm.hypervisor.guest.file_systems import grow_file_systems
 from pyguixvm.image.blank import make_disk
 from pyguixvm.image.workplace import workplace
 from pyguixvm.model.declaration import BlockDevice, DataDisk, VirtualMachine
@@ -67,7 +68,7 @@ def grow_disk(machine: VirtualMachine, action: GrowDisk, workshop: Workshop) -> 
         if not hotplug.grow_disk(connection, machine.name, volume.path, action.size):
             volumes.grow(connection, volume, action.size)
             return
-        if _mounts(machine, action.disk) and not guest.grow_file_systems(connection, machine.name):
+        if _mounts(machine, action.disk) and not grow_file_systems(connection, machine.name):
             workshop.warn(
                 machine.name,
                 f"the file system of disk '{action.disk}' grows when the guest starts "
@@ -75,15 +76,20 @@ def grow_disk(machine: VirtualMachine, action: GrowDisk, workshop: Workshop) -> 
             )
 
 
-def attached_disks(connection: Connection, machine: VirtualMachine) -> tuple[AttachedDisk, ...]:
+def attached_disks(
+    connection: Connection, machine: VirtualMachine, files: tuple[str, ...]
+) -> tuple[AttachedDisk, ...]:
     """Return the declared disks of MACHINE, all of which are there.
 
+    FILES are those of the disks that its domain has: defined, or running with them.
     Raises RequestRefusedError if one is not.
     """
     return tuple(
         AttachedDisk(path=disk.device, block=True)
         if isinstance(disk, BlockDevice)
-        else AttachedDisk(path=_require(connection, machine, disk), serial=data_label(disk.name))
+        else AttachedDisk(
+            path=_require(connection, machine, disk, files), serial=data_label(disk.name)
+        )
         for disk in machine.domain.disks
     )
 
@@ -109,10 +115,12 @@ def _mounts(machine: VirtualMachine, name: str) -> bool:
     )
 
 
-def _require(connection: Connection, machine: VirtualMachine, disk: DataDisk) -> str:
-    """Return the file name of DISK: where its definition has it, else in the pool declared."""
+def _require(
+    connection: Connection, machine: VirtualMachine, disk: DataDisk, files: tuple[str, ...]
+) -> str:
+    """Return the file name of DISK: that of FILES which it is, else in the pool declared."""
     name = data_volume(machine.name, disk.name)
-    path = _defined(connection, machine.name, name)
+    path = place(files, name)
     if path is not None and path.startswith("/"):
         return path
     found = _found(connection, machine, name, path)
@@ -132,6 +140,8 @@ def _found(
 
 def _defined(connection: Connection, name: str, volume: str) -> str | None:
     """Return the file name of VOLUME in the definition of domain NAME, or where it runs with it."""
-    if not domains.exists(connection, name):
+    domain = domains.find(connection, name)
+    if domain is None:
         return None
-    return place((*domains.disks(connection, name), *domains.live_disks(connection, name)), volume)
+    files = (*domains.disks(connection, domain), *domains.live_disks(connection, domain))
+    return place(files, volume)

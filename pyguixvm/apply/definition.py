@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import uuid4
 
@@ -17,6 +18,7 @@ from pyguixvm.apply.root_volume import Root
 from pyguixvm.events import phase
 from pyguixvm.hypervisor import domains, networks, volumes
 from pyguixvm.hypervisor.connection import Connection, capabilities
+from pyguixvm.hypervisor.domains import Domain, Which
 from pyguixvm.hypervisor.observe import observe_domain
 from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.model.declaration import BlockDevice, VirtualMachine
@@ -42,19 +44,28 @@ def define(
 
     DEPLOYMENT is the name of the one that declares the machine, if it has one.
     """
-    with definition_to_be(plan, action, root, deployment, workshop) as xml:
-        define_by(plan.machine.name, xml, action, workshop)
+    with definition_to_be(plan, action, root, deployment, workshop) as to_be:
+        define_by(plan.machine.name, to_be, action, workshop)
 
 
-def define_by(name: str, xml: str, action: DefineDomain, workshop: Workshop) -> None:
-    """Define the domain NAME by XML.
+@dataclass(frozen=True)
+class ToBe:
+    """The XML to define a domain by, and that DOMAIN as it is, None if it is to be made."""
+
+    xml: str
+    domain: Domain | None
+
+
+def define_by(name: str, to_be: ToBe, action: DefineDomain, workshop: Workshop) -> Domain:
+    """Define the domain NAME as it is TO_BE; return it.
 
     One request to libvirt changes the root disk and what the metadata says of it.
     """
     with phase(workshop.emit, "define", name):
         workshop.require(name)
-        domains.define(workshop.connection, xml)
-        domains.set_autostart(workshop.connection, name, action.autostart)
+        domain = domains.define(workshop.connection, to_be.xml, to_be.domain)
+        domains.set_autostart(workshop.connection, domain, action.autostart)
+        return domain
 
 
 @contextmanager
@@ -64,18 +75,19 @@ def definition_to_be(
     root: Root | None,
     deployment: str | None,
     workshop: Workshop,
-) -> Iterator[str]:
-    """Yield the XML to define the domain of PLAN by, see `define`; what it needs is there.
+) -> Iterator[ToBe]:
+    """Yield what to define the domain of PLAN by, see `define`; what it needs is there.
 
     If that takes another volume, it counts as whole at the end of the body, which is
     to define the domain.
     """
     connection, machine = workshop.connection, plan.machine
     found = domains.find_definition(connection, machine.name)
-    metadata = found[1] if found else Metadata(current=0, generations=())
+    metadata = metadata_before = found[1] if found else Metadata(current=0, generations=())
     uuid = inspect_domain(found[0]).uuid if found else str(uuid4())
+    files: tuple[str, ...] = ()
     if found:
-        require_untouched(connection, machine.name, metadata, action.generation)
+        files = require_untouched(connection, found[2], metadata, action.generation)
     with ExitStack() as made:
         in_place = plan.strategy == "in-place"
         if root is None:
@@ -104,11 +116,14 @@ def definition_to_be(
             uuid=uuid,
         )
         metadata = metadata.without(_lost(connection, metadata))
-        disks = attached_disks(connection, machine)
+        disks = attached_disks(connection, machine, files)
         new = domain_xml(
             definition(machine, root, disks, connection, workshop.environment, metadata)
         )
-        yield _in_place(new, found, machine) if found else new
+        if found:
+            yield ToBe(_in_place(new, found[0], metadata_before, machine), found[2])
+        else:
+            yield ToBe(new, None)
 
 
 def _lost(connection: Connection, metadata: Metadata) -> frozenset[Address]:
@@ -124,18 +139,20 @@ def _lost(connection: Connection, metadata: Metadata) -> frozenset[Address]:
 
 
 def require_untouched(
-    connection: Connection, name: str, metadata: Metadata, generation: int
-) -> None:
+    connection: Connection, name: Which, metadata: Metadata, generation: int
+) -> tuple[str, ...]:
     """Raise RequestRefusedError if others did something to the disks of domain NAME.
 
     To return to GENERATION of METADATA is allowed if it is on the root of that.
+    Return the files of its disks: defined, and as it runs with.
     """
     roots = {each.number: each.volume for each in metadata.generations}
-    require_own_disks(observe_domain(connection, name), roots.get(generation))
+    domain = observe_domain(connection, name)
+    require_own_disks(domain, roots.get(generation))
+    return (*domain.defined.disks, *(domain.live.disks if domain.live else ()))
 
 
-def _in_place(new: str, found: tuple[str, Metadata], machine: VirtualMachine) -> str:
-    old, metadata = found
+def _in_place(new: str, old: str, metadata: Metadata, machine: VirtualMachine) -> str:
     before, now = (_devices(each) for each in (metadata.generation.declaration, machine))
     removed = Removed(
         interfaces=before.interfaces - now.interfaces,

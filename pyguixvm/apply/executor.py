@@ -31,7 +31,8 @@ from pyguixvm.errors import (
     contained,
 )
 from pyguixvm.events import Notice
-from pyguixvm.hypervisor import domains, guest, volumes
+from pyguixvm.hypervisor import domains, volumes
+from pyguixvm.hypervisor.guest.evidence import watch
 from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.model.difference import Effect
 from pyguixvm.plan.actions import (
@@ -245,7 +246,7 @@ def _booting(plan: MachinePlan, begun: Switched, timeout: int, workshop: Worksho
 def _listen(plan: MachinePlan, timeout: int, workshop: Workshop, watched: ExitStack) -> _Booting:
     """Watch a guest that runs already: what it said on its console when it booted is gone."""
     machine = unheard(plan.machine)
-    evidence = watched.enter_context(guest.watch(workshop.connection, machine))
+    evidence = watched.enter_context(watch(workshop.connection, machine))
     return _Booting(plan, machine, evidence, workshop.clock() + timeout, None)
 
 
@@ -293,7 +294,7 @@ _WORDS: Mapping[Effect, Literal["deployed", "updated", "restarted", "started"]] 
 def _remember_ready(name: str, downtime: float | None, workshop: Workshop) -> None:
     """Note that the current generation was seen ready, and how long the machine was away."""
     workshop.require(name)
-    metadata = domains.read_metadata(workshop.connection, name)
+    _, metadata, domain = domains.definition(workshop.connection, name)
     current = metadata.generation
     # Left by a run that ended between the definition and this.
     volumes.delete_marker(workshop.connection, current.pool, current.volume)
@@ -305,7 +306,7 @@ def _remember_ready(name: str, downtime: float | None, workshop: Workshop) -> No
         downtime=current.downtime if downtime is None else round(downtime, 1),
     )
     metadata = msgspec.structs.replace(metadata.having(seen), fallback=None)
-    domains.write_metadata(workshop.connection, name, metadata)
+    domains.write_metadata(workshop.connection, domain, metadata)
 
 
 def _failed(plan: MachinePlan, error: PyguixvmError, workshop: Workshop) -> Outcome:

@@ -15,7 +15,9 @@ from pyguixvm.apply.unused_volumes import delete_unused
 from pyguixvm.errors import HypervisorError, RequestRefusedError
 from pyguixvm.events import phase
 from pyguixvm.guix.activation import Activation, Host
-from pyguixvm.hypervisor import domains, guest, snapshot
+from pyguixvm.hypervisor import domains, snapshot
+from pyguixvm.hypervisor.guest.addresses import addresses
+from pyguixvm.hypervisor.guest.host_key import ssh_host_key
 from pyguixvm.model.applied import Metadata
 from pyguixvm.plan.actions import ActivateSystem, DefineDomain, PrepareSystem, StackRoot, StopDomain
 from pyguixvm.plan.plan import MachinePlan
@@ -116,22 +118,22 @@ def _activation(workshop: Workshop) -> Activation:
 
 def _host(machine: str, action: PrepareSystem | ActivateSystem, workshop: Workshop) -> Host:
     connection = workshop.connection
-    addresses = guest.addresses(connection, machine)
-    if not addresses:
+    found = addresses(connection, machine)
+    if not found:
         raise RequestRefusedError(
             f"'{machine}' cannot be changed in place: no address of its guest is known",
             hint="Let it run qemu-guest-agent, or connect it to a network of libvirt's.",
         )
-    host_key = guest.ssh_host_key(connection, machine)
+    host_key = ssh_host_key(connection, machine)
     if host_key is None and not connection.local:
         raise RequestRefusedError(
             f"'{machine}' cannot be changed in place: its ssh host key is not known, and at "
-            f"{addresses[0]} there may be another host, seen from here",
+            f"{found[0]} there may be another host, seen from here",
             hint="Let it run qemu-guest-agent, which tells the key.",
         )
     return Host(
         machine=machine,
-        address=addresses[0],
+        address=found[0],
         host_key=host_key,
         system=action.system,
         root_uuid=action.root_uuid,

@@ -9,14 +9,16 @@ from pyguixvm.apply.context import Workshop
 from pyguixvm.apply.readiness import wait_ready
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.events import phase
-from pyguixvm.hypervisor import domains, guest, networks, power
+from pyguixvm.hypervisor import domains, networks, power
+from pyguixvm.hypervisor.domains import Domain, Which
+from pyguixvm.hypervisor.guest.evidence import boot
 from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.plan.actions import StopDomain
 from pyguixvm.plan.readiness import Evidence, Readiness
 
 
-def stop(name: str, action: StopDomain, workshop: Workshop) -> None:
-    """Have the guest of NAME shut down as ACTION allows.
+def stop(name: str, domain: Which, action: StopDomain, workshop: Workshop) -> None:
+    """Have the guest of NAME, whose domain is DOMAIN, shut down as ACTION allows.
 
     Raises RequestRefusedError if it does not and may not be powered off.
     """
@@ -25,10 +27,9 @@ def stop(name: str, action: StopDomain, workshop: Workshop) -> None:
         try:
             result.detail = power.shutdown(
                 workshop.connection,
-                name,
+                domain,
                 timeout=action.timeout,
                 clock=workshop.clock,
-                sleep=workshop.sleep,
             )
         except RequestRefusedError as error:
             if not action.force:
@@ -37,17 +38,22 @@ def stop(name: str, action: StopDomain, workshop: Workshop) -> None:
                     hint=f"{error.hint}. 'pyguixvm deploy --force' powers it off instead.",
                 ) from error
             workshop.require(name)
-            domains.destroy(workshop.connection, name)
+            domains.destroy(workshop.connection, domain)
             result.detail = "powered off"
 
 
-def start(machine: VirtualMachine, workshop: Workshop, watched: ExitStack) -> Evidence:
-    """Start MACHINE, on networks that are active; watch its guest until WATCHED is closed."""
+def start(
+    machine: VirtualMachine, domain: Domain | None, workshop: Workshop, watched: ExitStack
+) -> Evidence:
+    """Start MACHINE, on networks that are active; watch its guest until WATCHED is closed.
+
+    DOMAIN is its own, if it was looked up already.
+    """
     with phase(workshop.emit, "start", machine.name):
         for interface in machine.domain.networking:
             networks.ensure_network(workshop.connection, interface.network)
         workshop.require(machine.name)
-        return watched.enter_context(guest.boot(workshop.connection, machine))
+        return watched.enter_context(boot(workshop.connection, machine, domain))
 
 
 def wait(

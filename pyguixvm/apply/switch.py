@@ -9,12 +9,13 @@ from dataclasses import dataclass
 
 from pyguixvm.apply import power
 from pyguixvm.apply.context import Workshop
-from pyguixvm.apply.definition import define_by, definition_to_be
+from pyguixvm.apply.definition import ToBe, define_by, definition_to_be
 from pyguixvm.apply.root_volume import Root
 from pyguixvm.errors import LostLockError, PyguixvmError
 from pyguixvm.events import Notice, undisturbed
 from pyguixvm.hypervisor import domains, usage, volumes
 from pyguixvm.hypervisor.connection import Connection, connect
+from pyguixvm.hypervisor.domains import Domain
 from pyguixvm.plan.actions import DefineDomain, StartDomain, StopDomain
 from pyguixvm.plan.plan import MachinePlan
 from pyguixvm.plan.readiness import Evidence
@@ -48,24 +49,27 @@ def switch(  # noqa: PLR0917 -- what to do, with what, and who is told
     stopped: float | None = None
     evidence: Evidence | None = None
     with ExitStack() as resolved:
-        xml = ""
+        to_be: ToBe | None = None
         for action in plan.switch:
             if isinstance(action, DefineDomain):
-                to_be = definition_to_be(plan, action, root, config, workshop)
-                xml = resolved.enter_context(to_be)
+                made = definition_to_be(plan, action, root, config, workshop)
+                to_be = resolved.enter_context(made)
         workshop.interruption.check()
-        with unbroken(name, workshop):
+        domain = domains.find(workshop.connection, name) if to_be is None else to_be.domain
+        with unbroken(domain, name, workshop):
             for action in plan.switch:
                 match action:
                     case StopDomain():
                         stopped = workshop.clock()
-                        power.stop(name, action, workshop)
+                        power.stop(name, domain or name, action, workshop)
                     case DefineDomain():
-                        define_by(name, xml, action, workshop)
+                        if to_be is None:
+                            raise ValueError("a switch defines what was made ready before")
+                        domain = define_by(name, to_be, action, workshop)
                         resolved.close()
                         defined()
                     case StartDomain():
-                        evidence = power.start(plan.machine, workshop, watched)
+                        evidence = power.start(plan.machine, domain, workshop, watched)
     if evidence is None:
         raise ValueError("the last action of a switch starts the guest")
     return Switched(evidence, stopped)
@@ -75,22 +79,26 @@ def restarted(
     plan: MachinePlan, stop: StopDomain, workshop: Workshop, watched: ExitStack
 ) -> Switched:
     """Stop the machine of PLAN as STOP says and start it as it is defined."""
-    with unbroken(plan.machine.name, workshop):
+    name = plan.machine.name
+    domain = domains.ours(workshop.connection, name)
+    with unbroken(domain, name, workshop):
         stopped = workshop.clock()
-        power.stop(plan.machine.name, stop, workshop)
-        return Switched(power.start(plan.machine, workshop, watched), stopped)
+        power.stop(name, domain, stop, workshop)
+        return Switched(power.start(plan.machine, domain, workshop, watched), stopped)
 
 
 @contextmanager
-def unbroken(name: str, workshop: Workshop) -> Iterator[None]:
+def unbroken(domain: Domain | None, name: str, workshop: Workshop) -> Iterator[None]:
     """Let the body take away the guest of NAME and start it again; who interrupts it waits.
+
+    DOMAIN is its own, None if there is none yet.
 
     If it fails and there is no guest then, the domain is defined as it was before, and
     started if it ran before.  What is the case is asked of libvirt: an exception
     does not tell whether what raised it was done.
     """
     with workshop.interruption.put_off(however_often=True):
-        before = _before(workshop.connection, name)
+        before = None if domain is None else _before(workshop.connection, domain)
         try:
             yield
         except LostLockError:
@@ -117,11 +125,11 @@ class _Before:
     ran: bool
 
 
-def _before(connection: Connection, name: str) -> _Before | None:
-    xml = domains.whole_definition(connection, name)
+def _before(connection: Connection, domain: Domain) -> _Before | None:
+    xml = domains.whole_definition(connection, domain)
     if xml is None:
         return None
-    return _Before(name, xml, domains.state(connection, name) not in _OFF)
+    return _Before(domain.name, xml, domains.state(connection, domain) not in _OFF)
 
 
 def _put_back(before: _Before | None, workshop: Workshop) -> str | None:

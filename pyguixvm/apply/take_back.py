@@ -66,13 +66,13 @@ def _return_to(name: str, number: int, workshop: Workshop) -> None:
     action = DefineDomain(generation=number, autostart=machine.domain.autostart)
     with ExitStack() as watched:
         with (
-            definition_to_be(way_back, action, None, None, workshop) as xml,
-            unbroken(name, workshop),
+            definition_to_be(way_back, action, None, None, workshop) as to_be,
+            unbroken(to_be.domain, name, workshop),
         ):
             workshop.require(name)
-            domains.destroy(connection, name)
-            define_by(name, xml, action, workshop)
-            evidence = power.start(machine, workshop, watched)
+            domains.destroy(connection, to_be.domain or name)
+            domain = define_by(name, to_be, action, workshop)
+            evidence = power.start(machine, domain, workshop, watched)
         readiness = power.wait(
             machine, evidence, workshop.clock() + machine.ready_timeout, workshop
         )

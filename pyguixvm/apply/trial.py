@@ -17,8 +17,9 @@ from pyguixvm.apply.root_volume import Root, root_as_backing
 from pyguixvm.apply.unused_volumes import delete_unused
 from pyguixvm.errors import RequestRefusedError, TrialFailedError
 from pyguixvm.events import ignore, phase
-from pyguixvm.hypervisor import guest, networks, transient, upload
+from pyguixvm.hypervisor import networks, transient, upload
 from pyguixvm.hypervisor.connection import Connection
+from pyguixvm.hypervisor.guest.evidence import boot
 from pyguixvm.image import overlay
 from pyguixvm.image.blank import make_disk
 from pyguixvm.image.workplace import workplace
@@ -54,8 +55,10 @@ def try_root(machine: VirtualMachine, root: Root, size: int, workshop: Workshop)
             networks.ensure_network(connection, interface.network)
         made.callback(transient.discard, connection, name, xml, nvram=nvram)
         evidence = made.enter_context(
-            guest.boot(
-                connection, copy, lambda where, name: transient.start_paused(where, name, xml)
+            boot(
+                connection,
+                copy,
+                start_paused=lambda where, name: transient.start_paused(where, name, xml),
             )
         )
         readiness = wait_ready(

@@ -35,7 +35,7 @@ def _runs(planned: Planned, name: str) -> bool:
 
 
 def _completed(left: dict[str, Planned], outcomes: Sequence[Outcome]) -> Iterator[Outcome]:
-    from pyguixvm.hypervisor import guest
+    from pyguixvm.hypervisor.guest.addresses import addresses
 
     for outcome in outcomes:
         there = left.get(outcome.machine)
@@ -43,7 +43,7 @@ def _completed(left: dict[str, Planned], outcomes: Sequence[Outcome]) -> Iterato
             yield outcome
             continue
         try:
-            found = guest.addresses(there.connection, outcome.machine)
+            found = addresses(there.connection, outcome.machine)
         except HypervisorError:
             # Removed meanwhile: nothing was to be done, all the same.
             found = ()

@@ -14,7 +14,7 @@ from pyguixvm.model.observation import ObservedDomain
 def listed(session: Session, *, everything: bool) -> tuple[Listed, ...]:
     """Return the machines of the session's hypervisor by name; EVERYTHING: other domains, too."""
     with connect(session.uri) as connection:
-        domains_found = observe(connection, Depth.ADDRESSES).domains.values()
+        domains_found = observe(connection, Depth.ADDRESSES, machines=()).domains.values()
         return tuple(
             _listed(domain)
             for domain in sorted(domains_found, key=lambda domain: domain.name)

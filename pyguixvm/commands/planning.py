@@ -63,7 +63,10 @@ def observed(
         with phase(session.emit, "observe") as result:
             hypervisors = _hypervisors(session, machines, opened)
             depth = depth or Depth.HOST | Depth.HOLDERS
-            observations = [observe(connection, depth) for connection, _ in hypervisors]
+            observations = [
+                observe(connection, depth, machines=frozenset(machine.name for machine in theirs))
+                for connection, theirs in hypervisors
+            ]
             result.detail = ", ".join(connection.uri for connection, _ in hypervisors)
         found = [
             (theirs, seen) for (_, theirs), seen in zip(hypervisors, observations, strict=True)
@@ -73,15 +76,22 @@ def observed(
             owner = owner_at(index, found, name=deployment, complete=config is not None)
             make = partial(plan, theirs, policy=policy, config=config, owner=owner)
             seen = observations[index]
-            again = partial(_planned_again, make, connection)
+            again = partial(_planned_again, make, connection, theirs, seen)
             planned.append(Planned(connection, make(seen), seen, again))
         yield tuple(planned)
 
 
-def _planned_again(make: Callable[[Observation], Plan], connection: Connection) -> Plan:
+def _planned_again(
+    make: Callable[[Observation], Plan],
+    connection: Connection,
+    machines: Sequence[VirtualMachine],
+    seen: Observation,
+) -> Plan:
+    """Return what MAKE makes of MACHINES as they are now; of others, of what was SEEN before."""
     from pyguixvm.hypervisor.observe import Depth, observe
 
-    return make(observe(connection, Depth.HOST | Depth.HOLDERS))
+    names = frozenset(machine.name for machine in machines)
+    return make(observe(connection, Depth.HOST, machines=names, before=seen))
 
 
 def _hypervisors(

@@ -12,8 +12,9 @@ from pyguixvm.commands.machines import Done, each_of, machines_metadata, require
 from pyguixvm.commands.session import Session
 from pyguixvm.errors import NotReadyError
 from pyguixvm.events import Emit, phase
-from pyguixvm.hypervisor import domains, guest, networks, power, terminal
+from pyguixvm.hypervisor import domains, networks, power, terminal
 from pyguixvm.hypervisor.connection import Connection, connect
+from pyguixvm.hypervisor.guest.evidence import boot, watch
 from pyguixvm.hypervisor.machine_lock.lock import held
 from pyguixvm.model.declaration import ConsoleReady, VirtualMachine
 from pyguixvm.plan.readiness import Evidence, Readiness, unheard
@@ -38,7 +39,7 @@ def _start(connection: Connection, name: str, emit: Emit) -> Done:
             if not running:
                 for interface in machine.domain.networking:
                     networks.ensure_network(connection, interface.network)
-                evidence = watched.enter_context(guest.boot(connection, machine))
+                evidence = watched.enter_context(boot(connection, machine))
         if running:
             return _await_running(connection, machine, emit)
         readiness = _ready(machine, evidence, "was started", emit)
@@ -51,7 +52,7 @@ def _await_running(connection: Connection, machine: VirtualMachine, emit: Emit) 
     if all(isinstance(form, ConsoleReady) for form in machine.ready):
         return Done(machine.name, said)
     machine = unheard(machine)
-    with guest.watch(connection, machine) as evidence:
+    with watch(connection, machine) as evidence:
         readiness = _ready(machine, evidence, said, emit)
     return Done(machine.name, f"{said}: {readiness.detail}", readiness.addresses)
 

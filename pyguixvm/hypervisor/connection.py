@@ -15,6 +15,8 @@ from urllib.parse import parse_qs, urlsplit
 import libvirt
 
 from pyguixvm.errors import HypervisorError
+from pyguixvm.hypervisor.bounded import bounded, close
+from pyguixvm.hypervisor.domain_events import Events
 from pyguixvm.hypervisor.errors import explained
 from pyguixvm.hypervisor.patience import within
 from pyguixvm.model.hypervisor import Hypervisor
@@ -25,9 +27,8 @@ from pyguixvm.xml.capabilities import HostCapabilities, read_capabilities, read_
 _OPEN_SECONDS = 30.0
 _ASKING_SECONDS = 120.0
 _CLOSE_SECONDS = 2.0
-# A hypervisor that is silent for three times five seconds is given up.
-_KEEPALIVE_SECONDS = 5
-_KEEPALIVE_COUNT = 3
+# How long (seconds) a request may take that needs neither disks nor guests.
+_PATIENCE = 30.0
 
 
 @dataclass(frozen=True)
@@ -35,21 +36,25 @@ class Connection:
     """An open connection to the hypervisor at URI; LOCAL if that is this machine.
 
     Of an alias (https://libvirt.org/uri.html), URI is what it stands for.
-    HANDLE is libvirt's own object, for this package only.
+    HANDLE is libvirt's own object, and EVENTS what it tells, for this package only.
     """
 
     uri: str
     local: bool
     handle: libvirt.virConnect
+    events: Events
 
 
 @contextmanager
-def connect(uri: str | None = None, seconds: float | None = None) -> Iterator[Connection]:
+def connect(
+    uri: str | None = None, seconds: float | None = None, patience: float = _PATIENCE
+) -> Iterator[Connection]:
     """Connect to the hypervisor at URI, and disconnect at the end.
 
     Without URI, libvirt chooses: $LIBVIRT_DEFAULT_URI, its configuration
     file, then what it finds (https://libvirt.org/uri.html).  Raises
-    `HypervisorError` when it cannot be reached, or not within SECONDS.
+    `HypervisorError` when it cannot be reached, or not within SECONDS.  Each request
+    over it has PATIENCE seconds; minutes, if it depends on disks or guests.
     """
     _EVENT_LOOP.start()
     target = f"hypervisor at {uri}" if uri else "default hypervisor"
@@ -57,7 +62,7 @@ def connect(uri: str | None = None, seconds: float | None = None) -> Iterator[Co
         seconds = _ASKING_SECONDS if "+ssh:" in (uri or "") else _OPEN_SECONDS
     doing = f"connect to the {target}"
     with explained(doing):
-        connection = within(seconds, doing, lambda: _opened(uri), unwanted=_close)
+        connection = within(seconds, doing, lambda: _opened(uri, patience), unwanted=_close)
     try:
         yield connection
     finally:
@@ -66,18 +71,18 @@ def connect(uri: str | None = None, seconds: float | None = None) -> Iterator[Co
             within(_CLOSE_SECONDS, "disconnect", lambda: _close(connection))
 
 
-def _opened(uri: str | None) -> Connection:
+def _opened(uri: str | None, patience: float) -> Connection:
     handle = libvirt.open(uri or None)
-    with suppress(libvirt.libvirtError):  # drivers inside this process have none
-        handle.setKeepAlive(_KEEPALIVE_SECONDS, _KEEPALIVE_COUNT)
     # Not what was asked for: that may be an alias.
     actual = handle.getURI()
-    return Connection(uri=actual, local=is_local(actual), handle=handle)
+    limited = bounded(handle, patience)
+    return Connection(actual, is_local(actual), limited, Events(limited))
 
 
 def _close(connection: Connection) -> None:
+    connection.events.end()
     with suppress(libvirt.libvirtError):
-        connection.handle.close()
+        close(connection.handle)
 
 
 def is_local(uri: str) -> bool:
@@ -137,7 +142,7 @@ def capabilities(connection: Connection) -> HostCapabilities:
 
 
 class _EventLoop:
-    """libvirt's event loop in a thread: keepalive and console streams need one.
+    """libvirt's event loop in a thread: events and console streams need one.
 
     It has to be there before the first connection, and only once.
     """

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 import libvirt
 
 from pyguixvm.hypervisor.connection import Connection
-from pyguixvm.hypervisor.domains import our_domain
+from pyguixvm.hypervisor.domains import Which, our_domain
 from pyguixvm.hypervisor.errors import explained
 
 _KEPT_LINES = 5000
@@ -58,7 +58,7 @@ def _plain(line: str) -> list[str]:
 
 
 @contextmanager
-def record(connection: Connection, name: str) -> Iterator[ConsoleText]:
+def record(connection: Connection, name: Which) -> Iterator[ConsoleText]:
     """Open the console of the active domain NAME, and keep what its guest writes meanwhile."""
     domain = our_domain(connection, name)
     text = ConsoleText()

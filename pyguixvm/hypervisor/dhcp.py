@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import TypeAlias
 
@@ -33,23 +33,41 @@ def leases(connection: Connection, networks: frozenset[str]) -> dict[Lease, int]
 
     A renewed lease expires later.  One that never expires has time 0.
     """
-    found: dict[Lease, int] = {}
+    return leases_of(find_networks(connection, networks))
+
+
+def find_networks(
+    connection: Connection, networks: frozenset[str]
+) -> tuple[libvirt.virNetwork, ...]:
+    """Return libvirt's own objects of those of NETWORKS that there are; for this package only."""
+    found = []
     for name in networks:
+        with suppress(libvirt.libvirtError):
+            found.append(connection.handle.networkLookupByName(name))
+    return tuple(found)
+
+
+def leases_of(networks: Iterable[libvirt.virNetwork]) -> dict[Lease, int]:
+    """Return as `leases` those of NETWORKS: one request for each."""
+    found: dict[Lease, int] = {}
+    for network in networks:
         with suppress(libvirt.libvirtError):  # a bridge has no leases
-            for lease in connection.handle.networkLookupByName(name).DHCPLeases():
+            for lease in network.DHCPLeases():
                 found[(lease["mac"] or "").lower(), lease["ipaddr"]] = lease["expirytime"]
     return found
 
 
-def remember(connection: Connection, machine: VirtualMachine, known: Mapping[Lease, int]) -> None:
-    """Let the domain of MACHINE, which runs, remember those of the leases KNOWN that are its.
+def remember(
+    domain: libvirt.virDomain, machine: VirtualMachine, known: Mapping[Lease, int]
+) -> None:
+    """Let DOMAIN, that of MACHINE, which runs, remember those of the leases KNOWN that are its.
 
     Without that, whoever asks later knows less; a driver without metadata is no trouble.
     """
     macs = {interface.mac_address.lower() for interface in machine.domain.networking}
     ours = [[*lease, expiry] for lease, expiry in sorted(known.items()) if lease[0] in macs]
     with suppress(libvirt.libvirtError):
-        connection.handle.lookupByName(machine.name).setMetadata(
+        domain.setMetadata(
             libvirt.VIR_DOMAIN_METADATA_ELEMENT,
             render(element("leases", json.dumps(ours))),
             _PREFIX,

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import TypeAlias
+
 import libvirt
 import msgspec
 
@@ -26,48 +29,81 @@ _WITH_EVERYTHING = (
 )
 
 
-def define(connection: Connection, xml: str) -> None:
-    """Define a domain by XML, or define it anew in place.
+@dataclass(frozen=True)
+class Domain:
+    """A domain that was looked up, and is ours: the one of that UUID, whatever its name stands for.
 
-    Libvirt checks XML against its schema.  Raises `RequestRefusedError` if a
-    domain of that name is not ours.
+    Whoever does several things to one looks it up once.  HANDLE is libvirt's own object,
+    for this package only.
     """
-    name = inspect_domain(xml).name
-    if exists(connection, name):
-        our_domain(connection, name)
-    with explained(f"define domain '{name}'"):
-        connection.handle.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
+
+    name: str
+    uuid: str
+    handle: libvirt.virDomain
+
+    def __str__(self) -> str:
+        """Return what people call it."""
+        return self.name
 
 
-def start(connection: Connection, name: str) -> None:
+# A domain, or the name of one that is looked up for this alone.
+Which: TypeAlias = Domain | str
+
+
+def ours(connection: Connection, name: str) -> Domain:
+    """Return domain NAME.  Raises RequestRefusedError if it is not ours, or a newer pyguixvm's."""
+    return definition(connection, name)[2]
+
+
+def find(connection: Connection, name: str) -> Domain | None:
+    """Return domain NAME as `ours` does, None if there is no such domain."""
+    found = find_definition(connection, name)
+    return None if found is None else found[2]
+
+
+def define(connection: Connection, xml: str, known: Domain | None = None) -> Domain:
+    """Define a domain by XML, or define it anew in place; return it.
+
+    KNOWN is the one that XML is of, if it is known.  Libvirt checks XML against its schema.
+    Raises `RequestRefusedError` if a domain of that name is not ours.
+    """
+    found = inspect_domain(xml)
+    if known is None or (known.name, known.uuid) != (found.name, found.uuid):
+        find(connection, found.name)
+    with explained(f"define domain '{found.name}'"):
+        handle = connection.handle.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
+        return Domain(found.name, handle.UUIDString(), handle)
+
+
+def start(connection: Connection, name: Which) -> None:
     """Start domain NAME."""
     domain = our_domain(connection, name)
     with explained(f"start domain '{name}'"):
         domain.create()
 
 
-def start_paused(connection: Connection, name: str) -> None:
+def start_paused(connection: Connection, name: Which) -> None:
     """Start domain NAME without letting its guest run yet."""
     domain = our_domain(connection, name)
     with explained(f"start domain '{name}'"):
         domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)
 
 
-def resume(connection: Connection, name: str) -> None:
+def resume(connection: Connection, name: Which) -> None:
     """Let the guest of domain NAME run."""
     domain = our_domain(connection, name)
     with explained(f"resume domain '{name}'"):
         domain.resume()
 
 
-def set_autostart(connection: Connection, name: str, on: bool) -> None:
+def set_autostart(connection: Connection, name: Which, on: bool) -> None:
     """Start domain NAME together with its hypervisor from now on, or no longer."""
     domain = our_domain(connection, name)
     with explained(f"set autostart of domain '{name}'"):
         domain.setAutostart(int(on))
 
 
-def destroy(connection: Connection, name: str) -> bool:
+def destroy(connection: Connection, name: Which) -> bool:
     """Power domain NAME off at once; False if it was not running."""
     domain = our_domain(connection, name)
     with explained(f"destroy domain '{name}'"):
@@ -80,7 +116,7 @@ def destroy(connection: Connection, name: str) -> bool:
         return True
 
 
-def undefine(connection: Connection, name: str) -> None:
+def undefine(connection: Connection, name: Which) -> None:
     """Remove the definition of domain NAME, with its NVRAM; its volumes stay.
 
     Raises `RequestRefusedError` while it is active.
@@ -100,7 +136,7 @@ def undefine(connection: Connection, name: str) -> None:
             domain.undefine()  # a driver without NVRAM and checkpoints
 
 
-def write_metadata(connection: Connection, name: str, metadata: Metadata) -> None:
+def write_metadata(connection: Connection, name: Which, metadata: Metadata) -> None:
     """Let domain NAME remember METADATA, and its UUID; what other tools put there stays."""
     domain = our_domain(connection, name)
     metadata = msgspec.structs.replace(metadata, uuid=domain.UUIDString())
@@ -117,57 +153,66 @@ def write_metadata(connection: Connection, name: str, metadata: Metadata) -> Non
         )
 
 
-def find_definition(connection: Connection, name: str) -> tuple[str, Metadata] | None:
-    """Return the XML that domain NAME of ours starts from and what it remembers, or None.
+def find_definition(connection: Connection, name: str) -> tuple[str, Metadata, Domain] | None:
+    """Return the XML that domain NAME of ours starts from, what it remembers, and itself.
 
     None means that there is no such domain; raises `RequestRefusedError` if it is not ours.
     """
-    if not exists(connection, name):
-        return None
-    xml = inactive_xml(connection, name)
-    return xml, _ours(connection, name, xml)
+    with explained(f"look for domain '{name}'"):
+        handle = _find(connection, name)
+    return None if handle is None else _definition(connection, name, handle)
 
 
-def read_metadata(connection: Connection, name: str) -> Metadata:
+def definition(connection: Connection, name: str) -> tuple[str, Metadata, Domain]:
+    """Return as `find_definition` what there is of domain NAME.  Raises HypervisorError if none."""
+    return _definition(connection, name, _lookup(connection, name))
+
+
+def _definition(
+    connection: Connection, name: str, handle: libvirt.virDomain
+) -> tuple[str, Metadata, Domain]:
+    xml = _inactive_xml(handle, name)
+    return xml, _ours(connection, name, xml), Domain(name, handle.UUIDString(), handle)
+
+
+def read_metadata(connection: Connection, name: Which) -> Metadata:
     """Return what domain NAME remembers; raises `RequestRefusedError` if it is not ours."""
-    return _ours(connection, name, inactive_xml(connection, name))
+    return _ours(connection, str(name), inactive_xml(connection, name))
 
 
-def inactive_xml(connection: Connection, name: str) -> str:
+def inactive_xml(connection: Connection, name: Which) -> str:
     """Return the XML that domain NAME starts from, whoever it belongs to."""
-    domain = _lookup(connection, name)
-    with explained(f"read the definition of domain '{name}'"):
-        xml: str = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
-    return xml
+    return _inactive_xml(_lookup(connection, name), str(name))
 
 
-def whole_definition(connection: Connection, name: str) -> str | None:
+def whole_definition(connection: Connection, name: Which) -> str | None:
     """Return the XML to define domain NAME by exactly as it is, None if there is no such domain.
 
     It holds what is secret, passwords of displays for example: it is not to be shown.
     """
-    if not exists(connection, name):
+    found = name if isinstance(name, Domain) else find(connection, name)
+    if found is None:
         return None
-    domain = our_domain(connection, name)
+    domain = found.handle
     with explained(f"read the definition of domain '{name}'"):
         flags = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
         xml: str = domain.XMLDesc(flags)
     return xml
 
 
-def disks(connection: Connection, name: str) -> tuple[str, ...]:
+def disks(connection: Connection, name: Which) -> tuple[str, ...]:
     """Return the file names of the disks of domain NAME, their backing files left out."""
     return inspect_domain(inactive_xml(connection, name)).hardware.disks
 
 
-def live_disks(connection: Connection, name: str) -> tuple[str, ...]:
+def live_disks(connection: Connection, name: Which) -> tuple[str, ...]:
     """Return the file names of the disks that domain NAME runs with, none if it does not run."""
     domain = _lookup(connection, name)
     with explained(f"look at the disks of domain '{name}'"):
         return inspect_domain(domain.XMLDesc(0)).hardware.disks if domain.isActive() else ()
 
 
-def state(connection: Connection, name: str) -> State:
+def state(connection: Connection, name: Which) -> State:
     """Return the state of domain NAME, whoever it belongs to."""
     domain = _lookup(connection, name)
     with explained(f"read the state of domain '{name}'"):
@@ -177,27 +222,37 @@ def state(connection: Connection, name: str) -> State:
 def exists(connection: Connection, name: str) -> bool:
     """Whether there is a domain NAME, whoever it belongs to."""
     with explained(f"look for domain '{name}'"):
-        try:
-            connection.handle.lookupByName(name)
-        except libvirt.libvirtError as error:
-            if is_code(error, libvirt.VIR_ERR_NO_DOMAIN):
-                return False
-            raise
-    return True
+        return _find(connection, name) is not None
 
 
-def our_domain(connection: Connection, name: str) -> libvirt.virDomain:
+def our_domain(connection: Connection, name: Which) -> libvirt.virDomain:
     """Return libvirt's own object of domain NAME, for this package only.
 
     Raises `RequestRefusedError` if it is not ours, or of a newer pyguixvm.
     """
-    _ours(connection, name, inactive_xml(connection, name))
-    return _lookup(connection, name)
+    return (name if isinstance(name, Domain) else ours(connection, name)).handle
 
 
-def _lookup(connection: Connection, name: str) -> libvirt.virDomain:
+def _lookup(connection: Connection, name: Which) -> libvirt.virDomain:
+    if isinstance(name, Domain):
+        return name.handle
     with explained(f"find machine '{name}' on {connection.uri}"):
         return connection.handle.lookupByName(name)
+
+
+def _find(connection: Connection, name: str) -> libvirt.virDomain | None:
+    try:
+        return connection.handle.lookupByName(name)
+    except libvirt.libvirtError as error:
+        if is_code(error, libvirt.VIR_ERR_NO_DOMAIN):
+            return None
+        raise
+
+
+def _inactive_xml(domain: libvirt.virDomain, name: str) -> str:
+    with explained(f"read the definition of domain '{name}'"):
+        xml: str = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+    return xml
 
 
 def _ours(connection: Connection, name: str, xml: str) -> Metadata:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import libvirt
 
 from pyguixvm.errors import HypervisorError
+from pyguixvm.hypervisor.patience import SilenceError
 
 _START_LIBVIRTD = (
     "start it: 'herd start libvirtd' on Guix System, 'systemctl start libvirtd' elsewhere"
@@ -52,11 +53,16 @@ _PHRASES = (
 
 @contextmanager
 def explained(doing: str) -> Iterator[None]:
-    """Turn a libvirt error of the body into a `HypervisorError`: cannot DOING, and why."""
+    """Turn a libvirt error of the body into a `HypervisorError`: cannot DOING, and why.
+
+    A request of libvirt's that was not answered is called what it was for, too.
+    """
     try:
         yield
     except libvirt.libvirtError as error:
         raise explain(error, doing) from error
+    except SilenceError as error:
+        raise SilenceError(doing, error.seconds) from error
 
 
 def explain(error: libvirt.libvirtError, doing: str) -> HypervisorError:

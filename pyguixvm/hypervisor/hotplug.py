@@ -11,9 +11,10 @@ import libvirt
 
 from pyguixvm.errors import HypervisorError
 from pyguixvm.hypervisor.connection import Connection
-from pyguixvm.hypervisor.domains import exists, inactive_xml, our_domain
+from pyguixvm.hypervisor.domains import Domain, Which, exists, inactive_xml, our_domain
 from pyguixvm.hypervisor.errors import explained
-from pyguixvm.xml.inspection import has_agent, inspect_domain
+from pyguixvm.hypervisor.guest import agent
+from pyguixvm.xml.inspection import inspect_domain
 from pyguixvm.xml.update import (
     disk_target,
     disk_xml,
@@ -25,12 +26,12 @@ from pyguixvm.xml.update import (
 # How long (seconds) a guest may take to let go of what it is asked for.
 _PATIENCE = 20.0
 _AGENT_PATIENCE = 3.0
-_POLL_SECONDS = 0.05
+_POLL_SECONDS = 0.2
 _KIB = 1024
 
 
 def set_memory(
-    connection: Connection, name: str, memory: int, sleep: Callable[[float], None] = time.sleep
+    connection: Connection, name: Which, memory: int, sleep: Callable[[float], None] = time.sleep
 ) -> bool:
     """Have the balloon of domain NAME leave MEMORY bytes to the guest; whether it got there.
 
@@ -46,7 +47,7 @@ def set_memory(
 
 
 def set_vcpus(
-    connection: Connection, name: str, cpu: int, sleep: Callable[[float], None] = time.sleep
+    connection: Connection, name: Which, cpu: int, sleep: Callable[[float], None] = time.sleep
 ) -> bool:
     """Plug vCPUs into domain NAME until it has CPU; whether the guest uses them all.
 
@@ -55,7 +56,7 @@ def set_vcpus(
     domain = our_domain(connection, name)
     with explained(f"set the vCPUs of domain '{name}'"):
         domain.setVcpusFlags(cpu, libvirt.VIR_DOMAIN_AFFECT_LIVE)
-        if not has_agent(domain.XMLDesc(0)):
+        if not agent.connected(domain):
             return False
 
         def all_in_use() -> bool:
@@ -67,7 +68,7 @@ def set_vcpus(
         return _becomes(all_in_use, sleep, _AGENT_PATIENCE)
 
 
-def attach_interface(connection: Connection, name: str, mac: str) -> None:
+def attach_interface(connection: Connection, name: Which, mac: str) -> None:
     """Plug the interface that is defined with address MAC into domain NAME."""
     domain = our_domain(connection, name)
     with explained(f"attach interface {mac} to domain '{name}'"):
@@ -75,7 +76,7 @@ def attach_interface(connection: Connection, name: str, mac: str) -> None:
         domain.attachDeviceFlags(placed(defined, domain.XMLDesc(0)), libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
 
-def update_interface(connection: Connection, name: str, mac: str) -> None:
+def update_interface(connection: Connection, name: Which, mac: str) -> None:
     """Connect the interface of domain NAME with address MAC as it is defined."""
     domain = our_domain(connection, name)
     with explained(f"update interface {mac} of domain '{name}'"):
@@ -87,7 +88,7 @@ def update_interface(connection: Connection, name: str, mac: str) -> None:
 
 
 def detach_interface(
-    connection: Connection, name: str, mac: str, sleep: Callable[[float], None] = time.sleep
+    connection: Connection, name: Which, mac: str, sleep: Callable[[float], None] = time.sleep
 ) -> None:
     """Unplug the interface with address MAC from domain NAME.
 
@@ -106,7 +107,7 @@ def detach_interface(
             )
 
 
-def attach_disk(connection: Connection, name: str, source: str) -> None:
+def attach_disk(connection: Connection, name: Which, source: str) -> None:
     """Plug the disk that is defined at SOURCE, a device or our volume, into domain NAME."""
     domain = our_domain(connection, name)
     with explained(f"attach disk {source} to domain '{name}'"):
@@ -117,7 +118,7 @@ def attach_disk(connection: Connection, name: str, source: str) -> None:
 
 
 def detach_disk(
-    connection: Connection, name: str, source: str, sleep: Callable[[float], None] = time.sleep
+    connection: Connection, name: Which, source: str, sleep: Callable[[float], None] = time.sleep
 ) -> None:
     """Unplug the disk at SOURCE, a device or our volume, from domain NAME.
 
@@ -137,12 +138,12 @@ def detach_disk(
             )
 
 
-def grow_disk(connection: Connection, name: str, path: str, size: int) -> bool:
+def grow_disk(connection: Connection, name: Which, path: str, size: int) -> bool:
     """Let the disk at PATH of the running domain NAME have SIZE bytes.
 
     False if the domain does not run with that disk, or is not there.
     """
-    if not exists(connection, name):
+    if not isinstance(name, Domain) and not exists(connection, name):
         return False
     domain = our_domain(connection, name)
     with explained(f"grow disk {path} of domain '{name}'"):
@@ -152,7 +153,7 @@ def grow_disk(connection: Connection, name: str, path: str, size: int) -> bool:
         return True
 
 
-def _defined_interface(connection: Connection, name: str, mac: str) -> str:
+def _defined_interface(connection: Connection, name: Which, mac: str) -> str:
     element = interface_xml(inactive_xml(connection, name), mac)
     if element is None:
         raise HypervisorError(f"domain '{name}' is not defined with an interface {mac}")
@@ -162,8 +163,10 @@ def _defined_interface(connection: Connection, name: str, mac: str) -> str:
 def _becomes(
     true: Callable[[], bool], sleep: Callable[[float], None], patience: float = _PATIENCE
 ) -> bool:
-    for _ in range(int(patience / _POLL_SECONDS)):
-        if true():
-            return True
+    deadline = time.monotonic() + patience
+    # To look may take long itself.
+    while not true():
+        if time.monotonic() >= deadline:
+            return False
         sleep(_POLL_SECONDS)
-    return False
+    return True

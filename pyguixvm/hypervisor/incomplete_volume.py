@@ -12,10 +12,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+import libvirt
+
 from pyguixvm.errors import HypervisorError, PyguixvmError
 from pyguixvm.hypervisor import usage, volumes
 from pyguixvm.hypervisor.connection import Connection
-from pyguixvm.hypervisor.errors import explained
+from pyguixvm.hypervisor.errors import explained, is_code
 from pyguixvm.model import volume_names
 from pyguixvm.xml.volume import VolumeDefinition, written
 
@@ -35,22 +37,23 @@ def incomplete_until_done(connection: Connection, pool: str, name: str) -> Itera
     else took over meanwhile.
     """
     token = secrets.randbelow(_TOKENS)
-    volumes.create(
+    marker = volumes.create_handle(
         connection, pool, VolumeDefinition(name=volume_names.marker(name), capacity=token)
     )
     try:
         yield
     except BaseException:
         with suppress(PyguixvmError):
-            if _is_mine(connection, pool, name, token):
+            if _is_mine(marker, name, token):
                 _give_up(connection, pool, name)
         raise
-    if not _is_mine(connection, pool, name, token):
+    if not _is_mine(marker, name, token):
         raise HypervisorError(
             f"somebody else began to make volume '{name}' in pool '{pool}' meanwhile",
             hint="run the command again when that is done",
         )
-    volumes.delete_marker(connection, pool, name)
+    with explained(f"delete the marker of volume '{name}' from pool '{pool}'"):
+        marker.delete(0)
 
 
 def take_over(
@@ -82,9 +85,18 @@ def _give_up(connection: Connection, pool: str, name: str) -> None:
         volumes.delete(connection, pool, name)
 
 
-def _is_mine(connection: Connection, pool: str, name: str, token: int) -> bool:
-    marker = volumes.lookup(connection, pool, volume_names.marker(name))
-    return marker is not None and marker.capacity == token
+def _is_mine(marker: libvirt.virStorageVol, name: str, token: int) -> bool:
+    """Whether MARKER is still that of volume NAME which was made with TOKEN.
+
+    Libvirt finds it by its name: another one of that name may be in its place.
+    """
+    with explained(f"look at the marker of volume '{name}'"):
+        try:
+            return bool(marker.info()[1] == token)
+        except libvirt.libvirtError as error:
+            if is_code(error, libvirt.VIR_ERR_NO_STORAGE_VOL, libvirt.VIR_ERR_NO_STORAGE_POOL):
+                return False
+            raise
 
 
 def _written(connection: Connection, pool: str, name: str) -> tuple[object, ...]:

@@ -18,7 +18,7 @@ def ensure_network(connection: Connection, name: str) -> bool:
     """
     network = _find(connection, name)
     with explained(f"start network '{name}'"):
-        if network.isPersistent() and not network.autostart():
+        if not network.autostart() and network.isPersistent():
             network.setAutostart(1)
         if network.isActive():
             return False

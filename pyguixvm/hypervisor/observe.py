@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from enum import Flag, auto
 from pathlib import Path, PurePosixPath
@@ -12,13 +12,14 @@ from pathlib import Path, PurePosixPath
 import libvirt
 import msgspec
 
-from pyguixvm.hypervisor import disks, guest, pools, volumes
+from pyguixvm.hypervisor import disks, pools, volumes
 from pyguixvm.hypervisor.connection import Connection
-from pyguixvm.hypervisor.domains import exists
+from pyguixvm.hypervisor.domains import Domain, Which, exists
 from pyguixvm.hypervisor.errors import explained, is_code
+from pyguixvm.hypervisor.guest.addresses import addresses
 from pyguixvm.hypervisor.machine_lock.lock import holders
 from pyguixvm.hypervisor.shared_directories import store_access
-from pyguixvm.hypervisor.states import domain_state
+from pyguixvm.hypervisor.states import all_states, domain_state
 from pyguixvm.model.observation import Host, Observation, ObservedDomain, State, StoredVolume
 from pyguixvm.model.volume_names import data_of, is_marker, is_ours, is_store_item, marker
 from pyguixvm.xml.capabilities import maximum_vcpus
@@ -32,12 +33,6 @@ from pyguixvm.xml.metadata import (
 )
 
 _MIB = 1024**2
-# Filters of virConnectListAllDomains: each answers for all domains at once.
-_FILTERS: dict[State, int] = {
-    "running": libvirt.VIR_CONNECT_LIST_DOMAINS_RUNNING,
-    "paused": libvirt.VIR_CONNECT_LIST_DOMAINS_PAUSED,
-    "shut off": libvirt.VIR_CONNECT_LIST_DOMAINS_SHUTOFF,
-}
 
 
 class Depth(Flag):
@@ -54,8 +49,17 @@ class Depth(Flag):
     HOLDERS = auto()
 
 
-def observe(connection: Connection, depth: Depth = Depth.DOMAINS) -> Observation:
+def observe(
+    connection: Connection,
+    depth: Depth = Depth.DOMAINS,
+    *,
+    machines: Collection[str] | None = None,
+    before: Observation | None = None,
+) -> Observation:
     """Return what is on the hypervisor, to DEPTH; domains that vanish meanwhile are left out.
+
+    What others made of their disks is seen of MACHINES only, of all of ours if that is None.
+    What was seen BEFORE is not looked at again: the host, and domains but those of MACHINES.
 
     Whoever shows something of a hypervisor, or plans for it, looks at it here.
     """
@@ -63,19 +67,24 @@ def observe(connection: Connection, depth: Depth = Depth.DOMAINS) -> Observation
         names = connection.handle.listAllDomains
         autostarted = _uuids(names(libvirt.VIR_CONNECT_LIST_DOMAINS_AUTOSTART))
         persistent = _uuids(names(libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT))
-        states = {uuid: state for state, only in _FILTERS.items() for uuid in _uuids(names(only))}
         kept = _uuids(names(libvirt.VIR_CONNECT_LIST_DOMAINS_HAS_SNAPSHOT))
         kept |= _uuids(names(libvirt.VIR_CONNECT_LIST_DOMAINS_HAS_CHECKPOINT))
         observed = []
-        domains = names(0)
-        named = {domain.name() for domain in domains}
-        for domain in domains:
+        domains = all_states(connection.handle)
+        named = {domain.name() for domain, _ in domains}
+        for domain, state in domains:
             uuid = domain.UUIDString()
             try:
-                state = states.get(uuid) or domain_state(domain)
-                found = _described(domain, state, named.__contains__)
+                close = machines is None or domain.name() in machines
+                known = None if close or before is None else before.domains.get(domain.name())
+                if known is not None and known.uuid == uuid:
+                    found = msgspec.structs.replace(known, state=state)
+                else:
+                    found = _described(domain, state, named.__contains__)
+                    if close or uuid in kept:
+                        found = _with_disks(connection, domain, found, kept=uuid in kept)
                 found = msgspec.structs.replace(
-                    _with_disks(connection, domain, found, kept=uuid in kept),
+                    found,
                     autostart=uuid in autostarted,
                     persistent=uuid in persistent,
                 )
@@ -84,7 +93,7 @@ def observe(connection: Connection, depth: Depth = Depth.DOMAINS) -> Observation
                     continue
                 raise
             observed.append(
-                _with_addresses(connection, found) if Depth.ADDRESSES in depth else found
+                _with_addresses(connection, domain, found) if Depth.ADDRESSES in depth else found
             )
     there = _whole_volumes(connection)
     return Observation(
@@ -95,17 +104,19 @@ def observe(connection: Connection, depth: Depth = Depth.DOMAINS) -> Observation
         pools=there,
         images=frozenset(_images_here(observed)),
         store=store_access(connection.uri, os.geteuid()),
-        host=_host(connection) if Depth.HOST in depth else Host(),
+        host=_host_seen(connection, depth, before),
         stored=tuple(_stored(connection)) if Depth.VOLUMES in depth else (),
         holders=_holders(connection) if Depth.HOLDERS in depth else {},
     )
 
 
-def _with_addresses(connection: Connection, domain: ObservedDomain) -> ObservedDomain:
-    if domain.state != "running" or domain.metadata is None:
-        return domain
-    found = guest.addresses(connection, domain.name)
-    return msgspec.structs.replace(domain, addresses=found)
+def _with_addresses(
+    connection: Connection, domain: libvirt.virDomain, observed: ObservedDomain
+) -> ObservedDomain:
+    if observed.state != "running" or observed.metadata is None:
+        return observed
+    found = addresses(connection, Domain(observed.name, observed.uuid, domain))
+    return msgspec.structs.replace(observed, addresses=found)
 
 
 def _holders(connection: Connection) -> dict[str, str]:
@@ -124,13 +135,13 @@ def _stored(connection: Connection) -> Iterator[StoredVolume]:
             )
 
 
-def observe_domain(connection: Connection, name: str) -> ObservedDomain:
+def observe_domain(connection: Connection, name: Which) -> ObservedDomain:
     """Return domain NAME as `observe` does, autostart and persistence left out.
 
     Raises HypervisorError if there is no such domain.
     """
     with explained(f"look at domain '{name}'"):
-        domain = connection.handle.lookupByName(name)
+        domain = name.handle if isinstance(name, Domain) else connection.handle.lookupByName(name)
         found = _described(domain, domain_state(domain), lambda other: exists(connection, other))
         return _with_disks(connection, domain, found, kept=True)
 
@@ -165,6 +176,12 @@ def _with_disks(
         jobs=() if live is None else tuple(disks.jobs(domain, live)),
         root_gone=live is None and _root_gone(domain, observed),
     )
+
+
+def _host_seen(connection: Connection, depth: Depth, before: Observation | None) -> Host:
+    if Depth.HOST not in depth:
+        return Host()
+    return _host(connection) if before is None else before.host
 
 
 def _host(connection: Connection) -> Host:

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 from typing import Generic, TypeVar
 
 from pyguixvm.errors import HypervisorError
@@ -14,26 +16,118 @@ _Answer = TypeVar("_Answer")
 _HINT = "see whether it answers at all: 'virsh -c URI list'; libvirtd may hang there"
 
 
+class SilenceError(HypervisorError):
+    """A request was not answered in time; it may be carried out all the same."""
+
+    def __init__(self, doing: str, seconds: float) -> None:
+        """Say that there was no answer within SECONDS when DOING something."""
+        super().__init__(f"cannot {doing}: no answer within {seconds:g} s", hint=_HINT)
+        self.seconds = seconds
+
+
+class Threads:
+    """Threads for requests, one for each that goes on: the next one finds it waiting.
+
+    A new thread for each would take as long as the request itself.
+    """
+
+    def __init__(self) -> None:
+        """Start none yet."""
+        self._lock = threading.Lock()
+        self._waiting: list[SimpleQueue[Callable[[], None] | None]] = []
+        self._ended = False
+        self._going_on = 0
+
+    def run(self, job: Callable[[], None]) -> None:
+        """Have JOB done."""
+        with self._lock:
+            jobs = self._waiting.pop() if self._waiting else None
+        if jobs is None:
+            jobs = SimpleQueue()
+            threading.Thread(target=self._work, args=(jobs,), name="requests", daemon=True).start()
+        jobs.put(job)
+
+    def counted(self, call: Callable[[], _Answer]) -> Callable[[], _Answer]:
+        """Return CALL, which goes on from now to its end."""
+        with self._lock:
+            self._going_on += 1
+
+        def counted() -> _Answer:
+            try:
+                return call()
+            finally:
+                with self._lock:
+                    self._going_on -= 1
+
+        return counted
+
+    def end(self) -> bool:
+        """End all threads that wait, the others after their requests; whether none goes on."""
+        with self._lock:
+            self._ended = True
+            waiting, self._waiting = self._waiting, []
+            going_on = self._going_on
+        for jobs in waiting:
+            jobs.put(None)
+        return not going_on
+
+    def _work(self, jobs: SimpleQueue[Callable[[], None] | None]) -> None:
+        while (job := jobs.get()) is not None:
+            job()
+            # What it holds is let go of before another comes.
+            del job
+            with self._lock:
+                if self._ended:
+                    return
+                self._waiting.append(jobs)
+
+
 def within(
     seconds: float,
     doing: str,
     call: Callable[[], _Answer],
     *,
     unwanted: Callable[[_Answer], object] | None = None,
+    grace: float = 0,
+    threads: Threads | None = None,
+    patience: tuple[float, Callable[[], object]] | None = None,
 ) -> _Answer:
     """Return what CALL returns, or raise what it raises; it is about DOING something.
 
-    Raises HypervisorError after SECONDS, and KeyboardInterrupt at once: then CALL goes on in
-    a thread of its own for as long as it likes, and what it returns at last is for UNWANTED.
+    Raises SilenceError after SECONDS, and KeyboardInterrupt at once, or GRACE seconds later
+    unless CALL ends before: then it goes on in a thread of its own for as long as it likes,
+    and what it returns at last is for UNWANTED.  That thread is one of THREADS, if given.
+    PATIENCE: how often (seconds) to call what raises an error if there is no use in waiting.
     """
-    request = _Request(call, unwanted)
+    request = _Request(call if threads is None else threads.counted(call), unwanted)
     try:
-        request.begin()
-        if not request.ended.wait(seconds):
-            raise HypervisorError(f"cannot {doing}: no answer within {seconds:g} s", hint=_HINT)
+        if threads is None:
+            threading.Thread(target=request.run, name="request", daemon=True).start()
+        else:
+            threads.run(request.run)
+        if not _ends(request.ended, seconds, patience):
+            raise SilenceError(doing, seconds)
+    except KeyboardInterrupt:
+        request.ended.wait(grace)
+        raise
     finally:
         request.leave()
     return request.result()
+
+
+def _ends(
+    ended: threading.Event, seconds: float, patience: tuple[float, Callable[[], object]] | None
+) -> bool:
+    """Wait for ENDED up to SECONDS, as long as PATIENCE lets; whether it was."""
+    if patience is None:
+        return ended.wait(seconds)
+    every, look = patience
+    deadline = time.monotonic() + seconds
+    while not ended.wait(min(every, max(0.0, deadline - time.monotonic()))):
+        if time.monotonic() >= deadline:
+            return False
+        look()
+    return True
 
 
 @dataclass
@@ -48,14 +142,17 @@ class _Request(Generic[_Answer]):
     _answers: list[_Answer] = field(default_factory=list)
     _error: BaseException | None = None
 
-    def begin(self) -> None:
-        """Start the call."""
-        threading.Thread(target=self._run, name="request", daemon=True).start()
-
     def result(self) -> _Answer:
         """Return what the call, which has ended, returned, or raise what it raised."""
-        if self._error is not None:
-            raise self._error
+        error, self._error = self._error, None
+        try:
+            if error is not None:
+                raise error
+        finally:
+            # In a circle with its own traceback, it would be freed somewhere in between, with
+            # libvirt's objects that it refers to: freeing these makes libvirt forget what went
+            # wrong last in that thread.
+            del error
         return self._answers[0]
 
     def leave(self) -> None:
@@ -63,7 +160,8 @@ class _Request(Generic[_Answer]):
         with self._lock:
             self._left = not self.ended.is_set()
 
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Make the call."""
         try:
             self._answers.append(self.call())
         except BaseException as error:  # noqa: BLE001 -- raised where it is waited for

@@ -5,34 +5,37 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from typing import Literal, TypeAlias
 
 import libvirt
 
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.hypervisor.connection import Connection
-from pyguixvm.hypervisor.domains import our_domain
+from pyguixvm.hypervisor.domains import Which, our_domain
 from pyguixvm.hypervisor.errors import explained, is_code
-from pyguixvm.xml.inspection import has_agent
+from pyguixvm.hypervisor.guest import agent
+from pyguixvm.hypervisor.happenings import ends, reboots
+from pyguixvm.hypervisor.patience import SilenceError, within
+from pyguixvm.hypervisor.states import domain_state
+from pyguixvm.model.observation import State
 
 Clock: TypeAlias = Callable[[], float]
-Sleep: TypeAlias = Callable[[float], None]
 Way: TypeAlias = Literal["agent", "acpi"]
 
-_POLL_SECONDS = 0.25
+# How often to look whether libvirt has forgotten to tell something.
+_LOOK_SECONDS = 5.0
 # A guest that is still booting misses the button: it is pressed again.
 _PRESS_SECONDS = 10.0
+_ABSENT = "is not connected"
 
 
 def shutdown(
     connection: Connection,
-    name: str,
+    name: Which,
     *,
     timeout: float,
     clock: Clock = time.monotonic,
-    sleep: Sleep = time.sleep,
 ) -> Way | Literal["already"]:
     """Shut domain NAME down within TIMEOUT seconds; return what made it stop.
 
@@ -42,27 +45,29 @@ def shutdown(
     """
     domain = our_domain(connection, name)
     with explained(f"shut down domain '{name}'"):
-        if not domain.isActive():
+        state = _state(domain)
+        if state == "shut off":
             return "already"
-        _require_running(domain, name)
-        begun = clock()
-        deadline = begun + timeout
-        unwilling = _ask_agent(domain)
-        by_agent = unwilling is None
-        if by_agent and _stops(domain, begun + timeout / 2, clock, sleep):
-            return "agent"
-        while clock() < deadline:
-            # A guest that is still booting gets its agent while the button is pressed in vain.
-            late = False
-            if not by_agent:
-                unwilling = _ask_agent(domain)
-                late = by_agent = unwilling is None
-            if late:
-                deadline = max(deadline, clock() + timeout / 2)
-            else:
-                _press(domain)
-            if _stops(domain, min(clock() + _PRESS_SECONDS, deadline), clock, sleep):
-                return "agent" if late else "acpi"
+        _require_running(state, name)
+        with ends(connection, domain) as ended:
+            begun = clock()
+            deadline = begun + timeout
+            unwilling = _ask_agent(domain, timeout / 2)
+            by_agent = unwilling is None
+            if by_agent and _stops(domain, ended, begun + timeout / 2, clock):
+                return "agent"
+            while clock() < deadline:
+                # A guest that is still booting gets its agent while the button is pressed in vain.
+                late = False
+                if unwilling == _ABSENT:
+                    unwilling = _ask_agent(domain, timeout / 2)
+                    late = by_agent = unwilling is None
+                if late:
+                    deadline = max(deadline, clock() + timeout / 2)
+                else:
+                    _press(domain)
+                if _stops(domain, ended, min(clock() + _PRESS_SECONDS, deadline), clock):
+                    return "agent" if late else "acpi"
     raise RequestRefusedError(
         f"machine '{name}' still runs after {timeout:g} s: {_deaf(unwilling)}",
         hint="let the guest run qemu-guest-agent with pyguixvm's shutdown-service, or handle the "
@@ -71,7 +76,7 @@ def shutdown(
     )
 
 
-def reboot(connection: Connection, name: str, *, timeout: float) -> Way:
+def reboot(connection: Connection, name: Which, *, timeout: float) -> Way:
     """Have the guest of domain NAME reboot, by its agent if it has one; return how.
 
     Returns when the guest begins anew.  Raises `RequestRefusedError` if it
@@ -79,15 +84,19 @@ def reboot(connection: Connection, name: str, *, timeout: float) -> Way:
     """
     domain = our_domain(connection, name)
     with explained(f"reboot domain '{name}'"):
-        _require_running(domain, name)
-        with _reboots(connection, domain) as begun:
-            unwilling = _agent(domain, lambda: domain.reboot(libvirt.VIR_DOMAIN_REBOOT_GUEST_AGENT))
+        _require_running(_state(domain), name)
+        with reboots(connection, domain) as begun:
+            unwilling = _agent(
+                domain,
+                timeout / 2,
+                lambda: domain.reboot(libvirt.VIR_DOMAIN_REBOOT_GUEST_AGENT),
+            )
             by_agent = unwilling is None
             if by_agent and begun.wait(timeout / 2):
                 return "agent"
             # Libvirt starts the guest again when the button has stopped it.
             domain.reboot(libvirt.VIR_DOMAIN_REBOOT_ACPI_POWER_BTN)
-            if begun.wait(timeout / 2 if by_agent else timeout):
+            if begun.wait(timeout if unwilling == _ABSENT else timeout / 2):
                 return "acpi"
     raise RequestRefusedError(
         f"machine '{name}' did not reboot within {timeout:g} s: {_deaf(unwilling)}",
@@ -96,66 +105,49 @@ def reboot(connection: Connection, name: str, *, timeout: float) -> Way:
     )
 
 
-@contextmanager
-def _reboots(connection: Connection, domain: libvirt.virDomain) -> Iterator[threading.Event]:
-    """Yield what is set as soon as DOMAIN's guest begins anew."""
-    begun = threading.Event()
-
-    def rebooted(*_: object) -> None:
-        begun.set()
-
-    def changed(
-        _connection: object, _domain: object, event: int, _detail: int, _opaque: object
-    ) -> None:
-        # A reboot by the power button is, for libvirt, a reset and a resume.
-        if event == libvirt.VIR_DOMAIN_EVENT_RESUMED:
-            begun.set()
-
-    register = connection.handle.domainEventRegisterAny
-    callbacks = [
-        register(domain, libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, rebooted, None),
-        register(domain, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, changed, None),
-    ]
-    try:
-        yield begun
-    finally:
-        for callback in callbacks:
-            with suppress(libvirt.libvirtError):
-                connection.handle.domainEventDeregisterAny(callback)
-
-
 def _deaf(unwilling: str | None) -> str:
-    agent = "did not manage it" if unwilling is None else unwilling
-    return f"its guest agent {agent}, and it does not react to the ACPI power button"
+    did = "did not manage it" if unwilling is None else unwilling
+    return f"its guest agent {did}, and it does not react to the ACPI power button"
 
 
-def _require_running(domain: libvirt.virDomain, name: str) -> None:
-    if not domain.isActive():
+def _state(domain: libvirt.virDomain) -> State:
+    """Return the state of DOMAIN: one that crashed and is off is shut off."""
+    state = domain_state(domain)
+    return "shut off" if state == "crashed" and not domain.isActive() else state
+
+
+def _require_running(state: State, name: Which) -> None:
+    if state == "shut off":
         raise RequestRefusedError(f"machine '{name}' is not running")
-    if domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED:
+    if state == "paused":
         raise RequestRefusedError(
             f"machine '{name}' is paused and cannot react",
             hint=f"'virsh resume {name}' first, or power it off with 'pyguixvm destroy {name}'",
         )
 
 
-def _agent(domain: libvirt.virDomain, ask: Callable[[], object]) -> str | None:
-    """ASK the guest agent if one is connected; return None if it took the request, or why not."""
-    absent = "is not connected"
-    if not has_agent(domain.XMLDesc(0)):
-        return absent
+def _agent(domain: libvirt.virDomain, seconds: float, ask: Callable[[], object]) -> str | None:
+    """ASK the guest agent if one is connected; return None if it took the request, or why not.
+
+    Libvirt would wait for it for a minute: so long the request goes on, but not we.
+    """
+    if not agent.connected(domain):
+        return _ABSENT
     try:
-        ask()
+        within(seconds, "ask the guest agent", ask)
+    except SilenceError:
+        return "does not answer"
     except libvirt.libvirtError as error:
         if not domain.isActive():
             return None  # it went away before it could answer
         unheard = is_code(error, libvirt.VIR_ERR_AGENT_UNRESPONSIVE)
-        return absent if unheard else f"cannot ({error.get_error_message()})"
+        return "does not answer" if unheard else f"cannot ({error.get_error_message()})"
     return None
 
 
-def _ask_agent(domain: libvirt.virDomain) -> str | None:
-    return _agent(domain, lambda: domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_GUEST_AGENT))
+def _ask_agent(domain: libvirt.virDomain, seconds: float) -> str | None:
+    shutdown = libvirt.VIR_DOMAIN_SHUTDOWN_GUEST_AGENT
+    return _agent(domain, seconds, lambda: domain.shutdownFlags(shutdown))
 
 
 def _press(domain: libvirt.virDomain) -> None:
@@ -167,10 +159,14 @@ def _press(domain: libvirt.virDomain) -> None:
             raise
 
 
-def _stops(domain: libvirt.virDomain, deadline: float, clock: Clock, sleep: Sleep) -> bool:
-    """Wait for DOMAIN to stop until DEADLINE; whether it did."""
+def _stops(
+    domain: libvirt.virDomain, ended: threading.Event, deadline: float, clock: Clock
+) -> bool:
+    """Wait for DOMAIN to stop until DEADLINE; whether it did: libvirt says so by ENDED."""
     while domain.isActive():
-        if clock() >= deadline:
+        left = deadline - clock()
+        if left <= 0:
             return False
-        sleep(_POLL_SECONDS)
+        if ended.wait(min(left, _LOOK_SECONDS)):
+            return True
     return True

@@ -13,9 +13,9 @@ from contextlib import suppress
 import libvirt
 
 from pyguixvm.hypervisor.connection import Connection
-from pyguixvm.hypervisor.domains import our_domain
+from pyguixvm.hypervisor.domains import Which, our_domain
 from pyguixvm.hypervisor.errors import explained
-from pyguixvm.xml.inspection import has_agent
+from pyguixvm.hypervisor.guest import agent
 from pyguixvm.xml.snapshot import root_of, snapshot_xml
 
 # The volume was made before, so that its pool knows it; all of it happens, or nothing.
@@ -27,14 +27,14 @@ _FLAGS = (
 )
 
 
-def written_to(connection: Connection, name: str) -> str | None:
+def written_to(connection: Connection, name: Which) -> str | None:
     """Return the file that the running guest of domain NAME writes its root to."""
     domain = our_domain(connection, name)
     with explained(f"look at the root of domain '{name}'"):
         return root_of(domain.XMLDesc(0))
 
 
-def write_to(connection: Connection, name: str, path: str) -> bool:
+def write_to(connection: Connection, name: Which, path: str) -> bool:
     """Have the running guest of domain NAME write its root to PATH from now on.
 
     The file PATH is a qcow2 volume that is backed by the one it wrote to, and
@@ -46,7 +46,7 @@ def write_to(connection: Connection, name: str, path: str) -> bool:
     with explained(f"put a new volume on the root of domain '{name}'"):
         live = domain.XMLDesc(0)
         xml = snapshot_xml(live, path)
-        if has_agent(live):
+        if agent.connected(domain, agent.PATIENCE):
             # An agent may be silent, or not allowed to; libvirt says that in many ways.  What
             # is wrong with the request itself shows at the second try.
             with suppress(libvirt.libvirtError):

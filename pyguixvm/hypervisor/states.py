@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import libvirt
 
+from pyguixvm.hypervisor.errors import is_code
 from pyguixvm.model.observation import State
 
 # virDomainState.  SHUTDOWN means "being shut down": the guest still runs.
@@ -18,6 +19,20 @@ _STATES: dict[int, State] = {
     libvirt.VIR_DOMAIN_CRASHED: "crashed",
     libvirt.VIR_DOMAIN_PMSUSPENDED: "suspended",
 }
+
+
+def all_states(connection: libvirt.virConnect) -> list[tuple[libvirt.virDomain, State]]:
+    """Return all domains with the states that they are in: one request, where there is that.
+
+    Raises libvirtError.
+    """
+    try:
+        found = connection.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_STATE)
+    except libvirt.libvirtError as error:
+        if not is_code(error, libvirt.VIR_ERR_NO_SUPPORT):
+            raise
+        return [(domain, domain_state(domain)) for domain in connection.listAllDomains(0)]
+    return [(domain, _STATES.get(stats["state.state"], "running")) for domain, stats in found]
 
 
 def domain_state(domain: libvirt.virDomain) -> State:

@@ -51,9 +51,10 @@ def uploaded(  # noqa: PLR0917 -- where from, where to, and who is told
     is made anew.  Raises `RequestRefusedError` if a whole volume of that name
     exists, and `HypervisorError` without enough space or if somebody else uploads it.
     """
-    if volumes.incomplete(connection, pool, name):
+    there = volumes.names(connection, pool) or frozenset()
+    if volume_names.marker(name) in there:
         incomplete_volume.take_over(connection, pool, name, sleep)
-    elif volumes.lookup(connection, pool, name) is not None:
+    elif name in there:
         raise RequestRefusedError(f"volume '{name}' exists already in pool '{pool}'")
     with Path(path).open("rb") as source:
         size = os.fstat(source.fileno()).st_size
@@ -63,11 +64,12 @@ def uploaded(  # noqa: PLR0917 -- where from, where to, and who is told
             # Raw whatever the file's format is: a fresh qcow2 has bytes of its own,
             # which would show through the holes.
             container = VolumeDefinition(name=name, capacity=size, mode=mode, owner=owner)
-            made = volumes.create(connection, pool, container)
+            made = volumes.create_handle(connection, pool, container)
             with explained(f"upload {path} to volume '{name}'"):
                 _send(connection, made, source, _Progress(emit, total, machine))
-                _verify(connection, made, size)
-            yield volumes.lookup(connection, pool, name) or made
+                _verify(made, size)
+                volume = volumes.described_volume(pool, made)
+            yield volume
 
 
 def upload_volume(  # noqa: PLR0917 -- where from, where to, and who is told
@@ -105,9 +107,10 @@ def upload_base(
     else, only whom guests run as may read the volume.
     """
     name = name or volume_names.base_volume(str(path))
-    existing = volumes.lookup(connection, pool, name)
-    if existing is not None and not volumes.incomplete(connection, pool, name):
-        return existing
+    if volumes.is_whole(connection, pool, name):
+        existing = volumes.lookup(connection, pool, name)
+        if existing is not None:
+            return existing
     with phase(emit, "transfer", machine, detail=name) as result:
         mode, owner = (
             (0o444, None) if volume_names.is_store_item(str(path)) else _private(connection)
@@ -210,9 +213,11 @@ class _Progress:
         )
 
 
-def _send(connection: Connection, volume: Volume, source: BinaryIO, progress: _Progress) -> None:
+def _send(
+    connection: Connection, volume: libvirt.virStorageVol, source: BinaryIO, progress: _Progress
+) -> None:
     """Send what SOURCE holds to the empty VOLUME."""
-    with _Writer(connection, _handle(connection, volume)) as writer:
+    with _Writer(connection, volume) as writer:
         for offset, data in _data_chunks(source):
             # Images in the store are not always sparse; their zeros stay at home all the same.
             if data != _ZEROS[: len(data)]:
@@ -220,21 +225,12 @@ def _send(connection: Connection, volume: Volume, source: BinaryIO, progress: _P
             progress.add(len(data))
 
 
-def _verify(connection: Connection, volume: Volume, size: int) -> None:
+def _verify(volume: libvirt.virStorageVol, size: int) -> None:
     """Raise `HypervisorError` unless VOLUME's file has SIZE bytes."""
     flags = libvirt.VIR_STORAGE_VOL_GET_PHYSICAL
-    physical = _handle(connection, volume).infoFlags(flags)[2]
+    physical = volume.infoFlags(flags)[2]
     if physical != size:
         raise HypervisorError(
-            f"volume '{volume.name}' has {physical} bytes after the upload of {size}",
+            f"volume '{volume.name()}' has {physical} bytes after the upload of {size}",
             hint="it is marked as incomplete; run the command again",
         )
-
-
-def _handle(connection: Connection, volume: Volume) -> libvirt.virStorageVol:
-    handle = volumes.find_handle(connection, volume.pool, volume.name)
-    if handle is None:
-        raise HypervisorError(
-            f"volume '{volume.name}' vanished from pool '{volume.pool}' while it was written"
-        )
-    return handle

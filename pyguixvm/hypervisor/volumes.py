@@ -18,7 +18,7 @@ from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.errors import explained, is_code
 from pyguixvm.model import volume_names
 from pyguixvm.xml.inspection import VOLUME_DISK
-from pyguixvm.xml.volume import VolumeDefinition, backing, volume_xml
+from pyguixvm.xml.volume import VolumeDefinition, backing, described, volume_xml
 
 
 class Volume(msgspec.Struct, frozen=True):
@@ -36,24 +36,32 @@ def create(connection: Connection, pool: str, definition: VolumeDefinition) -> V
 
     Raises `RequestRefusedError` if there is one of that name.
     """
+    made = create_handle(connection, pool, definition)
+    with explained(f"look at volume '{definition.name}' in pool '{pool}'"):
+        return described_volume(pool, made)
+
+
+def create_handle(
+    connection: Connection, pool: str, definition: VolumeDefinition
+) -> libvirt.virStorageVol:
+    """Create a volume as `create` does; return libvirt's own object, for this package only."""
     _require_ours(definition.name)
     with explained(f"create volume '{definition.name}' in pool '{pool}'"):
         try:
-            made = _pool(connection, pool).createXML(volume_xml(definition), 0)
+            return _pool(connection, pool).createXML(volume_xml(definition), 0)
         except libvirt.libvirtError as error:
             if not is_code(error, libvirt.VIR_ERR_STORAGE_VOL_EXIST):
                 raise
             raise RequestRefusedError(
                 f"volume '{definition.name}' exists already in pool '{pool}'"
             ) from error
-        return _described(pool, made)
 
 
 def lookup(connection: Connection, pool: str, name: str) -> Volume | None:
     """Return volume NAME of POOL, or None if there is no such volume or no such pool."""
     with explained(f"look for volume '{name}' in pool '{pool}'"):
         found = find_handle(connection, pool, name)
-        return None if found is None else _described(pool, found)
+        return None if found is None else described_volume(pool, found)
 
 
 def delete(connection: Connection, pool: str, name: str) -> bool:
@@ -62,8 +70,14 @@ def delete(connection: Connection, pool: str, name: str) -> bool:
     deleted = False
     with explained(f"delete volume '{name}' from pool '{pool}'"):
         # The marker goes last: broken off in between, the rest is still known as incomplete.
+        try:
+            handle = _pool(connection, pool)
+        except libvirt.libvirtError as error:
+            if is_code(error, libvirt.VIR_ERR_NO_STORAGE_POOL):
+                return False
+            raise
         for each in (name, volume_names.marker(name)):
-            found = find_handle(connection, pool, each)
+            found = _volume(handle, each)
             if found is not None:
                 found.delete(0)
                 deleted = True
@@ -128,12 +142,15 @@ def base(connection: Connection, pool: str, name: str) -> str | None:
 
 def incomplete(connection: Connection, pool: str, name: str) -> bool:
     """Whether the making of volume NAME was broken off, or still goes on."""
-    return lookup(connection, pool, volume_names.marker(name)) is not None
+    with explained(f"look for volume '{name}' in pool '{pool}'"):
+        return volume_names.marker(name) in _names(connection, pool)
 
 
 def is_whole(connection: Connection, pool: str, name: str) -> bool:
     """Whether volume NAME of POOL is there with all its content."""
-    return lookup(connection, pool, name) is not None and not incomplete(connection, pool, name)
+    with explained(f"look for volume '{name}' in pool '{pool}'"):
+        there = _names(connection, pool)
+        return name in there and volume_names.marker(name) not in there
 
 
 def refreshed(connection: Connection, pool: str, name: str) -> Volume | None:
@@ -192,9 +209,28 @@ def grow(connection: Connection, volume: Volume, size: int) -> None:
 def find_handle(connection: Connection, pool: str, name: str) -> libvirt.virStorageVol | None:
     """Return libvirt's own object of volume NAME, or None; for this package only."""
     try:
-        return _pool(connection, pool).storageVolLookupByName(name)
+        return _volume(_pool(connection, pool), name)
     except libvirt.libvirtError as error:
-        if is_code(error, libvirt.VIR_ERR_NO_STORAGE_VOL, libvirt.VIR_ERR_NO_STORAGE_POOL):
+        if is_code(error, libvirt.VIR_ERR_NO_STORAGE_POOL):
+            return None
+        raise
+
+
+def _names(connection: Connection, pool: str) -> frozenset[str]:
+    """Return the names of all volumes in POOL; none if there is no such pool."""
+    try:
+        return frozenset(_pool(connection, pool).listVolumes())
+    except libvirt.libvirtError as error:
+        if is_code(error, libvirt.VIR_ERR_NO_STORAGE_POOL):
+            return frozenset()
+        raise
+
+
+def _volume(pool: libvirt.virStoragePool, name: str) -> libvirt.virStorageVol | None:
+    try:
+        return pool.storageVolLookupByName(name)
+    except libvirt.libvirtError as error:
+        if is_code(error, libvirt.VIR_ERR_NO_STORAGE_VOL):
             return None
         raise
 
@@ -205,21 +241,19 @@ def _pool(connection: Connection, name: str) -> libvirt.virStoragePool:
 
 def _described_if_there(pool: str, volume: libvirt.virStorageVol) -> Volume | None:
     try:
-        return _described(pool, volume)
+        return described_volume(pool, volume)
     except libvirt.libvirtError as error:
         if is_code(error, libvirt.VIR_ERR_NO_STORAGE_VOL):
             return None
         raise
 
 
-def _described(pool: str, volume: libvirt.virStorageVol) -> Volume:
-    _, capacity, allocation = volume.info()
+def described_volume(pool: str, volume: libvirt.virStorageVol) -> Volume:
+    """Return VOLUME of POOL as it is now.  Raises libvirtError."""
+    # The binding asks libvirtd for info and path each by itself.
+    path, capacity, allocation = described(volume.XMLDesc(0))
     return Volume(
-        pool=pool,
-        name=volume.name(),
-        path=volume.path(),
-        capacity=capacity,
-        allocation=allocation,
+        pool=pool, name=volume.name(), path=path, capacity=capacity, allocation=allocation
     )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -26,6 +27,7 @@ PREFIX = "pyguixvm"
 
 _TAG = f"{{{NAMESPACE}}}machine"
 _HISTORY = "history"
+_NUMBER = re.compile("[0-9]{1,9}")
 # More than libvirt would take from anybody (4 MiB packed), and less than harms us (bytes).
 _LONGEST_HISTORY = 64 * 1024**2
 
@@ -71,15 +73,15 @@ def read_metadata(
     if element is None:
         return None
     name = domain.findtext("name", default="?")
-    schema = element.get("schema", "")
-    if schema.isdecimal() and int(schema) > SCHEMA:
+    schema = _schema(element)
+    if schema is not None and schema > SCHEMA:
         raise UnreadableMetadataError(
             f"domain '{name}' was deployed by a newer pyguixvm: its metadata has schema "
             f"{schema}, this version reads up to {SCHEMA}",
             hint="use the newer pyguixvm for this machine",
         )
     try:
-        metadata = _content(element, schema)
+        metadata = _content(element)
         machine = metadata.machine
     except (ValueError, TypeError, LookupError, RecursionError) as error:
         raise UnreadableMetadataError(
@@ -143,17 +145,25 @@ def _filled(element: etree._Element, metadata: Metadata) -> etree._Element:
     return element
 
 
-def _content(element: etree._Element, schema: str) -> Metadata:
-    """Return what ELEMENT of SCHEMA holds; raises ValueError if it is damaged."""
-    if not schema.isdecimal():
-        raise ValueError(f"schema is {schema!r}")
+def _schema(element: etree._Element) -> int | None:
+    """Return the schema of ELEMENT, None if what it says is no such number."""
+    text = element.get("schema", "")
+    # Python takes other scripts' digits, too, and refuses long numbers.
+    return int(text) if _NUMBER.fullmatch(text) else None
+
+
+def _content(element: etree._Element) -> Metadata:
+    """Return what ELEMENT holds; raises ValueError if it is damaged."""
+    schema = _schema(element)
+    if schema is None:
+        raise ValueError(f"schema is {element.get('schema', '')[:20]!r}")
     data = json.loads(element.text or "")
     # Libvirt gives it our namespace, or leaves it without one, as it was handed over.
     packed = element.findtext(f"{{*}}{_HISTORY}")
     if packed is not None and isinstance(data, dict):
         generations = [*data["generations"], *_unpacked(packed)]
         data["generations"] = sorted(generations, key=lambda each: each["number"])
-    return from_plain(data, int(schema))
+    return from_plain(data, schema)
 
 
 def _unpacked(packed: str) -> list[Any]:

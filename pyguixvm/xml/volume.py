@@ -48,6 +48,13 @@ def backing(xml: str) -> str | None:
     return parse(xml).findtext("backingStore/path")
 
 
+def described(xml: str) -> tuple[str, int, int]:
+    """Return the file name of the volume of XML, its capacity and its allocation (bytes)."""
+    volume = parse(xml)
+    capacity, allocation = (int(volume.findtext(tag, "0")) for tag in ("capacity", "allocation"))
+    return volume.findtext("target/path", ""), capacity, allocation
+
+
 def written(xml: str) -> tuple[str | None, str | None]:
     """Return the allocation and the time of the last write of the volume described by XML.
 

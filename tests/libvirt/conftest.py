@@ -15,7 +15,8 @@ from uuid import uuid4
 import libvirt
 import msgspec
 import pytest
-from deploying import BOOT_SECTOR, deploy, with_image
+from deploying import BOOT_SECTOR, deploy, some_metadata, with_image
+from hostile import HostileAgent
 
 from pyguixvm.events import ignore
 from pyguixvm.hypervisor import connection as connections
@@ -25,6 +26,7 @@ from pyguixvm.model.declaration import (
     AddressReady,
     ConsoleReady,
     DataDisk,
+    GuestAgentReady,
     LibvirtDomain,
     LocalImage,
     Location,
@@ -75,19 +77,6 @@ def pool(connection, request):
 
 _DEFAULT = (AddressReady(),)
 _NUMBERS = itertools.count(1)
-
-
-def some_metadata(machine):
-    generation = Generation(
-        number=1,
-        date="2026-01-31T12:00:00Z",
-        label="test",
-        pool="p",
-        volume="v",
-        image="/image",
-        declaration=machine,
-    )
-    return Metadata(current=1, generations=(generation,))
 
 
 @pytest.fixture
@@ -204,9 +193,10 @@ AT_ONCE = (
 def tiny_machine(defined, a_machine, tiny):
     """Define a machine with a guest that DOES some things, and return its declaration."""
 
-    def define(does, **fields):
+    def define(does, *, devices=(), **fields):
         def boot_kernel(xml):
             domain = parse(xml)
+            domain.find("devices").extend(devices)
             os_element = domain.find("os")
             for tag, text in (
                 ("kernel", str(tiny / "kernel")),
@@ -221,6 +211,21 @@ def tiny_machine(defined, a_machine, tiny):
         return machine
 
     return define
+
+
+@pytest.fixture
+def hostile(connection, tiny_machine):
+    """A machine that runs, and its guest's agent, which answers what a test wants it to."""
+    # QEMU makes the socket, as a user of its own.
+    path = Path("/var/lib/libvirt/boot") / f"{PREFIX}-{next(_NUMBERS)}.socket"
+    port = element("channel", {"type": "unix"})
+    port.append(element("source", {"mode": "bind", "path": str(path)}))
+    port.append(element("target", {"type": "virtio", "name": "pyguixvm.test"}))
+    machine = tiny_machine("relay", devices=(port,), ready=(GuestAgentReady(),))
+    domains.start(connection, machine.name)
+    with HostileAgent(path) as agent:
+        agent.wait_connected(connection, machine.name)
+        yield machine, agent
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from pyguixvm.commands.session import Session
 from pyguixvm.events import ignore
 from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor.observe import observe
+from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.model.declaration import LocalImage
 from pyguixvm.plan.plan import Policy
 from pyguixvm.plan.planner import plan
@@ -21,6 +22,19 @@ from pyguixvm.plan.planner import plan
 MIB = 1024**2
 # Write "up" to the first serial line, and halt.
 BOOT_SECTOR = bytes.fromhex("ba f803 b0 75 ee b0 70 ee b0 0a ee fa f4 eb fd")
+
+
+def some_metadata(machine):
+    generation = Generation(
+        number=1,
+        date="2026-01-31T12:00:00Z",
+        label="test",
+        pool="p",
+        volume="v",
+        image="/image",
+        declaration=machine,
+    )
+    return Metadata(current=1, generations=(generation,))
 
 
 def with_image(machine, image):

@@ -19,7 +19,9 @@ from pyguixvm.commands import power as requests
 from pyguixvm.commands.session import Session
 from pyguixvm.errors import HypervisorError, RequestRefusedError
 from pyguixvm.events import ignore
-from pyguixvm.hypervisor import domains, guest, power
+from pyguixvm.hypervisor import domains, power
+from pyguixvm.hypervisor.guest.addresses import addresses
+from pyguixvm.hypervisor.guest.evidence import boot, watch
 from pyguixvm.hypervisor.terminal import attach
 from pyguixvm.model.declaration import (
     AddressReady,
@@ -32,7 +34,7 @@ from pyguixvm.xml.text import parse
 
 
 def boot_and_wait(connection, machine, seconds=90):
-    with guest.boot(connection, machine) as evidence:
+    with boot(connection, machine) as evidence:
         return wait_ready(machine, evidence, deadline=time.monotonic() + seconds)
 
 
@@ -51,13 +53,13 @@ def test_a_guest_that_shows_all_that_was_declared_is_ready(connection, tiny_mach
     found = boot_and_wait(connection, machine)
     assert found.outcome == "ready", found
     (address,) = found.addresses
-    assert guest.addresses(connection, machine.name) == (address,)
+    assert addresses(connection, machine.name) == (address,)
     for part in (f"address {address}", "port 2222", "'tiny guest is up'", "agent answers"):
         assert part in found.detail
 
     # The lease of the first run is still there; it is no evidence for the second.
     domains.destroy(connection, machine.name)
-    with guest.boot(connection, machine) as evidence:
+    with boot(connection, machine) as evidence:
         assert evidence.addresses() == ()
         wait_for(evidence, "bound to")
         assert evidence.addresses() == (address,)
@@ -77,7 +79,7 @@ def test_a_start_that_is_interrupted_leaves_no_paused_guest(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(domains, step, interrupted)
-    with pytest.raises(KeyboardInterrupt), guest.boot(connection, machine):
+    with pytest.raises(KeyboardInterrupt), boot(connection, machine):
         pass
     assert domains.state(connection, machine.name) == "shut off"
 
@@ -85,7 +87,7 @@ def test_a_start_that_is_interrupted_leaves_no_paused_guest(
 def test_a_guest_that_somebody_paused_is_not_powered_off(connection, tiny_machine):
     machine = tiny_machine("nothing")
     domains.start_paused(connection, machine.name)
-    with pytest.raises(HypervisorError), guest.boot(connection, machine):
+    with pytest.raises(HypervisorError), boot(connection, machine):
         pass
     assert domains.state(connection, machine.name) == "paused"
 
@@ -113,11 +115,11 @@ def test_of_the_leases_of_an_interface_only_the_newest_is_an_address(connection,
     domains.start_paused(connection, machine.name)
     try:
         status.write_text(json.dumps([*json.loads(before or "[]"), *ours]))
-        assert guest.addresses(connection, machine.name) == ("192.168.122.202",)
+        assert addresses(connection, machine.name) == ("192.168.122.202",)
         # One that never expires is newer than any.
         ours.append(lease("192.168.122.205", 0))
         status.write_text(json.dumps([*json.loads(before or "[]"), *ours]))
-        assert guest.addresses(connection, machine.name) == ("192.168.122.205",)
+        assert addresses(connection, machine.name) == ("192.168.122.205",)
     finally:
         status.write_text(before)
 
@@ -132,13 +134,13 @@ def test_an_address_of_an_earlier_guest_is_none_of_the_one_that_runs(connection,
     """Whoever comes when it boots already is not told the address of the one before."""
     machine = tiny_machine("dhcp")
     (address,) = boot_and_wait(connection, machine).addresses
-    assert guest.addresses(connection, machine.name) == (address,)
+    assert addresses(connection, machine.name) == (address,)
     domains.destroy(connection, machine.name)
     without_dhcp(connection, machine)
-    with guest.boot(connection, machine):
+    with boot(connection, machine):
         pass
-    assert guest.addresses(connection, machine.name) == ()
-    with guest.watch(connection, machine) as evidence:
+    assert addresses(connection, machine.name) == ()
+    with watch(connection, machine) as evidence:
         assert evidence.addresses() == ()
         found = wait_ready(machine, evidence, deadline=time.monotonic())
     assert found.outcome == "not-ready"
@@ -148,14 +150,14 @@ def test_an_address_of_an_earlier_guest_is_none_of_the_one_that_runs(connection,
     domains.destroy(connection, machine.name)
     connection.handle.defineXML(definition.replace("does=nothing", "does=dhcp"))
     assert boot_and_wait(connection, machine).addresses == (address,)
-    assert guest.addresses(connection, machine.name) == (address,)
+    assert addresses(connection, machine.name) == (address,)
 
 
 def test_a_guest_that_boots_already_is_waited_for(connection, tiny_machine):
     machine = tiny_machine("dhcp")
     (address,) = boot_and_wait(connection, machine).addresses
     domains.destroy(connection, machine.name)
-    with guest.boot(connection, machine):
+    with boot(connection, machine):
         pass
     here = Session(uri="qemu:///system", load_path=(), environment={}, emit=ignore, forward=bytes)
     (done,) = requests.start(here, [machine.name])
@@ -167,7 +169,7 @@ def test_a_guest_that_boots_already_is_waited_for(connection, tiny_machine):
 
 def test_a_console_that_somebody_has_open_is_no_hindrance(connection, tiny_machine):
     machine = tiny_machine("dhcp")
-    with guest.boot(connection, machine), guest.watch(connection, machine) as evidence:
+    with boot(connection, machine), watch(connection, machine) as evidence:
         assert wait_ready(machine, evidence, deadline=time.monotonic() + 90).outcome == "ready"
 
 
@@ -193,7 +195,7 @@ def test_a_guest_that_ends_is_not_ready_at_once(connection, tiny_machine, does, 
 
 def test_what_is_missing_at_the_deadline_is_said(connection, tiny_machine):
     machine = tiny_machine("nothing", ready=(ConsoleReady("tiny guest"), GuestAgentReady()))
-    with guest.boot(connection, machine) as evidence:
+    with boot(connection, machine) as evidence:
         wait_for(evidence, "tiny prompt")
         found = wait_ready(machine, evidence, deadline=time.monotonic())
     assert found.outcome == "not-ready"
@@ -273,7 +275,7 @@ def test_a_terminal_is_joined_with_the_console_until_the_escape(connection, tiny
 
 def test_the_agent_shuts_down_and_reboots(connection, tiny_machine):
     machine = tiny_machine("agent", ready=(GuestAgentReady(),))
-    with guest.boot(connection, machine) as evidence:
+    with boot(connection, machine) as evidence:
         assert wait_ready(machine, evidence, deadline=time.monotonic() + 90).outcome == "ready"
         assert power.reboot(connection, machine.name, timeout=60) == "agent"
         wait_for(evidence, "tiny guest is up", times=2)
@@ -286,14 +288,14 @@ def test_the_agent_shuts_down_and_reboots(connection, tiny_machine):
 
 def test_an_agent_that_comes_while_the_guest_boots_shuts_it_down(connection, tiny_machine):
     machine = tiny_machine("agent")
-    with guest.boot(connection, machine) as evidence:
+    with boot(connection, machine) as evidence:
         assert not evidence.agent_answers()
         assert power.shutdown(connection, machine.name, timeout=60) == "agent"
 
 
 def test_the_power_button_shuts_down_and_reboots(connection, tiny_machine):
     machine = tiny_machine("button")
-    with guest.boot(connection, machine) as evidence:
+    with boot(connection, machine) as evidence:
         wait_for(evidence, "tiny prompt")
         assert power.reboot(connection, machine.name, timeout=60) == "acpi"
         wait_for(evidence, "tiny prompt", times=2)
@@ -302,7 +304,7 @@ def test_the_power_button_shuts_down_and_reboots(connection, tiny_machine):
 
 def test_a_guest_that_is_deaf_goes_on_and_the_ways_out_are_said(connection, tiny_machine):
     machine = tiny_machine("nothing")
-    with guest.boot(connection, machine) as evidence:
+    with boot(connection, machine) as evidence:
         wait_for(evidence, "tiny prompt")
         for verb in (power.shutdown, power.reboot):
             with pytest.raises(RequestRefusedError, match="agent is not connected") as refusal:

@@ -12,7 +12,8 @@ import msgspec
 import pytest
 
 from pyguixvm.apply.readiness import wait_ready
-from pyguixvm.hypervisor import domains, guest
+from pyguixvm.hypervisor import domains
+from pyguixvm.hypervisor.guest.evidence import boot
 from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.model.declaration import ConsoleReady, Networking
@@ -61,7 +62,7 @@ def running(connection, tiny_machine, pool):
             declaration=machine,
         )
         domains.write_metadata(connection, machine.name, Metadata(current=1, generations=(first,)))
-        with guest.boot(connection, machine) as evidence:
+        with boot(connection, machine) as evidence:
             assert wait_ready(machine, evidence, deadline=time.monotonic() + 90).outcome == "ready"
         return machine
 

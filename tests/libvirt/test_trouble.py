@@ -11,6 +11,7 @@ from pyguixvm.apply.context import Workshop
 from pyguixvm.apply.executor import apply
 from pyguixvm.commands.listing import listed
 from pyguixvm.commands.status import applied_statuses
+from pyguixvm.errors import RequestRefusedError
 from pyguixvm.events import ignore
 from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor import domains
@@ -83,6 +84,8 @@ DAMAGED = {
     "deep": ("1", '{"generations":' + "[" * 100_000),
     "nonsense": ("1", '{"current":"one","generations":{}}'),
     "no such generation": ("1", None),
+    "a schema in other digits": ("\u0663", "{}"),
+    "megabytes": ("1", "x" * 3_000_000),
 }
 
 
@@ -99,6 +102,8 @@ def test_what_one_domain_remembers_wrongly_does_not_hide_the_others(
         xml = f"<machine schema='{schema}'>{text}</machine>"
     connection.handle.lookupByName(damaged.name).setMetadata(2, xml, PREFIX, NAMESPACE, 2)
     here = session(tmp_path)
+    with pytest.raises(RequestRefusedError, match=damaged.name):
+        domains.read_metadata(connection, damaged.name)
     found = {line.name: line for line in listed(here, everything=True)}
     assert found[whole.name].generation == 1
     assert found[damaged.name].generation is None

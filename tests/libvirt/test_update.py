@@ -17,8 +17,9 @@ from pyguixvm.apply.executor import apply
 from pyguixvm.apply.readiness import wait_ready
 from pyguixvm.apply.root_to_be import bytes_to_move
 from pyguixvm.events import ignore
-from pyguixvm.hypervisor import domains, guest, upload, volumes
+from pyguixvm.hypervisor import domains, upload, volumes
 from pyguixvm.hypervisor.connection import connect
+from pyguixvm.hypervisor.guest.evidence import boot
 from pyguixvm.hypervisor.machine_lock.lock import holder
 from pyguixvm.hypervisor.observe import Depth, observe
 from pyguixvm.model.applied import Generation, Metadata
@@ -68,7 +69,7 @@ def running(connection, tiny_machine, pool, tmp_path):
         declaration=machine,
     )
     domains.write_metadata(connection, machine.name, Metadata(current=1, generations=(first,)))
-    with guest.boot(connection, machine) as evidence:
+    with boot(connection, machine) as evidence:
         assert wait_ready(machine, evidence, deadline=time.monotonic() + 90).outcome == "ready"
 
     def edition(number):

@@ -18,6 +18,7 @@ import libvirt
 from pyguixvm.errors import HypervisorError
 from pyguixvm.hypervisor.connection import Connection, connect
 from pyguixvm.hypervisor.machine_lock import secret
+from pyguixvm.hypervisor.patience import SilenceError
 
 # Seconds that the end of the work waits for a beat which is under way.
 _LAST_BEAT = 1.0
@@ -83,7 +84,7 @@ class Beats:
         try:
             for token in tuple(self._last):
                 self.beat(connection, token)
-        except libvirt.libvirtError:
+        except (libvirt.libvirtError, SilenceError):
             return False
         return True
 

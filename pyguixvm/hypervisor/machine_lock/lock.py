@@ -27,6 +27,7 @@ from pyguixvm.hypervisor.machine_lock import secret
 from pyguixvm.hypervisor.machine_lock.beats import Beats
 from pyguixvm.hypervisor.machine_lock.holder import Holder, has_died, myself
 from pyguixvm.hypervisor.machine_lock.wait import Tempo, wait_for
+from pyguixvm.hypervisor.patience import SilenceError
 
 _DEFAULT_TEMPO = Tempo()
 
@@ -122,7 +123,7 @@ class Lock:
         self._beats.stop()
         try:
             self._remove(self._connection)
-        except libvirt.libvirtError:
+        except (libvirt.libvirtError, SilenceError):
             # The work's connection was lost; libvirtd may be there again.
             uri = self._connection.uri
             with suppress(PyguixvmError, libvirt.libvirtError), connect(uri) as another:

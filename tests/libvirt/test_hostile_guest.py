@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A guest whose agent is silent or lies costs its own machine some seconds, and nobody more."""
+
+import base64
+import shutil
+import threading
+import time
+from contextlib import contextmanager
+
+import pytest
+from deploying import session
+
+from pyguixvm.apply.readiness import wait_ready
+from pyguixvm.commands import listing
+from pyguixvm.errors import RequestRefusedError
+from pyguixvm.hypervisor import hotplug, power, snapshot
+from pyguixvm.hypervisor.guest.addresses import addresses
+from pyguixvm.hypervisor.guest.evidence import watch
+from pyguixvm.hypervisor.guest.file_systems import grow_file_systems
+from pyguixvm.hypervisor.guest.host_key import ssh_host_key
+
+MIB = 1024**2
+
+
+@contextmanager
+def at_most(seconds):
+    """Fail unless the body ends within SECONDS."""
+    begun = time.monotonic()
+    yield
+    assert time.monotonic() - begun < seconds
+
+
+def test_an_agent_that_says_nothing_hangs_nobody(connection, hostile, tmp_path):
+    machine, agent = hostile
+    name = machine.name
+    with at_most(10):
+        assert addresses(connection, name) == ()
+    assert "guest-network-get-interfaces" in agent.asked
+    with at_most(10):
+        (found,) = listing.listed(session(tmp_path), everything=False)
+        assert (found.name, found.state, found.addresses) == (name, "running", ())
+    with at_most(10):
+        assert ssh_host_key(connection, name) is None
+    with at_most(10):
+        assert not grow_file_systems(connection, name)
+    with at_most(20), watch(connection, machine) as evidence:
+        assert not evidence.agent_answers()
+        assert evidence.addresses() == ()
+        found = wait_ready(machine, evidence, deadline=time.monotonic())
+        assert found.outcome == "not-ready"
+    with at_most(20):
+        assert not hotplug.set_vcpus(connection, name, 1)
+
+
+def test_an_agent_that_says_nothing_delays_a_shutdown_by_no_more_than_was_allowed(
+    connection, hostile
+):
+    machine, agent = hostile
+    with at_most(15), pytest.raises(RequestRefusedError, match="still runs after 4 s"):
+        power.shutdown(connection, machine.name, timeout=4)
+    assert "guest-shutdown" in agent.asked
+
+
+def test_an_agent_that_says_nothing_delays_a_reboot_by_no_more_than_was_allowed(
+    connection, hostile
+):
+    machine, agent = hostile
+    with at_most(15), pytest.raises(RequestRefusedError, match="did not reboot within 4 s"):
+        power.reboot(connection, machine.name, timeout=4)
+    assert "guest-shutdown" in agent.asked
+
+
+def test_file_systems_that_do_not_get_quiet_delay_a_change_in_place_for_a_while(
+    connection, hostile, run
+):
+    machine, agent = hostile
+    below = snapshot.written_to(connection, machine.name)
+    above = f"{below}.above"
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", below, above)
+    shutil.chown(above, "libvirt-qemu")
+    with at_most(60):
+        assert not snapshot.write_to(connection, machine.name, above)
+    assert snapshot.written_to(connection, machine.name) == above
+    assert "guest-fsfreeze-freeze" in agent.asked
+
+
+def interface(machine, *found):
+    (declared,) = machine.domain.networking
+    return {"name": "eth0", "hardware-address": declared.mac_address, "ip-addresses": list(found)}
+
+
+def address(text, kind="ipv4"):
+    return {"ip-address": text, "ip-address-type": kind, "prefix": 24}
+
+
+def test_of_addresses_only_such_as_are_some_are_believed(connection, hostile):
+    machine, agent = hostile
+    good = address("192.0.2.7")
+    for bad in (
+        address("$(reboot)"),
+        address("192.0.2.8; reboot"),
+        address("192.0.2.8\n192.0.2.9"),
+        # What comes after a percent sign, Python takes for the name of an interface.
+        address("2001:db8::1%$(reboot)", "ipv6"),
+        address("x" * MIB),
+        address("127.0.0.1"),
+        address("0.0.0.0"),
+        address("255.255.255.255"),
+        address("224.0.0.1"),
+    ):
+        agent.returns("guest-network-get-interfaces", [interface(machine, bad, good)])
+        assert addresses(connection, machine.name) == ("192.0.2.7",), bad
+    many = [address(f"10.{n >> 8}.{n & 255}.1") for n in range(2000)]
+    agent.returns("guest-network-get-interfaces", [interface(machine, *many)])
+    assert len(addresses(connection, machine.name)) <= 64
+    for wrong in (
+        None,
+        7,
+        "eth0",
+        {"a": 1},
+        [None],
+        [[[[[]]]]],
+        [{"name": 7}],
+        [{"name": "eth0", "hardware-address": [], "ip-addresses": 7}],
+        [interface(machine, {"ip-address": 7, "ip-address-type": "ipv4", "prefix": "x"})],
+        [interface(machine, {})],
+    ):
+        agent.returns("guest-network-get-interfaces", wrong)
+        assert addresses(connection, machine.name) == (), wrong
+    nested = "[" * 100_000 + "]" * 100_000
+    agent.answers["guest-network-get-interfaces"] = f'{{"return": {nested}}}'
+    assert addresses(connection, machine.name) == ()
+
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ5vD2p0gYdUw7kJgQz6oM5o7V0Yb0m4bEwq3dYk9a1X"
+
+
+def test_of_host_keys_only_what_is_one_is_believed(connection, hostile):
+    machine, agent = hostile
+    agent.returns("guest-file-open", 1)
+    agent.returns("guest-file-close", {})
+
+    def told(content):
+        buffer = content if isinstance(content, str) else base64.b64encode(content).decode()
+        agent.returns("guest-file-read", {"buf-b64": buffer, "count": 1, "eof": True})
+        return ssh_host_key(connection, machine.name)
+
+    assert told(f"{KEY} root@guest\n".encode()) == KEY
+    for bad in (
+        b"",
+        b"\xff\xfe",
+        b"ssh-ed25519",
+        f"{KEY}\n* {KEY}".encode(),
+        f"@cert-authority * {KEY}".encode(),
+        b"ssh-ed25519 $(reboot)",
+        b"ssh-ed25519 " + b"A" * MIB,
+        "no base64!",
+    ):
+        assert told(bad) is None, bad[:80]
+    for command, wrong in (
+        ("guest-file-read", {}),
+        ("guest-file-read", {"buf-b64": 7}),
+        ("guest-file-read", []),
+        ("guest-file-open", "one"),
+        ("guest-file-open", {"handle": []}),
+        ("guest-file-open", 2**70),
+    ):
+        agent.returns("guest-file-open", 1)
+        agent.returns(command, wrong)
+        assert ssh_host_key(connection, machine.name) is None, wrong
+
+
+def test_of_what_a_program_did_only_what_was_said_is_believed(connection, hostile):
+    machine, agent = hostile
+
+    def grown(started, status):
+        agent.returns("guest-exec", started)
+        agent.returns("guest-exec-status", status)
+        with at_most(15):
+            return grow_file_systems(connection, machine.name, patience=3)
+
+    assert grown({"pid": 1}, {"exited": True, "exitcode": 0})
+    for started, status in (
+        ({"pid": 1}, {"exited": True, "exitcode": 1}),
+        ({"pid": 1}, {"exited": True}),
+        ({"pid": 1}, {"exited": "yes", "exitcode": 0}),
+        ({"pid": 1}, {}),
+        ({"pid": 1}, None),
+        ({"pid": 1}, {"exited": False}),
+        ({"pid": "$(reboot)"}, {"exited": True, "exitcode": 0}),
+        ({}, {"exited": True, "exitcode": 0}),
+        (None, {"exited": True, "exitcode": 0}),
+    ):
+        assert not grown(started, status), (started, status)
+
+
+def test_an_agent_that_goes_away_while_it_is_asked_is_none(connection, hostile):
+    machine, _ = hostile
+    threading.Timer(1, connection.handle.lookupByName(machine.name).destroy).start()
+    with at_most(10):
+        assert addresses(connection, machine.name) == ()
