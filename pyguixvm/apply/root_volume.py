@@ -67,7 +67,8 @@ def created_root(machine: VirtualMachine, action: CreateRoot, workshop: Workshop
     Raises RequestRefusedError if the image is larger than declared,
     HypervisorError if the pool cannot take the volume, and BuildError.
     """
-    pools.ensure_pool(workshop.connection, action.pool)
+    with workshop.turns.at(action.pool):
+        pools.ensure_pool(workshop.connection, action.pool)
     # The pool belongs to the hypervisor, often to root: the overlay is grown in a
     # directory of our own, and only its few megabytes are sent.
     with workplace() as directory:
@@ -275,9 +276,11 @@ def _backing(
     if name is None:
         return store_item_backing(action), None
     image = Path(action.image)
-    volume = upload.upload_base(
-        workshop.connection, action.pool, image, workshop.emit, machine.name, name=name
-    )
+    # Of those that stand on it, the first one sends it.
+    with workshop.turns.at(action.pool, name):
+        volume = upload.upload_base(
+            workshop.connection, action.pool, image, workshop.emit, machine.name, name=name
+        )
     backing = BackingFile(path=volume.path, format=_image_format(machine, image), store_item=False)
     return backing, name
 
