@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, Literal, TypeAlias, TypeVar
 
 import msgspec
@@ -117,6 +117,18 @@ _Told = TypeVar("_Told")
 
 def ignore(event: Event) -> None:
     """Drop the event: for callers that want no progress."""
+
+
+def in_turn(
+    lock: AbstractContextManager[object], tell: Callable[[_Told], None]
+) -> Callable[[_Told], None]:
+    """Return TELL for those who work side by side: it is called with LOCK held."""
+
+    def tell_in_turn(what: _Told) -> None:
+        with lock:
+            tell(what)
+
+    return tell_in_turn
 
 
 def undisturbed(tell: Callable[[_Told], None]) -> Callable[[_Told], None]:

@@ -21,6 +21,7 @@ from pyguixvm.cli.options import (
     Options,
     common_options,
     config_arguments,
+    jobs_option,
     policy_options,
     split_config,
     trial_option,
@@ -113,6 +114,7 @@ class _Round:
 @config_arguments
 @policy_options
 @trial_option
+@jobs_option
 @click.option(
     "--on-success", metavar="COMMAND", help="Have the shell run COMMAND if all went well."
 )
@@ -125,6 +127,7 @@ def watch_command(
     policy: Policy,
     *,
     trial: bool,
+    jobs: int,
     on_success: str | None,
     on_failure: str | None,
 ) -> NoReturn:
@@ -155,7 +158,9 @@ def watch_command(
             try:
                 with heeded(here.emit) as interruption:
                     this = dataclasses.replace(here, interruption=interruption)
-                    status, message = _deploy(output, current, this, arguments, policy, trial=trial)
+                    status, message = _deploy(
+                        output, current, this, arguments, policy, trial=trial, jobs=jobs
+                    )
                 hook = on_failure if status else on_success
                 if hook is not None:
                     _run_hook(output, hook, config, status, message)
@@ -194,11 +199,12 @@ def _deploy(
     policy: Policy,
     *,
     trial: bool,
+    jobs: int,
 ) -> tuple[int, str]:
     """Deploy what ARGUMENTS name; return the exit status and what to say of it."""
     here = dataclasses.replace(here, emit=current.emit)
     try:
-        outcomes, _ = deploy_once(here, arguments, policy, trial=trial)
+        outcomes, _ = deploy_once(here, arguments, policy, trial=trial, jobs=jobs)
     except PyguixvmError as error:
         if isinstance(error, EvaluationError):
             current.follow(complete=False)
