@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from deploying import BOOT_SECTOR, virsh, with_image
+from deploying import BOOT_SECTOR, MIB, virsh, with_image
 
 from pyguixvm.cli import declaration
 from pyguixvm.cli.app import main
@@ -21,7 +21,7 @@ from pyguixvm.commands.session import Session
 from pyguixvm.events import PhaseFinished, PhaseStarted, ignore
 from pyguixvm.hypervisor import domains
 from pyguixvm.hypervisor.machine_lock.lock import held, holders
-from pyguixvm.model.declaration import ConsoleReady, Deployment
+from pyguixvm.model.declaration import ConsoleReady, DataDisk, Deployment
 from pyguixvm.model.volume_names import is_marker
 
 SYSTEM = "qemu:///system"
@@ -161,6 +161,12 @@ def test_a_pool_that_is_not_there_is_made_once(connection, machines, pool):
             volume.delete()
         handle.destroy()
         handle.undefine()
+
+
+def test_many_that_make_volumes_in_one_pool_do_not_disturb_each_other(machines):
+    disk = DataDisk(name="db", size=128 * MIB, file_system="ext4", target=None)
+    done = deploy(machines(6, disks=(disk,)), jobs=6)
+    assert [outcome.error for outcome in done.values()] == [None] * 6
 
 
 def test_one_that_somebody_else_changes_is_waited_for_by_nobody_else(connection, machines):
