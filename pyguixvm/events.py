@@ -102,6 +102,16 @@ class Notice(msgspec.Struct, frozen=True, tag="notice", rename="kebab"):
     warning: bool = False
 
 
+class MachineEnded(msgspec.Struct, frozen=True, tag="machine-ended", rename="kebab"):
+    """Nothing more is done with MACHINE, one of several; FAILURE is what went wrong, if anything.
+
+    What became of it in all is told with the others.
+    """
+
+    machine: str
+    failure: str | None = None
+
+
 Event: TypeAlias = (
     PhaseStarted
     | PhaseProgress
@@ -110,6 +120,7 @@ Event: TypeAlias = (
     | ChangePlanned
     | BuildOutput
     | Notice
+    | MachineEnded
 )
 Emit: TypeAlias = Callable[[Event], None]
 _Told = TypeVar("_Told")

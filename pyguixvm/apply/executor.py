@@ -14,7 +14,7 @@ from functools import partial
 from pyguixvm.apply.context import Workshop
 from pyguixvm.apply.outcome import Outcome, failed
 from pyguixvm.apply.task import carry_out
-from pyguixvm.events import Emit, Notice
+from pyguixvm.events import Emit, MachineEnded, Notice, ignore, undisturbed
 from pyguixvm.interruption import Interruption
 from pyguixvm.plan.plan import Plan
 
@@ -53,8 +53,10 @@ def side_by_side(
     where it can be taken up again.  Raises KeyboardInterrupt then, after all have ended, and
     EMIT is told what went wrong before.
     """
+    # Of one alone, what became of it says as much.
+    tell = undisturbed(emit) if len(tasks) > 1 else ignore
     with _bell() as (ring, heard):
-        threads = [_Thread(task, interruption, ring) for task in tasks]
+        threads = [_Thread(task, interruption, tell, ring) for task in tasks]
         with interruption.left_to_others():
             for thread in threads:
                 thread.begin()
@@ -77,18 +79,21 @@ def side_by_side(
 
 
 class _Thread(threading.Thread):
-    """Does TASK and rings then.
+    """Does TASK, tells who listens what became of its machine, and rings.
 
     OUTCOME is None if it was BROKEN-OFF by what is not the machine's own trouble.
     """
 
-    def __init__(self, task: Task, interruption: Interruption, ring: Callable[[], None]) -> None:
+    def __init__(
+        self, task: Task, interruption: Interruption, tell: Emit, ring: Callable[[], None]
+    ) -> None:
         super().__init__(name=task.machine, daemon=True)
         self.goes_on = True
         self.outcome: Outcome | None = None
         self.broken_off: BaseException | None = None
         self._task = task
         self._interruption = interruption
+        self._tell = tell
         self._ring = ring
 
     def begin(self) -> None:
@@ -101,17 +106,23 @@ class _Thread(threading.Thread):
 
     def run(self) -> None:
         """Do the work."""
-        with self._interruption.followed():
-            try:
-                self._interruption.check()
-                self.outcome = self._task.work()
-            except Exception as error:  # noqa: BLE001 -- one's trouble is its own
-                self.outcome = failed(self._task.machine, error)
-            except BaseException as error:  # noqa: BLE001 -- raised where it is waited for
-                self.broken_off = error
-            finally:
-                self.goes_on = False
-                self._ring()
+        try:
+            with self._interruption.followed():
+                self._work()
+                error = self.outcome.error if self.outcome is not None else None
+                self._tell(MachineEnded(self._task.machine, error.message if error else None))
+        except BaseException as error:  # noqa: BLE001 -- raised where it is waited for
+            self.broken_off = error
+        finally:
+            self.goes_on = False
+            self._ring()
+
+    def _work(self) -> None:
+        try:
+            self._interruption.check()
+            self.outcome = self._task.work()
+        except Exception as error:  # noqa: BLE001 -- one's trouble is its own
+            self.outcome = failed(self._task.machine, error)
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from pyguixvm.cli.options import (
 )
 from pyguixvm.cli.safepoints import heeded
 from pyguixvm.cli.ui.rounds import Ended, JsonRounds, Rounds
+from pyguixvm.cli.ui.spent import Spent
 from pyguixvm.commands.session import Session
 from pyguixvm.errors import EvaluationError, PyguixvmError, UsageError
 from pyguixvm.events import (
@@ -62,7 +63,7 @@ class _Round:
         self._changes = changes
         self._begun = time.time()
         self._files: tuple[str, ...] = ()
-        self._phases: dict[Phase, float] = {}
+        self._spent = Spent()
         # What must be finished does not begin between the decision to cancel and the signal.
         self._deciding = threading.Lock()
         self.may_be_cancelled = True
@@ -80,7 +81,10 @@ class _Round:
                 with self._deciding:
                     self.may_be_cancelled = False
         if isinstance(event, PhaseFinished):
-            self._phases[event.phase] = self._phases.get(event.phase, 0.0) + event.seconds
+            now = time.monotonic()
+            # Several machines are changed at once.
+            with self._deciding:
+                self._spent = self._spent.going_on(event.phase, now - event.seconds, now)
         self._emit(event)
 
     def follow(self, *, complete: bool) -> None:
@@ -102,7 +106,7 @@ class _Round:
         self.over = True
         phases = ", ".join(
             f"{phase} {seconds:.1f}"
-            for phase, seconds in self._phases.items()
+            for phase, seconds in self._spent.seconds.items()
             if seconds >= _WORTH_TELLING
         )
         seconds = time.time() - self._begun

@@ -17,7 +17,7 @@ import pytest
 from pyguixvm.apply import executor
 from pyguixvm.apply.outcome import Outcome
 from pyguixvm.cli.safepoints import alike, heeded
-from pyguixvm.events import Event, Notice
+from pyguixvm.events import Event, MachineEnded, Notice
 from pyguixvm.interruption import Interruption, pause
 from pyguixvm.process import run
 
@@ -241,7 +241,8 @@ def test_an_error_of_one_that_ended_is_told_though_somebody_interrupts() -> None
     with pytest.raises(KeyboardInterrupt), heeded(seen.append) as interruption:  # noqa: PT012
         tasks = [executor.Task("web", failing), executor.Task("late", asking)]
         executor.side_by_side(tasks, interruption, seen.append)
-    (notice,) = seen
+    ended, notice = seen
+    assert isinstance(ended, MachineEnded)
     assert isinstance(notice, Notice)
-    assert notice.machine == "web"
+    assert (ended.machine, notice.machine) == ("web", "web")
     assert "odd" in notice.message
