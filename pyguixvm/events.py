@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Literal, TypeAlias, TypeVar
 
 import msgspec
@@ -107,6 +107,16 @@ class Notice(msgspec.Struct, frozen=True, tag="notice", rename="kebab"):
     warning: bool = False
 
 
+class MachineEnded(msgspec.Struct, frozen=True, tag="machine-ended", rename="kebab"):
+    """Nothing more is done with MACHINE, one of several; FAILURE is what went wrong, if anything.
+
+    What became of it in all is told with the others.
+    """
+
+    machine: str
+    failure: str | None = None
+
+
 Event: TypeAlias = (
     PhaseStarted
     | PhaseProgress
@@ -116,6 +126,7 @@ Event: TypeAlias = (
     | ChangePlanned
     | BuildOutput
     | Notice
+    | MachineEnded
 )
 Emit: TypeAlias = Callable[[Event], None]
 _Told = TypeVar("_Told")
@@ -123,6 +134,18 @@ _Told = TypeVar("_Told")
 
 def ignore(event: Event) -> None:
     """Drop the event: for callers that want no progress."""
+
+
+def in_turn(
+    lock: AbstractContextManager[object], tell: Callable[[_Told], None]
+) -> Callable[[_Told], None]:
+    """Return TELL for those who work side by side: it is called with LOCK held."""
+
+    def tell_in_turn(what: _Told) -> None:
+        with lock:
+            tell(what)
+
+    return tell_in_turn
 
 
 def undisturbed(tell: Callable[[_Told], None]) -> Callable[[_Told], None]:

@@ -1,42 +1,65 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Somebody wants the work to end: at once where nothing is half done, else a little later."""
+"""Somebody wants the work to end: at once where nothing is half done, else a little later.
+
+A signal ends what the main thread does.  Other threads are not told by Python: they look, at
+places of their own choice (`check`, `pause`, `end_here_if_asked`), whether somebody asked.
+"""
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+# Between two looks of a thread that waits for something else (seconds).
+LOOK_SECONDS = 0.1
 
 
 class Interruption:
     """Whether somebody asked for the end; handlers of signals tell it, the work asks it.
 
     Work may end anywhere, since the next run takes up what it left, unless it says
-    otherwise for a while.
+    otherwise for a while.  Each thread says so for itself.
     """
 
     def __init__(self) -> None:
         """Nobody has asked for anything."""
         self._asked = 0
-        # For each part of the work that is to be finished: however often somebody asks?
-        self._unfinished: list[bool] = []
+        # For each part of the work that is to be finished: by which thread, and however
+        # often somebody asks?  No lock: a handler runs in the middle of anything.
+        self._unfinished: dict[object, tuple[int, bool]] = {}
+        self._others_work = False
+
+    @property
+    def waits(self) -> bool:
+        """Whether anything goes on that is to be finished first."""
+        return bool(self._unfinished)
 
     @property
     def heeded_next_time(self) -> bool:
         """Whether what goes on would be ended if somebody asked once more."""
-        return not any(self._unfinished)
+        return not any(however_often for _, however_often in tuple(self._unfinished.values()))
 
     def ask(self) -> None:
-        """Take note that somebody wants the work to end, in the thread that does it.
+        """Take note, in the main thread, that somebody wants the work to end.
 
-        Raises KeyboardInterrupt, unless what goes on is to be finished first.
+        Raises KeyboardInterrupt, unless what goes on is to be finished first, or is done by
+        other threads, which look for themselves.
         """
         self._asked += 1
-        if not self._unfinished or (self._asked > 1 and self.heeded_next_time):
+        if not self._others_work and self.is_due():
             raise KeyboardInterrupt
+
+    def is_due(self, thread: int | None = None) -> bool:
+        """Whether what THREAD does, by default this one, is to end now."""
+        thread = threading.get_ident() if thread is None else thread
+        mine = [often for whose, often in tuple(self._unfinished.values()) if whose == thread]
+        return self._asked > 0 and (not mine or (self._asked > 1 and not any(mine)))
 
     def check(self) -> None:
         """Raise KeyboardInterrupt if somebody asked for the end: here is a good place for it."""
-        if self._asked:
+        if self.is_due():
             raise KeyboardInterrupt
 
     @contextmanager
@@ -45,10 +68,60 @@ class Interruption:
 
         Raises KeyboardInterrupt after all of it, unless it fails, if somebody asked.
         """
-        self._unfinished.append(however_often)
+        this = object()
+        self._unfinished[this] = (threading.get_ident(), however_often)
         try:
             yield
         finally:
-            self._unfinished.pop()
-        if not self._unfinished:
-            self.check()
+            del self._unfinished[this]
+        self.check()
+
+    @contextmanager
+    def left_to_others(self) -> Iterator[None]:
+        """Have only other threads end early: the body waits for all of them."""
+        self._others_work = True
+        try:
+            yield
+        finally:
+            self._others_work = False
+
+    @contextmanager
+    def followed(self) -> Iterator[None]:
+        """Have `end_here_if_asked` heed this in the body, a thread's work."""
+        _WORK.interruption = self
+        try:
+            yield
+        finally:
+            _WORK.interruption = None
+
+
+class _Work(threading.local):
+    """What the work of each thread follows; nothing in the main thread, which signals reach."""
+
+    interruption: Interruption | None = None
+
+
+_WORK = _Work()
+
+
+def followed_here() -> Interruption | None:
+    """Return what tells this thread whether its work is to end; None where signals do."""
+    return _WORK.interruption
+
+
+def end_here_if_asked() -> None:
+    """Raise KeyboardInterrupt if the work of this thread is to end; signals end the main one's.
+
+    For waits below anything that is handed an `Interruption`.
+    """
+    if _WORK.interruption is not None:
+        _WORK.interruption.check()
+
+
+def pause(seconds: float) -> None:
+    """Sleep for SECONDS; raises KeyboardInterrupt as soon as the work of this thread is to end."""
+    until = time.monotonic() + seconds
+    while (rest := until - time.monotonic()) > 0:
+        end_here_if_asked()
+        time.sleep(rest if _WORK.interruption is None else min(rest, LOOK_SECONDS))
+    end_here_if_asked()

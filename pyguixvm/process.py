@@ -25,6 +25,7 @@ from typing import IO, TYPE_CHECKING
 import msgspec
 
 from pyguixvm.errors import PyguixvmError
+from pyguixvm.interruption import LOOK_SECONDS, followed_here
 
 if TYPE_CHECKING:
     import subprocess
@@ -138,7 +139,7 @@ def run(
         try:
             with interrupts_deferred():
                 child = _started(argv, source, output, directory, environment)
-            with _ended_after(timeout, child) as late:
+            with _ended_after(timeout, child) as late, _ended_if_asked(child):
                 stderr = _taken(child, on_error_line)
                 status = child.wait()
         except BaseException:
@@ -217,6 +218,36 @@ def _ended_after(seconds: float | None, child: subprocess.Popen[bytes]) -> Itera
         if timer is not None and timer.ident is not None:
             timer.cancel()
             timer.join()
+
+
+@contextmanager
+def _ended_if_asked(child: subprocess.Popen[bytes]) -> Iterator[None]:
+    """End the group of CHILD, and raise KeyboardInterrupt, if this thread's work is to end.
+
+    In the main thread a signal does that.
+    """
+    import threading
+
+    interruption, thread = followed_here(), threading.get_ident()
+    if interruption is None:
+        yield
+        return
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(LOOK_SECONDS):
+            if interruption.is_due(thread):
+                _end_group(child)
+                return
+
+    watching = threading.Thread(target=watch, name="command", daemon=True)
+    watching.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watching.join()
+    interruption.check()
 
 
 @contextmanager

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -12,7 +15,32 @@ from pyguixvm.events import Emit, Notice
 from pyguixvm.guix.activation import Activation
 from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor.connection import Connection
-from pyguixvm.interruption import Interruption
+from pyguixvm.interruption import LOOK_SECONDS, Interruption, end_here_if_asked, pause
+
+
+class Turns:
+    """Has the machines that are changed side by side make what they share one after the other."""
+
+    def __init__(self) -> None:
+        """Nobody makes anything."""
+        self._locks: defaultdict[Hashable, threading.Lock] = defaultdict(threading.Lock)
+
+    @contextmanager
+    def at(self, *shared: Hashable) -> Iterator[None]:
+        """Be alone in the body with what SHARED names."""
+        with taken(self._locks[shared]):
+            yield
+
+
+@contextmanager
+def taken(lock: threading.Lock | threading.Semaphore) -> Iterator[None]:
+    """Hold LOCK in the body; whoever is to end meanwhile waits no longer."""
+    while not lock.acquire(timeout=LOOK_SECONDS):
+        end_here_if_asked()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @dataclass(frozen=True)
@@ -22,7 +50,9 @@ class Workshop:
     ACTIVATION changes guests in place to what a configuration declares; None where
     there is none.  INTERRUPTION tells whether the work is to end.  REQUIRE is called with
     a machine's name before each step that cannot be undone, and raises LostLockError
-    unless it is ours to change.
+    unless it is ours to change.  PLACE is held while something is made that takes
+    processors and lines, not while a guest is waited for; TURNS are those of all machines
+    of the hypervisor.
     """
 
     connection: Connection
@@ -33,8 +63,10 @@ class Workshop:
     interruption: Interruption = field(default_factory=Interruption)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     clock: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], None] = time.sleep
+    sleep: Callable[[float], None] = pause
     require: Callable[[str], None] = lambda _machine: None
+    place: Callable[[], AbstractContextManager[None]] = nullcontext
+    turns: Turns = field(default_factory=Turns)
 
     def warn(self, machine: str, text: str) -> None:
         """Tell the user what MACHINE does otherwise than asked."""

@@ -27,7 +27,8 @@ def create_disk(machine: VirtualMachine, action: CreateDisk, workshop: Workshop)
     It stays, too, if what follows fails: the next run uses it.
     """
     connection = workshop.connection
-    pools.ensure_pool(connection, action.pool)
+    with workshop.turns.at(action.pool):
+        pools.ensure_pool(connection, action.pool)
     if volumes.is_whole(connection, action.pool, action.volume):
         return
     with (

@@ -22,7 +22,8 @@ def created_empty_root(machine: str, action: CreateEmptyRoot, workshop: Workshop
 
     When it counts as whole, and what is raised, is as for `created_root`.
     """
-    pools.ensure_pool(workshop.connection, action.pool)
+    with workshop.turns.at(action.pool):
+        pools.ensure_pool(workshop.connection, action.pool)
     with workplace() as directory:
         file = directory / action.volume
         with phase(workshop.emit, "grow", machine) as result:

@@ -1,316 +1,153 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Carry out what a plan says, machine by machine."""
+"""Machines are changed side by side, each by a task of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, ExitStack
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Literal, assert_never
+from functools import partial
 
-import msgspec
-
-from pyguixvm.apply import power
 from pyguixvm.apply.context import Workshop
-from pyguixvm.apply.data_disk import create_disk, grow_disk
-from pyguixvm.apply.definition import define
-from pyguixvm.apply.empty_root import created_empty_root
-from pyguixvm.apply.hotplug import change
-from pyguixvm.apply.in_place import activate, leave, prepare, stack_root
-from pyguixvm.apply.outcome import Outcome
-from pyguixvm.apply.root_volume import Root, created_root
-from pyguixvm.apply.switch import Switched, restarted, switch
-from pyguixvm.apply.take_back import taken_back
-from pyguixvm.apply.trial import try_root
-from pyguixvm.errors import (
-    EvaluationError,
-    HalfDoneError,
-    NotReadyError,
-    PyguixvmError,
-    RequestRefusedError,
-    contained,
-)
-from pyguixvm.events import Notice
-from pyguixvm.hypervisor import domains, volumes
-from pyguixvm.hypervisor.guest.evidence import watch
-from pyguixvm.model.declaration import VirtualMachine
-from pyguixvm.model.difference import Effect
-from pyguixvm.plan.actions import (
-    ActivateSystem,
-    AwaitReady,
-    CreateDisk,
-    CreateEmptyRoot,
-    CreateRoot,
-    DefineDomain,
-    GrowDisk,
-    LiveAction,
-    Preparation,
-    PrepareSystem,
-    RealizeContent,
-    RealizeImage,
-    RealizeSystem,
-    StackRoot,
-    StopDomain,
-)
-from pyguixvm.plan.plan import MachinePlan, Plan
-from pyguixvm.plan.readiness import Evidence, unheard
+from pyguixvm.apply.outcome import Outcome, failed
+from pyguixvm.apply.task import carry_out
+from pyguixvm.events import Emit, MachineEnded, Notice, ignore, undisturbed
+from pyguixvm.interruption import Interruption
+from pyguixvm.plan.plan import Plan
+
+# So many rings are heard as one.
+_RINGS = 4096
 
 
 @dataclass(frozen=True)
-class _Booting:
-    """A guest that runs but has not been seen ready, as MACHINE declares it.
+class Task:
+    """What is to be done with MACHINE: WORK returns what became of it."""
 
-    DEADLINE and STOPPED, when the guest before it was stopped, are on the
-    workshop's clock.
-    """
-
-    plan: MachinePlan
-    machine: VirtualMachine
-    evidence: Evidence
-    deadline: float
-    stopped: float | None
+    machine: str
+    work: Callable[[], Outcome]
 
 
 def apply(plan: Plan, workshop: Workshop, *, trial: bool = False) -> tuple[Outcome, ...]:
     """Carry out PLAN, whose images are built; return what became of each machine.
 
     With TRIAL, a new root has to get ready in a throwaway copy before its machine
-    is touched.
-    All guests are started before the first is waited for, so that they boot
-    side by side.  Whatever fails for one machine, a defect too, does not stop the others.
+    is touched.  Otherwise as for `side_by_side`.
     """
-    outcomes: dict[str, Outcome] = {}
-    try:
-        with ExitStack() as watched:
-            booting: list[_Booting] = []
-            for machine_plan in plan.machines:
-                workshop.interruption.check()
-                name = machine_plan.machine.name
+    tasks = [
+        Task(each.machine.name, partial(carry_out, each, plan.deployment, workshop, trial))
+        for each in plan.machines
+    ]
+    return side_by_side(tasks, workshop.interruption, workshop.emit)
+
+
+def side_by_side(
+    tasks: Sequence[Task], interruption: Interruption, emit: Emit
+) -> tuple[Outcome, ...]:
+    """Do all of TASKS at once; return what became of their machines, in their order.
+
+    Whatever fails for one machine, a defect too, does not stop the others.  Somebody who
+    asks for the end by INTERRUPTION is waited for by none: each task ends at the next place
+    where it can be taken up again.  Raises KeyboardInterrupt then, after all have ended, and
+    EMIT is told what went wrong before.
+    """
+    # Of one alone, what became of it says as much.
+    tell = undisturbed(emit) if len(tasks) > 1 else ignore
+    with _bell() as (ring, heard):
+        threads = [_Thread(task, interruption, tell, ring) for task in tasks]
+        with interruption.left_to_others():
+            for thread in threads:
+                thread.begin()
+            while any(thread.goes_on for thread in threads):
                 try:
-                    result = _carry_out(machine_plan, plan.deployment, workshop, watched, trial)
-                except Exception as error:  # noqa: BLE001 -- one's trouble is its own
-                    outcomes[name] = Outcome(name, "failed", error=contained(error))
-                    continue
-                if isinstance(result, _Booting):
-                    booting.append(result)
-                else:
-                    outcomes[name] = result
-            for guest_booting in booting:
-                workshop.interruption.check()
-                name = guest_booting.plan.machine.name
-                outcomes[name] = _await(guest_booting, workshop)
-    except KeyboardInterrupt:
-        for outcome in outcomes.values():
+                    heard()
+                except KeyboardInterrupt:
+                    # From where signals are not told to INTERRUPTION.
+                    interruption.ask()
+    for thread in threads:
+        if thread.broken_off is not None and not isinstance(thread.broken_off, KeyboardInterrupt):
+            raise thread.broken_off
+    outcomes = tuple(each.outcome for each in threads if each.outcome is not None)
+    if interruption.is_due() or len(outcomes) < len(threads):
+        for outcome in outcomes:
             if outcome.error is not None:
-                workshop.warn(outcome.machine, outcome.error.message)
-        raise
-    return tuple(outcomes[machine_plan.machine.name] for machine_plan in plan.machines)
+                emit(Notice(outcome.error.message, outcome.machine, warning=True))
+        raise KeyboardInterrupt
+    return outcomes
 
 
-def _carry_out(
-    plan: MachinePlan, deployment: str | None, workshop: Workshop, watched: ExitStack, trial: bool
-) -> _Booting | Outcome:
-    """Do the actions of PLAN; return the guest that boots, or how it went.
+class _Thread(threading.Thread):
+    """Does TASK, tells who listens what became of its machine, and rings.
 
-    What watches the guest is closed with WATCHED.
+    OUTCOME is None if it was BROKEN-OFF by what is not the machine's own trouble.
     """
-    name = plan.machine.name
-    if plan.refusal is not None:
-        raise RequestRefusedError(plan.refusal, hint=plan.hint, location=str(plan.machine.location))
-    if (
-        trial
-        and plan.actions
-        and not any(isinstance(action, CreateRoot | CreateEmptyRoot) for action in plan.actions)
-    ):
-        workshop.emit(Notice("there is nothing to try: it keeps its root", name))
-    root: Root | None = None
-    with ExitStack() as made:
-        for step in plan.preparation:
-            root = _prepared(plan.machine, step, workshop, made, trial) or root
-        if plan.switch:
-            # The metadata vouches for the volume once it is defined; it is whole from then on.
-            begun = switch(plan, root, deployment, workshop, watched, made.close)
-            return _booting(plan, begun, plan.machine.ready_timeout, workshop)
-    try:
-        with workshop.interruption.put_off():
-            restart = _changed(plan, deployment, workshop)
-    except HalfDoneError as error:
-        return _failed(plan, error, workshop)
-    for action in plan.changes:
-        if isinstance(action, AwaitReady):
-            try:
-                return _followed(plan, restart, action.timeout, workshop, watched)
-            except PyguixvmError as error:
-                return _failed(plan, error, workshop)
-    if plan.pending:
-        return Outcome(name, "updated", detail="pending until its restart: " + _pending(plan))
-    return Outcome(name, "updated" if plan.actions else "unchanged")
 
+    def __init__(
+        self, task: Task, interruption: Interruption, tell: Emit, ring: Callable[[], None]
+    ) -> None:
+        super().__init__(name=task.machine, daemon=True)
+        self.goes_on = True
+        self.outcome: Outcome | None = None
+        self.broken_off: BaseException | None = None
+        self._task = task
+        self._interruption = interruption
+        self._tell = tell
+        self._ring = ring
 
-def _prepared(
-    machine: VirtualMachine, step: Preparation, workshop: Workshop, made: ExitStack, trial: bool
-) -> Root | None:
-    """Do STEP, which leaves MACHINE as it is; return its new root, if that is what it makes.
-
-    The root goes again if MADE is closed by an exception before it is defined.
-    """
-    match step:
-        case RealizeImage() | RealizeContent() | RealizeSystem():
-            pass  # all were built in one go, before anything was touched
-        case CreateRoot() | CreateEmptyRoot():
-            root = made.enter_context(_created(machine, step, workshop))
-            if trial:
-                try_root(machine, root, step.size, workshop)
-            return root
-        case CreateDisk():
-            create_disk(machine, step, workshop)
-        case GrowDisk():
-            grow_disk(machine, step, workshop)
-        case PrepareSystem():
-            prepare(machine.name, step, workshop)
-        case _:
-            assert_never(step)
-    return None
-
-
-def _changed(plan: MachinePlan, deployment: str | None, workshop: Workshop) -> StopDomain | None:
-    """Change the machine of PLAN while its guest runs; return how to restart it if need be.
-
-    Raises HalfDoneError if the guest may be anything in between.
-    """
-    restart: StopDomain | None = None
-    name = plan.machine.name
-    for action in plan.changes:
-        match action:
-            case DefineDomain():
-                define(plan, action, None, deployment, workshop)
-            case StackRoot():
-                stack_root(plan, action, workshop)
-            case ActivateSystem():
-                restart = _activated(name, action, workshop)
-            case AwaitReady():
-                pass  # all that may be interrupted comes after this
-            case _ if isinstance(action, LiveAction):
-                change(name, action, workshop)
-            case _:
-                raise ValueError(f"{action} is no change to a guest that runs")
-    return restart
-
-
-def _activated(name: str, action: ActivateSystem, workshop: Workshop) -> StopDomain | None:
-    try:
-        return activate(name, action, workshop)
-    except HalfDoneError:
-        raise
-    except EvaluationError as error:
-        raise HalfDoneError(error.message, hint=error.hint) from error
-    except PyguixvmError:
-        leave(name, workshop)
-        raise
-
-
-def _created(
-    machine: VirtualMachine, action: CreateRoot | CreateEmptyRoot, workshop: Workshop
-) -> AbstractContextManager[Root]:
-    if isinstance(action, CreateEmptyRoot):
-        return created_empty_root(machine.name, action, workshop)
-    return created_root(machine, action, workshop)
-
-
-def _pending(plan: MachinePlan) -> str:
-    return ", ".join(d.path for d in plan.differences if d.effect == "restart")
-
-
-def _followed(
-    plan: MachinePlan,
-    restart: StopDomain | None,
-    timeout: int,
-    workshop: Workshop,
-    watched: ExitStack,
-) -> _Booting:
-    """Watch the guest of PLAN, which runs already, or anew if it is to RESTART and does."""
-    name = plan.machine.name
-    if restart is not None:
+    def begin(self) -> None:
+        """Start the work, if there can be another thread."""
         try:
-            return _booting(plan, restarted(plan, restart, workshop, watched), timeout, workshop)
-        except RequestRefusedError as error:
-            workshop.warn(name, f"what it boots by is pending until its restart: {error.message}")
-    return _listen(plan, timeout, workshop, watched)
+            self.start()
+        except RuntimeError as error:
+            self.outcome = failed(self._task.machine, error)
+            self.goes_on = False
+
+    def run(self) -> None:
+        """Do the work."""
+        try:
+            with self._interruption.followed():
+                self._work()
+                error = self.outcome.error if self.outcome is not None else None
+                self._tell(MachineEnded(self._task.machine, error.message if error else None))
+        except BaseException as error:  # noqa: BLE001 -- raised where it is waited for
+            self.broken_off = error
+        finally:
+            self.goes_on = False
+            self._ring()
+
+    def _work(self) -> None:
+        try:
+            self._interruption.check()
+            self.outcome = self._task.work()
+        except Exception as error:  # noqa: BLE001 -- one's trouble is its own
+            self.outcome = failed(self._task.machine, error)
 
 
-def _booting(plan: MachinePlan, begun: Switched, timeout: int, workshop: Workshop) -> _Booting:
-    deadline = workshop.clock() + timeout
-    return _Booting(plan, plan.machine, begun.evidence, deadline, begun.stopped)
+@contextmanager
+def _bell() -> Iterator[tuple[Callable[[], None], Callable[[], None]]]:
+    """Yield what rings, in any thread, and what waits for that, or for a signal, in this one.
 
+    The kernel may hand a signal to any thread, and Python has the main one handle it: as
+    soon as that does anything.  A lock it waited for would not tell it.
+    """
+    heard, rung = socket.socketpair()
+    with heard, rung:
+        rung.setblocking(False)
+        main = threading.current_thread() is threading.main_thread()
+        before = signal.set_wakeup_fd(rung.fileno(), warn_on_full_buffer=False) if main else -1
 
-def _listen(plan: MachinePlan, timeout: int, workshop: Workshop, watched: ExitStack) -> _Booting:
-    """Watch a guest that runs already: what it said on its console when it booted is gone."""
-    machine = unheard(plan.machine)
-    evidence = watched.enter_context(watch(workshop.connection, machine))
-    return _Booting(plan, machine, evidence, workshop.clock() + timeout, None)
+        def ring() -> None:
+            # Full, which is as good; or closed, since all are known to have ended.
+            with suppress(OSError):
+                rung.send(b"\0")
 
+        def wait() -> None:
+            heard.recv(_RINGS)
 
-def _await(booting: _Booting, workshop: Workshop) -> Outcome:
-    """Return how it went with the guest that boots; whatever is wrong with it is its own."""
-    try:
-        return _awaited(booting, workshop)
-    except Exception as error:  # noqa: BLE001 -- one's trouble is its own
-        return Outcome(booting.machine.name, "failed", error=contained(error))
-
-
-def _awaited(booting: _Booting, workshop: Workshop) -> Outcome:
-    plan, machine = booting.plan, booting.machine
-    readiness = power.wait(machine, booting.evidence, booting.deadline, workshop)
-    if readiness.outcome == "not-ready":
-        message = f"'{machine.name}' was deployed but is not ready: {readiness.detail}"
-        if plan.fallback is not None:
-            return taken_back(plan, message, readiness.console, workshop)
-        raise NotReadyError(
-            message,
-            console=readiness.console,
-            hint=f"It was left running. Power it off with: pyguixvm destroy {machine.name}",
-        )
-    downtime = None if booting.stopped is None else workshop.clock() - booting.stopped
-    _remember_ready(machine.name, downtime, workshop)
-    if readiness.outcome == "unverified":
-        workshop.warn(machine.name, f"not verified: {readiness.detail}")
-    away = "" if downtime is None else f", away for {downtime:.1f} s"
-    return Outcome(
-        machine.name,
-        _WORDS.get(plan.effect, "started"),
-        detail=readiness.detail + away,
-        addresses=readiness.addresses,
-    )
-
-
-_WORDS: Mapping[Effect, Literal["deployed", "updated", "restarted", "started"]] = {
-    "create": "deployed",
-    "live": "updated",
-    "replace": "updated",
-    "restart": "restarted",
-}
-
-
-def _remember_ready(name: str, downtime: float | None, workshop: Workshop) -> None:
-    """Note that the current generation was seen ready, and how long the machine was away."""
-    workshop.require(name)
-    _, metadata, domain = domains.definition(workshop.connection, name)
-    current = metadata.generation
-    # Left by a run that ended between the definition and this.
-    volumes.delete_marker(workshop.connection, current.pool, current.volume)
-    if metadata.fallback is None and downtime is None and not current.failed:
-        return
-    seen = msgspec.structs.replace(
-        current,
-        failed=False,
-        downtime=current.downtime if downtime is None else round(downtime, 1),
-    )
-    metadata = msgspec.structs.replace(metadata.having(seen), fallback=None)
-    domains.write_metadata(workshop.connection, domain, metadata)
-
-
-def _failed(plan: MachinePlan, error: PyguixvmError, workshop: Workshop) -> Outcome:
-    """Return how it went with a machine whose new generation does not even start, for ERROR."""
-    if plan.fallback is None:
-        raise error
-    return taken_back(plan, error.message, (), workshop)
+        try:
+            yield ring, wait
+        finally:
+            if main:
+                signal.set_wakeup_fd(before)

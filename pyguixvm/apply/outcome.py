@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pyguixvm.errors import PyguixvmError
+from pyguixvm.errors import PyguixvmError, contained
 
 
 @dataclass(frozen=True)
@@ -23,3 +23,8 @@ class Outcome:
     def status(self) -> int:
         """The exit status that this machine alone would give."""
         return self.error.status if self.error else 0
+
+
+def failed(machine: str, error: Exception) -> Outcome:
+    """Return the outcome of MACHINE, which ERROR, a defect maybe, put an end to."""
+    return Outcome(machine, "failed", error=contained(error))

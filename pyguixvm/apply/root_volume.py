@@ -64,7 +64,8 @@ def created_root(machine: VirtualMachine, action: CreateRoot, workshop: Workshop
     Raises RequestRefusedError if the image is larger than declared,
     HypervisorError if the pool cannot take the volume, and BuildError.
     """
-    pools.ensure_pool(workshop.connection, action.pool)
+    with workshop.turns.at(action.pool):
+        pools.ensure_pool(workshop.connection, action.pool)
     # The pool belongs to the hypervisor, often to root: the overlay is grown in a
     # directory of our own, and only its few megabytes are sent.
     with workplace() as directory:
@@ -251,9 +252,11 @@ def _image_format(machine: VirtualMachine, image: Path) -> Literal["raw", "qcow2
 
 def _sent_base(machine: str, action: CreateRoot, workshop: Workshop, name: str) -> str:
     """Send the image of ACTION as base volume NAME unless it is there; return its file name."""
-    return upload.upload_base(
-        workshop.connection, action.pool, action.image, workshop.emit, machine, name=name
-    ).path
+    # Of those that stand on it, the first one sends it.
+    with workshop.turns.at(action.pool, name):
+        return upload.upload_base(
+            workshop.connection, action.pool, action.image, workshop.emit, machine, name=name
+        ).path
 
 
 def backing(

@@ -39,9 +39,8 @@ def try_root(machine: VirtualMachine, root: Root, size: int, workshop: Workshop)
     """
     connection = workshop.connection
     name = trial_domain(machine.name)
-    transient.require_free(connection, name)
     # A run that was killed may have left it; whoever does not hold our lock cannot.
-    transient.discard(connection, name, "", nvram=False)
+    transient.clear(connection, name, trial_volume(machine.name))
     with phase(workshop.emit, "try", machine.name, detail=name) as result, ExitStack() as made:
         directory = made.enter_context(workplace())
         copy = _copy(machine, directory, workshop)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -17,6 +18,7 @@ from pyguixvm.cli.options import (
     Options,
     common_options,
     config_arguments,
+    jobs_option,
     policy_options,
     split_config,
     trial_option,
@@ -34,7 +36,7 @@ from pyguixvm.errors import (
     RequestRefusedError,
     UsageError,
 )
-from pyguixvm.events import undisturbed
+from pyguixvm.events import Notice, in_turn, undisturbed
 from pyguixvm.model.declaration import Deployment
 from pyguixvm.plan.plan import Policy
 
@@ -47,12 +49,14 @@ DIFFERENCES_FOUND = 8
 
 def session(options: Options, output: Output) -> Session:
     """Return the session that OPTIONS ask for, showing events through OUTPUT."""
+    # Machines that are changed side by side all tell the one that prints.
+    printing = threading.RLock()
     return Session(
         uri=options.uri,
         load_path=tuple(options.load_path),
         environment=dict(os.environ),
-        emit=undisturbed(output.emit),
-        forward=undisturbed(output.forward),
+        emit=undisturbed(in_turn(printing, output.emit)),
+        forward=undisturbed(in_turn(printing, output.forward)),
     )
 
 
@@ -65,7 +69,7 @@ def evaluated(here: Session, config: Path, machines: Sequence[str], policy: Poli
 
 def observed(
     here: Session, deployment: Deployment, policy: Policy, *, whole: bool
-) -> AbstractContextManager[tuple[planning.Planned, ...]]:
+) -> AbstractContextManager[tuple[planning.Sight, ...]]:
     """Connect to the hypervisors of DEPLOYMENT, which is there as a WHOLE or in part."""
     return planning.observed(
         here,
@@ -96,14 +100,16 @@ def plan_command(
     deployment = evaluated(here, config, machines, policy)
     with observed(here, deployment, policy, whole=not machines) as planned:
         plans = [examined(here, each) for each in planned]
+        lost = {each.error.status for each in planned if isinstance(each, planning.Unreached)}
     if output.json:
         output.document(documents.Planned(plans=tuple(map(as_documents.plan, plans))))
     else:
         for plan in plans:
             for line in plan_lines(plan, output.paint):
                 output.diff(line)
-    if any(machine.refusal for plan in plans for machine in plan.machines):
-        return RequestRefusedError.status
+    refused = any(machine.refusal for plan in plans for machine in plan.machines)
+    if lost or refused:
+        return gravest({*lost, RequestRefusedError.status})
     empty = all(plan.empty for plan in plans)
     return DIFFERENCES_FOUND if exit_code and not empty else 0
 
@@ -112,6 +118,7 @@ def plan_command(
 @config_arguments
 @policy_options
 @trial_option
+@jobs_option
 @click.option(
     "--prune",
     is_flag=True,
@@ -126,6 +133,7 @@ def deploy_command(
     policy: Policy,
     *,
     trial: bool,
+    jobs: int,
     prune: bool,
     yes: bool,
 ) -> int:
@@ -145,7 +153,9 @@ def deploy_command(
     here = session(options, output)
     with heeded(here.emit) as interruption:
         here = dataclasses.replace(here, interruption=interruption)
-        outcomes, undeclared = deploy_once(here, arguments, policy, trial=trial, prune=prune)
+        outcomes, undeclared = deploy_once(
+            here, arguments, policy, trial=trial, jobs=jobs, prune=prune
+        )
         if not output.json:
             output.outcomes(outcomes)
     removed: tuple[Done, ...] = ()
@@ -191,9 +201,10 @@ def deploy_once(
     policy: Policy,
     *,
     trial: bool = False,
+    jobs: int = deploy.JOBS,
     prune: bool = False,
 ) -> tuple[tuple[Outcome, ...], list[tuple[str, str]]]:
-    """Deploy what ARGUMENTS name, with TRIAL new roots in throwaway copies first.
+    """Deploy what ARGUMENTS name, with TRIAL new roots in throwaway copies first; JOBS at once.
 
     Return how it went, and hypervisor and name of the machines that are no
     longer declared.  Raises RequestRefusedError, and nothing was touched, if it is to
@@ -208,8 +219,13 @@ def deploy_once(
             "from then on its machines are known as that deployment's.",
         )
     with observed(here, deployment, policy, whole=not machines) as planned:
-        outcomes = with_addresses(planned, deploy.deploy(here, config, planned, trial=trial))
+        done = deploy.deploy(here, config, planned, trial=trial, jobs=jobs)
+        outcomes = with_addresses(planned, done)
         undeclared = [(each.plan.uri, name) for each in planned for name in each.plan.undeclared]
+        for each in planned:
+            if prune and isinstance(each, planning.Unreached):
+                text = f"nothing is removed from {each.plan.uri}: nobody knows what is there"
+                here.emit(Notice(text, warning=True))
     return outcomes, undeclared
 
 

@@ -94,6 +94,21 @@ def trial_option(command: F) -> F:
     )(command)
 
 
+def jobs_option(command: F) -> F:
+    """Give COMMAND the option that says how many machines are prepared at once, as JOBS."""
+    from pyguixvm.commands.deploy import JOBS
+
+    return click.option(
+        "--jobs",
+        "-j",
+        type=click.IntRange(min=1),
+        default=JOBS,
+        show_default=True,
+        metavar="N",
+        help="Make and send root volumes for so many machines of a hypervisor at once.",
+    )(command)
+
+
 def force_options(command: F) -> F:
     """Give COMMAND the options that say how a guest is stopped."""
     for decorate in (

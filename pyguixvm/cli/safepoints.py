@@ -23,7 +23,7 @@ _MUST_FINISH = "interrupted: a guest is away, and is started first"
 def heeded(emit: Emit) -> Iterator[Interruption]:
     """Yield what says whether a signal asks for the end of the body; EMIT tells that it waits.
 
-    The body runs in the main thread.
+    The body runs in the main thread, and may have others work.
     """
     from pyguixvm.events import Notice, undisturbed  # not needed by most verbs
 
@@ -31,6 +31,9 @@ def heeded(emit: Emit) -> Iterator[Interruption]:
 
     def interrupted(*_: object) -> None:
         interruption.ask()
+        if not interruption.waits:
+            # What other threads do ends in a moment.
+            return
         text = _PUT_OFF if interruption.heeded_next_time else _MUST_FINISH
         # Not from here, in the middle of anything: whoever shows it may be busy showing.
         event = Notice(text, warning=True)

@@ -19,6 +19,7 @@ from pyguixvm.cli.options import (
 )
 from pyguixvm.cli.output import Output
 from pyguixvm.commands import evaluate, status
+from pyguixvm.errors import HypervisorError
 from pyguixvm.plan.status import MachineStatus
 from pyguixvm.printable import printable
 
@@ -54,6 +55,8 @@ def status_command(options: Options, arguments: tuple[str, ...], exit_code: bool
         for machine in found:
             for line in _lines(machine, output):
                 output.diff(line)
+    if any(machine.status == "unreachable" for machine in found):
+        return HypervisorError.status
     clean = all(machine.status == "deployed" for machine in found)
     return DIFFERENCES_FOUND if exit_code and not clean else 0
 

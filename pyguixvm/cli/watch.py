@@ -21,12 +21,14 @@ from pyguixvm.cli.options import (
     Options,
     common_options,
     config_arguments,
+    jobs_option,
     policy_options,
     split_config,
     trial_option,
 )
 from pyguixvm.cli.safepoints import heeded
 from pyguixvm.cli.ui.rounds import Ended, JsonRounds, Rounds
+from pyguixvm.cli.ui.spent import Spent
 from pyguixvm.commands.session import Session
 from pyguixvm.errors import EvaluationError, PyguixvmError, UsageError
 from pyguixvm.events import (
@@ -61,7 +63,7 @@ class _Round:
         self._changes = changes
         self._begun = time.time()
         self._files: tuple[str, ...] = ()
-        self._phases: dict[Phase, float] = {}
+        self._spent = Spent()
         # What must be finished does not begin between the decision to cancel and the signal.
         self._deciding = threading.Lock()
         self.may_be_cancelled = True
@@ -79,7 +81,10 @@ class _Round:
                 with self._deciding:
                     self.may_be_cancelled = False
         if isinstance(event, PhaseFinished):
-            self._phases[event.phase] = self._phases.get(event.phase, 0.0) + event.seconds
+            now = time.monotonic()
+            # Several machines are changed at once.
+            with self._deciding:
+                self._spent = self._spent.going_on(event.phase, now - event.seconds, now)
         self._emit(event)
 
     def follow(self, *, complete: bool) -> None:
@@ -101,7 +106,7 @@ class _Round:
         self.over = True
         phases = ", ".join(
             f"{phase} {seconds:.1f}"
-            for phase, seconds in self._phases.items()
+            for phase, seconds in self._spent.seconds.items()
             if seconds >= _WORTH_TELLING
         )
         seconds = time.time() - self._begun
@@ -113,6 +118,7 @@ class _Round:
 @config_arguments
 @policy_options
 @trial_option
+@jobs_option
 @click.option(
     "--on-success", metavar="COMMAND", help="Have the shell run COMMAND if all went well."
 )
@@ -125,6 +131,7 @@ def watch_command(
     policy: Policy,
     *,
     trial: bool,
+    jobs: int,
     on_success: str | None,
     on_failure: str | None,
 ) -> NoReturn:
@@ -155,7 +162,9 @@ def watch_command(
             try:
                 with heeded(here.emit) as interruption:
                     this = dataclasses.replace(here, interruption=interruption)
-                    status, message = _deploy(output, current, this, arguments, policy, trial=trial)
+                    status, message = _deploy(
+                        output, current, this, arguments, policy, trial=trial, jobs=jobs
+                    )
                 hook = on_failure if status else on_success
                 if hook is not None:
                     _run_hook(output, hook, config, status, message)
@@ -194,11 +203,12 @@ def _deploy(
     policy: Policy,
     *,
     trial: bool,
+    jobs: int,
 ) -> tuple[int, str]:
     """Deploy what ARGUMENTS name; return the exit status and what to say of it."""
     here = dataclasses.replace(here, emit=current.emit)
     try:
-        outcomes, _ = deploy_once(here, arguments, policy, trial=trial)
+        outcomes, _ = deploy_once(here, arguments, policy, trial=trial, jobs=jobs)
     except PyguixvmError as error:
         if isinstance(error, EvaluationError):
             current.follow(complete=False)

@@ -12,17 +12,20 @@ from pyguixvm.errors import HypervisorError
 if TYPE_CHECKING:
     # libvirt is loaded only by the runs that get as far as a hypervisor.
     from pyguixvm.apply.outcome import Outcome
-    from pyguixvm.commands.planning import Planned
+    from pyguixvm.commands.planning import Planned, Sight
 
 
-def with_addresses(planned: Sequence[Planned], outcomes: Sequence[Outcome]) -> tuple[Outcome, ...]:
+def with_addresses(planned: Sequence[Sight], outcomes: Sequence[Outcome]) -> tuple[Outcome, ...]:
     """Return OUTCOMES of what was PLANNED, each with the addresses that are known of its guest.
 
     Whoever waited for a guest knows them; a guest that was left alone is asked for here.
     """
+    from pyguixvm.commands.planning import Planned
+
     left = {
         machine.machine.name: each
         for each in planned
+        if isinstance(each, Planned)
         for machine in each.plan.machines
         if _runs(each, machine.machine.name)
     }

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pyguixvm.commands.planning import observed
+from pyguixvm.commands.planning import Unreached, observed
 from pyguixvm.commands.session import Session
 from pyguixvm.model.declaration import (
     VirtualMachine,
@@ -29,6 +29,8 @@ def domain_documents(
     documents = []
     with observed(session, machines) as planned:
         for each in planned:
+            if isinstance(each, Unreached):
+                raise each.error
             for machine_plan in each.plan.machines:
                 machine = machine_plan.machine
                 root = planned_root(each.connection, machine, new_root(machine, 1))

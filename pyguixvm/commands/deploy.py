@@ -3,85 +3,157 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import dataclasses
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from threading import Semaphore
 from typing import TYPE_CHECKING
 
-from pyguixvm.events import ChangePlanned, Emit
+import msgspec
+
+from pyguixvm.errors import PyguixvmError
+from pyguixvm.events import ChangePlanned, Emit, Event
 from pyguixvm.guix.activation import Activation
+from pyguixvm.interruption import end_here_if_asked, pause
 from pyguixvm.plan.actions import (
     DefineDomain,
 )
-from pyguixvm.plan.plan import MachinePlan, Plan
+from pyguixvm.plan.plan import MachinePlan
 
 if TYPE_CHECKING:
     # libvirt is loaded only by the runs that get as far as a hypervisor.
+    from pyguixvm.apply.context import Workshop
+    from pyguixvm.apply.executor import Task
     from pyguixvm.apply.outcome import Outcome
+    from pyguixvm.hypervisor.machine_lock.beats import Beats
     from pyguixvm.model.observation import Observation
 from pyguixvm.commands.build import realize_plans
 from pyguixvm.commands.contents import changes_within
-from pyguixvm.commands.planning import Planned
+from pyguixvm.commands.planning import Planned, Sight
 from pyguixvm.commands.session import Session
+
+# For so many machines of a hypervisor at once, root volumes are made and sent.
+JOBS = 4
 
 
 def deploy(
-    session: Session, config: Path, planned: Sequence[Planned], *, trial: bool = False
+    session: Session,
+    config: Path,
+    planned: Sequence[Sight],
+    *,
+    trial: bool = False,
+    jobs: int = JOBS,
 ) -> tuple[Outcome, ...]:
     """Carry out the plans of PLANNED for what CONFIG declares; return what became of each machine.
 
-    With TRIAL, a new root has to get ready in a throwaway copy before.  Whoever
-    wants to change one of these machines meanwhile waits.  Raises BuildError, and
-    then nothing was touched.
+    With TRIAL, a new root has to get ready in a throwaway copy before.  Machines are changed
+    side by side, on each hypervisor JOBS of them up to where their guests are touched.
+    Whoever wants to change one of them meanwhile waits.  Raises BuildError, and then nothing
+    was touched.
     """
-    from pyguixvm.apply.context import Workshop
-    from pyguixvm.apply.executor import apply
+    from pyguixvm.apply.executor import side_by_side
 
+    session = dataclasses.replace(session, emit=_heeding(session.emit))
     for each in planned:
-        for machine_plan in each.plan.machines:
-            session.emit(_announced(machine_plan, each.observation))
+        if isinstance(each, Planned):
+            for machine_plan in each.plan.machines:
+                session.emit(_announced(machine_plan, each.observation))
     realize_plans(session, [each.plan for each in planned])
-    outcomes: list[Outcome] = []
-    for each in planned:
-        with _locked(each, session.emit) as (plan, require):
-            if plan != each.plan:
-                realize_plans(session, [plan])
-            workshop = Workshop(
-                each.connection,
-                session.emit,
-                session.environment,
-                session.store,
-                Activation(session.exchange, config.absolute(), session.sharing, session.emit),
-                session.interruption,
-                require=require,
-            )
-            outcomes += apply(plan, workshop, trial=trial)
-    return tuple(outcomes)
+    with ExitStack() as shared:
+        tasks: list[Task] = []
+        for each in planned:
+            tasks += _tasks(session, config, each, shared, trial=trial, jobs=jobs)
+        return side_by_side(tasks, session.interruption, session.emit)
 
 
-@contextmanager
-def _locked(planned: Planned, emit: Emit) -> Iterator[tuple[Plan, Callable[[str], None]]]:
-    """Yield the plan of PLANNED, and what makes sure that its machines are ours to change.
+def _tasks(
+    session: Session,
+    config: Path,
+    planned: Sight,
+    shared: ExitStack,
+    *,
+    trial: bool,
+    jobs: int,
+) -> Iterator[Task]:
+    """Yield a task for each machine of PLANNED; what they share is closed with SHARED."""
+    from pyguixvm.apply.context import Workshop, taken
+    from pyguixvm.apply.executor import Task
+    from pyguixvm.hypervisor.machine_lock.lock import beating
 
-    It is made again when their locks are held: somebody else may have changed what was
-    seen before.  Should it change more machines then, all locks are taken anew: in the
-    order of names, as everybody does, and held only where something is changed.
+    if not isinstance(planned, Planned):
+        for machine_plan in planned.plan.machines:
+            name = machine_plan.machine.name
+            yield Task(name, partial(_left, name, planned.error))
+        return
+    workshop = Workshop(
+        planned.connection,
+        session.emit,
+        session.environment,
+        session.store,
+        Activation(session.exchange, config.absolute(), session.sharing, session.emit),
+        session.interruption,
+        place=partial(taken, Semaphore(jobs)),
+    )
+    beats = shared.enter_context(beating(planned.connection))
+    for machine_plan in planned.plan.machines:
+        change = _Change(session, planned, machine_plan, workshop, beats, trial)
+        yield Task(machine_plan.machine.name, change.make)
+
+
+@dataclass(frozen=True)
+class _Change:
+    """The change of one machine, by a task that holds its lock, and no other.
+
+    FIRST is its plan before the lock was held.
     """
-    from pyguixvm.hypervisor.machine_lock.lock import held
 
-    busy = _changed(planned.plan)
-    while True:
-        with held(planned.connection, busy, emit, "deploy") as lock:
-            plan = planned.again() if busy else planned.plan
-            if _changed(plan) <= busy:
-                yield plan, lock.require
-                return
-        busy |= _changed(plan)
+    session: Session
+    planned: Planned
+    first: MachinePlan
+    workshop: Workshop
+    beats: Beats
+    trial: bool
+
+    def make(self) -> Outcome:
+        """Plan again under the lock, since somebody else may have been there, and do it."""
+        from pyguixvm.apply.task import carry_out
+        from pyguixvm.hypervisor.machine_lock.lock import held
+
+        name, whole = self.first.machine.name, self.planned.plan
+        if not self.first.actions:
+            return carry_out(self.first, whole.deployment, self.workshop, self.trial)
+        with held(
+            self.planned.connection,
+            (name,),
+            self.session.emit,
+            "deploy",
+            sleep=pause,
+            beats=self.beats,
+        ) as lock:
+            plan = self.planned.again(name)
+            if plan != self.first:
+                with self.workshop.place():
+                    realize_plans(self.session, [msgspec.structs.replace(whole, machines=(plan,))])
+            workshop = dataclasses.replace(self.workshop, require=lock.require)
+            return carry_out(plan, whole.deployment, workshop, self.trial)
 
 
-def _changed(plan: Plan) -> frozenset[str]:
-    """Return the names of the machines that PLAN changes."""
-    return frozenset(machine.machine.name for machine in plan.machines if machine.actions)
+def _left(machine: str, error: PyguixvmError) -> Outcome:
+    """Raise that MACHINE was left as it is for ERROR, which is its hypervisor's."""
+    raise error.adding(f"'{machine}' was left as it is")
+
+
+def _heeding(emit: Emit) -> Emit:
+    """Return EMIT such that whatever is told is a place where the work of a thread may end."""
+
+    def tell(event: Event) -> None:
+        emit(event)
+        end_here_if_asked()
+
+    return tell
 
 
 def _announced(plan: MachinePlan, observation: Observation) -> ChangePlanned:

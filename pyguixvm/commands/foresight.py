@@ -8,23 +8,25 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pyguixvm.commands.planning import measured
+from pyguixvm.commands.planning import Unreached, measured
 from pyguixvm.errors import PyguixvmError
 from pyguixvm.plan.actions import CreateRoot, DefineDomain
 from pyguixvm.plan.plan import MachinePlan, Plan
 
 if TYPE_CHECKING:
     # libvirt is loaded only by the runs that get as far as a hypervisor.
-    from pyguixvm.commands.planning import Planned
+    from pyguixvm.commands.planning import Sight
     from pyguixvm.commands.session import Session
     from pyguixvm.hypervisor.connection import Connection
 
 
-def examined(session: Session, planned: Planned) -> Plan:
+def examined(session: Session, planned: Sight) -> Plan:
     """Return the plan of PLANNED, measured, in which all that can be known now is refused.
 
     Nothing is changed, nothing is built.
     """
+    if isinstance(planned, Unreached):
+        return planned.plan
     plan = measured(session, planned)
     machines = (_examined(each, planned.connection, session) for each in plan.machines)
     return msgspec.structs.replace(plan, machines=tuple(machines))

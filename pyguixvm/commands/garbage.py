@@ -53,7 +53,7 @@ def collect(session: Session, *, keep: int, older_than: timedelta, agreed: Garba
     """Remove what was AGREED on and is still not needed; return what went.
 
     A generation leaves its machine's memory before its volume goes: what is
-    remembered is there.
+    remembered is there.  Whoever is killed in between has marked it.
     """
     machines = {name for name, _ in agreed.generations}
     with connect(session.uri) as connection, held(connection, machines, session.emit, "gc") as lock:
@@ -64,6 +64,9 @@ def collect(session: Session, *, keep: int, older_than: timedelta, agreed: Garba
             kept=still.kept,
         )
         with phase(session.emit, "remove"):
+            for volume in going.volumes:
+                if volume.whole and generation_of(volume.name):
+                    incomplete_volume.condemn(connection, volume.pool, volume.name)
             for name, number in going.generations:
                 lock.require(name)
                 _forget(session, connection, name, number)

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+from pyguixvm.commands.shared_look import SharedLook
 from pyguixvm.events import phase
 from pyguixvm.model.declaration import (
     VirtualMachine,
@@ -17,13 +18,13 @@ from pyguixvm.plan.actions import (
     CreateRoot,
     PrepareSystem,
 )
-from pyguixvm.plan.plan import Plan, Policy
+from pyguixvm.plan.plan import MachinePlan, Plan, Policy
 
 if TYPE_CHECKING:
     # libvirt is loaded only by the runs that get as far as a hypervisor.
+    from pyguixvm.errors import PyguixvmError
     from pyguixvm.hypervisor.connection import Connection
     from pyguixvm.hypervisor.observe import Depth
-    from pyguixvm.model.hypervisor import Hypervisor
     from pyguixvm.model.observation import Observation
 from pyguixvm.commands.contents import changes_within
 from pyguixvm.commands.session import Session
@@ -31,12 +32,33 @@ from pyguixvm.commands.session import Session
 
 @dataclass(frozen=True)
 class Planned:
-    """The PLAN for a hypervisor, after OBSERVATION; AGAIN observes it anew and plans the same."""
+    """The PLAN for a hypervisor, after OBSERVATION.
+
+    AGAIN looks at it anew, for whoever asks it meanwhile, too, and plans for one machine.
+    """
 
     connection: Connection
     plan: Plan
     observation: Observation
-    again: Callable[[], Plan]
+    again: Callable[[str], MachinePlan]
+
+
+@dataclass(frozen=True)
+class Unreached:
+    """A hypervisor that cannot be reached, or looked at, for ERROR; its PLAN refuses all."""
+
+    plan: Plan
+    error: PyguixvmError
+
+
+Sight: TypeAlias = Planned | Unreached
+
+
+class _Make(Protocol):
+    """Plans what is declared for one hypervisor."""
+
+    def __call__(self, observation: Observation, *, only: str | None = None) -> Plan:
+        """Return the plan after OBSERVATION, for the machine ONLY if it is given."""
 
 
 @contextmanager
@@ -48,80 +70,47 @@ def observed(
     depth: Depth | None = None,
     config: str | None = None,
     deployment: str | None = None,
-) -> Iterator[tuple[Planned, ...]]:
+) -> Iterator[tuple[Sight, ...]]:
     """Connect to the hypervisors of MACHINES; yield each with the plan for its machines.
 
     CONFIG is the file that declares MACHINES, if these are all of them, and DEPLOYMENT
     the name that it gives to them as a whole.  DEPTH is how deep to look, at first; a plan
-    needs the host and who is at work.  Raises HypervisorError.
+    needs the host and who is at work.  Of several hypervisors, one that does not answer does
+    not stop the others.  Raises HypervisorError if it is the only one.
     """
-    from pyguixvm.hypervisor.observe import Depth, observe
+    from pyguixvm.commands.reach import reached
     from pyguixvm.plan.ownership import owner_at
     from pyguixvm.plan.planner import plan
 
     with ExitStack() as opened:
         with phase(session.emit, "observe") as result:
-            hypervisors = _hypervisors(session, machines, opened)
-            depth = depth or Depth.HOST | Depth.HOLDERS
-            observations = [
-                observe(connection, depth, machines=frozenset(machine.name for machine in theirs))
-                for connection, theirs in hypervisors
-            ]
-            result.detail = ", ".join(connection.uri for connection, _ in hypervisors)
-        found = [
-            (theirs, seen) for (_, theirs), seen in zip(hypervisors, observations, strict=True)
-        ]
-        planned = []
-        for index, (connection, theirs) in enumerate(hypervisors):
-            owner = owner_at(index, found, name=deployment, complete=config is not None)
-            make = partial(plan, theirs, policy=policy, config=config, owner=owner)
-            seen = observations[index]
-            again = partial(_planned_again, make, connection, theirs, seen)
-            planned.append(Planned(connection, make(seen), seen, again))
+            seen, unseen = reached(session, machines, opened, depth)
+            result.detail = ", ".join(each.connection.uri for each in seen)
+        found = [(each.machines, each.observation) for each in seen]
+        unknown = {each.uri: each.machines for each in unseen}
+        planned: list[Sight] = []
+        for index, each in enumerate(seen):
+            owner = owner_at(
+                index, found, name=deployment, complete=config is not None, unseen=unknown
+            )
+            make = partial(plan, each.machines, policy=policy, config=config, owner=owner)
+            again = partial(_planned_again, SharedLook(each.look), make)
+            planned.append(
+                Planned(each.connection, make(each.observation), each.observation, again)
+            )
+        for lost in unseen:
+            refused = tuple(
+                MachinePlan(m, "none", refusal=lost.error.message, hint=lost.error.hint)
+                for m in lost.machines
+            )
+            left = Plan(uri=lost.uri, machines=refused, config=config, deployment=deployment)
+            planned.append(Unreached(left, lost.error))
         yield tuple(planned)
 
 
-def _planned_again(
-    make: Callable[[Observation], Plan],
-    connection: Connection,
-    machines: Sequence[VirtualMachine],
-    seen: Observation,
-) -> Plan:
-    """Return what MAKE makes of MACHINES as they are now; of others, of what was SEEN before."""
-    from pyguixvm.hypervisor.observe import Depth, observe
-
-    names = frozenset(machine.name for machine in machines)
-    return make(observe(connection, Depth.HOST, machines=names, before=seen))
-
-
-def _hypervisors(
-    session: Session, machines: Sequence[VirtualMachine], opened: ExitStack
-) -> list[tuple[Connection, list[VirtualMachine]]]:
-    """Return the hypervisors of MACHINES, connected to until OPENED closes, and what each runs.
-
-    Many URIs may lead to one hypervisor.  It is used by way of the first, or of one
-    that sees the files of this machine.
-    """
-    from pyguixvm.hypervisor.connection import connect, identity
-
-    def uri_of(machine: VirtualMachine) -> str | None:
-        return machine.hypervisor or session.uri
-
-    connections = {
-        uri: opened.enter_context(connect(uri)) for uri in dict.fromkeys(map(uri_of, machines))
-    }
-    if len(connections) < 2:  # noqa: PLR2004 -- one alone is not asked which it is
-        return [(connection, list(machines)) for connection in connections.values()]
-    which = {uri: identity(connection) for uri, connection in connections.items()}
-    ways: dict[Hypervisor, Connection] = {}
-    for uri, connection in connections.items():
-        known = ways.setdefault(which[uri], connection)
-        if connection.local and not known.local:
-            ways[which[uri]] = connection
-    return [
-        (connection, [machine for machine in machines if which[uri_of(machine)] == hypervisor])
-        for hypervisor, connection in ways.items()
-    ]
+def _planned_again(look: SharedLook[Observation], make: _Make, machine: str) -> MachinePlan:
+    (plan,) = make(look.now(), only=machine).machines
+    return plan
 
 
 def measured(session: Session, planned: Planned) -> Plan:

@@ -14,7 +14,7 @@ from pyguixvm.model.declaration import (
 if TYPE_CHECKING:
     # libvirt is loaded only by the runs that get as far as a hypervisor.
     from pyguixvm.plan.status import MachineStatus
-from pyguixvm.commands.planning import observed
+from pyguixvm.commands.planning import Unreached, observed
 from pyguixvm.commands.session import Session
 
 
@@ -32,16 +32,21 @@ def statuses(
     """
     from pyguixvm.hypervisor.observe import Depth
     from pyguixvm.plan.status import statuses as compare
+    from pyguixvm.plan.status import unreachable
 
     depth = Depth.HOST | Depth.HOLDERS | Depth.ADDRESSES
     with observed(session, machines, depth=depth, config=config, deployment=deployment) as planned:
         return tuple(
             status
             for each in planned
-            for status in compare(
-                [machine.machine for machine in each.plan.machines],
-                each.observation,
-                each.plan.undeclared,
+            for status in (
+                unreachable([machine.machine for machine in each.plan.machines], each.error)
+                if isinstance(each, Unreached)
+                else compare(
+                    [machine.machine for machine in each.plan.machines],
+                    each.observation,
+                    each.plan.undeclared,
+                )
             )
         )
 

@@ -13,7 +13,7 @@ from pyguixvm.commands.machines import Done, observed_metadata, require_unprotec
 from pyguixvm.commands.session import Session
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.guix.roots import remove_root, root_path
-from pyguixvm.hypervisor import domains, volumes
+from pyguixvm.hypervisor import domains, incomplete_volume, volumes
 from pyguixvm.hypervisor.connection import Connection, connect
 from pyguixvm.hypervisor.machine_lock.lock import Lock, held
 from pyguixvm.hypervisor.observe import observe
@@ -155,6 +155,11 @@ def _still(connection: Connection, agreed: Removal) -> Removal:
 def _remove(session: Session, connection: Connection, removal: Removal, lock: Lock) -> None:
     name = removal.machine
     lock.require(name)
+    staying = {(each.pool, each.volume) for each in removal.kept}
+    # Of roots alone: data is never taken for what somebody broke off.
+    for pool, volume in removal.volumes:
+        if (pool, volume) not in staying:
+            incomplete_volume.condemn(connection, pool, volume)
     if removal.running:
         domains.destroy(connection, name)
     domains.undefine(connection, name)

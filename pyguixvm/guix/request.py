@@ -23,6 +23,7 @@ from pyguixvm import process
 from pyguixvm.errors import EvaluationError
 from pyguixvm.guix import endpoint
 from pyguixvm.guix.endpoint import Setting
+from pyguixvm.interruption import LOOK_SECONDS, end_here_if_asked, followed_here
 from pyguixvm.model.declaration import SCHEMA
 
 Forward: TypeAlias = Callable[[bytes], None]
@@ -165,10 +166,12 @@ def _receive(connection: socket.socket, messages: int, forward: Forward, seconds
     limit = time.monotonic() + seconds
     received = bytearray()
     while not received.endswith(b"\n"):
-        remaining = limit - time.monotonic()
+        end_here_if_asked()
+        remaining = max(limit - time.monotonic(), 0)
+        wait = remaining if followed_here() is None else min(remaining, LOOK_SECONDS)
         ends = [connection.fileno(), messages]
-        readable, _, _ = select.select(ends, [], [], max(remaining, 0))
-        if not readable:
+        readable, _, _ = select.select(ends, [], [], wait)
+        if not readable and remaining == 0:
             raise EvaluationError(f"the evaluation did not end within {seconds:g} s")
         if messages in readable:
             _forward_available(messages, forward)

@@ -77,6 +77,19 @@ def take_over(
     volumes.delete(connection, pool, name)
 
 
+def condemn(connection: Connection, pool: str, name: str) -> None:
+    """Mark volume NAME as one that nobody needs any more, about to be deleted.
+
+    Whoever is killed before it is leaves what the next `gc` takes for broken off, instead
+    of a whole volume that nobody remembers.  What cannot be marked is not.
+    """
+    with suppress(PyguixvmError):
+        if volumes.is_whole(connection, pool, name):
+            volumes.create(
+                connection, pool, VolumeDefinition(name=volume_names.marker(name), capacity=0)
+            )
+
+
 def _give_up(connection: Connection, pool: str, name: str) -> None:
     volume = volumes.lookup(connection, pool, name)
     if volume is not None and usage.is_used(connection, volume.path):

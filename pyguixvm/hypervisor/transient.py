@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import libvirt
 
-from pyguixvm.errors import RequestRefusedError
+from pyguixvm.errors import PyguixvmError, RequestRefusedError
 from pyguixvm.hypervisor import domains
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.errors import explained
@@ -22,16 +24,31 @@ def start_paused(connection: Connection, name: str, xml: str) -> None:
         connection.handle.createXML(xml, flags)
 
 
-def require_free(connection: Connection, name: str) -> None:
-    """Raise RequestRefusedError if NAME is that of a domain which stays."""
+def clear(connection: Connection, name: str, volume: str) -> None:
+    """Have no domain NAME, be it a copy on VOLUME that a run which was killed has left.
+
+    Raises RequestRefusedError if it is a domain that stays.
+    """
     if not domains.exists(connection, name):
         return
     with explained(f"look at domain '{name}'"):
-        if connection.handle.lookupByName(name).isPersistent():
-            raise RequestRefusedError(
-                f"the throwaway copy would be called '{name}', and there is a domain of that name",
-                hint="Nothing was done to it. Rename it, or deploy without --test.",
-            )
+        stays = bool(connection.handle.lookupByName(name).isPersistent())
+    if stays and not _is_copy(connection, name, volume):
+        raise RequestRefusedError(
+            f"the throwaway copy would be called '{name}', and there is a domain of that name",
+            hint="Nothing was done to it. Rename it, or deploy without --test.",
+        )
+    domains.destroy(connection, name)
+    if stays:
+        # Defined for a moment, to be rid of what it had beside its volumes.
+        domains.undefine(connection, name)
+
+
+def _is_copy(connection: Connection, name: str, volume: str) -> bool:
+    """Whether domain NAME is remembered to have VOLUME for its root, as no machine has."""
+    with suppress(PyguixvmError):
+        return domains.read_metadata(connection, name).generation.volume == volume
+    return False
 
 
 def discard(connection: Connection, name: str, xml: str, *, nvram: bool) -> None:

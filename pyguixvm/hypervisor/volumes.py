@@ -16,6 +16,7 @@ import msgspec
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.errors import explained, is_code
+from pyguixvm.hypervisor.refresh import refresh
 from pyguixvm.model import volume_names
 from pyguixvm.xml.inspection import VOLUME_DISK
 from pyguixvm.xml.volume import VolumeDefinition, backing, described, volume_xml
@@ -161,7 +162,7 @@ def refreshed(connection: Connection, pool: str, name: str) -> Volume | None:
     with explained(f"look for volume '{name}' in pool '{pool}'"):
         if not is_whole(connection, pool, name):
             return None
-        _pool(connection, pool).refresh()
+        refresh(_pool(connection, pool))
         return lookup(connection, pool, name)
 
 
@@ -178,7 +179,7 @@ def at(connection: Connection, source: str) -> Volume | None:
         if found is None:
             return None
         holder = found.storagePoolLookupByVolume()
-        holder.refresh()
+        refresh(holder)
         return lookup(connection, holder.name(), found.name())
 
 
@@ -192,7 +193,7 @@ def find_handle_at(connection: Connection, path: str) -> libvirt.virStorageVol |
     with suppress(libvirt.libvirtError):
         directory = str(PurePosixPath(path).parent)
         pool = connection.handle.storagePoolLookupByTargetPath(directory)
-        pool.refresh()
+        refresh(pool)
         return pool.storageVolLookupByName(PurePosixPath(path).name)
     return None
 

@@ -22,6 +22,7 @@ _FORMER_LOCK_SUFFIX = ".lock"
 _STORE_ITEM = re.compile(r"/gnu/store/(?P<hash>[0-9a-df-np-sv-z]{32})-[^/]+(?P<inner>/.+)?")
 _GENERATION = re.compile(re.escape(PREFIX) + r"(?P<machine>.+)\.g(?P<number>[1-9][0-9]*)\.qcow2")
 _DATA = re.compile(re.escape(PREFIX) + r"(?P<machine>.+)\.(?P<disk>[a-z0-9-]+)\.qcow2")
+_TRIAL = re.compile(re.escape(PREFIX) + r".+\.trial(-[a-z0-9-]+)?")
 _BASE = re.compile(re.escape(PREFIX) + r"[0-9a-z]{32}\.img")
 
 
@@ -81,6 +82,11 @@ def is_store_item(path: str) -> bool:
 def trial_volume(machine: str, disk: str | None = None) -> str:
     """Return the name of the root, or of data disk DISK, of a throwaway copy of MACHINE."""
     return f"{PREFIX}{machine}.trial" + ("" if disk is None else f"-{disk}")
+
+
+def is_trial(volume: str) -> bool:
+    """Whether VOLUME is named as what a throwaway copy writes to."""
+    return _TRIAL.fullmatch(volume) is not None
 
 
 def trial_domain(machine: str) -> str:

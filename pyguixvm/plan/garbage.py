@@ -75,7 +75,7 @@ def garbage(
     The current one, the one before it and one to fall back to always stay.
     Volumes that belong to no machine, kept when it was removed, stay, too, and
     what they stand on; so do generations with a volume that is USED, and that.
-    Locks of earlier versions, which ended, go.
+    Locks of earlier versions, which ended, go, and what throwaway copies wrote to.
     """
     machines = tuple(machines)
     volumes = tuple(volumes)
@@ -96,7 +96,9 @@ def garbage(
                 }
     candidates = {
         (generation.pool, volume) for _, generation in gone for volume in generation.volumes
-    } - needed
+    }
+    candidates |= _of_copies(volumes)
+    candidates -= needed
     needed |= {
         (volume.pool, volume.base)
         for volume in volumes
@@ -118,6 +120,11 @@ def garbage(
             )
         ),
     )
+
+
+def _of_copies(volumes: Iterable[StoredVolume]) -> set[Address]:
+    """Return what throwaway copies wrote to: whoever is about one would hold a lock."""
+    return {(each.pool, each.name) for each in volumes if volume_names.is_trial(each.name)}
 
 
 def _may_belong_to(volume: str, machines: Collection[str]) -> bool:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -21,13 +21,15 @@ class Owner(msgspec.Struct, frozen=True):
     NAME is None for one without a name, which has no machines but those that it declares.
     COMPLETE: the machines at hand are all that it declares for this hypervisor.
     ELSEWHERE are URIs of its other hypervisors by the names of its machines there;
-    AWAITED are machines that it declares for those and that are not there yet.
+    AWAITED are machines that it declares for those and that are not there yet, or that may not
+    be.  UNSEEN are URIs of hypervisors that did not answer: there may be anything.
     """
 
     name: str | None = None
     complete: bool = False
     elsewhere: dict[str, str] = {}
     awaited: frozenset[str] = frozenset()
+    unseen: tuple[str, ...] = ()
 
 
 def owner_at(
@@ -36,10 +38,12 @@ def owner_at(
     *,
     name: str | None,
     complete: bool,
+    unseen: Mapping[str, Collection[VirtualMachine]] = {},
 ) -> Owner:
     """Return the deployment NAME as seen from the hypervisor at INDEX of HYPERVISORS.
 
-    These are what is declared for each, and what there is.
+    These are what is declared for each, and what there is.  UNSEEN is what is declared for
+    those that did not answer, by their URIs.
     """
     others = [each for position, each in enumerate(hypervisors) if position != index]
     return Owner(
@@ -55,7 +59,8 @@ def owner_at(
             for machines, observation in others
             for machine in machines
             if machine.name not in _machines_of(name, observation)
-        ),
+        ).union(machine.name for machines in unseen.values() for machine in machines),
+        unseen=tuple(unseen),
     )
 
 
@@ -79,7 +84,10 @@ def undeclared(
 
 
 def require_not_elsewhere(machine: VirtualMachine, uri: str, owner: Owner) -> None:
-    """Raise if MACHINE, which the hypervisor at URI has not, is on another one of OWNER's."""
+    """Raise if MACHINE, which the hypervisor at URI has not, is on another one of OWNER's.
+
+    Or if it may be, since that one did not answer.
+    """
     other = owner.elsewhere.get(machine.name)
     if other is not None:
         raise RequestRefusedError(
@@ -87,6 +95,13 @@ def require_not_elsewhere(machine: VirtualMachine, uri: str, owner: Owner) -> No
             f"and is declared for {uri}",
             hint=f'Declare (hypervisor "{other}") as before; or remove it there first: '
             f"pyguixvm -c '{other}' undefine {machine.name}",
+        )
+    if owner.name is not None and owner.unseen:
+        raise RequestRefusedError(
+            f"'{machine.name}' is not on {uri}, and may be on {' or '.join(owner.unseen)}, "
+            "which did not answer",
+            hint="Deploy it when that answers; or alone, if you know that it is not there: "
+            f"pyguixvm deploy CONFIG {machine.name}",
         )
 
 

@@ -47,11 +47,12 @@ def plan(
     policy: Policy = _ALLOW_ALL,
     config: str | None = None,
     owner: Owner = _NOBODY,
+    only: str | None = None,
 ) -> Plan:
     """Return what makes the hypervisor of OBSERVATION match MACHINES, as POLICY allows.
 
     CONFIG is the file that declares MACHINES, if these are all of its machines, and OWNER
-    the deployment.
+    the deployment.  ONLY is the machine to plan for, beside the others, instead of all.
     """
     machines = tuple(machines)
     owners = owners_of_addresses(observation)
@@ -62,6 +63,7 @@ def plan(
         machines=tuple(
             _planned(machine, observation, owners, declarers, bases, policy, owner)
             for machine in machines
+            if only in {None, machine.name}
         ),
         config=config,
         deployment=owner.name,

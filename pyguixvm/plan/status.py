@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from pyguixvm.errors import PyguixvmError
 from pyguixvm.model.applied import Generation
 from pyguixvm.model.declaration import SharedStore, VirtualMachine
 from pyguixvm.model.difference import Difference
@@ -16,6 +17,7 @@ from pyguixvm.plan.drift import differences, foreign_devices
 
 Verdict: TypeAlias = Literal[
     "deployed", "drifted", "pending restart", "stopped", "missing", "not declared", "not ours",
+    "unreachable",
 ]  # fmt: skip
 
 
@@ -43,6 +45,16 @@ def statuses(
     return (
         *(_status(machine, observation) for machine in machines),
         *(MachineStatus(name=name, status="not declared") for name in undeclared),
+    )
+
+
+def unreachable(
+    machines: Iterable[VirtualMachine], error: PyguixvmError
+) -> tuple[MachineStatus, ...]:
+    """Return the status of each of MACHINES, whose hypervisor did not answer for ERROR."""
+    return tuple(
+        MachineStatus(name=machine.name, status="unreachable", detail=error.message)
+        for machine in machines
     )
 
 

@@ -18,8 +18,6 @@ import msgspec
 import pytest
 
 from pyguixvm.commands import garbage, power, rollback, undefine
-from pyguixvm.commands.deploy import _locked
-from pyguixvm.commands.planning import Planned
 from pyguixvm.commands.session import Session
 from pyguixvm.errors import LostLockError, PyguixvmError
 from pyguixvm.events import Notice, ignore
@@ -27,11 +25,10 @@ from pyguixvm.hypervisor import domains, volumes
 from pyguixvm.hypervisor.connection import connect
 from pyguixvm.hypervisor.machine_lock import secret
 from pyguixvm.hypervisor.machine_lock.holder import has_died, myself
-from pyguixvm.hypervisor.machine_lock.lock import held, holder, holders
+from pyguixvm.hypervisor.machine_lock.lock import beating, held, holder, holders
 from pyguixvm.hypervisor.machine_lock.wait import Tempo
-from pyguixvm.plan.actions import StartDomain
 from pyguixvm.plan.garbage import Garbage
-from pyguixvm.plan.plan import MachinePlan, Plan, Policy
+from pyguixvm.plan.plan import Policy
 from pyguixvm.xml.volume import VolumeDefinition
 
 SYSTEM = "qemu:///system"
@@ -478,36 +475,25 @@ def test_libvirts_driver_for_tests_needs_no_lock():
         assert holders(driver) == {}
 
 
-def test_a_plan_that_changes_more_under_the_locks_is_made_again_with_more(
-    connection, name, a_machine
-):
-    machines = [msgspec.structs.replace(a_machine(), name=f"{name}-{end}") for end in "cab"]
-    seen = []
-
-    def plan_for(number):
-        """Plan as if NUMBER machines were to be changed."""
-        return Plan(
-            uri=connection.uri,
-            machines=tuple(
-                MachinePlan(
-                    machine=machine,
-                    effect="live",
-                    actions=(StartDomain(timeout=1),) if index < number else (),
-                )
-                for index, machine in enumerate(machines)
-            ),
-        )
-
-    def again():
-        seen.append({n for n in holders(connection) if n.startswith(name)})
-        return plan_for(min(len(seen) + 1, 3))
-
-    with _locked(Planned(connection, plan_for(1), None, again), ignore) as (plan, require):
-        assert plan == plan_for(3)
-        for machine in machines:
-            require(machine.name)
-    assert [len(each) for each in seen] == [1, 2, 3]
-    assert not {n for n in holders(connection) if n.startswith(name)}
+def test_those_who_hold_locks_side_by_side_share_their_beats(connection, name):
+    """One connection beats for all of them, and for none that was let go of."""
+    names = [f"{name}-{end}" for end in "ab"]
+    with (
+        beating(connection, QUICK) as beats,
+        held(connection, names[:1], ignore, "deploy", QUICK, beats=beats),
+    ):
+        with held(connection, names[1:], ignore, "deploy", QUICK, beats=beats) as lock:
+            tokens = [secret.find(connection, each).token for each in names]
+            for token in tokens:
+                seen = secret.value(connection, token)
+                while secret.value(connection, token) == seen:
+                    time.sleep(QUICK.look)
+            lock.require(names[1])
+            (thread,) = (t for t in threading.enumerate() if t.name == "lock")
+        assert names[1] not in holders(connection)
+        assert secret.find(connection, names[0]).token == tokens[0]
+    thread.join(10)
+    assert not thread.is_alive()
 
 
 @pytest.mark.parametrize(

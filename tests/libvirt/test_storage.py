@@ -441,3 +441,33 @@ def test_a_volume_that_a_definition_refers_to_stays_whatever_is_raised(
         raise BrokenPipeError
     assert volumes.lookup(connection, pool.name, NAME) is None
     assert not volumes.incomplete(connection, pool.name, NAME)
+
+
+def test_a_pool_in_which_a_volume_is_being_made_is_waited_for(connection, pool, tmp_path):
+    """It refuses to look at its directory meanwhile; another machine's volume is as good."""
+    name = volume_names.data_volume("web", "db")
+    file = tmp_path / "file"
+    file.write_bytes(bytes(MIB))
+    made = upload.upload_volume(connection, pool.name, name, file, ignore)
+    whole = upload.upload_volume(connection, pool.name, "pyguixvm-large.g1.qcow2", file, ignore)
+    Path(whole.path).write_bytes(random.Random(1).randbytes(MIB) * 200)
+    handle = connection.handle.storagePoolLookupByName(pool.name)
+    handle.refresh()
+    source = handle.storageVolLookupByName(whole.name)
+    xml = f"<volume><name>pyguixvm-copy.g1.qcow2</name><capacity>{200 * MIB}</capacity></volume>"
+    refusals, found = [], []
+    copying = threading.Thread(target=lambda: handle.createXMLFrom(xml, source, 0))
+    copying.start()
+    while copying.is_alive():
+        try:
+            handle.refresh()
+        except libvirt.libvirtError as error:
+            refusals.append(str(error))
+            found += [
+                volumes.refreshed(connection, pool.name, name),
+                volumes.at(connection, made.path),
+            ]
+            break
+    copying.join()
+    assert "asynchronous jobs" in refusals[0]
+    assert [volume.path for volume in found] == [made.path] * 2

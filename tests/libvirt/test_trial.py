@@ -3,21 +3,25 @@
 
 import dataclasses
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from datetime import timedelta
 from pathlib import Path
 
 import libvirt
 import msgspec
 import pytest
+from deploying import session
 from images import make_image
 
 from pyguixvm.apply.context import Workshop
 from pyguixvm.apply.root_volume import Root
 from pyguixvm.apply.trial import try_root
+from pyguixvm.commands import garbage
 from pyguixvm.errors import BuildError, RequestRefusedError, TrialFailedError
 from pyguixvm.events import Notice, ignore
 from pyguixvm.guix.store import Store
-from pyguixvm.hypervisor import transient, upload, volumes
+from pyguixvm.hypervisor import domains, transient, upload, volumes
+from pyguixvm.hypervisor.machine_lock.lock import held
 from pyguixvm.image import overlay
 from pyguixvm.model.declaration import BlockDevice, DataDisk, MountPoint
 from pyguixvm.model.volume_names import base_volume, data_volume, trial_volume
@@ -151,6 +155,46 @@ def test_what_a_killed_run_left_is_replaced(connection, pool, root, a_machine, w
     with pytest.raises(TrialFailedError):
         try_root(machine, root, SIZE, made)
     assert names(connection, pool) == before
+
+
+def test_a_copy_that_a_killed_run_left_defined_is_finished(
+    connection, pool, root, a_machine, workshop, monkeypatch
+):
+    """It is, for a moment, to be rid of its NVRAM; the next run is not to be refused for ever."""
+    made, _ = workshop
+    machine = declared(a_machine, pool, firmware="uefi")
+    before = names(connection, pool)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        patched.setattr(domains, "undefine", killed)
+        try_root(machine, root, SIZE, made)
+    assert connection.handle.lookupByName(f"{machine.name}-test").isPersistent()
+    with pytest.raises(TrialFailedError):
+        try_root(machine, root, SIZE, made)
+    assert names(connection, pool) == before
+    assert not domains.exists(connection, f"{machine.name}-test")
+
+
+@pytest.mark.parametrize("locked", [False, True])
+def test_what_a_killed_run_left_of_a_copy_is_garbage_unless_one_is_at_work(
+    connection, pool, a_machine, tmp_path, locked
+):
+    machine = declared(a_machine, pool)
+    remains = tmp_path / "remains"
+    remains.write_bytes(b"half")
+    left = [trial_volume(machine.name), trial_volume(machine.name, "db")]
+    for name in left:
+        upload.upload_volume(connection, pool.name, name, remains, ignore)
+    here = session(tmp_path)
+    with held(connection, [machine.name], ignore, "deploy") if locked else nullcontext():
+        found = garbage.unneeded(here, keep=0, older_than=timedelta(0))
+        ours = tuple(volume for volume in found.volumes if volume.pool == pool.name)
+        agreed = msgspec.structs.replace(found, generations=(), volumes=ours)
+        garbage.collect(here, keep=0, older_than=timedelta(0), agreed=agreed)
+        assert names(connection, pool) == (set(left) if locked else set())
 
 
 def test_an_interrupted_trial_leaves_nothing(connection, pool, root, a_machine, workshop):

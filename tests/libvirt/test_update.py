@@ -3,7 +3,6 @@
 
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -24,7 +23,7 @@ from pyguixvm.hypervisor.machine_lock.lock import holder
 from pyguixvm.hypervisor.observe import Depth, observe
 from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.model.declaration import ConsoleReady, DataDisk, LocalImage
-from pyguixvm.model.volume_names import base_volume, data_volume, generation_of, is_base, is_marker
+from pyguixvm.model.volume_names import base_volume, data_volume, generation_of, is_base
 from pyguixvm.plan.actions import StopDomain
 from pyguixvm.plan.drift import differences
 from pyguixvm.plan.planner import plan
@@ -36,13 +35,11 @@ MIB = 1024**2
 UPDATE = Path(__file__).with_name("update_once.py")
 # More than an update has events: then it is not killed.
 NEVER = 1000
-DATA = 3 * MIB + 17
 # What is not an increment asks for none.
 NO_STORE = None
 
 
 STARTED_OR_NOT = ("PhaseStarted", "PhaseFinished")
-KILLED = ("sh", "-c", "kill -KILL $UPDATE_PROCESS")
 RESTARTED = Path(__file__).with_name("restart-libvirtd")
 
 
@@ -100,64 +97,6 @@ def root_in_use(connection, machine):
     """Return the file that the guest of MACHINE runs on."""
     live = connection.handle.lookupByName(machine.name).XMLDesc(0)
     return inspect_domain(live).hardware.disks[0]
-
-
-def write_data(volume, directory):
-    """Have the data volume at VOLUME hold what nobody made but the user."""
-    raw = directory / "data.raw"
-    raw.write_bytes(random.Random(1).randbytes(DATA))
-    os.truncate(raw, volume.capacity)
-    subprocess.run(["qemu-img", "convert", "-nO", "qcow2", raw, volume.path], check=True)
-
-
-def data_of(volume, directory):
-    """Return the beginning of what the guest sees on VOLUME, which may be in use."""
-    raw = directory / "seen.raw"
-    subprocess.run(["qemu-img", "convert", "-UO", "raw", volume.path, raw], check=True)
-    with raw.open("rb") as file:
-        return file.read(DATA)
-
-
-def test_an_update_that_is_killed_anywhere_is_taken_up_by_the_next(
-    connection, running, pool, tmp_path
-):
-    written = False
-    number, events = 2, 1
-    while True:
-        machine = running(number)
-        killed = update(machine, events, *KILLED)
-        if killed.returncode == 0:
-            break
-        assert killed.returncode == -signal.SIGKILL, killed.stderr
-        # Whatever it was: the machine can be used.
-        assert whole_root(connection, machine)
-        if domains.state(connection, machine.name) == "shut off":
-            domains.start(connection, machine.name)
-        again = update(machine)
-        assert again.returncode == 0, again.stderr
-        observed = observe(connection).domains[machine.name]
-        assert differences(machine, observed) == ()
-        assert observed.metadata.fallback is None
-        handle = connection.handle.storagePoolLookupByName(pool.name)
-        handle.refresh()
-        left = set(handle.listVolumes())
-        assert not any(is_marker(name) for name in left)
-        assert holder(connection, machine.name) is None
-        # Nothing is there that no generation knows.
-        known = {g.volume for g in observed.metadata.generations}
-        disk = data_volume(machine.name, "db")
-        assert {name for name in left if not is_base(name)} == known | {disk}
-        volume = volumes.refreshed(connection, pool.name, disk)
-        assert volume.capacity == machine.domain.disks[0].size
-        if not written:
-            domains.destroy(connection, machine.name)
-            write_data(volume, tmp_path)
-            domains.start(connection, machine.name)
-            written = True
-        assert data_of(volume, tmp_path) == random.Random(1).randbytes(DATA)
-        number += 1
-        events += 1
-    assert events > 10
 
 
 SWITCH = [f"{event} {phase}" for phase in ("stop", "define", "start") for event in STARTED_OR_NOT]

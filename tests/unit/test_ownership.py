@@ -113,3 +113,37 @@ def test_a_machine_whose_place_somebody_else_has_is_not_pruned(theirs: ObservedD
     here, there = at("test:///a", of("infra")), at("test:///b", theirs)
     first, _ = undeclared_and_refused(([called("mail")], here), ([machine()], there))
     assert first == ((), [])
+
+
+LOST = {"test:///lost": (machine(),)}
+
+
+def test_what_a_hypervisor_that_does_not_answer_is_to_have_is_not_pruned() -> None:
+    """It may be there already, or not."""
+    here = at("test:///a", of("infra"), of("infra", "old"))
+    owner = owner_at(0, [([called("mail")], here)], name="infra", complete=True, unseen=LOST)
+    assert plan([called("mail")], here, owner=owner).undeclared == ("old",)
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_what_may_be_on_a_hypervisor_that_does_not_answer_is_not_made_elsewhere(
+    complete: bool,
+) -> None:
+    here = at("test:///a", of("infra", "there"))
+    declared = [called("there"), called("new")]
+    owner = owner_at(0, [(declared, here)], name="infra", complete=complete, unseen=LOST)
+    there, new = plan(declared, here, owner=owner).machines
+    assert there.refusal is None
+    assert new.actions == ()
+    assert new.refusal == (
+        "'new' is not on test:///a, and may be on test:///lost, which did not answer"
+    )
+    assert new.hint is not None
+    assert "deploy CONFIG new" in new.hint
+
+
+def test_without_a_name_a_machine_is_nowhere_but_where_it_is_declared() -> None:
+    here = at("test:///a")
+    owner = owner_at(0, [([called("new")], here)], name=None, complete=True, unseen=LOST)
+    (new,) = plan([called("new")], here, owner=owner).machines
+    assert new.refusal is None

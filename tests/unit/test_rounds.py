@@ -15,10 +15,18 @@ from pyguixvm.apply.outcome import Outcome
 from pyguixvm.cli.build_log import BuildLog
 from pyguixvm.cli.options import Options
 from pyguixvm.cli.ui.lines import KINDS
-from pyguixvm.cli.ui.progress import PlainProgress
+from pyguixvm.cli.ui.progress import LiveProgress, PlainProgress
 from pyguixvm.cli.ui.rounds import Ended, JsonRounds
 from pyguixvm.errors import InterruptedRequestError
-from pyguixvm.events import BuildOutput, ChangePlanned, Waiting
+from pyguixvm.events import (
+    BuildOutput,
+    ChangePlanned,
+    MachineEnded,
+    PhaseFinished,
+    PhaseProgress,
+    PhaseStarted,
+    Waiting,
+)
 from pyguixvm.model.difference import Difference
 
 PLANNED = ChangePlanned(
@@ -149,3 +157,47 @@ def test_the_latest_ten_files_are_kept(tmp_path: Path) -> None:
     log.write("building")
     assert log.path is not None
     assert sorted(tmp_path.iterdir()) == [*older[3:], log.path]
+
+
+class Terminal(io.StringIO):
+    """A terminal that keeps all that it was told."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_of_several_machines_each_has_a_line_while_something_goes_on_with_it() -> None:
+    terminal = Terminal()
+    live = LiveProgress(terminal, 0)
+    for name in ("web", "db", "mail"):
+        live.show(ChangePlanned(name, "create"))
+    live.show(PhaseStarted("grow", "db"))
+    live.show(PhaseStarted("ready", "web"))
+    live.show(PhaseStarted("transfer", "mail"))
+    live.show(PhaseProgress("transfer", 1024, 2048, "mail"))
+    assert live.going_on() == [
+        "web: waiting for the guest",
+        "db: growing the root volume",
+        "mail: sending the volume: 1K of 2K",
+    ]
+    live.show(MachineEnded("db", "it is broken"))
+    live.show(PhaseFinished("ready", 1.0, "web"))
+    live.show(MachineEnded("web"))
+    assert live.going_on() == ["mail: sending the volume: 1K of 2K"]
+    for number in range(20):
+        live.show(PhaseStarted("start", f"more{number:02}"))
+    assert live.going_on()[-2:] == ["more05: starting", "… and 14 more"]
+    live.close()
+    said = terminal.getvalue()
+    assert "db: it is broken" in said
+    assert said.count("web: ready") == 1
+
+
+def test_in_a_pipe_a_machine_that_failed_is_told_while_the_others_go_on(
+    log: BuildLog,
+) -> None:
+    stream = io.StringIO()
+    plain = PlainProgress(stream, 0, log)
+    plain.show(MachineEnded("web"))
+    plain.show(MachineEnded("db", "it is broken"))
+    assert stream.getvalue() == "db: failed: it is broken\n"

@@ -6,14 +6,20 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
 
 import pytest
 
+from pyguixvm.apply import executor
+from pyguixvm.apply.outcome import Outcome
 from pyguixvm.cli.safepoints import alike, heeded
-from pyguixvm.events import Event, Notice
-from pyguixvm.interruption import Interruption
+from pyguixvm.events import Event, MachineEnded, Notice
+from pyguixvm.interruption import Interruption, pause
+from pyguixvm.process import run
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -129,3 +135,114 @@ def test_afterwards_signals_do_what_they_did() -> None:
     with alike(), Work().begun():
         pass
     assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+# --- threads ----------------------------------------------------------------
+
+
+def side_by_side(*works: Callable[[], str]) -> list[str | None]:
+    """Do WORKS as machines are changed; return what became of each, None if it was ended."""
+    done: list[str | None] = [None] * len(works)
+
+    def work(index: int) -> Outcome:
+        done[index] = works[index]()
+        return Outcome(str(index), "updated")
+
+    seen: list[Event] = []
+    with suppress(KeyboardInterrupt), heeded(seen.append) as interruption:
+        global at_work  # noqa: PLW0603 -- what the works below ask
+        at_work = interruption
+        executor.side_by_side(
+            [executor.Task(str(i), partial(work, i)) for i in range(len(works))],
+            interruption,
+            seen.append,
+        )
+        pytest.fail("nobody interrupted it")
+    return done
+
+
+at_work = Interruption()
+
+
+def pausing() -> str:
+    """Wait for a minute, as for a guest."""
+    pause(60)
+    return "waited"
+
+
+def test_a_signal_ends_all_that_can_be_taken_up_and_nothing_else() -> None:
+    finished = []
+
+    def finishing() -> str:
+        with at_work.put_off(however_often=True):
+            for number in SIGNALS:
+                interrupt(number)
+                pause(0.2)
+            finished.append("switch")
+        return "went on"
+
+    assert side_by_side(pausing, finishing, pausing) == [None, None, None]
+    assert finished == ["switch"]
+
+
+def test_the_second_signal_ends_what_the_first_one_left() -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    def patient() -> str:
+        with at_work.put_off():
+            begun.set()
+            try:
+                return pausing()
+            finally:
+                ended.set()
+
+    def asking() -> str:
+        with at_work.put_off(however_often=True):
+            assert begun.wait(10)
+            interrupt()
+            assert not ended.wait(0.5)
+            interrupt()
+            assert ended.wait(10)
+        return "went on"
+
+    assert side_by_side(patient, asking) == [None, None]
+
+
+def test_a_program_that_a_thread_waits_for_is_ended(tmp_path: Path) -> None:
+    child = tmp_path / "child"
+
+    def running() -> str:
+        run(["sh", "-c", f"echo $$ > {child}; exec sleep 60"])
+        return "ran"
+
+    def asking() -> str:
+        while not child.exists() or not child.read_text().strip():
+            pause(0.05)
+        interrupt()
+        return pausing()
+
+    begun = time.monotonic()
+    assert side_by_side(running, asking) == [None, None]
+    assert time.monotonic() - begun < 30
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(child.read_text()), 0)
+
+
+def test_an_error_of_one_that_ended_is_told_though_somebody_interrupts() -> None:
+    def failing() -> Outcome:
+        raise ValueError("odd")
+
+    def asking() -> Outcome:
+        interrupt()
+        pause(60)
+        return Outcome("late", "updated")
+
+    seen: list[Event] = []
+    with pytest.raises(KeyboardInterrupt), heeded(seen.append) as interruption:  # noqa: PT012
+        tasks = [executor.Task("web", failing), executor.Task("late", asking)]
+        executor.side_by_side(tasks, interruption, seen.append)
+    ended, notice = seen
+    assert isinstance(ended, MachineEnded)
+    assert isinstance(notice, Notice)
+    assert (ended.machine, notice.machine) == ("web", "web")
+    assert "odd" in notice.message

@@ -10,6 +10,7 @@ from pyguixvm.events import (
     BuildOutput,
     ChangePlanned,
     Event,
+    MachineEnded,
     Notice,
     Phase,
     PhaseFinished,
@@ -59,6 +60,9 @@ DONE: dict[Phase, str] = {
     "remove": "removed",
     "try": "tried in a throwaway copy",
 }
+
+# So many machines are shown at once.
+_MOST_LINES = 8
 
 
 class Progress(Protocol):
@@ -132,6 +136,8 @@ class PlainProgress:
                 if self._missing.get(machine) != missing:
                     self._missing[machine] = missing
                     self._write(f"{machine}: {waiting_words(missing, left)}")
+            case MachineEnded(machine=machine, failure=str(failure)):
+                self._write(f"{_whose(machine)}failed: {failure}")
             case ChangePlanned():
                 if planned := planned_line(event):
                     self._write(planned)
@@ -162,7 +168,7 @@ class PlainProgress:
 
 
 class LiveProgress:
-    """A spinner with what is being done, above it what was done."""
+    """A spinner with what is being done with each machine, above it what was done."""
 
     def __init__(self, stream: TextIO, verbosity: int) -> None:
         """Draw on the terminal STREAM; the display begins with the first event."""
@@ -170,28 +176,38 @@ class LiveProgress:
         self._verbosity = verbosity
         self._console: Console | None = None
         self._status: Status | None = None
-        self._doing = ""
+        # What goes on, by machine, None for what concerns all; and how far it is.
+        self._doing: dict[str | None, str] = {}
+        self._details: dict[str | None, str] = {}
+        self._places: dict[str | None, int] = {}
+        self._builder: str | None = None
 
-    def show(self, event: Event) -> None:
+    def show(self, event: Event) -> None:  # noqa: PLR0912 -- one for each
         """Draw EVENT."""
         match event:
             case PhaseStarted(phase=phase, machine=machine, detail=detail):
-                self._doing = f"{_whose(machine)}{DOING[phase]}{f' {detail}' if detail else ''}"
-                self._update(self._doing)
-            case PhaseProgress(done=done, total=total):
+                self._begin(machine, f"{DOING[phase]}{f' {detail}' if detail else ''}")
+                if phase == "build":
+                    self._builder = machine
+            case PhaseProgress(machine=machine, done=done, total=total):
                 of = f" of {format_size(total)}" if total is not None else ""
-                self._update(f"{self._doing}: {format_size(done)}{of}")
+                self._detail(machine, f"{format_size(done)}{of}")
             case Waiting(machine=machine, missing=missing, left=left, console=console):
-                doing = f"{machine}: {waiting_words(missing, left)}"
-                self._update(f"{doing} | {console.strip()}" if console else doing)
+                self._begin(machine, waiting_words(missing, left))
+                self._detail(machine, console.strip())
             case BuildOutput(line=line) if self._verbosity == 0:
-                self._update(f"{self._doing}: {line.strip()}")
+                self._detail(self._builder, line.strip())
             case BuildOutput(line=line):
                 self._print(line)
-            case PhaseFinished():
+            case PhaseFinished(machine=machine):
                 self._print(finished_line(event), mark="✓", colour="green")
-                self._update(self._doing)
+                self._end(machine)
+            case MachineEnded(machine=machine, failure=failure):
+                if failure is not None:
+                    self._print(f"{_whose(machine)}{failure}", mark="✗", colour="red")
+                self._end(machine)
             case ChangePlanned():
+                self._places.setdefault(event.machine, len(self._places))
                 if planned := planned_line(event):
                     self._print(planned, mark="→", colour="cyan")
                 for line in system_lines(event.system_changes):
@@ -216,11 +232,43 @@ class LiveProgress:
             self._console = Console(file=self._stream, highlight=False)
         return self._console
 
-    def _update(self, text: str) -> None:
+    def _begin(self, machine: str | None, doing: str) -> None:
+        # Each has the same place in all its phases.
+        self._places.setdefault(machine, len(self._places))
+        self._doing[machine] = doing
+        self._details.pop(machine, None)
+        self._update()
+
+    def _detail(self, machine: str | None, detail: str) -> None:
+        if machine in self._doing:
+            self._details[machine] = detail
+            self._update()
+
+    def _end(self, machine: str | None) -> None:
+        self._doing.pop(machine, None)
+        self._details.pop(machine, None)
+        self._update()
+
+    def _line(self, machine: str | None) -> str:
+        detail = self._details.get(machine)
+        return f"{_whose(machine)}{self._doing[machine]}{f': {detail}' if detail else ''}"
+
+    def going_on(self) -> list[str]:
+        """Return a line for each machine that something is done with, as many as can be shown."""
+        shown = [self._line(m) for m in sorted(self._doing, key=self._places.__getitem__)]
+        # What does not fit on a terminal could not be taken away from it again.
+        most = max(min(_MOST_LINES, self._terminal().height - 2), 1)
+        if len(shown) > most:
+            shown = [*shown[: most - 1], f"… and {len(shown) - most + 1} more"]
+        return shown
+
+    def _update(self) -> None:
         from rich.text import Text
 
         console = self._terminal()
-        line = Text(printable(legible(text)), no_wrap=True, overflow="ellipsis")
+        # In a column beside the spinner.
+        lines = "\n  ".join(printable(legible(line)) for line in self.going_on())
+        line = Text(lines, no_wrap=True, overflow="ellipsis")
         if self._status is None:
             self._status = console.status(line)
             self._status.start()

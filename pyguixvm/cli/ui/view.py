@@ -4,16 +4,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Literal, TypeAlias
+from typing import Literal
 
 import msgspec
 
 from pyguixvm.apply.outcome import Outcome
+from pyguixvm.cli.ui.spent import Spent
 from pyguixvm.errors import NotReadyError, PyguixvmError, RolledBackError
 from pyguixvm.events import (
     BuildOutput,
     ChangePlanned,
     Event,
+    MachineEnded,
     Notice,
     Phase,
     PhaseFinished,
@@ -42,8 +44,6 @@ PARTS: dict[Phase, str] = {
 }
 _KEPT_LINES = 5
 _KEPT_ROUNDS = 100
-
-Seconds: TypeAlias = tuple[tuple[str, float], ...]
 
 
 class Doing(msgspec.Struct, frozen=True):
@@ -92,7 +92,7 @@ class Change(msgspec.Struct, frozen=True):
     begun: float
     saved: str
     planned: tuple[ChangePlanned, ...] = ()
-    seconds: Seconds = ()
+    spent: Spent = Spent()
     ended: float | None = None
 
 
@@ -169,13 +169,18 @@ def happened(view: View, event: Event, now: float) -> View:  # noqa: PLR0911 -- 
                 ),
             )
         case PhaseFinished(phase=phase, machine=machine, seconds=seconds, detail=detail):
-            change = _spent(view.change, phase, seconds)
+            spent = view.change.spent.going_on(PARTS[phase], now - seconds, now)
+            change = msgspec.structs.replace(view.change, spent=spent)
             shown = change if change.planned else view.shown
             view = msgspec.structs.replace(view, change=change, shown=shown, log="")
             view = _doing(view, machine, None)
             return view if machine is None else _reached(view, machine, phase, detail)
         case ChangePlanned():
             return _planned(view, event)
+        case MachineEnded(machine=machine, failure=failure):
+            row = view.row(machine)
+            lost = row.failed or failure is not None
+            return _with(view, msgspec.structs.replace(row, doing=None, failed=lost))
         case BuildOutput(line=line):
             return msgspec.structs.replace(view, log=plain(line))
         case Notice(message=message, machine=machine, warning=warning):
@@ -288,13 +293,6 @@ def _with(view: View, row: Row) -> View:
     else:
         rows = (*view.rows, row)
     return msgspec.structs.replace(view, rows=rows)
-
-
-def _spent(change: Change, phase: Phase, seconds: float) -> Change:
-    spent = dict(change.seconds)
-    part = PARTS[phase]
-    spent[part] = spent.get(part, 0.0) + seconds
-    return msgspec.structs.replace(change, seconds=tuple(spent.items()))
 
 
 _STATES: Mapping[Phase, str] = {

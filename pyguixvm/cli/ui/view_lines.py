@@ -213,12 +213,11 @@ def _plan(planned: ChangePlanned, width: int) -> Iterator[Text]:
 
 def _parts(change: Change, view: View, width: int, now: float) -> Iterator[Text]:
     """Yield a line with a bar for each part that took time."""
-    spent = dict(change.seconds)
-    current = _current(view) if change is view.change or change == view.change else None
-    if current is not None and change.ended is None:
-        part = PARTS[current.phase]
-        spent[part] = spent.get(part, 0.0) + max(now - current.since, 0.0)
-    told = {part: seconds for part, seconds in spent.items() if seconds >= _WORTH_TELLING}
+    spent = change.spent
+    if change.ended is None and (change is view.change or change == view.change):
+        for doing in _going_on(view):
+            spent = spent.going_on(PARTS[doing.phase], doing.since, now)
+    told = {part: seconds for part, seconds in spent.seconds.items() if seconds >= _WORTH_TELLING}
     longest = max(told.values(), default=1.0)
     widest = max(min(_WIDEST_BAR, width - 26), 1)
     for part in dict.fromkeys(PARTS.values()):
@@ -229,9 +228,10 @@ def _parts(change: Change, view: View, width: int, now: float) -> Iterator[Text]
         yield Text.assemble(f"   {part:<9}", (f"{seconds:8.1f} s  ", ""), (bar, "blue"))
 
 
-def _current(view: View) -> Doing | None:
-    doing = [row.doing for row in view.rows if row.doing is not None]
-    return doing[0] if doing else view.shared
+def _going_on(view: View) -> Iterator[Doing]:
+    for doing in (view.shared, *(row.doing for row in view.rows)):
+        if doing is not None:
+            yield doing
 
 
 def _problem(error: PyguixvmError, width: int) -> Iterator[Text]:

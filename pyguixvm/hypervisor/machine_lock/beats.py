@@ -33,15 +33,23 @@ class Beats:
         self._every = every
         self._numbers = itertools.count(1)
         self._last: dict[str, float] = {}
+        # Of those who take and let go of locks side by side.
+        self._changing = threading.Lock()
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lock", daemon=True)
 
     def add(self, token: str) -> None:
         """Beat for the lock TOKEN, too, which was taken just now."""
-        self._last[token] = _now()
-        # The other connection is made when the first beat is due: who is quick needs none.
-        if not self._thread.is_alive():
-            self._thread.start()
+        with self._changing:
+            self._last[token] = _now()
+            # The other connection is made when the first beat is due: who is quick needs none.
+            if not self._thread.is_alive():
+                self._thread.start()
+
+    def forget(self, token: str) -> None:
+        """Beat no more for the lock TOKEN, which is let go of."""
+        with self._changing:
+            self._last.pop(token, None)
 
     def age(self, token: str) -> float:
         """Return how long ago (seconds) the last beat for the lock TOKEN began that arrived."""
@@ -55,7 +63,9 @@ class Beats:
         begun = _now()
         if not secret.set_value(connection, token, str(next(self._numbers)).encode()):
             return False
-        self._last[token] = begun
+        with self._changing:
+            if token in self._last:
+                self._last[token] = begun
         return True
 
     def stop(self) -> None:

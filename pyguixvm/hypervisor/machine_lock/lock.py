@@ -40,19 +40,31 @@ def held(  # noqa: PLR0917 -- what is locked where, who is told, and how long th
     verb: str,
     tempo: Tempo = _DEFAULT_TEMPO,
     sleep: Callable[[float], None] = time.sleep,
+    beats: Beats | None = None,
 ) -> Iterator[Lock]:
     """Hold the locks of all MACHINES, for VERB, while the body runs.
 
     Waits, and says for whom, as long as another holds one.  They are taken in the order
-    of their names, so that no two wait for each other.  Raises HypervisorError.
+    of their names, so that no two wait for each other.  BEATS, from `beating`, are shared by
+    those who hold locks side by side.  Raises HypervisorError.
     """
-    lock = Lock(connection, tempo)
+    lock = Lock(connection, tempo, beats)
     try:
         for machine in sorted(set(machines)):
             lock.take(machine, myself(verb), emit, sleep)
         yield lock
     finally:
         lock.release()
+
+
+@contextmanager
+def beating(connection: Connection, tempo: Tempo = _DEFAULT_TEMPO) -> Iterator[Beats]:
+    """Yield signs of life for all locks on the hypervisor of CONNECTION that the body holds."""
+    beats = Beats(connection, tempo.beat)
+    try:
+        yield beats
+    finally:
+        beats.stop()
 
 
 def holder(connection: Connection, machine: str) -> Holder | None:
@@ -77,11 +89,12 @@ def holders(connection: Connection) -> Mapping[str, Holder]:
 class Lock:
     """The locks that one process holds of machines on the hypervisor of CONNECTION."""
 
-    def __init__(self, connection: Connection, tempo: Tempo) -> None:
-        """Hold nothing yet."""
+    def __init__(self, connection: Connection, tempo: Tempo, beats: Beats | None = None) -> None:
+        """Hold nothing yet; BEATS are others' as well, if given."""
         self._connection = connection
         self._tempo = tempo
-        self._beats = Beats(connection, tempo.beat)
+        self._shares = beats is not None
+        self._beats = beats or Beats(connection, tempo.beat)
         # None where there is nobody to lock out.
         self._tokens: dict[str, str | None] = {}
 
@@ -120,7 +133,10 @@ class Lock:
 
     def release(self) -> None:
         """Let go of what is still ours."""
-        self._beats.stop()
+        if not self._shares:
+            self._beats.stop()
+        for token in filter(None, self._tokens.values()):
+            self._beats.forget(token)
         try:
             self._remove(self._connection)
         except (libvirt.libvirtError, SilenceError):

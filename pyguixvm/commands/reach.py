@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The hypervisors of some machines are connected to, told apart and looked at, side by side."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Generic, TypeVar
+
+from pyguixvm.commands.session import Session
+from pyguixvm.errors import PyguixvmError, contained
+from pyguixvm.hypervisor.connection import Connection, connect, identity
+from pyguixvm.hypervisor.observe import Depth, observe
+from pyguixvm.model.declaration import VirtualMachine
+from pyguixvm.model.hypervisor import Hypervisor
+from pyguixvm.model.observation import Observation
+
+_Answer = TypeVar("_Answer")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A hypervisor, the MACHINES that are declared for it, and what LOOK found there."""
+
+    connection: Connection
+    machines: tuple[VirtualMachine, ...]
+    observation: Observation
+    look: Callable[[], Observation]
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """The hypervisor at URI, which MACHINES are declared for, could not be looked at for ERROR."""
+
+    uri: str
+    machines: tuple[VirtualMachine, ...]
+    error: PyguixvmError
+
+
+@dataclass(frozen=True)
+class _Way:
+    """A connection; WHICH hypervisor it leads to is asked only if there are several URIs."""
+
+    connection: Connection
+    which: Hypervisor | None
+
+
+def reached(
+    session: Session,
+    machines: Sequence[VirtualMachine],
+    opened: ExitStack,
+    depth: Depth | None = None,
+) -> tuple[list[Seen], list[Unseen]]:
+    """Return what is at the hypervisors of MACHINES, which are connected to until OPENED closes.
+
+    DEPTH is how deep to look, at first: at what a plan needs unless something else is given.
+    Many URIs may lead to one hypervisor.  It is used by way of the first, or of one
+    that sees the files of this machine.  Raises PyguixvmError if there is only one, and that
+    cannot be looked at.
+    """
+
+    def uri_of(machine: VirtualMachine) -> str | None:
+        return machine.hypervisor or session.uri
+
+    uris = list(dict.fromkeys(map(uri_of, machines)))
+    ways: dict[str | None, _Way] = {}
+    unseen: list[Unseen] = []
+
+    def lost(uri: str | None, theirs: Sequence[VirtualMachine], error: PyguixvmError) -> None:
+        if len(uris) == 1:
+            raise error
+        unseen.append(Unseen(_named(session, uri), tuple(theirs), error))
+
+    several = len(uris) > 1
+    for uri, way in zip(
+        uris, _each([partial(_connected, uri, opened, which=several) for uri in uris]), strict=True
+    ):
+        if isinstance(way, PyguixvmError):
+            lost(uri, [machine for machine in machines if uri_of(machine) == uri], way)
+        else:
+            ways[uri] = way
+    chosen = _chosen(list(ways.values()))
+    theirs = [
+        tuple(m for m in machines if (at := ways.get(uri_of(m))) and at.which == way.which)
+        for way in chosen
+    ]
+    depth = depth or Depth.HOST | Depth.HOLDERS
+    names = [frozenset(machine.name for machine in declared) for declared in theirs]
+    looks = [
+        partial(observe, way.connection, depth, machines=close)
+        for way, close in zip(chosen, names, strict=True)
+    ]
+    seen = []
+    for way, declared, close, found in zip(chosen, theirs, names, _each(looks), strict=True):
+        if isinstance(found, PyguixvmError):
+            lost(way.connection.uri, declared, found)
+        else:
+            # Of others, what was seen at first will do.
+            look = partial(observe, way.connection, Depth.HOST, machines=close, before=found)
+            seen.append(Seen(way.connection, declared, found, look))
+    return seen, unseen
+
+
+def _connected(uri: str | None, opened: ExitStack, *, which: bool) -> _Way:
+    with ExitStack() as own:
+        connection = own.enter_context(connect(uri))
+        way = _Way(connection, identity(connection) if which else None)
+        opened.push(own.pop_all())
+        return way
+
+
+def _chosen(ways: Sequence[_Way]) -> list[_Way]:
+    """Return one of WAYS for each hypervisor."""
+    chosen: dict[Hypervisor | None, _Way] = {}
+    for way in ways:
+        known = chosen.setdefault(way.which, way)
+        if way.connection.local and not known.connection.local:
+            chosen[way.which] = way
+    return list(chosen.values())
+
+
+def _named(session: Session, uri: str | None) -> str:
+    """Return how a hypervisor that did not answer is called."""
+    return uri or session.environment.get("LIBVIRT_DEFAULT_URI") or "libvirt's default URI"
+
+
+def _each(questions: Sequence[Callable[[], _Answer]]) -> list[_Answer | PyguixvmError]:
+    """Return the answers to QUESTIONS, asked at once, or why there is none.
+
+    Nothing is changed by them: whoever interrupts this does not wait for what hangs.
+    """
+    asked = [_Question(question) for question in questions]
+    # One alone is asked by the main thread, which a signal reaches.
+    others = asked if len(asked) > 1 else []
+    threads = [threading.Thread(target=each.ask, name="question", daemon=True) for each in others]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for each in asked if not others else ():
+        each.ask()
+    return [each.answer() for each in asked]
+
+
+@dataclass
+class _Question(Generic[_Answer]):
+    """What CALL returns, or what it raised."""
+
+    call: Callable[[], _Answer]
+    _answers: list[_Answer] = field(default_factory=list)
+    _error: PyguixvmError | None = None
+
+    def ask(self) -> None:
+        """Have it answered."""
+        try:
+            self._answers.append(self.call())
+        except Exception as error:  # noqa: BLE001 -- one's trouble is its own
+            self._error = contained(error)
+
+    def answer(self) -> _Answer | PyguixvmError:
+        """Return the answer, or why there is none."""
+        return self._error if self._error is not None else self._answers[0]

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Do one thing to a machine, and die by SIGKILL where one of its phases begins.
+
+usage: killed_once.py VERB MACHINE EVENT STATE
+
+VERB is "deploy", "gc", "undefine", or the number of a generation to roll back to; EVENT is
+the number of that phase, 0 for none; STATE is the directory for GC roots.  A line is written
+when the work begins.
+"""
+
+import itertools
+import os
+import signal
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import msgspec
+
+from pyguixvm.commands import deploy, garbage, rollback, undefine
+from pyguixvm.commands.planning import observed
+from pyguixvm.commands.session import Session
+from pyguixvm.events import PhaseStarted
+from pyguixvm.model.declaration import VirtualMachine
+from pyguixvm.plan.plan import Policy
+
+verb, machine, last, state = sys.argv[1:]
+machine = msgspec.json.decode(machine, type=VirtualMachine)
+events = itertools.count(1)
+# The guests hear of nothing.
+policy = Policy(force=True, stop_timeout=1)
+
+
+def emit(event):
+    if isinstance(event, PhaseStarted) and next(events) == int(last):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def collect(here):
+    found = garbage.unneeded(here, keep=0, older_than=timedelta(0))
+    mine = tuple(each for each in found.generations if each[0] == machine.name)
+    volumes = tuple(each for each in found.volumes if each.pool == machine.domain.pool)
+    agreed = msgspec.structs.replace(found, generations=mine, volumes=volumes)
+    garbage.collect(here, keep=0, older_than=timedelta(0), agreed=agreed)
+
+
+def work():
+    environment = {"XDG_STATE_HOME": state, "PYGUIXVM_VIRT_TYPE": "qemu"}
+    here = Session("qemu:///system", (), environment, emit, print)
+    print("begun", flush=True)
+    match verb:
+        case "deploy":
+            with observed(here, [machine], policy=policy) as planned:
+                (outcome,) = deploy.deploy(here, Path("/src/config.scm"), planned)
+        case "gc":
+            collect(here)
+            return
+        case "undefine":
+            agreed = undefine.removals(here, [machine.name], keep_volumes=False)
+            undefine.undefine(here, agreed)
+            return
+        case _:
+            outcome = rollback.roll_back(here, machine.name, int(verb), policy)
+    if outcome.error:
+        sys.exit(f"{outcome.error.message} ({outcome.error.hint})")
+
+
+work()
