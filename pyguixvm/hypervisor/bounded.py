@@ -56,9 +56,11 @@ class Bounded:
         found = getattr(self._subject, name)
         return partial(self._call, name, found) if callable(found) else found
 
-    def _call(self, name: str, call: Callable[..., object], *given: object) -> object:
+    def _call(
+        self, name: str, call: Callable[..., object], /, *given: object, **named: object
+    ) -> object:
         raw = [_raw(each) for each in given]
-        return self._bounded(self._line.answer(name, lambda: call(*raw)))
+        return self._bounded(self._line.answer(name, lambda: call(*raw, **named)))
 
     def _bounded(self, found: object) -> object:
         if isinstance(found, list | tuple):
