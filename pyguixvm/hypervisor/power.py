@@ -6,6 +6,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from itertools import chain, repeat
 from typing import Literal, TypeAlias
 
 import libvirt
@@ -25,8 +26,12 @@ Way: TypeAlias = Literal["agent", "acpi"]
 
 # How often to look whether libvirt has forgotten to tell something.
 _LOOK_SECONDS = 5.0
-# A guest that is still booting misses the button: it is pressed again.
-_PRESS_SECONDS = 10.0
+# A guest that is still booting misses the button: it is pressed again, at first soon, and
+# every ten seconds in the end.
+_PRESS_SECONDS = (1.0, 2.0, 4.0, 8.0)
+_LONGEST_PRESS_SECONDS = 10.0
+# In less time than this few guests stop, whatever they are.
+_SOON_SECONDS = 15.0
 _ABSENT = "is not connected"
 
 
@@ -52,6 +57,7 @@ def shutdown(
         with ends(connection, domain) as ended:
             begun = clock()
             deadline = begun + timeout
+            pauses = chain(_PRESS_SECONDS, repeat(_LONGEST_PRESS_SECONDS))
             unwilling = _ask_agent(domain, timeout / 2)
             by_agent = unwilling is None
             if by_agent and _stops(domain, ended, begun + timeout / 2, clock):
@@ -66,10 +72,10 @@ def shutdown(
                     deadline = max(deadline, clock() + timeout / 2)
                 else:
                     _press(domain)
-                if _stops(domain, ended, min(clock() + _PRESS_SECONDS, deadline), clock):
+                if _stops(domain, ended, min(clock() + next(pauses), deadline), clock):
                     return "agent" if late else "acpi"
     raise RequestRefusedError(
-        f"machine '{name}' still runs after {timeout:g} s: {_deaf(unwilling)}",
+        f"machine '{name}' still runs after {timeout:g} s: {_deaf(unwilling, timeout)}",
         hint="let the guest run qemu-guest-agent with pyguixvm's shutdown-service, or handle the "
         "power button (elogind does); 'ssh' into it and use 'halt', or power it off with "
         f"'pyguixvm destroy {name}'",
@@ -99,14 +105,16 @@ def reboot(connection: Connection, name: Which, *, timeout: float) -> Way:
             if begun.wait(timeout if unwilling == _ABSENT else timeout / 2):
                 return "acpi"
     raise RequestRefusedError(
-        f"machine '{name}' did not reboot within {timeout:g} s: {_deaf(unwilling)}",
+        f"machine '{name}' did not reboot within {timeout:g} s: {_deaf(unwilling, timeout)}",
         hint=f"'ssh' into it and use 'reboot', or 'pyguixvm destroy {name}' and "
         f"'pyguixvm start {name}'",
     )
 
 
-def _deaf(unwilling: str | None) -> str:
+def _deaf(unwilling: str | None, timeout: float) -> str:
     did = "did not manage it" if unwilling is None else unwilling
+    if timeout < _SOON_SECONDS:
+        return f"its guest agent {did}; the power button was pressed, and it may still react"
     return f"its guest agent {did}, and it does not react to the ACPI power button"
 
 

@@ -310,6 +310,8 @@ def test_a_guest_that_is_deaf_goes_on_and_the_ways_out_are_said(connection, tiny
             with pytest.raises(RequestRefusedError, match="agent is not connected") as refusal:
                 verb(connection, machine.name, timeout=1)
             assert f"pyguixvm destroy {machine.name}" in refusal.value.hint
+            # In one second nobody can know.
+            assert "may still react" in refusal.value.message
         assert evidence.state() == "running"
     connection.handle.lookupByName(machine.name).suspend()
     with pytest.raises(RequestRefusedError, match="is paused"):
