@@ -81,7 +81,7 @@ def observe(
                     found = msgspec.structs.replace(known, state=state)
                 else:
                     found = _described(domain, state, named.__contains__)
-                    if close or uuid in kept:
+                    if close:
                         found = _with_disks(connection, domain, found, kept=uuid in kept)
                 found = msgspec.structs.replace(
                     found,
@@ -161,14 +161,15 @@ def _with_disks(
 ) -> ObservedDomain:
     """Return OBSERVED with what there is to know of the disks of DOMAIN.
 
-    KEPT: libvirt may keep snapshots or checkpoints of it.
+    KEPT: libvirt may keep snapshots or checkpoints of it.  Those of other domains are
+    nobody's business here.
     """
-    found = msgspec.structs.replace(observed, snapshots=disks.snapshots(domain) if kept else ())
     if observed.metadata is None:
-        return found
+        return observed
     live = observed.live
     return msgspec.structs.replace(
-        found,
+        observed,
+        snapshots=disks.snapshots(domain) if kept else (),
         defined=disks.completed(connection, observed.defined),
         live=None if live is None else disks.completed(connection, live),
         capacities=_capacities(connection, domain, observed),
