@@ -11,6 +11,7 @@ from queue import SimpleQueue
 from typing import Generic, TypeVar
 
 from pyguixvm.errors import HypervisorError
+from pyguixvm.interruption import LOOK_SECONDS, end_here_if_asked
 
 _Answer = TypeVar("_Answer")
 _HINT = "see whether it answers at all: 'virsh -c URI list'; libvirtd may hang there"
@@ -119,14 +120,18 @@ def _ends(
     ended: threading.Event, seconds: float, patience: tuple[float, Callable[[], object]] | None
 ) -> bool:
     """Wait for ENDED up to SECONDS, as long as PATIENCE lets; whether it was."""
-    if patience is None:
-        return ended.wait(seconds)
-    every, look = patience
-    deadline = time.monotonic() + seconds
-    while not ended.wait(min(every, max(0.0, deadline - time.monotonic()))):
-        if time.monotonic() >= deadline:
+    every, look = patience or (seconds, end_here_if_asked)
+    now = time.monotonic()
+    deadline, due = now + seconds, now + every
+    while not ended.wait(min(LOOK_SECONDS, max(0.0, deadline - now))):
+        # A signal ends the wait of the main thread, and of no other.
+        end_here_if_asked()
+        now = time.monotonic()
+        if now >= deadline:
             return False
-        look()
+        if now >= due:
+            due = now + every
+            look()
     return True
 
 
