@@ -106,6 +106,11 @@ def _hint(message: str, host: Host) -> str | None:
             f"ssh root@{host.address}",
         ),
         ("SSH connection to", "Does the guest run sshd (openssh-service-type)?"),
+        (
+            "no Guix at work",
+            "Have the guest's operating-system run guix-service-type, or deploy without "
+            "--strategy in-place, which takes a boot.",
+        ),
         ("no signing key", "Run as root, once: guix archive --generate-key"),
         (
             "would not trust",

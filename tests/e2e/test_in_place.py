@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from conftest import CONFIGS, Ran, command, pyguixvm, virsh
-from guest import Guest
+from guest import Guest, eventually
 
 from pyguixvm.guix.roots import root_path
 
@@ -145,3 +145,40 @@ def test_whom_the_guest_does_not_let_in_is_told_what_to_do(login: dict[str, str]
     assert "SSH authentication failed" in refused.err
     assert "authorized-keys" in refused.err
     assert len(generations()) == 2
+
+
+def run(*words: str) -> None:
+    """Run WORDS in the guest by its agent, to the end."""
+    program = f"/run/current-system/profile/bin/{words[0]}"
+    begun = guest.agent("guest-exec", path=program, arg=list(words[1:]))
+    eventually(lambda: guest.agent("guest-exec-status", pid=begun["pid"])["exited"])
+
+
+def test_a_change_that_fails_before_anything_is_activated_leaves_the_guest_running(
+    login: dict[str, str],
+) -> None:
+    boot = guest.booted()
+    sizes = "4G 1G 256M 64M 16M 4M 1M 256K 64K 16K 4K 1K"
+    run(
+        "sh", "-c",
+        f"cd /root; PATH=/run/current-system/profile/bin; "
+        f"for s in {sizes}; do while fallocate -l $s full-$s-$((n=n+1)); do :; done; done",
+    )  # fmt: skip
+    # There is no room for a new system.
+    failed = deploy(login, edition="three")
+    run("sh", "-c", "/run/current-system/profile/bin/rm -f /root/full-*")
+    assert failed.status == 4, failed.err
+    assert all(len(line) < 500 for line in failed.err.splitlines()), failed.err
+    assert guest.content("/etc/edition") == "one"
+    assert guest.booted() == boot
+
+
+def test_a_guest_whose_guix_is_not_at_work_is_left_alone(login: dict[str, str]) -> None:
+    boot, before = guest.booted(), [g["number"] for g in generations()]
+    socket = "/var/guix/daemon-socket/socket"
+    run("mv", socket, f"{socket}.away")
+    refused = deploy(login, edition="four")
+    assert refused.status == 4, refused.err
+    assert "the guest has no Guix at work" in refused.err
+    assert "guix-service-type" in refused.err
+    assert (guest.booted(), [g["number"] for g in generations()]) == (boot, before)

@@ -28,8 +28,11 @@
   #:use-module (gcrypt pk-crypto)
   #:use-module (ice-9 match)
   #:use-module (ice-9 textual-ports)
+  #:use-module (ssh channel)
+  #:use-module (ssh popen)
   #:use-module (ssh session)
   #:use-module (srfi srfi-1)
+  #:use-module (srfi srfi-26)
   #:use-module (srfi srfi-34)
   #:export (pin-root
             ssh-port
@@ -164,14 +167,47 @@ used."
         (failure->json result)
         result)))
 
+(define (call-with-session host proc)
+  "Call PROC with an ssh session at HOST; raise an error unless that lets us in."
+  (let* ((configuration (machine-configuration host))
+         (session (open-ssh-session
+                   (machine-ssh-configuration-host-name configuration)
+                   #:user (machine-ssh-configuration-user configuration)
+                   #:port (machine-ssh-configuration-port configuration)
+                   #:host-key (machine-ssh-configuration-host-key configuration))))
+    (dynamic-wind
+      (const #t)
+      (cut proc session)
+      (cut disconnect! session))))
+
 (define (require-access host)
   "Raise an error unless HOST lets us in."
-  (let ((configuration (machine-configuration host)))
-    (disconnect! (open-ssh-session
-                  (machine-ssh-configuration-host-name configuration)
-                  #:user (machine-ssh-configuration-user configuration)
-                  #:port (machine-ssh-configuration-port configuration)
-                  #:host-key (machine-ssh-configuration-host-key configuration)))))
+  (call-with-session host (const #t)))
+
+(define (what-writes session command)
+  "Return what COMMAND, run by the shell at the other end of SESSION, writes, or #f if it
+fails."
+  (let* ((pipe   (open-remote-input-pipe session command))
+         (output (get-string-all pipe))
+         (status (channel-get-exit-status pipe)))
+    (close-port pipe)
+    (and (zero? status) output)))
+
+(define (require-guix host)
+  "Raise an error unless HOST has a Guix that can receive store items."
+  (unless (call-with-session host
+            (cut what-writes <>
+                 (string-append "command -v guix && test -S " %guest-daemon)))
+    (raise (formatted-message
+            (G_ "the guest has no Guix at work: no 'guix', or no daemon at '~a'")
+            %guest-daemon))))
+
+(define (system-of host)
+  "Return the systems that HOST runs and is to boot, or #f if it does not say: as long as
+they are the same, nothing was activated there.  Raise an error unless it lets us in."
+  (call-with-session host
+    (cut what-writes <>
+         "readlink -f /run/current-system /var/guix/profiles/system")))
 
 (define* (prepare-activation config name #:key system root-uuid address host-key
                              (prepare (const #t)))
@@ -183,10 +219,14 @@ in.  Nothing is changed in the guest."
       (mlet* %store-monad ((drv     (lower-object os))
                            (bootcfg (lower-object (operating-system-bootcfg os))))
         (built-derivations (list drv bootcfg))))
-    (require-access host)
+    (require-guix host)
     '(("prepared" . #t)))
 
   (call-with-host config name system root-uuid address host-key prepare build))
+
+(define %longest-message
+  ;; Characters that a person reads of what went wrong in a guest.
+  300)
 
 (define %restart-wanted
   ;; Whether the guest booted by what its system does not boot by.
@@ -207,7 +247,7 @@ in.  Nothing is changed in the guest."
 run the operating-system of the machine NAME in CONFIG, which SYSTEM identifies, with its
 root on the file system with ROOT-UUID.  Return JSON: whether a restart is wanted, since
 it was booted by another kernel, initrd, or other arguments.  A failure is of kind
-'half-done from where the guest may have changed.  What is reported goes to the standard
+'half-done where the guest may have changed.  What is reported goes to the standard
 error port."
   (define (deploy store host)
     (parameterize ((%daemon-socket-uri %guest-daemon))
@@ -222,15 +262,33 @@ error port."
   (define (half-done failure)
     (make-failure 'half-done (failure-message failure) (failure-hint failure) #f))
 
+  (define (brief failure)
+    ;; An exception of another Guile's comes with all of its fields.
+    (let ((message (failure-message failure)))
+      (make-failure (failure-kind failure)
+                    (if (> (string-length message) %longest-message)
+                        (string-append (string-take message %longest-message) "…")
+                        message)
+                    (failure-hint failure) #f)))
+
+  (define (what-became failure host before)
+    ;; A guest that is what it was needs nothing but to be left alone.
+    (let ((failure (brief failure)))
+      (if (and before (equal? before (false-if-exception (system-of host))))
+          failure
+          (half-done failure))))
+
   (define (deploy-and-see store os host)
-    (require-access host)
+    (define before
+      (system-of host))
+
     (match (call-with-failure-handling config
              (lambda ()
                (let ((restart? (deploy store host)))
                  ;; Whoever can be let in once more can be helped later.
                  (require-access host)
                  restart?)))
-      ((? failure? failure) (failure->json (half-done failure)))
+      ((? failure? failure) (failure->json (what-became failure host before)))
       (restart?             `(("activated" . #t)
                               ("restart" . ,restart?)))))
 
