@@ -7,7 +7,6 @@ and an exit status.  Anything else that escapes is a defect of ours.
 
 from __future__ import annotations
 
-from copy import copy
 from typing import ClassVar, Self
 
 
@@ -32,7 +31,9 @@ class PyguixvmError(Exception):
 
     def adding(self, text: str) -> Self:
         """Return this error with a message that goes on with TEXT."""
-        longer = copy(self)
+        # Not by calling the class, which may take other arguments.
+        longer = type(self).__new__(type(self))
+        vars(longer).update(vars(self))
         longer.message = f"{self.message}; {text}"
         longer.args = (longer.message,)
         return longer
