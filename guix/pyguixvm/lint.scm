@@ -10,7 +10,7 @@
   #:use-module (pyguixvm storage)
   #:use-module (pyguixvm system bootable)
   #:use-module (pyguixvm system guest)
-  #:use-module (pyguixvm system kinds)
+  #:use-module (pyguixvm system image-kinds)
   #:use-module (pyguixvm system network)
   #:use-module (gnu system)
   #:use-module (gnu system file-systems)

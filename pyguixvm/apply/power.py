@@ -6,7 +6,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 from pyguixvm.apply.context import Workshop
-from pyguixvm.apply.readiness import wait_ready
+from pyguixvm.apply.wait_ready import wait_ready
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.events import phase
 from pyguixvm.hypervisor import domains, networks, power

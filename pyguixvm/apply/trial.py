@@ -12,9 +12,9 @@ import msgspec
 
 from pyguixvm.apply.context import Workshop
 from pyguixvm.apply.definition import definition
-from pyguixvm.apply.readiness import wait_ready
 from pyguixvm.apply.root_volume import Root, root_as_backing
 from pyguixvm.apply.unused_volumes import delete_unused
+from pyguixvm.apply.wait_ready import wait_ready
 from pyguixvm.errors import RequestRefusedError, TrialFailedError
 from pyguixvm.events import ignore, phase
 from pyguixvm.hypervisor import networks, transient, upload

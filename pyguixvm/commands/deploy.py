@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from pyguixvm.hypervisor.machine_lock.beats import Beats
     from pyguixvm.model.observation import Observation
 from pyguixvm.commands.build import realize_plans
-from pyguixvm.commands.contents import changes_within
 from pyguixvm.commands.planning import Planned, Sight
 from pyguixvm.commands.session import Session
+from pyguixvm.commands.system_contents import changes_within
 
 # For so many machines of a hypervisor at once, root volumes are made and sent.
 JOBS = 4

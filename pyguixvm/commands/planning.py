@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from pyguixvm.hypervisor.connection import Connection
     from pyguixvm.hypervisor.observe import Depth
     from pyguixvm.model.observation import Observation
-from pyguixvm.commands.contents import changes_within
 from pyguixvm.commands.session import Session
+from pyguixvm.commands.system_contents import changes_within
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from pyguixvm.apply.readiness import wait_ready
+from pyguixvm.apply.wait_ready import wait_ready
 from pyguixvm.commands.machines import Done, each_of, machines_metadata, require_unprotected, tried
 from pyguixvm.commands.session import Session
 from pyguixvm.errors import NotReadyError

@@ -15,7 +15,7 @@ from typing import Any
 
 import libvirt
 
-from pyguixvm.hypervisor.patience import Threads, within
+from pyguixvm.hypervisor.time_limits import Threads, within
 
 # What takes as long as disks and guests take (seconds, as all of these), while other requests
 # are answered.

@@ -18,7 +18,7 @@ from pyguixvm.errors import HypervisorError
 from pyguixvm.hypervisor.bounded import bounded, close
 from pyguixvm.hypervisor.domain_events import Events
 from pyguixvm.hypervisor.errors import explained
-from pyguixvm.hypervisor.patience import within
+from pyguixvm.hypervisor.time_limits import within
 from pyguixvm.model.hypervisor import Hypervisor
 from pyguixvm.xml.capabilities import HostCapabilities, read_capabilities, read_host_uuid
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 
 import libvirt
 
-from pyguixvm.hypervisor.patience import SilenceError
+from pyguixvm.hypervisor.time_limits import SilenceError
 
 
 class Events:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import libvirt
 
 from pyguixvm.errors import HypervisorError
-from pyguixvm.hypervisor.patience import SilenceError
+from pyguixvm.hypervisor.time_limits import SilenceError
 
 _START_LIBVIRTD = (
     "start it: 'herd start libvirtd' on Guix System, 'systemctl start libvirtd' elsewhere"

@@ -17,8 +17,8 @@ from pyguixvm.hypervisor.domains import Which, our_domain
 from pyguixvm.hypervisor.errors import explained, is_code
 from pyguixvm.hypervisor.guest import agent
 from pyguixvm.hypervisor.happenings import ends, reboots
-from pyguixvm.hypervisor.patience import SilenceError, within
 from pyguixvm.hypervisor.states import domain_state
+from pyguixvm.hypervisor.time_limits import SilenceError, within
 from pyguixvm.model.observation import State
 
 Clock: TypeAlias = Callable[[], float]

@@ -13,7 +13,7 @@ from pathlib import Path
 import libvirt
 import pytest
 
-from pyguixvm.apply.readiness import wait_ready
+from pyguixvm.apply.wait_ready import wait_ready
 from pyguixvm.commands import listing
 from pyguixvm.commands import power as requests
 from pyguixvm.commands.session import Session

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 from deploying import session
 
-from pyguixvm.apply.readiness import wait_ready
+from pyguixvm.apply.wait_ready import wait_ready
 from pyguixvm.commands import listing
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.hypervisor import hotplug, power, snapshot

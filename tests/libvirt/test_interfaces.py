@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pyguixvm.apply.readiness import wait_ready
+from pyguixvm.apply.wait_ready import wait_ready
 from pyguixvm.hypervisor import domains
 from pyguixvm.hypervisor.guest.evidence import boot
 from pyguixvm.hypervisor.observe import observe

@@ -9,7 +9,7 @@ import pytest
 from counting import requests
 from deploying import changed, renewed, session, some_metadata
 
-from pyguixvm.apply.readiness import wait_ready
+from pyguixvm.apply.wait_ready import wait_ready
 from pyguixvm.commands.deploy import deploy
 from pyguixvm.commands.listing import listed
 from pyguixvm.commands.planning import measured, observed

@@ -13,8 +13,8 @@ import pytest
 
 from pyguixvm.apply.context import Workshop
 from pyguixvm.apply.executor import apply
-from pyguixvm.apply.readiness import wait_ready
 from pyguixvm.apply.root_to_be import bytes_to_move
+from pyguixvm.apply.wait_ready import wait_ready
 from pyguixvm.events import ignore
 from pyguixvm.hypervisor import domains, upload, volumes
 from pyguixvm.hypervisor.connection import connect

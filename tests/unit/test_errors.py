@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from pyguixvm.errors import HypervisorError, PyguixvmError, RequestRefusedError
-from pyguixvm.hypervisor.patience import SilenceError
+from pyguixvm.hypervisor.time_limits import SilenceError
 
 ERRORS = [
     RequestRefusedError("no", hint="say yes", location="c.scm:1:2"),

@@ -3,7 +3,7 @@
 
 import pytest
 
-from pyguixvm.apply.readiness import wait_ready
+from pyguixvm.apply.wait_ready import wait_ready
 from pyguixvm.errors import EvaluationError
 from pyguixvm.events import Waiting
 from pyguixvm.model.declaration import (

@@ -9,7 +9,7 @@
   #:use-module (pyguixvm evaluator store)
   #:use-module (pyguixvm lint)
   #:use-module (pyguixvm machine)
-  #:use-module (pyguixvm system kinds)
+  #:use-module (pyguixvm system image-kinds)
   #:use-module (ice-9 match)
   #:use-module (srfi srfi-1)
   #:use-module (srfi srfi-11)

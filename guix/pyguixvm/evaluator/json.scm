@@ -7,7 +7,7 @@
   #:use-module (pyguixvm readiness)
   #:use-module (pyguixvm storage)
   #:use-module (pyguixvm system guest)
-  #:use-module (pyguixvm system kinds)
+  #:use-module (pyguixvm system image-kinds)
   #:use-module (ice-9 match)
   #:use-module (srfi srfi-26)
   #:export (%schema

@@ -18,7 +18,7 @@ import libvirt
 from pyguixvm.errors import HypervisorError
 from pyguixvm.hypervisor.connection import Connection, connect
 from pyguixvm.hypervisor.machine_lock import secret
-from pyguixvm.hypervisor.patience import SilenceError
+from pyguixvm.hypervisor.time_limits import SilenceError
 
 # Seconds that the end of the work waits for a beat which is under way.
 _LAST_BEAT = 1.0

@@ -27,7 +27,7 @@ from pyguixvm.hypervisor.machine_lock import secret
 from pyguixvm.hypervisor.machine_lock.beats import Beats
 from pyguixvm.hypervisor.machine_lock.holder import Holder, has_died, myself
 from pyguixvm.hypervisor.machine_lock.wait import Tempo, wait_for
-from pyguixvm.hypervisor.patience import SilenceError
+from pyguixvm.hypervisor.time_limits import SilenceError
 
 _DEFAULT_TEMPO = Tempo()
 

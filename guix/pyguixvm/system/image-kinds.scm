@@ -1,6 +1,6 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
-(define-module (pyguixvm system kinds)
+(define-module (pyguixvm system image-kinds)
   #:use-module (pyguixvm machine)
   #:use-module (pyguixvm system image)
   #:use-module (pyguixvm system local-image)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from pyguixvm.guix.system_changes import system_changes
+from pyguixvm.guix.compare_systems import system_changes
 from pyguixvm.model.system_change import SystemChange
 from pyguixvm.plan.plan import MachinePlan
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pyguixvm.cli.differences import system_lines
-from pyguixvm.guix.system_changes import Derivation, read_derivation, system_changes
+from pyguixvm.guix.compare_systems import Derivation, read_derivation, system_changes
 from pyguixvm.model.system_change import SystemChange
 
 
