@@ -4,64 +4,63 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 
 import libvirt
 
 from pyguixvm.hypervisor.connection import Connection
 
 
-@contextmanager
-def happenings(connection: Connection, domain: libvirt.virDomain) -> Iterator[threading.Event]:
+def happenings(
+    connection: Connection, domain: libvirt.virDomain
+) -> AbstractContextManager[threading.Event]:
     """Yield what is set whenever the state of DOMAIN changes, or its agent comes or goes."""
-    happened = threading.Event()
-
-    def happen(*_: object) -> None:
-        happened.set()
-
-    with connection.events.listening(
-        domain.UUIDString(),
+    return _told(
+        connection,
+        domain,
         {
-            libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE: happen,
-            libvirt.VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE: happen,
+            libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE: None,
+            libvirt.VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE: None,
         },
-    ):
-        yield happened
+    )
 
 
-@contextmanager
-def ends(connection: Connection, domain: libvirt.virDomain) -> Iterator[threading.Event]:
+def ends(
+    connection: Connection, domain: libvirt.virDomain
+) -> AbstractContextManager[threading.Event]:
     """Yield what is set as soon as the guest of DOMAIN has stopped."""
-    ended = threading.Event()
+    stopped = libvirt.VIR_DOMAIN_EVENT_STOPPED
+    return _told(connection, domain, {libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE: stopped})
 
-    def changed(event: int, *_: object) -> None:
-        if event == libvirt.VIR_DOMAIN_EVENT_STOPPED:
-            ended.set()
 
-    told = {libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE: changed}
-    with connection.events.listening(domain.UUIDString(), told):
-        yield ended
+def reboots(
+    connection: Connection, domain: libvirt.virDomain
+) -> AbstractContextManager[threading.Event]:
+    """Yield what is set as soon as the guest of DOMAIN begins anew."""
+    return _told(
+        connection,
+        domain,
+        {
+            libvirt.VIR_DOMAIN_EVENT_ID_REBOOT: None,
+            # A reboot by the power button is, for libvirt, a reset and a resume.
+            libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE: libvirt.VIR_DOMAIN_EVENT_RESUMED,
+        },
+    )
 
 
 @contextmanager
-def reboots(connection: Connection, domain: libvirt.virDomain) -> Iterator[threading.Event]:
-    """Yield what is set as soon as the guest of DOMAIN begins anew."""
-    begun = threading.Event()
+def _told(
+    connection: Connection, domain: libvirt.virDomain, signs: Mapping[int, int | None]
+) -> Iterator[threading.Event]:
+    """Yield what is set by the events of DOMAIN that SIGNS has: any, or those that begin so."""
+    told = threading.Event()
 
-    def rebooted(*_: object) -> None:
-        begun.set()
+    def hear(wanted: int | None, *said: int) -> None:
+        if wanted is None or said[0] == wanted:
+            told.set()
 
-    def changed(event: int, *_: object) -> None:
-        # A reboot by the power button is, for libvirt, a reset and a resume.
-        if event == libvirt.VIR_DOMAIN_EVENT_RESUMED:
-            begun.set()
-
-    with connection.events.listening(
-        domain.UUIDString(),
-        {
-            libvirt.VIR_DOMAIN_EVENT_ID_REBOOT: rebooted,
-            libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE: changed,
-        },
-    ):
-        yield begun
+    callbacks = {event: partial(hear, wanted) for event, wanted in signs.items()}
+    with connection.events.listening(domain.UUIDString(), callbacks):
+        yield told
