@@ -94,17 +94,7 @@ def detach_interface(
 
     Raises `HypervisorError` if the guest does not let go of it.
     """
-    domain = our_domain(connection, name)
-    with explained(f"detach interface {mac} from domain '{name}'"):
-        element = interface_xml(domain.XMLDesc(0), mac)
-        if element is None:
-            return
-        domain.detachDeviceFlags(element, libvirt.VIR_DOMAIN_AFFECT_LIVE)
-        if not _becomes(lambda: interface_xml(domain.XMLDesc(0), mac) is None, sleep):
-            raise HypervisorError(
-                f"the guest of '{name}' does not let go of interface {mac}",
-                hint="A guest that still boots cannot: deploy again when it is up.",
-            )
+    _detach(our_domain(connection, name), interface_xml, mac, f"interface {mac}", sleep)
 
 
 def attach_disk(connection: Connection, name: Which, source: str) -> None:
@@ -125,17 +115,7 @@ def detach_disk(
     Raises `HypervisorError` if the guest does not let go of it.
     """
     domain = our_domain(connection, name)
-    with explained(f"detach disk {source} from domain '{name}'"):
-        element = disk_xml(domain.XMLDesc(0), source)
-        if element is None:
-            return
-        domain.detachDeviceFlags(element, libvirt.VIR_DOMAIN_AFFECT_LIVE)
-        if not _becomes(lambda: disk_xml(domain.XMLDesc(0), source) is None, sleep):
-            raise HypervisorError(
-                f"the guest of '{name}' does not let go of disk {source}",
-                hint="Unmount it there. A guest that still boots cannot: deploy again when "
-                "it is up.",
-            )
+    _detach(domain, disk_xml, source, f"disk {source}", sleep, first="Unmount it there. ")
 
 
 def grow_disk(connection: Connection, name: Which, path: str, size: int) -> bool:
@@ -158,6 +138,31 @@ def _defined_interface(connection: Connection, name: Which, mac: str) -> str:
     if element is None:
         raise HypervisorError(f"domain '{name}' is not defined with an interface {mac}")
     return element
+
+
+def _detach(  # noqa: PLR0917 -- what, from where, how it is found, and what it is called
+    domain: libvirt.virDomain,
+    find: Callable[[str, str], str | None],
+    key: str,
+    what: str,
+    sleep: Callable[[float], None],
+    first: str = "",
+) -> None:
+    """Unplug WHAT, which FIND finds by its KEY in the XML of DOMAIN, if that has it.
+
+    Raises HypervisorError, with what is to be done FIRST, if the guest does not let go of it.
+    """
+    name = domain.name()
+    with explained(f"detach {what} from domain '{name}'"):
+        element = find(domain.XMLDesc(0), key)
+        if element is None:
+            return
+        domain.detachDeviceFlags(element, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+        if not _becomes(lambda: find(domain.XMLDesc(0), key) is None, sleep):
+            raise HypervisorError(
+                f"the guest of '{name}' does not let go of {what}",
+                hint=f"{first}A guest that still boots cannot: deploy again when it is up.",
+            )
 
 
 def _becomes(
