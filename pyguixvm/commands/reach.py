@@ -6,9 +6,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from pyguixvm.commands.session import Session
 from pyguixvm.errors import PyguixvmError, contained
@@ -132,34 +132,28 @@ def _each(questions: Sequence[Callable[[], _Answer]]) -> list[_Answer | Pyguixvm
 
     Nothing is changed by them: whoever interrupts this does not wait for what hangs.
     """
-    asked = [_Question(question) for question in questions]
     # One alone is asked by the main thread, which a signal reaches.
-    others = asked if len(asked) > 1 else []
-    threads = [threading.Thread(target=each.ask, name="question", daemon=True) for each in others]
+    if len(questions) == 1:
+        return [_answer(questions[0])]
+    answers: dict[int, _Answer | PyguixvmError] = {}
+
+    def ask(number: int) -> None:
+        answers[number] = _answer(questions[number])
+
+    numbers = range(len(questions))
+    threads = [
+        threading.Thread(target=ask, args=(number,), name="question", daemon=True)
+        for number in numbers
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    for each in asked if not others else ():
-        each.ask()
-    return [each.answer() for each in asked]
+    return [answers[number] for number in numbers]
 
 
-@dataclass
-class _Question(Generic[_Answer]):
-    """What CALL returns, or what it raised."""
-
-    call: Callable[[], _Answer]
-    _answers: list[_Answer] = field(default_factory=list)
-    _error: PyguixvmError | None = None
-
-    def ask(self) -> None:
-        """Have it answered."""
-        try:
-            self._answers.append(self.call())
-        except Exception as error:  # noqa: BLE001 -- one's trouble is its own
-            self._error = contained(error)
-
-    def answer(self) -> _Answer | PyguixvmError:
-        """Return the answer, or why there is none."""
-        return self._error if self._error is not None else self._answers[0]
+def _answer(question: Callable[[], _Answer]) -> _Answer | PyguixvmError:
+    try:
+        return question()
+    except Exception as error:  # noqa: BLE001 -- one's trouble is its own
+        return contained(error)
