@@ -46,7 +46,7 @@ def machines_metadata(connection: Connection, names: Sequence[str]) -> dict[str,
     """Return the metadata of the domains NAMES, having made sure that all exist and are ours."""
     missing = [name for name in names if not domains.exists(connection, name)]
     if missing:
-        raise _missing(missing[0], observe(connection))
+        raise no_machine(missing[0], observe(connection))
     return {name: domains.read_metadata(connection, name) for name in names}
 
 
@@ -54,7 +54,7 @@ def observed_metadata(observation: Observation, names: Sequence[str]) -> dict[st
     """Return the metadata of the domains NAMES as `machines_metadata` does, from OBSERVATION."""
     missing = [name for name in names if name not in observation.domains]
     if missing:
-        raise _missing(missing[0], observation)
+        raise no_machine(missing[0], observation)
     return {name: _metadata(observation.domains[name]) for name in names}
 
 
@@ -66,7 +66,8 @@ def _metadata(domain: ObservedDomain) -> Metadata:
     return domain.metadata
 
 
-def _missing(name: str, observation: Observation) -> RequestRefusedError:
+def no_machine(name: str, observation: Observation) -> RequestRefusedError:
+    """Return what is to be raised for NAME, which no domain of OBSERVATION has."""
     there = (domain.name for domain in observation.domains.values() if is_ours(domain))
     return RequestRefusedError(
         f"there is no machine '{name}' on {observation.uri}",

@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pyguixvm.errors import RequestRefusedError
 from pyguixvm.model.declaration import (
     VirtualMachine,
 )
@@ -56,6 +55,7 @@ def applied_statuses(session: Session, names: Sequence[str]) -> tuple[MachineSta
 
     Raises RequestRefusedError if there is no machine of one of NAMES.
     """
+    from pyguixvm.commands.machines import no_machine
     from pyguixvm.hypervisor.connection import connect
     from pyguixvm.hypervisor.observe import Depth, observe
     from pyguixvm.plan.status import applied_statuses as compare
@@ -65,9 +65,5 @@ def applied_statuses(session: Session, names: Sequence[str]) -> tuple[MachineSta
         found = compare(observation, names)
         missing = set(names) - {status.name for status in found}
         if missing:
-            raise RequestRefusedError(
-                f"there is no machine '{min(missing)}' on {connection.uri}",
-                hint="Machines there: "
-                f"{', '.join(each.name for each in compare(observation)) or 'none'}.",
-            )
+            raise no_machine(min(missing), observation)
         return found
