@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 
 import msgspec
@@ -52,7 +53,7 @@ def system_changes(
         return ()
     found: dict[SystemChange, None] = {}
     try:
-        for change in _Walk(read or read_derivation).differing(frozenset({old}), frozenset({new})):
+        for change in _Walk(read or _read).differing(frozenset({old}), frozenset({new})):
             found[change] = None
     except (OSError, ValueError):
         return ()
@@ -73,6 +74,10 @@ def read_derivation(path: str) -> Derivation:
         raise ValueError(f"{path} is no derivation") from error
     sources = rest.partition('],"')[0]
     return Derivation(frozenset(_INPUT.findall(inputs)), frozenset(_SOURCE.findall(sources)))
+
+
+# A store item never changes.  Machines of one configuration have most derivations in common.
+_read = lru_cache(maxsize=_MOST_PAIRS)(read_derivation)
 
 
 class _Walk:
