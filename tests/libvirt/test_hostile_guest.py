@@ -52,21 +52,16 @@ def test_an_agent_that_says_nothing_hangs_nobody(connection, hostile, tmp_path):
         assert not hotplug.set_vcpus(connection, name, 1)
 
 
+@pytest.mark.parametrize(
+    ("verb", "refusal"),
+    [(power.shutdown, "still runs after 4 s"), (power.reboot, "did not reboot within 4 s")],
+)
 def test_an_agent_that_says_nothing_delays_a_shutdown_by_no_more_than_was_allowed(
-    connection, hostile
+    connection, hostile, verb, refusal
 ):
     machine, agent = hostile
-    with at_most(15), pytest.raises(RequestRefusedError, match="still runs after 4 s"):
-        power.shutdown(connection, machine.name, timeout=4)
-    assert "guest-shutdown" in agent.asked
-
-
-def test_an_agent_that_says_nothing_delays_a_reboot_by_no_more_than_was_allowed(
-    connection, hostile
-):
-    machine, agent = hostile
-    with at_most(15), pytest.raises(RequestRefusedError, match="did not reboot within 4 s"):
-        power.reboot(connection, machine.name, timeout=4)
+    with at_most(15), pytest.raises(RequestRefusedError, match=refusal):
+        verb(connection, machine.name, timeout=4)
     assert "guest-shutdown" in agent.asked
 
 
