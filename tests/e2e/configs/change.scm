@@ -20,7 +20,9 @@
                            program))))
 
 (define reachable
-  (list (service dhcpcd-service-type)
+  (list (service dhcpcd-service-type
+                 (dhcpcd-configuration
+                   (extra-content "noarp\nnodelay\n")))
         (service qemu-guest-agent-service-type)
         (extra-special-file "/sbin/shutdown" shutdown)))
 

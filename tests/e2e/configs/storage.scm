@@ -43,7 +43,9 @@
                             (device (file-system-label "Guix_image"))
                             (type "ext4"))
                           %base-file-systems))
-      (services (cons* (service dhcpcd-service-type)
+      (services (cons* (service dhcpcd-service-type
+                                (dhcpcd-configuration
+                                  (extra-content "noarp\nnodelay\n")))
                        (service openssh-service-type)
                        (service qemu-guest-agent-service-type)
                        (extra-special-file "/sbin/shutdown" shutdown)
