@@ -105,8 +105,7 @@ def definition_to_be(
             generation = _new_generation(machine, action.generation, root, workshop.now())
             # What this root is for has not happened yet.
             generation = msgspec.structs.replace(generation, changing=in_place)
-        for interface in machine.domain.networking:
-            networks.ensure_network(connection, interface.network)
+        networks.ensure_networks(connection, machine)
         metadata = msgspec.structs.replace(
             metadata.having(generation),
             current=action.generation,

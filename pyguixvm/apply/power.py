@@ -9,7 +9,7 @@ from pyguixvm.apply.context import Workshop
 from pyguixvm.apply.wait_ready import wait_ready
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.events import phase
-from pyguixvm.hypervisor import domains, networks, power
+from pyguixvm.hypervisor import domains, power
 from pyguixvm.hypervisor.domains import Domain, Which
 from pyguixvm.hypervisor.guest.evidence import boot
 from pyguixvm.model.declaration import VirtualMachine
@@ -45,13 +45,11 @@ def stop(name: str, domain: Which, action: StopDomain, workshop: Workshop) -> No
 def start(
     machine: VirtualMachine, domain: Domain | None, workshop: Workshop, watched: ExitStack
 ) -> Evidence:
-    """Start MACHINE, on networks that are active; watch its guest until WATCHED is closed.
+    """Start MACHINE, whose networks are active; watch its guest until WATCHED is closed.
 
     DOMAIN is its own, if it was looked up already.
     """
     with phase(workshop.emit, "start", machine.name):
-        for interface in machine.domain.networking:
-            networks.ensure_network(workshop.connection, interface.network)
         workshop.require(machine.name)
         return watched.enter_context(boot(workshop.connection, machine, domain))
 

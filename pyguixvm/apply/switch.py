@@ -13,7 +13,7 @@ from pyguixvm.apply.definition import ToBe, define_by, definition_to_be
 from pyguixvm.apply.root_volume import Root
 from pyguixvm.errors import LostLockError, PyguixvmError
 from pyguixvm.events import Notice, undisturbed
-from pyguixvm.hypervisor import domains, usage, volumes
+from pyguixvm.hypervisor import domains, networks, usage, volumes
 from pyguixvm.hypervisor.connection import Connection, connect
 from pyguixvm.hypervisor.domains import Domain
 from pyguixvm.plan.actions import DefineDomain, StartDomain, StopDomain
@@ -55,7 +55,11 @@ def switch(  # noqa: PLR0917 -- what to do, with what, and who is told
                 made = definition_to_be(plan, action, root, config, workshop)
                 to_be = resolved.enter_context(made)
         workshop.interruption.check()
-        domain = domains.find(workshop.connection, name) if to_be is None else to_be.domain
+        if to_be is None:
+            domain = domains.find(workshop.connection, name)
+            networks.ensure_networks(workshop.connection, plan.machine)
+        else:
+            domain = to_be.domain
         with unbroken(domain, name, workshop):
             for action in plan.switch:
                 match action:
@@ -81,6 +85,7 @@ def restarted(
     """Stop the machine of PLAN as STOP says and start it as it is defined."""
     name = plan.machine.name
     domain = domains.ours(workshop.connection, name)
+    networks.ensure_networks(workshop.connection, plan.machine)
     with unbroken(domain, name, workshop):
         stopped = workshop.clock()
         power.stop(name, domain, stop, workshop)

@@ -50,8 +50,7 @@ def try_root(machine: VirtualMachine, root: Root, size: int, workshop: Workshop)
         workshop.require(machine.name)
         # Of such a run, too.
         transient.discard(connection, name, xml, nvram=nvram)
-        for interface in copy.domain.networking:
-            networks.ensure_network(connection, interface.network)
+        networks.ensure_networks(connection, copy)
         made.callback(transient.discard, connection, name, xml, nvram=nvram)
         evidence = made.enter_context(
             boot(

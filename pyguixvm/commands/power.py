@@ -37,8 +37,7 @@ def _start(connection: Connection, name: str, emit: Emit) -> Done:
             machine = domains.read_metadata(connection, name).generation.declaration
             running = domains.state(connection, name) == "running"
             if not running:
-                for interface in machine.domain.networking:
-                    networks.ensure_network(connection, interface.network)
+                networks.ensure_networks(connection, machine)
                 evidence = watched.enter_context(boot(connection, machine))
         if running:
             return _await_running(connection, machine, emit)

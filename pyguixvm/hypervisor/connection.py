@@ -18,6 +18,7 @@ from pyguixvm.errors import HypervisorError
 from pyguixvm.hypervisor.bounded import bounded, close
 from pyguixvm.hypervisor.domain_events import Events
 from pyguixvm.hypervisor.errors import explained
+from pyguixvm.hypervisor.resolved import Resolved
 from pyguixvm.hypervisor.time_limits import within
 from pyguixvm.model.hypervisor import Hypervisor
 from pyguixvm.xml.capabilities import HostCapabilities, read_capabilities, read_host_uuid
@@ -36,13 +37,15 @@ class Connection:
     """An open connection to the hypervisor at URI; LOCAL if that is this machine.
 
     Of an alias (https://libvirt.org/uri.html), URI is what it stands for.
-    HANDLE is libvirt's own object, and EVENTS what it tells, for this package only.
+    HANDLE is libvirt's own object, EVENTS what it tells and RESOLVED what it was asked
+    for by name, for this package only.
     """
 
     uri: str
     local: bool
     handle: libvirt.virConnect
     events: Events
+    resolved: Resolved
 
 
 @contextmanager
@@ -76,7 +79,7 @@ def _opened(uri: str | None, patience: float) -> Connection:
     # Not what was asked for: that may be an alias.
     actual = handle.getURI()
     limited = bounded(handle, patience)
-    return Connection(actual, is_local(actual), limited, Events(limited))
+    return Connection(actual, is_local(actual), limited, Events(limited), Resolved(limited))
 
 
 def _close(connection: Connection) -> None:

@@ -43,7 +43,7 @@ def find_networks(
     found = []
     for name in networks:
         with suppress(libvirt.libvirtError):
-            found.append(connection.handle.networkLookupByName(name))
+            found.append(connection.resolved.network(name))
     return tuple(found)
 
 

@@ -8,6 +8,13 @@ import libvirt
 from pyguixvm.errors import HypervisorError
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.errors import explained, is_code
+from pyguixvm.model.declaration import VirtualMachine
+
+
+def ensure_networks(connection: Connection, machine: VirtualMachine) -> None:
+    """Have the networks of MACHINE active, as `ensure_network` does."""
+    for interface in machine.domain.networking:
+        ensure_network(connection, interface.network)
 
 
 def ensure_network(connection: Connection, name: str) -> bool:
@@ -35,7 +42,7 @@ def ensure_network(connection: Connection, name: str) -> bool:
 def _find(connection: Connection, name: str) -> libvirt.virNetwork:
     with explained(f"look for network '{name}'"):
         try:
-            return connection.handle.networkLookupByName(name)
+            return connection.resolved.network(name)
         except libvirt.libvirtError as error:
             if not is_code(error, libvirt.VIR_ERR_NO_NETWORK):
                 raise

@@ -83,6 +83,9 @@ def observe(
                     found = _described(domain, state, named.__contains__)
                     if close:
                         found = _with_disks(connection, domain, found, kept=uuid in kept)
+                if close and found.metadata is not None:
+                    sizes = _capacities(connection, domain, found)
+                    found = msgspec.structs.replace(found, capacities=sizes)
                 found = msgspec.structs.replace(
                     found,
                     autostart=uuid in autostarted,
@@ -136,7 +139,7 @@ def _stored(connection: Connection) -> Iterator[StoredVolume]:
 
 
 def observe_domain(connection: Connection, name: Which) -> ObservedDomain:
-    """Return domain NAME as `observe` does, autostart and persistence left out.
+    """Return domain NAME as `observe` does; autostart, persistence and sizes are left out.
 
     Raises HypervisorError if there is no such domain.
     """
@@ -172,7 +175,6 @@ def _with_disks(
         snapshots=disks.snapshots(domain) if kept else (),
         defined=disks.completed(connection, observed.defined),
         live=None if live is None else disks.completed(connection, live),
-        capacities=_capacities(connection, domain, observed),
         checkpoints=disks.checkpoints(domain) if kept else (),
         jobs=() if live is None else tuple(disks.jobs(domain, live)),
         root_gone=live is None and _root_gone(domain, observed),

@@ -66,7 +66,7 @@ def ensure_pool(connection: Connection, name: str) -> Pool:
 def free_space(connection: Connection, name: str) -> int:
     """Return the bytes that are free where pool NAME keeps its volumes."""
     with explained(f"measure the free space of pool '{name}'"):
-        pool = connection.handle.storagePoolLookupByName(name)
+        pool = connection.resolved.pool(name)
         with suppress(libvirt.libvirtError):  # it refuses while a volume is being written
             pool.refresh(0)
         return int(pool.info()[3])
@@ -85,7 +85,7 @@ def require_space(connection: Connection, name: str, needed: int, what: str) -> 
 
 def _lookup(connection: Connection, name: str) -> libvirt.virStoragePool | None:
     try:
-        return connection.handle.storagePoolLookupByName(name)
+        return connection.resolved.pool(name)
     except libvirt.libvirtError as error:
         if is_code(error, libvirt.VIR_ERR_NO_STORAGE_POOL):
             return None

@@ -237,7 +237,7 @@ def _volume(pool: libvirt.virStoragePool, name: str) -> libvirt.virStorageVol | 
 
 
 def _pool(connection: Connection, name: str) -> libvirt.virStoragePool:
-    return connection.handle.storagePoolLookupByName(name)
+    return connection.resolved.pool(name)
 
 
 def _described_if_there(pool: str, volume: libvirt.virStorageVol) -> Volume | None:

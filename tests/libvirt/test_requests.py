@@ -80,8 +80,8 @@ BUDGETS = {
     "plan": 20,
     "deploy nothing": 20,
     "deploy a title": 60,
-    "deploy more memory": 105,
-    "deploy another image": 140,
+    "deploy more memory": 90,
+    "deploy another image": 118,
 }
 
 

@@ -22,7 +22,7 @@ from pyguixvm.plan.actions import CreateRoot, RealizeImage
 from pyguixvm.plan.strategies.full import new_root
 
 PRESENT = {f"/gnu/store/{'a' * 32}-old": 10 * MIB}
-HERE = Connection(uri="qemu:///system", local=True, handle=None, events=None)
+HERE = Connection(uri="qemu:///system", local=True, handle=None, events=None, resolved=None)
 
 
 class Beyond(Store):

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Pools and networks, looked up by name once in a run: from then on it is about that one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import libvirt
+
+_Object = TypeVar("_Object")
+
+
+class Resolved:
+    """What the names of one hypervisor's pools and networks stood for when they were asked for.
+
+    It knows libvirt's own objects, for this package only.  One that is removed later is gone,
+    whatever has its name then.  Those that there are none of are looked up again.
+    """
+
+    def __init__(self, handle: libvirt.virConnect) -> None:
+        """Look nothing up yet; HANDLE is the connection's."""
+        self._handle = handle
+        self._pools: dict[str, libvirt.virStoragePool] = {}
+        self._networks: dict[str, libvirt.virNetwork] = {}
+
+    def pool(self, name: str) -> libvirt.virStoragePool:
+        """Return the pool NAME.  Raises libvirtError if there is none."""
+        return _known(self._pools, name, self._handle.storagePoolLookupByName)
+
+    def network(self, name: str) -> libvirt.virNetwork:
+        """Return the network NAME.  Raises libvirtError if there is none."""
+        return _known(self._networks, name, self._handle.networkLookupByName)
+
+
+def _known(found: dict[str, _Object], name: str, look_up: Callable[[str], _Object]) -> _Object:
+    # Of two threads that ask at once, each may look it up.
+    if name not in found:
+        found[name] = look_up(name)
+    return found[name]
