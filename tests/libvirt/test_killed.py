@@ -114,6 +114,9 @@ class Victim:
         """Whatever was killed: what the definition refers to is there."""
         name = self.machine.name
         if domains.exists(self.connection, name):
+            # libvirtd may still be at what it was asked for last; a change waits for that.
+            remembered = domains.read_metadata(self.connection, name)
+            domains.write_metadata(self.connection, name, remembered)
             if domains.state(self.connection, name) == "shut off":
                 domains.start(self.connection, name)
             assert domains.state(self.connection, name) in {"running", "paused"}
