@@ -98,13 +98,14 @@ def definition_to_be(
                 label=machine.image.label,
                 kernel=machine.image.kernel,
                 changing=generation.changing and not in_place,
+                unseen=generation.unseen or bool(plan.switch),
             )
             root = made.enter_context(writable(machine.name, generation, metadata, workshop))
             generation = msgspec.structs.replace(generation, volume=root.volume, under=root.under)
         else:
             generation = _new_generation(machine, action.generation, root, workshop.now())
             # What this root is for has not happened yet.
-            generation = msgspec.structs.replace(generation, changing=in_place)
+            generation = msgspec.structs.replace(generation, changing=in_place, unseen=True)
         networks.ensure_networks(connection, machine)
         metadata = msgspec.structs.replace(
             metadata.having(generation),

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
+import msgspec
+
 from pyguixvm.apply import power
 from pyguixvm.apply.context import Workshop
 from pyguixvm.apply.definition import ToBe, define_by, definition_to_be
@@ -56,7 +58,7 @@ def switch(  # noqa: PLR0917 -- what to do, with what, and who is told
                 to_be = resolved.enter_context(made)
         workshop.interruption.check()
         if to_be is None:
-            domain = domains.find(workshop.connection, name)
+            domain: Domain | None = _to_be_seen(name, workshop)
             networks.ensure_networks(workshop.connection, plan.machine)
         else:
             domain = to_be.domain
@@ -77,6 +79,17 @@ def switch(  # noqa: PLR0917 -- what to do, with what, and who is told
     if evidence is None:
         raise ValueError("the last action of a switch starts the guest")
     return Switched(evidence, stopped)
+
+
+def _to_be_seen(name: str, workshop: Workshop) -> Domain:
+    """Note that the guest of NAME, which is to start, was not seen ready; return its domain."""
+    _, metadata, domain = domains.definition(workshop.connection, name)
+    current = metadata.generation
+    if not current.unseen:
+        workshop.require(name)
+        unseen = metadata.having(msgspec.structs.replace(current, unseen=True))
+        domains.write_metadata(workshop.connection, domain, unseen)
+    return domain
 
 
 def restarted(

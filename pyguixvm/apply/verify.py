@@ -17,6 +17,7 @@ from pyguixvm.errors import NotReadyError, PyguixvmError
 from pyguixvm.hypervisor import domains, volumes
 from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.model.difference import Effect
+from pyguixvm.plan.actions import AwaitReady
 from pyguixvm.plan.plan import MachinePlan
 from pyguixvm.plan.readiness import Evidence
 
@@ -59,7 +60,7 @@ def awaited(booting: Booting, workshop: Workshop) -> Outcome:
     away = "" if downtime is None else f", away for {downtime:.1f} s"
     return Outcome(
         machine.name,
-        _WORDS.get(plan.effect, "started"),
+        _word(plan),
         detail=readiness.detail + away,
         addresses=readiness.addresses,
     )
@@ -70,6 +71,13 @@ def not_even_started(plan: MachinePlan, error: PyguixvmError, workshop: Workshop
     if plan.fallback is None:
         raise error
     return taken_back(plan, error.message, (), workshop)
+
+
+def _word(plan: MachinePlan) -> Literal["deployed", "updated", "restarted", "started", "unchanged"]:
+    """Return what was done by PLAN: if it was nothing but to wait, nothing."""
+    if all(isinstance(action, AwaitReady) for action in plan.actions):
+        return "unchanged"
+    return _WORDS.get(plan.effect, "started")
 
 
 _WORDS: Mapping[Effect, Literal["deployed", "updated", "restarted", "started"]] = {
@@ -87,11 +95,13 @@ def _remember_ready(name: str, downtime: float | None, workshop: Workshop) -> No
     current = metadata.generation
     # Left by a run that ended between the definition and this.
     volumes.delete_marker(workshop.connection, current.pool, current.volume)
-    if metadata.fallback is None and downtime is None and not current.failed:
+    new = current.failed or current.unseen
+    if metadata.fallback is None and downtime is None and not new:
         return
     seen = msgspec.structs.replace(
         current,
         failed=False,
+        unseen=False,
         downtime=current.downtime if downtime is None else round(downtime, 1),
     )
     metadata = msgspec.structs.replace(metadata.having(seen), fallback=None)

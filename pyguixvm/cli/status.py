@@ -23,7 +23,13 @@ from pyguixvm.errors import HypervisorError
 from pyguixvm.plan.status import MachineStatus
 from pyguixvm.printable import printable
 
-_SIGNS = {"deployed": " ", "drifted": "~", "pending restart": "~", "stopped": "~"}
+_SIGNS = {
+    "deployed": " ",
+    "drifted": "~",
+    "pending restart": "~",
+    "not seen ready": "~",
+    "stopped": "~",
+}
 
 
 @click.command("status")

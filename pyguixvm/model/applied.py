@@ -23,7 +23,8 @@ class Generation(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True
     file system is found by, whatever the declaration says.  CHANGING: the guest is
     being changed in place, and what it runs is not known if that does not end.  DOWNTIME
     is how long (seconds) the machine was away when it switched to this
-    generation.  FAILED: it was not ready in time.
+    generation.  FAILED: it was not ready in time.  UNSEEN: its guest was started, and nobody
+    has seen it ready since.
     """
 
     number: int
@@ -41,6 +42,7 @@ class Generation(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True
     kernel: str | None = None
     downtime: float | None = None
     failed: bool = False
+    unseen: bool = False
 
     @property
     def volumes(self) -> tuple[str, ...]:

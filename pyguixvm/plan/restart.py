@@ -66,7 +66,7 @@ def restart_or_live(  # noqa: PLR0917 -- what there is, what is wanted, and what
     actions += (action for action in live if not isinstance(action, DetachInterface | DetachDisk))
     if off or restart:
         actions.append(start(machine))
-    elif unproven and not unheard:
+    elif (unproven and not unheard) or (metadata.generation.unseen and _shows_itself(machine)):
         actions.append(AwaitReady(timeout=machine.ready_timeout))
     effect = strongest(changed)
     return MachinePlan(
@@ -78,6 +78,11 @@ def restart_or_live(  # noqa: PLR0917 -- what there is, what is wanted, and what
         downtime=last_downtime(metadata.generations) if restart else None,
         foreign=foreign_devices(machine, domain),
     )
+
+
+def _shows_itself(machine: VirtualMachine) -> bool:
+    """Whether a guest of MACHINE that booted unheard can still be seen to be ready."""
+    return not machine.ready or any(not isinstance(f, ConsoleReady) for f in machine.ready)
 
 
 def live_actions(changed: tuple[Difference, ...], domain: ObservedDomain) -> Iterator[LiveAction]:

@@ -9,15 +9,15 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from pyguixvm.errors import PyguixvmError
-from pyguixvm.model.applied import Generation
+from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.model.declaration import SharedStore, VirtualMachine
 from pyguixvm.model.difference import Difference
 from pyguixvm.model.observation import Observation, ObservedDomain, State
 from pyguixvm.plan.drift import differences, foreign_devices
 
 Verdict: TypeAlias = Literal[
-    "deployed", "drifted", "pending restart", "stopped", "missing", "not declared", "not ours",
-    "unreachable",
+    "deployed", "drifted", "pending restart", "not seen ready", "stopped", "missing",
+    "not declared", "not ours", "unreachable",
 ]  # fmt: skip
 
 
@@ -94,7 +94,7 @@ def _compared(machine: VirtualMachine, domain: ObservedDomain, holder: str | Non
     changed = differences(machine, domain)
     return MachineStatus(
         name=domain.name,
-        status=_verdict(changed, domain),
+        status=_verdict(changed, domain, domain.metadata),
         generation=domain.metadata.current,
         state=domain.state,
         differences=changed,
@@ -113,9 +113,14 @@ def _details(domain: ObservedDomain, applied: Generation, holder: str | None) ->
         yield "runs from the shared store of its host"
 
 
-def _verdict(changed: tuple[Difference, ...], domain: ObservedDomain) -> Verdict:
+def _verdict(
+    changed: tuple[Difference, ...], domain: ObservedDomain, metadata: Metadata
+) -> Verdict:
     if any(not difference.pending for difference in changed):
         return "drifted"
     if changed:
         return "pending restart"
-    return "deployed" if domain.state == "running" else "stopped"
+    if domain.state != "running":
+        return "stopped"
+    unproven = metadata.generation.unseen or metadata.fallback is not None
+    return "not seen ready" if unproven else "deployed"

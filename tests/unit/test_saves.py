@@ -101,7 +101,7 @@ def slowly(config: Path) -> None:
         for _ in range(10):
             file.write("piece\n")
             file.flush()
-            time.sleep(0.02)
+            time.sleep(0.005)
 
 
 def written(path: Path, text: str) -> None:

@@ -8,10 +8,13 @@ from typing import Any
 import msgspec
 import pytest
 from declarations import GIB, domain, machine
-from test_planner import hardware, hypervisor, observed
+from test_planner import applied, hardware, hypervisor, observed
 
 from pyguixvm.plan.status import applied_statuses, statuses
 
+GENERATION = msgspec.structs.replace(applied().generation, unseen=True)
+UNSEEN = {"metadata": applied().having(GENERATION)}
+FALLING_BACK = {"metadata": msgspec.structs.replace(applied(), fallback=1)}
 PENDING = {"defined": hardware(maximum_memory=2 * GIB), "live": hardware()}
 
 
@@ -25,6 +28,10 @@ PENDING = {"defined": hardware(maximum_memory=2 * GIB), "live": hardware()}
         ({"state": "shut off", "autostart": False}, {}, "drifted"),
         (PENDING, {"domain": domain(maximum_memory=2 * GIB)}, "pending restart"),
         (PENDING | {"autostart": False}, {"domain": domain(maximum_memory=2 * GIB)}, "drifted"),
+        (UNSEEN, {}, "not seen ready"),
+        (FALLING_BACK, {}, "not seen ready"),
+        (UNSEEN | {"state": "shut off"}, {}, "stopped"),
+        (UNSEEN | {"autostart": False}, {}, "drifted"),
         ({"metadata": None}, {}, "not ours"),
         ({"metadata": None, "unreadable": "made by a newer pyguixvm"}, {}, "not ours"),
     ],

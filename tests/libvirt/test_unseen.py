@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A guest that was started, and that nobody has seen ready since, does not count as deployed."""
+
+import msgspec
+import pytest
+from deploying import MIB, changed, deploy, planned
+
+from pyguixvm.hypervisor import domains
+from pyguixvm.hypervisor.observe import observe
+from pyguixvm.model.declaration import AddressReady, ConsoleReady
+from pyguixvm.plan.status import statuses
+
+
+def waiting_for(machine, *signs):
+    return msgspec.structs.replace(machine, ready=signs, ready_timeout=1)
+
+
+def status_of(connection, machine):
+    (found,) = statuses([machine], observe(connection))
+    return found.status, found.differences
+
+
+def started_new(connection, machine):
+    """Have a first generation that nobody waited for."""
+    domains.destroy(connection, machine.name)
+    metadata = domains.read_metadata(connection, machine.name)
+    first = msgspec.structs.replace(metadata.generation, unseen=True)
+    domains.write_metadata(connection, machine.name, metadata.having(first))
+    domains.start(connection, machine.name)
+    return machine
+
+
+def restarted(connection, machine):
+    more = machine.domain.memory + 4 * MIB
+    machine = changed(machine, memory=more, maximum_memory=more)
+    silent = waiting_for(machine, ConsoleReady("never"))
+    assert deploy(connection, silent, force=True, stop_timeout=1).status == 7
+    return silent
+
+
+def started_again(connection, machine):
+    silent = waiting_for(machine, ConsoleReady("never"))
+    assert deploy(connection, silent) is None
+    domains.destroy(connection, machine.name)
+    assert deploy(connection, silent).status == 7
+    return silent
+
+
+@pytest.mark.parametrize("begin", [started_new, restarted, started_again])
+def test_the_next_deployment_waits_again_for_what_was_never_seen(connection, halting, begin):
+    assert status_of(connection, halting) == ("deployed", ())
+    machine = begin(connection, halting)
+    assert status_of(connection, machine) == ("not seen ready", ())
+    # Its console is heard when it boots only: it is not restarted for that.
+    assert planned(connection, machine).actions == ()
+    asked = waiting_for(machine, AddressReady())
+    for _ in range(2):
+        assert deploy(connection, asked).status == 7
+        assert status_of(connection, asked) == ("not seen ready", ())
+    seen = waiting_for(machine)
+    assert deploy(connection, seen) is None
+    assert status_of(connection, seen) == ("deployed", ())
+    assert planned(connection, seen).actions == ()
