@@ -6,9 +6,11 @@ import subprocess
 
 import msgspec
 import pytest
+from deploying import session
 
 from pyguixvm.cli import declaration
 from pyguixvm.cli.app import main
+from pyguixvm.commands.planning import observed
 from pyguixvm.hypervisor import domains, volumes
 from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.declaration import Deployment
@@ -64,6 +66,18 @@ def test_two_ways_to_one_hypervisor_prune_nothing(connection, running, deploy):
     assert (status, undeclared(said), removed(said)) == (0, [], [])
     assert domains.exists(connection, here.name)
     assert domains.exists(connection, there.name)
+
+
+def test_a_machine_that_is_on_another_hypervisor_is_not_made_twice(running, tmp_path):
+    moved, stays = (running(deployment="infra") for _ in range(2))
+    away = msgspec.structs.replace(moved, hypervisor="test:///default")
+    whole = {"config": "/src/config.scm", "deployment": "infra"}
+    with observed(session(tmp_path), [away, stays], **whole) as planned:
+        plans = {each.plan.uri: each.plan for each in planned}
+    (there,) = plans["test:///default"].machines
+    assert f"'{moved.name}' of deployment 'infra' is on {SYSTEM}" in there.refusal
+    assert there.actions == ()
+    assert moved.name not in plans[SYSTEM].undeclared
 
 
 def test_what_a_deployment_does_not_declare_is_told_and_removed_from_wherever(

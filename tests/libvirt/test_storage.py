@@ -16,11 +16,13 @@ import pytest
 from pyguixvm.errors import HypervisorError, RequestRefusedError
 from pyguixvm.events import PhaseProgress, ignore
 from pyguixvm.hypervisor import domains, pools, upload, volumes
+from pyguixvm.hypervisor.connection import connect
 from pyguixvm.image import overlay
 from pyguixvm.image.blank import make_disk
 from pyguixvm.model import volume_names
+from pyguixvm.xml.pool import directory_pool_xml
 from pyguixvm.xml.storage import BackingFile
-from pyguixvm.xml.volume import VolumeDefinition
+from pyguixvm.xml.volume import VolumeDefinition, volume_xml
 
 MIB = 1024**2
 NAME = "pyguixvm-web.g1.qcow2"
@@ -375,6 +377,29 @@ def test_a_pool_that_is_no_directory_is_not_built(connection, tmp_path, run):
         assert not connection.handle.storagePoolLookupByName(name).autostart()
     finally:
         run("virsh", "-q", "pool-undefine", name)
+
+
+def test_a_pool_that_took_the_place_of_another_is_not_taken_for_it(connection, pool, tmp_path):
+    name, ours = pool.name, "pyguixvm-test.g1.qcow2"
+    volumes.create(connection, name, VolumeDefinition(ours, MIB))
+    (tmp_path / "other").mkdir()
+    with connect("qemu:///system") as another:
+        handle = another.handle.storagePoolLookupByName(name)
+        xml = handle.XMLDesc()
+        volumes.create(another, name, VolumeDefinition("pyguixvm-test.g2.qcow2", MIB))
+        handle.destroy()
+        handle.undefine()
+        theirs = another.handle.storagePoolDefineXML(
+            directory_pool_xml(name, str(tmp_path / "other"))
+        )
+        theirs.create()
+        theirs.createXML(volume_xml(VolumeDefinition(ours, MIB)))
+        with pytest.raises(HypervisorError, match="no storage pool"):
+            volumes.delete(connection, name, ours)
+        assert theirs.listVolumes() == [ours]
+        theirs.destroy()
+        theirs.undefine()
+        another.handle.storagePoolDefineXML(xml).create()
 
 
 def test_a_pool_that_cannot_be_made_is_not_left_behind(connection, tmp_path):
