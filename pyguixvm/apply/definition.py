@@ -24,7 +24,7 @@ from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.model.declaration import BlockDevice, VirtualMachine
 from pyguixvm.model.usage import Address
 from pyguixvm.plan.actions import DefineDomain
-from pyguixvm.plan.interference import require_own_disks
+from pyguixvm.plan.interference import require_no_memory, require_own_disks
 from pyguixvm.plan.plan import MachinePlan
 from pyguixvm.xml.capabilities import choose_domain_type
 from pyguixvm.xml.domain import DomainDefinition, domain_xml
@@ -121,7 +121,9 @@ def definition_to_be(
             definition(machine, root, disks, connection, workshop.environment, metadata)
         )
         if found:
-            yield ToBe(_in_place(new, found[0], metadata_before, machine), found[2])
+            # What is secret in it, the password of a display for example, is not to get lost.
+            whole = domains.whole_definition(connection, found[2]) or found[0]
+            yield ToBe(_in_place(new, whole, metadata_before, machine), found[2])
         else:
             yield ToBe(new, None)
 
@@ -148,6 +150,7 @@ def require_untouched(
     """
     roots = {each.number: each.volume for each in metadata.generations}
     domain = observe_domain(connection, name)
+    require_no_memory(domain)
     require_own_disks(domain, roots.get(generation))
     return (*domain.defined.disks, *(domain.live.disks if domain.live else ()))
 

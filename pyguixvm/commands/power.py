@@ -36,18 +36,22 @@ def _start(connection: Connection, name: str, emit: Emit) -> Done:
         with held(connection, (name,), emit, "start"):
             machine = domains.read_metadata(connection, name).generation.declaration
             running = domains.state(connection, name) == "running"
-            if not running:
+            goes_on = not running and domains.is_memory_kept(connection, name)
+            if goes_on:
+                networks.ensure_networks(connection, machine)
+                domains.start(connection, name)
+            elif not running:
                 networks.ensure_networks(connection, machine)
                 evidence = watched.enter_context(boot(connection, machine))
-        if running:
-            return _await_running(connection, machine, emit)
+        if running or goes_on:
+            said = "goes on from where it was" if goes_on else "was running already"
+            return _await_running(connection, machine, said, emit)
         readiness = _ready(machine, evidence, "was started", emit)
     return Done(name, f"started: {readiness.detail}", readiness.addresses)
 
 
-def _await_running(connection: Connection, machine: VirtualMachine, emit: Emit) -> Done:
-    """Wait for what can still be seen of the guest of MACHINE, which runs and may boot."""
-    said = "was running already"
+def _await_running(connection: Connection, machine: VirtualMachine, said: str, emit: Emit) -> Done:
+    """Wait for what can still be seen of the guest of MACHINE, which runs as is SAID."""
     if all(isinstance(form, ConsoleReady) for form in machine.ready):
         return Done(machine.name, said)
     machine = unheard(machine)

@@ -12,7 +12,7 @@ import msgspec
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.errors import explained, is_code
-from pyguixvm.hypervisor.states import domain_state
+from pyguixvm.hypervisor.states import domain_state, has_kept_memory
 from pyguixvm.model.applied import Metadata
 from pyguixvm.model.observation import State
 from pyguixvm.xml import metadata as our_metadata
@@ -217,6 +217,12 @@ def state(connection: Connection, name: Which) -> State:
     domain = _lookup(connection, name)
     with explained(f"read the state of domain '{name}'"):
         return domain_state(domain)
+
+
+def is_memory_kept(connection: Connection, name: Which) -> bool:
+    """Whether domain NAME, which is off, goes on from kept memory when it is started."""
+    with explained(f"look at domain '{name}'"):
+        return has_kept_memory(_lookup(connection, name))
 
 
 def exists(connection: Connection, name: str) -> bool:

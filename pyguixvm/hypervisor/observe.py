@@ -19,7 +19,7 @@ from pyguixvm.hypervisor.errors import explained, is_code
 from pyguixvm.hypervisor.guest.addresses import addresses
 from pyguixvm.hypervisor.machine_lock.lock import holders
 from pyguixvm.hypervisor.shared_directories import store_access
-from pyguixvm.hypervisor.states import all_states, domain_state
+from pyguixvm.hypervisor.states import all_states, domain_state, has_kept_memory
 from pyguixvm.model.observation import Host, Observation, ObservedDomain, State, StoredVolume
 from pyguixvm.model.volume_names import data_of, is_marker, is_ours, is_store_item, marker
 from pyguixvm.xml.capabilities import maximum_vcpus
@@ -178,6 +178,7 @@ def _with_disks(
         checkpoints=disks.checkpoints(domain) if kept else (),
         jobs=() if live is None else tuple(disks.jobs(domain, live)),
         root_gone=live is None and _root_gone(domain, observed),
+        saved=live is None and has_kept_memory(domain),
     )
 
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import libvirt
 
 from pyguixvm.hypervisor.errors import is_code
@@ -33,6 +35,13 @@ def all_states(connection: libvirt.virConnect) -> list[tuple[libvirt.virDomain, 
             raise
         return [(domain, domain_state(domain)) for domain in connection.listAllDomains(0)]
     return [(domain, _STATES.get(stats["state.state"], "running")) for domain, stats in found]
+
+
+def has_kept_memory(domain: libvirt.virDomain) -> bool:
+    """Whether libvirt keeps memory of DOMAIN, which its guest goes on from; it does not run."""
+    with suppress(libvirt.libvirtError):  # a driver that cannot
+        return bool(domain.hasManagedSaveImage())
+    return False
 
 
 def domain_state(domain: libvirt.virDomain) -> State:

@@ -72,6 +72,7 @@ class Hardware(msgspec.Struct, frozen=True, rename="kebab"):
     memory: int
     maximum_memory: int
     domain_type: str
+    firmware: str = "bios"
     interfaces: tuple[ObservedInterface, ...] = ()
     disks: tuple[str, ...] = ()
     stacks: tuple[ObservedDisk, ...] = ()
@@ -89,6 +90,7 @@ class ObservedDomain(msgspec.Struct, frozen=True, rename="kebab"):
     CAPACITIES are the sizes (bytes) of its data disks, by the names of their volumes.
     SNAPSHOTS and CHECKPOINTS are those that libvirt keeps of it, parents first, and JOBS what
     goes on at its disks.  ROOT_GONE: it does not run, and the file of its root is not there.
+    SAVED: it does not run, and goes on from memory that libvirt keeps when it is started.
     ADDRESSES are those of its guest, none where nobody asked for them.
     """
 
@@ -108,6 +110,7 @@ class ObservedDomain(msgspec.Struct, frozen=True, rename="kebab"):
     checkpoints: tuple[str, ...] = ()
     jobs: tuple[BlockJob, ...] = ()
     root_gone: bool = False
+    saved: bool = False
     addresses: tuple[str, ...] = ()
 
 

@@ -139,6 +139,7 @@ def _forms(machine: VirtualMachine) -> Value:
 
 def _of_the_definition(machine: VirtualMachine, domain: ObservedDomain) -> Iterator[Difference]:
     """Yield how DOMAIN starts, and what only goes into its XML."""
+    yield from compare("domain.persistent", True, domain.persistent, None)
     yield from compare("domain.autostart", machine.domain.autostart, domain.autostart, None)
     for field in PLAIN_FIELDS:
         wanted, defined = field.text(machine.domain), domain.defined.plain.get(field.name)
@@ -164,6 +165,14 @@ def _of_resources(
             declared.virtualization,
             defined.domain_type,
             live.domain_type if live else None,
+        )
+    if declared.firmware == applied.declaration.domain.firmware:
+        # What others made of it; another one that is declared takes another root.
+        yield from compare(
+            "domain.firmware",
+            declared.firmware,
+            defined.firmware,
+            live.firmware if live else None,
         )
     yield from compare(
         "domain.maximum-cpu",

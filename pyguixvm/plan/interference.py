@@ -92,6 +92,21 @@ def require_idle_disks(domain: ObservedDomain) -> None:
         )
 
 
+def require_no_memory(domain: ObservedDomain) -> None:
+    """Raise RequestRefusedError if libvirt keeps the memory of DOMAIN, which is off.
+
+    Started, its guest would go on from that, whatever its disks hold by then, with the
+    definition that it had.
+    """
+    if domain.saved:
+        name = domain.name
+        raise RequestRefusedError(
+            f"the memory of '{name}' is kept, as 'virsh managedsave' does, to go on from there",
+            hint=f"{_NOTHING_DONE}. Let it go on with 'virsh start {name}' and try again; or give "
+            f"up what it had not written to its disks with 'virsh managedsave-remove {name}'.",
+        )
+
+
 def require_unkept(domain: ObservedDomain) -> None:
     """Raise RequestRefusedError if libvirt keeps snapshots or checkpoints of DOMAIN."""
     name = domain.name

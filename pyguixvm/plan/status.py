@@ -109,6 +109,8 @@ def _details(domain: ObservedDomain, applied: Generation, holder: str | None) ->
         yield f"being changed by {holder}"
     if domain.state not in ("running", "shut off"):
         yield domain.state
+    if domain.saved:
+        yield "its memory is kept: 'virsh start' lets it go on"
     if isinstance(applied.declaration.image, SharedStore):
         yield "runs from the shared store of its host"
 

@@ -58,12 +58,19 @@ def _hardware(root: etree._Element) -> Hardware:
         memory=maximum_memory if current is None else _bytes(current),
         maximum_memory=maximum_memory,
         domain_type=root.get("type", ""),
+        firmware="uefi" if is_uefi(root) else "bios",
         interfaces=tuple(_interface(each) for each in root.findall("devices/interface")),
         disks=tuple(disk.source for disk in stacks),
         stacks=stacks,
         plain=plain_fields.read(root),
         directories=tuple(_directory(each) for each in root.findall("devices/filesystem")),
     )
+
+
+def is_uefi(domain: etree._Element) -> bool:
+    """Whether DOMAIN starts by UEFI firmware: libvirt is to choose it, or it is named."""
+    os = domain.find("os")
+    return os is not None and (os.get("firmware") == "efi" or os.find("loader") is not None)
 
 
 def _stacks(domain: etree._Element) -> Iterator[ObservedDisk]:

@@ -17,7 +17,7 @@ from lxml import etree
 
 from pyguixvm.model.volume_names import generation_of, is_ours
 from pyguixvm.xml import plain_fields
-from pyguixvm.xml.inspection import source_name
+from pyguixvm.xml.inspection import is_uefi, source_name
 from pyguixvm.xml.storage import target_name
 from pyguixvm.xml.text import parse, render
 
@@ -165,7 +165,7 @@ def _remove(parent: etree._Element, child: etree._Element | None) -> None:
 
 def _replace_firmware(domain: etree._Element, declared: etree._Element) -> None:
     """Replace <os> if the kind of firmware changed: a loader and its NVRAM go together."""
-    if _is_uefi(domain) != _is_uefi(declared):
+    if is_uefi(domain) != is_uefi(declared):
         _replace(domain, declared, "os")
 
 
@@ -181,11 +181,6 @@ def _replace_direct_boot(domain: etree._Element, declared: etree._Element) -> No
     if ours or new.find("kernel") is not None:
         for tag in ("kernel", "initrd", "cmdline"):
             _replace(old, new, tag)
-
-
-def _is_uefi(domain: etree._Element) -> bool:
-    os = domain.find("os")
-    return os is not None and (os.get("firmware") == "efi" or os.find("loader") is not None)
 
 
 def _replace_disks(

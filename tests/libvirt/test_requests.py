@@ -80,8 +80,8 @@ BUDGETS = {
     "plan": 20,
     "deploy nothing": 20,
     "deploy a title": 60,
-    "deploy more memory": 90,
-    "deploy another image": 118,
+    "deploy more memory": 92,
+    "deploy another image": 120,
 }
 
 

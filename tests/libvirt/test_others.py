@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What other people do to our machines, by virsh, is seen and respected.
+
+What they do to disks is in test_interference.py.  The guests do nothing but say a word on the
+serial line.
+"""
+
+import re
+
+import pytest
+from deploying import changed, deploy, planned, renewed, session, virsh
+
+from pyguixvm.commands import power, rollback
+from pyguixvm.errors import RequestRefusedError
+from pyguixvm.hypervisor import domains
+from pyguixvm.hypervisor.observe import observe
+from pyguixvm.plan.plan import Policy
+from pyguixvm.plan.status import statuses
+
+
+def status_of(connection, machine):
+    (found,) = statuses([machine], observe(connection))
+    return found
+
+
+def defined_by_hand(name, change, directory):
+    """Define domain NAME as `virsh edit` does, with the XML that CHANGE makes of its own."""
+    xml = directory / "edited.xml"
+    xml.write_text(change(virsh(f"dumpxml --inactive --security-info {name}")))
+    virsh(f"define {xml}")
+
+
+def test_a_guest_whose_memory_is_kept_is_not_started_on_another_root(connection, halting, tmp_path):
+    name = halting.name
+    virsh(f"managedsave {name}")
+    found = status_of(connection, halting)
+    assert found.status == "stopped"
+    assert "its memory is kept" in found.detail
+    before = virsh(f"dumpxml --inactive {name}")
+    for wanted in (halting, changed(halting, title="other"), renewed(halting, tmp_path)):
+        refusal = planned(connection, wanted)
+        assert f"the memory of '{name}' is kept, as 'virsh managedsave' does" in refusal.refusal
+        assert f"virsh start {name}" in refusal.hint
+        assert f"virsh managedsave-remove {name}" in refusal.hint
+        assert deploy(connection, wanted).status == 1
+    assert virsh(f"dumpxml --inactive {name}") == before
+    assert "Managed save:   yes" in virsh(f"dominfo {name}")
+    # What it says on its console when it boots is not waited for.
+    (went_on,) = power.start(session(tmp_path), [name])
+    assert went_on.detail == "goes on from where it was"
+    assert "Managed save:   no" in virsh(f"dominfo {name}")
+    assert deploy(connection, changed(halting, title="other")) is None
+
+
+def test_a_guest_whose_memory_is_kept_is_not_rolled_back(connection, halting, tmp_path):
+    newer = renewed(halting, tmp_path)
+    assert deploy(connection, newer, force=True, stop_timeout=1) is None
+    virsh(f"managedsave {halting.name}")
+    policy = Policy(force=True, stop_timeout=1)
+    with pytest.raises(RequestRefusedError, match="is kept"):
+        rollback.roll_back(session(tmp_path), halting.name, 1, policy)
+    assert domains.read_metadata(connection, halting.name).current == 2
+    assert "Managed save:   yes" in virsh(f"dominfo {halting.name}")
+    virsh(f"managedsave-remove {halting.name}")
+
+
+def test_a_machine_that_was_undefined_while_it_ran_is_defined_again(connection, halting):
+    """Else it would be gone, with all that it remembers, when its guest stops."""
+    name = halting.name
+    metadata = domains.read_metadata(connection, name)
+    virsh(f"undefine {name}")
+    found = status_of(connection, halting)
+    assert found.status == "drifted"
+    assert "domain.persistent" in [each.path for each in found.differences]
+    assert planned(connection, halting).effect == "live"
+    assert deploy(connection, halting) is None
+    assert status_of(connection, halting).status == "deployed"
+    domains.destroy(connection, name)
+    assert domains.read_metadata(connection, name) == metadata
+
+
+def test_a_password_that_was_set_by_hand_stays(connection, halting, tmp_path):
+    def with_display(xml):
+        display = "<graphics type='vnc' autoport='yes' passwd='mellon'/>"
+        return xml.replace("</devices>", f"{display}</devices>")
+
+    name = halting.name
+    defined_by_hand(name, with_display, tmp_path)
+    assert deploy(connection, changed(halting, title="other")) is None
+    assert "passwd='mellon'" in virsh(f"dumpxml --inactive --security-info {name}")
+
+
+def test_firmware_that_was_changed_by_hand_is_seen_and_put_back(connection, halting, tmp_path):
+    def with_uefi(xml):
+        return re.sub(r"<os>", "<os firmware='efi'>", xml)
+
+    name = halting.name
+    defined_by_hand(name, with_uefi, tmp_path)
+    found = status_of(connection, halting)
+    assert [(each.path, each.old, each.new) for each in found.differences] == [
+        ("domain.firmware", "uefi", "bios")
+    ]
+    assert deploy(connection, halting) is None
+    assert "efi" not in virsh(f"dumpxml --inactive {name}")
+    assert status_of(connection, halting).status == "deployed"
