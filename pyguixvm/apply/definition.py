@@ -50,10 +50,14 @@ def define(
 
 @dataclass(frozen=True)
 class ToBe:
-    """The XML to define a domain by, and that DOMAIN as it is, None if it is to be made."""
+    """The XML to define a domain by, and that DOMAIN as it is, None if it is to be made.
+
+    It is on GENERATION then.
+    """
 
     xml: str
     domain: Domain | None
+    generation: Generation
 
 
 def define_by(name: str, to_be: ToBe, action: DefineDomain, workshop: Workshop) -> Domain:
@@ -64,6 +68,8 @@ def define_by(name: str, to_be: ToBe, action: DefineDomain, workshop: Workshop) 
     with phase(workshop.emit, "define", name):
         workshop.require(name)
         domain = domains.define(workshop.connection, to_be.xml, to_be.domain)
+        if workshop.roots is not None:
+            workshop.roots.protect(domain.uuid, to_be.generation)
         domains.set_autostart(workshop.connection, domain, action.autostart)
         return domain
 
@@ -121,9 +127,9 @@ def definition_to_be(
             definition(machine, root, disks, connection, workshop.environment, metadata)
         )
         if found:
-            yield ToBe(_in_place(new, found[0], metadata_before, machine), found[2])
+            yield ToBe(_in_place(new, found[0], metadata_before, machine), found[2], generation)
         else:
-            yield ToBe(new, None)
+            yield ToBe(new, None, generation)
 
 
 def _lost(connection: Connection, metadata: Metadata) -> frozenset[Address]:
