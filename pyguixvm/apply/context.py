@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 
 from pyguixvm.events import Emit, Notice
 from pyguixvm.guix.activation import Activation
+from pyguixvm.guix.roots import Roots
 from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.interruption import LOOK_SECONDS, Interruption, end_here_if_asked, pause
@@ -52,7 +53,8 @@ class Workshop:
     a machine's name before each step that cannot be undone, and raises LostLockError
     unless it is ours to change.  PLACE is held while something is made that takes
     processors and lines, not while a guest is waited for; TURNS are those of all machines
-    of the hypervisor.
+    of the hypervisor.  ROOTS keep what machines stand on in Guix's store; None where
+    nothing does.
     """
 
     connection: Connection
@@ -67,6 +69,7 @@ class Workshop:
     require: Callable[[str], None] = lambda _machine: None
     place: Callable[[], AbstractContextManager[None]] = nullcontext
     turns: Turns = field(default_factory=Turns)
+    roots: Roots | None = None
 
     def warn(self, machine: str, text: str) -> None:
         """Tell the user what MACHINE does otherwise than asked."""

@@ -50,10 +50,14 @@ def define(
 
 @dataclass(frozen=True)
 class ToBe:
-    """The XML to define a domain by, and that DOMAIN as it is, None if it is to be made."""
+    """The XML to define a domain by, and that DOMAIN as it is, None if it is to be made.
+
+    It is on GENERATION then.
+    """
 
     xml: str
     domain: Domain | None
+    generation: Generation
 
 
 def define_by(name: str, to_be: ToBe, action: DefineDomain, workshop: Workshop) -> Domain:
@@ -64,6 +68,8 @@ def define_by(name: str, to_be: ToBe, action: DefineDomain, workshop: Workshop) 
     with phase(workshop.emit, "define", name):
         workshop.require(name)
         domain = domains.define(workshop.connection, to_be.xml, to_be.domain)
+        if workshop.roots is not None:
+            workshop.roots.protect(domain.uuid, to_be.generation)
         domains.set_autostart(workshop.connection, domain, action.autostart)
         return domain
 
@@ -123,9 +129,9 @@ def definition_to_be(
         if found:
             # What is secret in it, the password of a display for example, is not to get lost.
             whole = domains.whole_definition(connection, found[2]) or found[0]
-            yield ToBe(_in_place(new, whole, metadata_before, machine), found[2])
+            yield ToBe(_in_place(new, whole, metadata_before, machine), found[2], generation)
         else:
-            yield ToBe(new, None)
+            yield ToBe(new, None, generation)
 
 
 def _lost(connection: Connection, metadata: Metadata) -> frozenset[Address]:

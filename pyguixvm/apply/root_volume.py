@@ -26,7 +26,7 @@ from pyguixvm.image.workplace import workplace
 from pyguixvm.model.applied import Generation
 from pyguixvm.model.declaration import ImageContent, LocalImage, SharedStore, VirtualMachine
 from pyguixvm.model.sizes import format_size
-from pyguixvm.model.volume_names import base_volume, generation_of
+from pyguixvm.model.volume_names import base_volume
 from pyguixvm.plan.actions import CreateRoot
 from pyguixvm.process import CommandFailedError
 from pyguixvm.xml.storage import BackingFile
@@ -211,12 +211,7 @@ def _whole(machine: VirtualMachine, action: CreateRoot, workshop: Workshop) -> C
     if action.whole is None:
         return action
     whole = action.whole
-    found = generation_of(action.volume)
-    roots = (
-        {}
-        if found is None
-        else {workshop.store.root(workshop.connection.uri, *found): whole.output}
-    )
+    roots = {workshop.roots.claim(whole.output): whole.output} if workshop.roots else {}
     with phase(workshop.emit, "build", machine.name) as result:
         workshop.store.realize({whole.derivation: whole.output}, roots)
         result.detail = whole.output

@@ -193,7 +193,9 @@ def gc_command(
         for kept in found.kept:
             output.line(f"  {kept.pool}/{kept}")
         output.line("nothing to remove" if empty else f"frees {format_size(found.size)}")
-    if not (dry_run or empty):
+    if empty and not dry_run:
+        garbage.release_unused(here)
+    elif not dry_run:
         if not yes:
             confirm("gc")
         found = garbage.collect(here, keep=keep, older_than=older_than, agreed=found)

@@ -8,15 +8,14 @@ from pathlib import Path
 
 from pyguixvm.commands.session import Session
 from pyguixvm.events import phase
-from pyguixvm.guix.roots import system_root
-from pyguixvm.guix.store import Store
+from pyguixvm.guix.roots import Roots
 from pyguixvm.model.declaration import (
     Deployment,
     SharedStore,
     SystemImage,
     VirtualMachine,
 )
-from pyguixvm.model.volume_names import generation_of, is_store_item
+from pyguixvm.model.volume_names import is_store_item
 from pyguixvm.plan.actions import (
     CreateEmptyRoot,
     CreateRoot,
@@ -54,28 +53,24 @@ def realize(session: Session, outputs: Mapping[str, str], roots: Mapping[Path, s
         result.detail = " ".join(outputs.values()) if built and outputs else "nothing to build"
 
 
-def realize_plans(session: Session, plans: Sequence[Plan]) -> None:
-    """Build what PLANS need, and protect it from Guix's garbage collector."""
+def realize_plans(session: Session, plans: Sequence[tuple[Plan, Roots]]) -> None:
+    """Build what PLANS need, and protect it from Guix's garbage collector by their roots."""
     outputs: dict[str, str] = {}
-    roots: dict[Path, str] = {}
-    for plan in plans:
+    claims: dict[Path, str] = {}
+    for plan, roots in plans:
         for machine in plan.machines:
             outputs.update(realizations(machine.actions))
             for action in machine.actions:
                 if isinstance(action, CreateRoot | CreateEmptyRoot | StackRoot):
-                    roots.update(_roots(session.store, plan.uri, action))
-    realize(session, outputs, roots)
+                    claims.update((roots.claim(item), item) for item in _items(action))
+    realize(session, outputs, claims)
 
 
-def _roots(
-    store: Store, uri: str, action: CreateRoot | CreateEmptyRoot | StackRoot
-) -> Iterator[tuple[Path, str]]:
-    """Yield the GC roots of the generation whose root volume ACTION makes, and their items."""
-    named = generation_of(action.volume)
+def _items(action: CreateRoot | CreateEmptyRoot | StackRoot) -> Iterator[str]:
+    """Yield the store items that the generation stands on whose root volume ACTION makes."""
     item = action.system if isinstance(action, CreateEmptyRoot) else action.image
-    if named is None or not is_store_item(item):
+    if not is_store_item(item):
         return
-    root = store.root(uri, *named)
-    yield root, item
+    yield item
     if isinstance(action, CreateRoot) and action.content is not None:
-        yield system_root(root), action.content.system.output
+        yield action.content.system.output

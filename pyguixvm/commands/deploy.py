@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pyguixvm.errors import PyguixvmError
+from pyguixvm.errors import BuildError, PyguixvmError
 from pyguixvm.events import ChangePlanned, Emit, Event
 from pyguixvm.guix.activation import Activation
 from pyguixvm.interruption import end_here_if_asked, pause
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pyguixvm.apply.context import Workshop
     from pyguixvm.apply.executor import Task
     from pyguixvm.apply.outcome import Outcome
+    from pyguixvm.guix.roots import Roots
     from pyguixvm.hypervisor.machine_lock.beats import Beats
     from pyguixvm.model.observation import Observation
 from pyguixvm.commands.build import realize_plans
@@ -61,18 +62,46 @@ def deploy(
         if isinstance(each, Planned):
             for machine_plan in each.plan.machines:
                 session.emit(_announced(machine_plan, each.observation))
-    realize_plans(session, [each.plan for each in planned])
     with ExitStack() as shared:
+        roots = [_kept(session, each, shared) for each in planned]
+        realize_plans(
+            session,
+            [(each.plan, at) for each, at in zip(planned, roots, strict=True) if at is not None],
+        )
         tasks: list[Task] = []
-        for each in planned:
-            tasks += _tasks(session, config, each, shared, trial=trial, jobs=jobs)
+        for each, at in zip(planned, roots, strict=True):
+            tasks += _tasks(session, config, each, at, shared, trial=trial, jobs=jobs)
         return side_by_side(tasks, session.interruption, session.emit)
+
+
+def _kept(session: Session, planned: Sight, shared: ExitStack) -> Roots | None:
+    """Return what keeps the store items of the machines of PLANNED; None if there are none.
+
+    What is claimed by it stays until SHARED is closed.  Raises BuildError if there is no place.
+    """
+    if not isinstance(planned, Planned) or not any(m.actions for m in planned.plan.machines):
+        return None
+    from pyguixvm.commands.gc_roots import known, reconcile, roots_at
+
+    roots = roots_at(session, planned.connection)
+    reconcile(session, roots, known(planned.observation), local=planned.connection.local)
+    try:
+        shared.enter_context(roots.claiming())
+    except OSError as error:
+        if not any(each.machine.image.made_by_guix for each in planned.plan.machines):
+            return None
+        raise BuildError(
+            f"what machines stand on cannot be kept from Guix's garbage collector: {error}",
+            hint=f"Make {roots.directory} a directory that you can write to.",
+        ) from error
+    return roots
 
 
 def _tasks(
     session: Session,
     config: Path,
     planned: Sight,
+    roots: Roots | None,
     shared: ExitStack,
     *,
     trial: bool,
@@ -96,6 +125,7 @@ def _tasks(
         Activation(session.exchange, config.absolute(), session.sharing, session.emit),
         session.interruption,
         place=partial(taken, Semaphore(jobs)),
+        roots=roots,
     )
     beats = shared.enter_context(beating(planned.connection))
     for machine_plan in planned.plan.machines:
@@ -134,9 +164,11 @@ class _Change:
             beats=self.beats,
         ) as lock:
             plan = self.planned.again(name)
-            if plan != self.first:
+            roots = self.workshop.roots
+            if plan != self.first and roots is not None:
                 with self.workshop.place():
-                    realize_plans(self.session, [msgspec.structs.replace(whole, machines=(plan,))])
+                    alone = msgspec.structs.replace(whole, machines=(plan,))
+                    realize_plans(self.session, [(alone, roots)])
             workshop = dataclasses.replace(self.workshop, require=lock.require)
             return carry_out(plan, whole.deployment, workshop, self.trial)
 

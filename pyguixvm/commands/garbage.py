@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from pyguixvm.apply.unused_volumes import usage
+from pyguixvm.commands.gc_roots import release
 from pyguixvm.commands.generations import all_metadata
 from pyguixvm.commands.session import Session
 from pyguixvm.events import phase
-from pyguixvm.guix.roots import remove_root, root_path
 from pyguixvm.hypervisor import domains, incomplete_volume, volumes
 from pyguixvm.hypervisor.connection import Connection, connect
 from pyguixvm.hypervisor.machine_lock.lock import held
@@ -69,7 +69,7 @@ def collect(session: Session, *, keep: int, older_than: timedelta, agreed: Garba
                     incomplete_volume.condemn(connection, volume.pool, volume.name)
             for name, number in going.generations:
                 lock.require(name)
-                _forget(session, connection, name, number)
+                _forget(connection, name, number)
             for volume in going.volumes:
                 owner = generation_of(volume.name)
                 if owner and owner[0] in machines:
@@ -78,11 +78,21 @@ def collect(session: Session, *, keep: int, older_than: timedelta, agreed: Garba
                     volumes.delete(connection, volume.pool, volume.name)
                 else:
                     incomplete_volume.take_over(connection, volume.pool, volume.name)
+        _release(session, connection)
         return going
 
 
-def _forget(session: Session, connection: Connection, name: str, number: int) -> None:
+def _forget(connection: Connection, name: str, number: int) -> None:
     metadata = domains.read_metadata(connection, name)
     rest = tuple(g for g in metadata.generations if g.number != number)
     domains.write_metadata(connection, name, msgspec.structs.replace(metadata, generations=rest))
-    remove_root(root_path(session.state_directory, connection.uri, name, number))
+
+
+def release_unused(session: Session) -> None:
+    """Let Guix's garbage collector have what nothing on the session's hypervisor stands on."""
+    with connect(session.uri) as connection:
+        _release(session, connection)
+
+
+def _release(session: Session, connection: Connection) -> None:
+    release(session, connection, observe(connection, Depth.HOST), usage(connection))

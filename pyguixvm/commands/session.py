@@ -36,13 +36,13 @@ class Session:
 
     @property
     def state_directory(self) -> Path:
-        """Where GC roots are registered."""
-        return state_directory(self.environment)
+        """Where is kept what is to outlive a command."""
+        return state_directory(self.environment).absolute()
 
     @property
     def store(self) -> Store:
         """The store of this machine; Guix is looked for when it is needed."""
-        return Store(self.exchange, self.state_directory.absolute(), self.emit)
+        return Store(self.exchange, self.emit)
 
     @property
     def sharing(self) -> Literal["virtiofs", "9p"]:

@@ -9,10 +9,10 @@ from pathlib import PurePosixPath
 import msgspec
 
 from pyguixvm.apply.unused_volumes import delete_others, usage
+from pyguixvm.commands.gc_roots import forget, release
 from pyguixvm.commands.machines import Done, observed_metadata, require_unprotected
 from pyguixvm.commands.session import Session
 from pyguixvm.errors import RequestRefusedError
-from pyguixvm.guix.roots import remove_root, root_path
 from pyguixvm.hypervisor import domains, incomplete_volume, volumes
 from pyguixvm.hypervisor.connection import Connection, connect
 from pyguixvm.hypervisor.machine_lock.lock import Lock, held
@@ -125,6 +125,7 @@ def undefine(session: Session, agreed: Sequence[Removal]) -> tuple[Done, ...]:
                 still = _still(connection, removal)
                 _remove(session, connection, still, lock)
             done.append(Done(removal.machine, _removed(still)))
+        release(session, connection, observe(connection))
     return tuple(done)
 
 
@@ -160,15 +161,16 @@ def _remove(session: Session, connection: Connection, removal: Removal, lock: Lo
     for pool, volume in removal.volumes:
         if (pool, volume) not in staying:
             incomplete_volume.condemn(connection, pool, volume)
+    domain = domains.find(connection, name)
     if removal.running:
         domains.destroy(connection, name)
     domains.undefine(connection, name)
     lock.require(name)
     delete_others(connection, removal.wanted, removal.kept)
     needed = {generation_of(each.volume) for each in removal.kept}
-    for number in removal.generations:
-        if (name, number) not in needed:
-            remove_root(root_path(session.state_directory, connection.uri, name, number))
+    gone = {number for number in removal.generations if (name, number) not in needed}
+    if domain is not None:
+        forget(session, connection, (domain.uuid, name), gone)
 
 
 def _removed(removal: Removal) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from pyguixvm.events import Emit
 from pyguixvm.guix.building import Answer, work
 from pyguixvm.guix.request import Exchange
-from pyguixvm.guix.roots import root_path
+from pyguixvm.guix.roots import leads_to
 from pyguixvm.model.store_item import StoreItem, hash_part
 
 # Builds take what they take: a month, which also ends whoever was forgotten.
@@ -31,29 +31,24 @@ class _Answer(Answer):
 class Store:
     """The store of this machine, through the Guix that EXCHANGE reaches.
 
-    GC roots are links in STATE_DIRECTORY.  EMIT takes what Guix writes, as
-    BuildOutput.
+    EMIT takes what Guix writes, as BuildOutput.
     """
 
     exchange: Callable[[], Exchange]
-    state_directory: Path
     emit: Emit
-
-    def root(self, uri: str, machine: str, generation: int) -> Path:
-        """Return the GC root of the image of GENERATION of MACHINE on the hypervisor at URI."""
-        return root_path(self.state_directory, uri, machine, generation)
 
     def realize(self, outputs: Mapping[str, str], roots: Mapping[Path, str]) -> bool:
         """Build the derivations that OUTPUTS maps to what they build; then register ROOTS.
 
         Each of ROOTS, absolute file names, protects its store item from Guix's
-        garbage collector from then on: a symbolic link of ours which the daemon
-        knows (an indirect root, see "Invoking guix gc" in Guix's manual).  Asks
+        garbage collector from then on: a symbolic link of ours where the collector
+        looks, or else which the daemon knows (an indirect root, see "Invoking guix gc" in
+        Guix's manual).  Asks
         nobody, and returns false, if all is there already.  GUIX_BUILD_OPTIONS is
         honoured, by Guix.  Raises BuildError.
         """
         missing = [derivation for derivation, output in outputs.items() if not is_built(output)]
-        unrooted = {str(root): item for root, item in roots.items() if not _links_to(root, item)}
+        unrooted = {str(root): item for root, item in roots.items() if not _rooted(root, item)}
         if not missing and not unrooted:
             return False
         self._ask("realize", {"derivations": missing, "roots": unrooted}, _BUILD_SECONDS)
@@ -77,5 +72,5 @@ def is_built(output: str) -> bool:
     return Path(output).exists() and not Path(f"{output}.lock").exists()
 
 
-def _links_to(root: Path, output: str) -> bool:
-    return root.is_symlink() and str(root.readlink()) == output and is_built(output)
+def _rooted(root: Path, output: str) -> bool:
+    return leads_to(root, output) and is_built(output)

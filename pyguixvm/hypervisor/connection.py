@@ -115,6 +115,18 @@ def identity(connection: Connection) -> Hypervisor:
         )
 
 
+def identity_from_here(connection: Connection) -> Hypervisor:
+    """Return which hypervisor CONNECTION leads to, for what is kept on this machine only.
+
+    That this is the machine need not be asked, whatever libvirt takes for its UUID today.
+    """
+    if not connection.local:
+        return identity(connection)
+    instance, owner = _instance(connection.uri)
+    driver, _, _ = urlsplit(connection.uri).scheme.partition("+")
+    return Hypervisor(None, "", driver, instance, owner)
+
+
 def _instance(uri: str) -> tuple[str, str | None]:
     """Return the path that tells the hypervisors of one host apart, and whose that is."""
     path = urlsplit(uri).path.rstrip("/")

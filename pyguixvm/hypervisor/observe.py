@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from enum import Flag, auto
@@ -63,6 +64,7 @@ def observe(
 
     Whoever shows something of a hypervisor, or plans for it, looks at it here.
     """
+    begun = before.begun if before else time.time()
     with explained("list the domains"):
         names = connection.handle.listAllDomains
         autostarted = _uuids(names(libvirt.VIR_CONNECT_LIST_DOMAINS_AUTOSTART))
@@ -110,6 +112,7 @@ def observe(
         host=_host_seen(connection, depth, before),
         stored=tuple(_stored(connection)) if Depth.VOLUMES in depth else (),
         holders=_holders(connection) if Depth.HOLDERS in depth else {},
+        begun=begun,
     )
 
 

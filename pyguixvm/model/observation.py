@@ -150,7 +150,8 @@ class Observation(msgspec.Struct, frozen=True, rename="kebab"):
     IMAGES are those of the store items that generations stand on which are in the
     store of this machine, too.  HOST is the hypervisor's machine.  STORED are our volumes,
     those half made among them, and HOLDERS who changes which machine, in words; both are
-    empty where nobody asked for them.
+    empty where nobody asked for them.  BEGUN is when it was looked at (seconds since the
+    epoch); what was made later may not have been seen.
     """
 
     uri: str
@@ -163,3 +164,4 @@ class Observation(msgspec.Struct, frozen=True, rename="kebab"):
     host: Host = Host()
     stored: tuple[StoredVolume, ...] = ()
     holders: dict[str, str] = {}
+    begun: float = 0.0

@@ -15,6 +15,8 @@ import msgspec
 import pytest
 
 from pyguixvm.cli.documents import OF_VERBS, Failed
+from pyguixvm.guix.roots import directory_name
+from pyguixvm.model.hypervisor import Hypervisor
 
 CONFIGS = Path(__file__).parent / "configs"
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -59,6 +61,19 @@ def virsh(*arguments: str) -> str:
     done = command("virsh", "-q", "-c", "qemu:///system", *arguments)
     assert done.status == 0, done.err
     return done.out.strip()
+
+
+def gc_roots(machine: str) -> Path:
+    """Return where root has the links that protect what MACHINE stands on."""
+    here = directory_name(Hypervisor(None, "", "qemu", "/system"))
+    return Path("/var/guix/gcroots/pyguixvm") / here / virsh("domuuid", machine)
+
+
+def collected(item: str) -> bool:
+    """Have Guix's garbage collector take ITEM, and only that; return whether it did."""
+    ran = command("guix", "gc", "--delete", item)
+    assert (ran.status == 0) != ("still alive" in ran.err), ran.err
+    return ran.status == 0
 
 
 @pytest.fixture

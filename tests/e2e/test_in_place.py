@@ -12,15 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CONFIGS, Ran, command, pyguixvm, virsh
+from conftest import CONFIGS, Ran, command, gc_roots, pyguixvm, virsh
 from guest import Guest, eventually
-
-from pyguixvm.guix.roots import root_path
 
 CONFIG = CONFIGS / "in-place.scm"
 NAME = "in-place"
 guest = Guest(NAME)
-ROOTS = root_path(Path.home() / ".local/state/pyguixvm", "qemu:///system", NAME, 1).parent
 KEY = "/etc/ssh/ssh_host_ed25519_key.pub"
 
 
@@ -101,7 +98,8 @@ def test_a_saved_system_arrives_in_the_guest_while_it_runs(
     assert second["under"] == [first["volume"]]
     assert second["volume"] in virsh("domblklist", NAME)
     # Each keeps from Guix's garbage collector what it stands on.
-    assert {(ROOTS / str(number)).readlink() for number in (1, 2)} == {Path(first["image"])}
+    links = [gc_roots(NAME) / number for number in ("1", "2")]
+    assert {link.readlink() for link in links} == {Path(first["image"])}
     again = pyguixvm("deploy", config, **login)
     assert "in-place unchanged" in again.out, again.err
 

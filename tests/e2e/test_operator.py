@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import CONFIGS, EXAMPLES, Ran, command
+from conftest import CONFIGS, EXAMPLES, Ran, collected, command
 
 NOBODY = "65534"
 # To read this checkout, wherever it is, and to enter the test bed's Guix.
@@ -48,6 +48,11 @@ def test_a_hypervisor_of_ones_own_needs_no_rights(operator: Callable[..., Ran]) 
     assert operator("status", "--exit-code", config).status == 0
     # By 9p, since libvirt refuses virtiofs here.
     assert (shared / "answer").read_text() == "42"
+    # Where Guix's garbage collector looks, be the home there or not.
+    (link,) = Path("/var/guix/profiles/per-user/nobody/pyguixvm").glob("qemu-session-nobody-*/*/1")
+    assert not collected(str(link.readlink()))
+    assert operator("undefine", "--yes", "--delete-data", "session").status == 0
+    assert not link.parent.exists()
 
 
 def test_the_hypervisor_of_all_takes_its_group(operator: Callable[..., Ran]) -> None:

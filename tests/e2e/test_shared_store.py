@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CONFIGS, Ran, pyguixvm, virsh
+from conftest import CONFIGS, Ran, collected, command, gc_roots, pyguixvm, virsh
 from guest import Guest
-
-from pyguixvm.guix.roots import root_path
 
 WAY = ("--strategy", "shared-store")
 guest = Guest("shared")
-ROOTS = root_path(Path.home() / ".local/state/pyguixvm", "qemu:///system", "shared", 1).parent
+FORMER = Path.home() / ".local/state/pyguixvm/gc-roots/qemu%3A%2F%2F%2Fsystem/shared"
+# Nothing else in the store stands on what is called so.
+TWO = f"two {time.time_ns()}"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -30,10 +30,11 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     first = pyguixvm("deploy", file, *WAY)
     assert first.status == 0, first.err
     assert "disk-image" not in first.err
+    links = gc_roots("shared")
     yield file
     removed = pyguixvm("undefine", "--yes", "--delete-data", "shared")
     assert removed.status == 0, removed.err
-    assert not ROOTS.exists()
+    assert not links.exists()
 
 
 def edit(config: Path, old: str, new: str) -> None:
@@ -82,7 +83,40 @@ def test_its_store_is_the_hosts_and_cannot_be_written() -> None:
 def test_what_it_runs_is_kept_from_garbage_collection() -> None:
     (generation,) = generations()
     assert generation["image"].endswith("-system")
-    assert (ROOTS / "1").readlink() == Path(generation["image"])
+    assert (gc_roots("shared") / "1").readlink() == Path(generation["image"])
+    assert not collected(generation["image"])
+
+
+def test_what_was_kept_by_name_in_a_home_directory_is_kept_where_guix_looks(config: Path) -> None:
+    (generation,) = generations()
+    link, former = gc_roots("shared") / "1", FORMER / "1"
+    former.parent.mkdir(parents=True, exist_ok=True)
+    former.symlink_to(generation["image"])
+    link.unlink()
+    for title, left in (('(title "one")', {"1"}), ("", set())):
+        text = config.read_text()
+        config.write_text(text.replace("(cpu 1)", f"(cpu 1) {title}"))
+        deployed = pyguixvm("deploy", config, *WAY)
+        config.write_text(text)
+        assert deployed.status == 0, deployed.err
+        assert link.readlink() == Path(generation["image"])
+        # The one before goes once the other one is there for a while.
+        assert {each.name for each in FORMER.glob("*")} == left
+
+
+def test_what_was_kept_for_a_machine_that_is_gone_goes() -> None:
+    (generation,) = generations()
+    spent = FORMER.with_name("gone") / "1"
+    spent.parent.mkdir(parents=True)
+    spent.symlink_to(generation["image"])
+    # Whose it is that was made just now may not be known yet.
+    assert pyguixvm("gc", "--yes").status == 0
+    assert spent.is_symlink()
+    command("touch", "--no-dereference", "--date=yesterday", spent)
+    assert pyguixvm("gc", "--dry-run").status == 0
+    assert spent.is_symlink()
+    assert pyguixvm("gc", "--yes").status == 0
+    assert not spent.parent.exists()
 
 
 def test_status_and_plan_say_where_it_runs_from(config: Path) -> None:
@@ -105,7 +139,7 @@ def test_an_edited_file_takes_a_boot_and_no_image(config: Path, tmp_path: Path) 
         watch = subprocess.Popen(["pyguixvm", "watch", config, *WAY], stdout=output, stderr=output)
     try:
         wait_for(watch, shown, "shared unchanged")
-        edit(config, "one", "two")
+        edit(config, "one", TWO)
         wait_for(watch, shown, "shared updated")
         watch.send_signal(signal.SIGINT)
         assert watch.wait(timeout=20) == 130
@@ -114,7 +148,7 @@ def test_an_edited_file_takes_a_boot_and_no_image(config: Path, tmp_path: Path) 
         watch.wait()
     assert "disk-image" not in shown.read_text()
     assert guest.booted() != boot
-    assert guest.content("/etc/edition") == "two"
+    assert guest.content("/etc/edition") == TWO
     assert guest.content("/srv/db/row") == "one"
     assert guest.content("/var/lib/notes/note") == "kept"
     with pytest.raises(AssertionError, match="No such file"):
@@ -135,14 +169,16 @@ def test_it_can_be_taken_back() -> None:
     assert guest.content("/etc/edition") == "one"
     assert guest.content("/root/scratch") == "lost"
     assert guest.content("/var/lib/notes/note") == "kept"
-    assert [generation["number"] for generation in generations()] == [1, 2]
-    assert (ROOTS / "2").exists()
-    collected = pyguixvm("gc", "--yes", "--keep", "0", "--json")
-    assert collected.status == 0, collected.err
+    first, second = generations()
+    assert (gc_roots("shared") / "2").readlink() == Path(second["image"])
+    assert not collected(second["image"])
+    ran = pyguixvm("gc", "--yes", "--keep", "0", "--json")
+    assert ran.status == 0, ran.err
     assert [generation["number"] for generation in generations()] == [1]
     assert "pyguixvm-shared.g2.qcow2" not in virsh("vol-list", "default")
-    assert (ROOTS / "1").exists()
-    assert not (ROOTS / "2").is_symlink()
+    assert [each.name for each in gc_roots("shared").iterdir()] == ["1"]
+    assert not collected(first["image"])
+    assert collected(second["image"])
 
 
 def test_what_it_cannot_do_is_refused(config: Path) -> None:

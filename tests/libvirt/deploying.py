@@ -65,7 +65,7 @@ def planned(connection, machine, **policy):
 def deploy(connection, machine, **policy):
     """Deploy MACHINE; return what was an error."""
     made = plan([machine], observe(connection), policy=Policy(**policy))
-    store = Store(lambda: pytest.fail("Guix is not needed"), Path("/nonexistent"), ignore)
+    store = Store(lambda: pytest.fail("Guix is not needed"), ignore)
     workshop = Workshop(connection, ignore, {"PYGUIXVM_VIRT_TYPE": "qemu"}, store)
     (outcome,) = apply(made, workshop)
     return outcome.error

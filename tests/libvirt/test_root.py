@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from datetime import timedelta
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -18,6 +17,7 @@ from pyguixvm.commands.garbage import unneeded
 from pyguixvm.commands.session import Session
 from pyguixvm.events import Notice, PhaseFinished, ignore
 from pyguixvm.guix.request import Exchange
+from pyguixvm.guix.roots import Roots
 from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor import volumes
 from pyguixvm.model.declaration import Derivation, ImageContent, SystemImage
@@ -100,8 +100,11 @@ def make(pool, a_machine, base, whole, tmp_path):
         item = {"path": str(text), "hash": "sha256:00", "nar-size": size, "references": []}
         events = []
         guix = Guix([item], whole)
-        store = Store(lambda: guix, tmp_path / "state", events.append)
-        with created_root(machine, action, Workshop(connection, events.append, {}, store)) as root:
+        store = Store(lambda: guix, events.append)
+        workshop = Workshop(
+            connection, events.append, {}, store, roots=Roots(tmp_path / "gc-roots")
+        )
+        with created_root(machine, action, workshop) as root:
             pass
         return root, guix, events
 
@@ -157,10 +160,8 @@ def test_more_than_half_of_the_base_is_a_whole_image(connection, make, whole, tm
     assert (root.image, root.increment, root.backing[0].path) == (image, None, image)
     command, request = guix.asked[-1]
     assert (command, request["derivations"]) == ("realize", ["/gnu/store/i.drv"])
-    # The generation's GC root keeps what it stands on.
-    ((link, item),) = request["roots"].items()
-    assert Path(link).is_relative_to(tmp_path / "state")
-    assert item == image
+    # It is kept from the garbage collector before it is defined.
+    assert request["roots"] == {str(Roots(tmp_path / "gc-roots").claim(image)): image}
     told = [e.detail for e in events if isinstance(e, PhaseFinished) and e.phase == "grow"]
     assert told[0] == "too much has changed for an increment"
 

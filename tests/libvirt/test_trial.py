@@ -58,7 +58,7 @@ def workshop(connection):
     def clock():
         return begun + 1000 * (time.monotonic() - begun)
 
-    store = Store(no_guix, Path("/nonexistent"), ignore)
+    store = Store(no_guix, ignore)
     made = Workshop(connection, events.append, {"PYGUIXVM_VIRT_TYPE": "qemu"}, store, clock=clock)
     return made, events
 

@@ -11,7 +11,6 @@ import itertools
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import msgspec
 
@@ -60,7 +59,7 @@ def update():
     ):
         made = plan([machine], observe(connection))
         # These machines have images of their own: Guix is not asked for anything.
-        store = Store(no_guix, Path("/nonexistent"), tell)
+        store = Store(no_guix, tell)
         environment = {"PYGUIXVM_VIRT_TYPE": "qemu"}
         workshop = Workshop(
             connection, tell, environment, store, interruption=interruption, require=lock.require

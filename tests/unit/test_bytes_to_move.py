@@ -28,8 +28,8 @@ HERE = Connection(uri="qemu:///system", local=True, handle=None, events=None, re
 class Beyond(Store):
     """A store in which what is wanted is SIZE bytes larger than what is present."""
 
-    def __init__(self, directory: Path, size: int) -> None:
-        super().__init__(lambda: pytest.fail("Guix was asked"), directory, ignore)
+    def __init__(self, size: int) -> None:
+        super().__init__(lambda: pytest.fail("Guix was asked"), ignore)
         object.__setattr__(self, "size", size)
 
     def items_beyond(self, present: Iterable[str], wanted: Sequence[str]) -> tuple[StoreItem, ...]:
@@ -57,16 +57,16 @@ def action(tmp_path: Path) -> CreateRoot:
     )
 
 
-def moved(action: CreateRoot, directory: Path, size: int, connection: Any = HERE) -> int | None:
-    return bytes_to_move(connection, machine(), action, Beyond(directory, size))
+def moved(action: CreateRoot, size: int, connection: Any = HERE) -> int | None:
+    return bytes_to_move(connection, machine(), action, Beyond(size))
 
 
 def test_what_changed_is_unknown_until_it_is_built(action: CreateRoot, tmp_path: Path) -> None:
-    assert moved(action, tmp_path, 2 * MIB) is None
+    assert moved(action, 2 * MIB) is None
     (tmp_path / "new-system").mkdir()
-    assert moved(action, tmp_path, 2 * MIB) is None
+    assert moved(action, 2 * MIB) is None
     (tmp_path / "grub.cfg").touch()
-    assert moved(action, tmp_path, 2 * MIB) == 2 * MIB
+    assert moved(action, 2 * MIB) == 2 * MIB
 
 
 def test_what_is_too_much_for_an_increment_is_sent_as_a_whole(
@@ -74,10 +74,10 @@ def test_what_is_too_much_for_an_increment_is_sent_as_a_whole(
 ) -> None:
     (tmp_path / "new-system").mkdir()
     (tmp_path / "grub.cfg").touch()
-    assert moved(action, tmp_path, 8 * MIB) is None
+    assert moved(action, 8 * MIB) is None
     (tmp_path / "whole").write_bytes(bytes(MIB))
     # The image in the store of this very machine is not sent at all.
-    assert moved(action, tmp_path, 8 * MIB) == 0
+    assert moved(action, 8 * MIB) == 0
 
 
 def test_what_cannot_be_grown_without_moving_data_is_sent_as_a_whole(
@@ -86,6 +86,6 @@ def test_what_cannot_be_grown_without_moving_data_is_sent_as_a_whole(
     (tmp_path / "new-system").mkdir()
     (tmp_path / "grub.cfg").touch()
     larger = msgspec.structs.replace(action, size=8 * 1024**4)
-    assert moved(larger, tmp_path, 2 * MIB) is None
+    assert moved(larger, 2 * MIB) is None
     (tmp_path / "whole").write_bytes(bytes(MIB))
-    assert moved(larger, tmp_path, 2 * MIB) == 0
+    assert moved(larger, 2 * MIB) == 0

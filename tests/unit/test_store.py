@@ -16,7 +16,6 @@ from pyguixvm.errors import BuildError
 from pyguixvm.events import BuildOutput, Event
 from pyguixvm.guix.log import Lines, clean
 from pyguixvm.guix.request import Exchange, Forward
-from pyguixvm.guix.roots import remove_root, root_path, system_root
 from pyguixvm.guix.store import Store
 
 
@@ -38,15 +37,16 @@ class Recorded(Exchange):
 
 
 class Place:
-    """A store and a state directory below one directory, and an exchange."""
+    """A store, a root below one directory, and an exchange."""
 
     def __init__(
         self, directory: Path, answer: dict[str, Any] | None = None, said: bytes = b""
     ) -> None:
         self.directory = directory
+        self.root = directory / "roots/1"
         self.exchange = Recorded(answer or {"realized": True}, said)
         self.events: list[Event] = []
-        self.store = Store(lambda: self.exchange, directory / "state", self.events.append)
+        self.store = Store(lambda: self.exchange, self.events.append)
 
     def item(self, name: str) -> str:
         return str(self.directory / name)
@@ -58,7 +58,7 @@ class Place:
 
 def test_what_is_missing_is_built_and_rooted_in_one_request(tmp_path: Path) -> None:
     place = Place(tmp_path, said=b"building a...\n")
-    root = place.store.root("qemu:///system", "web", 1)
+    root = place.root
     outputs = {"/a.drv": place.item("a"), "/b.drv": place.build("b")}
     assert place.store.realize(outputs, {root: place.item("a")})
     assert place.exchange.requests == [
@@ -69,7 +69,7 @@ def test_what_is_missing_is_built_and_rooted_in_one_request(tmp_path: Path) -> N
 
 def test_what_is_there_and_rooted_takes_no_request(tmp_path: Path) -> None:
     place = Place(tmp_path)
-    root = place.store.root("qemu:///system", "web", 1)
+    root = place.root
     root.parent.mkdir(parents=True)
     root.symlink_to(place.build("a"))
     assert not place.store.realize({"/a.drv": place.item("a")}, {root: place.item("a")})
@@ -79,7 +79,7 @@ def test_what_is_there_and_rooted_takes_no_request(tmp_path: Path) -> None:
 
 def test_a_root_that_leads_elsewhere_is_registered_anew(tmp_path: Path) -> None:
     place = Place(tmp_path)
-    root = place.store.root("qemu:///system", "web", 1)
+    root = place.root
     root.parent.mkdir(parents=True)
     root.symlink_to("/gnu/store/collected")
     assert place.store.realize({"/a.drv": place.build("a")}, {root: place.item("a")})
@@ -166,24 +166,3 @@ def test_lines_come_whole_and_the_last_one_without_its_end() -> None:
 )
 def test_lines_are_shown_as_a_terminal_would(line: str, shown: str) -> None:
     assert clean(line) == shown
-
-
-def test_roots_are_apart_for_each_hypervisor_machine_and_generation() -> None:
-    state = Path("/s")
-    assert root_path(state, "qemu+ssh://root@host/system", "web", 2) == Path(
-        "/s/gc-roots/qemu%2Bssh%3A%2F%2Froot%40host%2Fsystem/web/2"
-    )
-
-
-def test_removing_the_last_root_leaves_no_directory(tmp_path: Path) -> None:
-    one = root_path(tmp_path, "qemu:///system", "web", 1)
-    other = root_path(tmp_path, "qemu:///system", "web", 2)
-    one.parent.mkdir(parents=True)
-    for root in (one, system_root(one), other):
-        root.symlink_to("/gnu/store/x")
-    remove_root(one)
-    assert other.is_symlink()
-    assert not system_root(one).is_symlink()
-    remove_root(other)
-    remove_root(other)
-    assert list(tmp_path.iterdir()) == []

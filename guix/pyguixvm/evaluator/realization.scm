@@ -6,6 +6,7 @@
   #:use-module (pyguixvm evaluator store)
   #:use-module (guix base16)
   #:use-module (guix build utils)
+  #:use-module (guix config)
   #:use-module (guix store)
   #:use-module (ice-9 match)
   #:use-module (srfi srfi-1)
@@ -30,12 +31,23 @@
 ;;; Building.
 ;;;
 
+(define (scanned? file)
+  "Return true if FILE is where the garbage collector looks for links by itself."
+  (any (lambda (directory)
+         (string-prefix? (string-append %state-directory directory) file))
+       '("/gcroots/" "/profiles/")))
+
 (define (register-root store root item)
-  "Have the file ROOT protect ITEM from the garbage collector of STORE."
-  ;; 'register-root' of (guix scripts build) refuses a ROOT that is there.
-  (mkdir-p (dirname root))
-  (switch-symlinks root item)
-  (add-indirect-root store root))
+  "Have the file ROOT protect ITEM, if it is valid, from the garbage collector of STORE."
+  ;; Returns once no collection goes on that does not know of it; until ROOT is there,
+  ;; it is enough.
+  (add-temp-root store item)
+  (when (valid-path? store item)
+    ;; 'register-root' of (guix scripts build) refuses a ROOT that is there.
+    (mkdir-p (dirname root))
+    (switch-symlinks root item)
+    (unless (scanned? root)
+      (add-indirect-root store root))))
 
 (define (realize derivations roots)
   "Build DERIVATIONS, a list of file names, and then have each of ROOTS, file names
