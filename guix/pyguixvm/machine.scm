@@ -90,10 +90,7 @@
 (define-declaration <virtual-machine> virtual-machine %virtual-machine make-virtual-machine
   virtual-machine? this-virtual-machine virtual-machine-place
   (name           virtual-machine-name            ;string | #f
-                  (thunked)
-                  (default
-                    (and=> (machine-operating-system this-virtual-machine)
-                           operating-system-host-name))
+                  (otherwise machine-host-name)
                   (sanitize check-machine-name))
   (operating-system virtual-machine-operating-system ;<operating-system> | #f
                   (default #f)
@@ -152,6 +149,9 @@ operating-system, if it has that."
   "Return the operating-system of MACHINE, its own or its image's, or #f."
   (or (virtual-machine-operating-system machine)
       (and=> (machine-guix-image machine) image-operating-system)))
+
+(define (machine-host-name machine)
+  (and=> (machine-operating-system machine) operating-system-host-name))
 
 (define (virtual-machine-location machine)
   "Return the <location> of MACHINE, or that of its operating-system when it was

@@ -60,8 +60,8 @@ is known when it fails."
 
 (define (expand-clause name form whole specs later)
   "Return the field, the syntax of its value, and that of its <location> for FORM, a
-clause in the declaration of NAME at the place WHOLE.  SPECS lists (FIELD CHECK STYLE
-THUNKED?); LATER lists the fields to come."
+clause in the declaration of NAME at the place WHOLE.  SPECS lists (FIELD CHECK STYLE);
+LATER lists the fields to come."
   (define place
     (or (syntax-place form) whole))
 
@@ -95,7 +95,7 @@ THUNKED?); LATER lists the fields to come."
           (refuse-field name symbol fields location))
          (spec
           (syntax-case spec (nested)
-            ((_ check (nested macro) _)
+            ((_ check (nested macro))
              (clauses? #'(value ...)
                        (clause-names (syntax->datum #'macro)))
              ;; Its own form in the file is this clause.
@@ -103,7 +103,7 @@ THUNKED?); LATER lists the fields to come."
                       #`(macro #:place #,(datum->syntax #'macro place)
                                value ...)
                       place))
-            ((_ check style _)
+            ((_ check style)
              (= 1 (length #'(value ...)))
              (let ((value (car #'(value ...))))
                (checked #'field #'check
@@ -169,7 +169,7 @@ FIELDS: any of them may have been misspelt, so nothing follows from its absence.
 
   (filter-map (lambda (spec)
                 (syntax-case spec ()
-                  ((field _ _ _)
+                  ((field _ _)
                    (not (memq (syntax->datum #'field) given))
                    (list #'field #'(make-refused) #'#f))
                   (_ #f)))
@@ -181,17 +181,7 @@ FIELDS: any of them may have been misspelt, so nothing follows from its absence.
      (eq? 'inherit (syntax->datum #'head)))
     (_ #f)))
 
-(define (thunked? field specs)
-  "Is the value of FIELD, a symbol, computed whenever it is asked for?"
-  (any (lambda (spec)
-         (syntax-case spec ()
-           ((name _ _ thunked?)
-            (eq? field (syntax->datum #'name))
-            (syntax->datum #'thunked?))
-           (_ #f)))
-       specs))
-
-(define (part-fields fields specs)
+(define (part-fields fields)
   "Return FIELDS, what 'expand-clause' returned for each clause, with names that differ
 from all that users write: the record's constructor makes variables of them, which would
 hide the user's from the fields after them."
@@ -206,9 +196,7 @@ hide the user's from the fields after them."
        (let ((name (own-name field)))
          (cons (list name (refer-to-earlier value earlier) location)
                (loop rest
-                     (if (thunked? (syntax->datum field) specs)
-                         earlier
-                         (cons (list field name) earlier)))))))))
+                     (cons (list field name) earlier))))))))
 
 (define (expand-clauses macro place clauses constructor predicate specs later)
   "Return the expansion of CLAUSES, the syntax of a declaration by MACRO at PLACE, to
@@ -222,8 +210,7 @@ a use of CONSTRUCTOR."
                   (((field value location) ...)
                    (part-fields (if (or (null? refusals) (pair? inherited))
                                     fields
-                                    (append fields (missing-fields fields specs)))
-                                specs))
+                                    (append fields (missing-fields fields specs)))))
                   ((refusal ...) refusals)
                   (whole (place->syntax place)))
       (define fields
