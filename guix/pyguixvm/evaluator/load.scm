@@ -83,32 +83,18 @@
                          (strerror (system-error-errno args)))))))
 
 (define (load-file file)
-  "Return the value of the last expression of FILE."
-  ;; Have Guile compile FILE, for better locations, and anew, in case a macro that
-  ;; it uses has changed.
-  (set! %fresh-auto-compile #t)
-  (set! %load-should-auto-compile #t)
+  "Return (LOCATION . VALUE) for each form of FILE, the last one first."
+  (define noted
+    '())
 
+  (replace-load!)
   (save-module-excursion
    (lambda ()
      (set-current-module (make-configuration-module))
-     ;; Hide the "auto-compiling" messages.  Compile quickly.
-     (parameterize ((current-warning-port (%make-void-port "w"))
-                    ((@ (system base compile) default-optimization-level) 1))
-       (call-with-one-load
-        (lambda ()
-          (load-in-vicinity (dirname file) file (make-form-reader))))))))
-
-(define (last-expression-location file)
-  "Return the <location> of the last expression of FILE, or #f when it has none."
-  (call-with-input-file file
-    (lambda (port)
-      (let loop ((last #f))
-        (match (read-syntax port)
-          ((? eof-object?)
-           (and last (place->location (syntax-place last))))
-          (expression
-           (loop expression)))))))
+     (load-forms file
+                 (lambda (location value)
+                   (set! noted (acons location value noted))))
+     noted)))
 
 (define (object->machine object location)
   "Return OBJECT as a <virtual-machine>; a bare operating-system gets the defaults."
@@ -159,12 +145,12 @@ a file counts: they are left out"
 
 (define (load-configuration file)
   "Return the validated <deployment> that FILE, a canonical file name, declares."
-  (let ((object   (load-file file))
-        (location (last-expression-location file)))
-    (unless location
-      (refuse (source-location file 0 0) "the file is empty"))
-    (warn-of-dropped (values-before location))
-    (validate-deployment (object->deployment object location))))
+  (match (load-file file)
+    (()
+     (refuse (source-location file 0 0) "the file is empty"))
+    (((location . object) . before)
+     (warn-of-dropped (reverse before))
+     (validate-deployment (object->deployment object location)))))
 
 (define (select-machines machines names)
   "Return those of MACHINES that are called one of NAMES, a list, or all when NAMES
@@ -186,9 +172,9 @@ is #f."
 
 (define (find-configuration-file config)
   "Return the canonical name of the file CONFIG, or a failure."
-  (call-with-failure-handling config
-    (lambda ()
-      (configuration-file-name config))))
+  (call-with-failure-handling
+   (lambda ()
+     (configuration-file-name config))))
 
 (define (call-with-configuration-file config proc)
   "Call PROC with the canonical name of the file CONFIG and return its value, or a failure.
@@ -196,7 +182,7 @@ Its warnings are not told."
   (match (find-configuration-file config)
     ((? failure? failure) failure)
     (file
-     (call-with-failure-handling file
-       (lambda ()
-         (parameterize ((%warn (const #t)))
-           (proc file)))))))
+     (call-with-failure-handling
+      (lambda ()
+        (parameterize ((%warn (const #t)))
+          (proc file)))))))

@@ -128,11 +128,20 @@ field."
       (refuse (place->location (syntax-place clause))
               (format #f "~a: field '~a' is given twice" name field)))))
 
-(define (expand-or-refuse expand)
-  "Return what the thunk EXPAND returns, and #f; or #f, and syntax that raises again what
-EXPAND raised, where an evaluation goes on after that: the expansion may be kept."
+(define (clause? form)
+  "Is FORM, syntax, written as a clause?"
+  (syntax-case form ()
+    ((field . _) (identifier? #'field))
+    (_ #f)))
+
+(define (expand-or-refuse form expand)
+  "Return what the thunk EXPAND returns for FORM, and #f; or #f, and syntax that raises again
+what EXPAND raised, where an evaluation goes on after that: the expansion may be kept."
   (guard (c ((invalid-declaration? c)
-             (attempt (lambda () (raise c)))
+             ;; What is no clause at all may be the value of a field of our macro's name,
+             ;; in a record whose own name is unbound: that is to be told, and not this.
+             (when (clause? form)
+               (attempt (lambda () (raise c))))
              (values #f
                      #`(refuse-again
                         #,(location->syntax (and (error-location? c)
@@ -153,6 +162,7 @@ what was wrong with the others."
       ((clause rest ...)
        (let-values (((field refusal)
                      (expand-or-refuse
+                      clause
                       (lambda ()
                         (check-repetition name clause earlier)
                         (expand-clause name clause place specs later)))))

@@ -54,7 +54,7 @@ file-systems)")
      "guix" "1:2" "no way")
    ;; Guix prints it and exits.
    '("(use-modules (guix diagnostics) (guix i18n))\n(leave (G_ \"not ~a~%\") 5)"
-     "guix" #f "not 5")
+     "guix" "3:0" "not 5")
    '("(use-modules (guix diagnostics) (guix i18n))
 (leave (location \"/f.scm\" 1 2) (G_ \"not ~a~%\") 5)"
      "guix" "1:2" "not 5")
