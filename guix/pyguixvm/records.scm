@@ -50,10 +50,19 @@ else that of the declaration as a whole."
          #'#f))))
 
 (define (field->spec field)
-  "Return (FIELD CHECK STYLE), as 'expand-clause' takes it."
+  "Return (FIELD CHECK STYLE REQUIRED?), as 'expand-clause' takes it."
+  (define (given? property)
+    (any (lambda (given)
+           (syntax-case given ()
+             ((key _) (eq? property (syntax->datum #'key)))
+             (_ #f)))
+         (syntax-case field ()
+           ((_ _ given ...) #'(given ...)))))
+
   (syntax-case field ()
     ((name _ _ ...)
-     (list #'name (property-of field 'sanitize) (property-of field 'written)))))
+     (list #'name (property-of field 'sanitize) (property-of field 'written)
+           (not (or (given? 'default) (given? 'otherwise)))))))
 
 (define (stored-accessor field)
   "Return the identifier of the accessor of FIELD that returns what is stored."

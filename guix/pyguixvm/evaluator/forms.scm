@@ -2,6 +2,7 @@
 
 (define-module (pyguixvm evaluator forms)
   #:use-module (pyguixvm diagnostics)
+  #:use-module (pyguixvm evaluator clashes)
   #:use-module (pyguixvm evaluator guix)
   #:use-module (pyguixvm evaluator user-files)
   #:use-module (ice-9 match)
@@ -87,8 +88,10 @@
   ;; Compiled, for better places; quickly.  Not to a value: that would keep the current
   ;; module, which is another one after 'define-module'.
   (define (evaluate)
-    ((load-thunk-from-memory
-      (parameterize ((current-warning-port (%make-void-port "w")))
+    ;; Guile warns of a name that two modules export, but names our module by a number.
+    (parameterize ((current-warning-port (%make-void-port "w")))
+      (note-uses! form (current-module))
+      ((load-thunk-from-memory
         (compile form #:from 'scheme #:to 'bytecode #:env (current-module)
                  #:optimization-level 1 #:warning-level 0)))))
 

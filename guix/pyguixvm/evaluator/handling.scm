@@ -2,6 +2,7 @@
 
 (define-module (pyguixvm evaluator handling)
   #:use-module (pyguixvm diagnostics)
+  #:use-module (pyguixvm evaluator clashes)
   #:use-module (pyguixvm evaluator exceptions)
   #:use-module (pyguixvm evaluator failure)
   #:use-module (pyguixvm evaluator forms)
@@ -77,8 +78,9 @@ user's, if there is any."
                       given
                       (or (if (procedure? location) (location) location)
                           given))))
-    (make-failure (failure-kind failure) (failure-message failure)
-                  (failure-hint failure) location)))
+    (explain-clash
+     (make-failure (failure-kind failure) (failure-message failure)
+                   (failure-hint failure) location))))
 
 
 ;;;

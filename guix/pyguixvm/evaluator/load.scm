@@ -96,11 +96,22 @@
                    (set! noted (acons location value noted))))
      noted)))
 
+(define (guix-virtual-machine? object)
+  "Is OBJECT a 'virtual-machine' of (gnu system vm)?"
+  (and (record? object)
+       (eq? '<virtual-machine> (record-type-name (record-type-descriptor object)))
+       (not (virtual-machine? object))))
+
 (define (object->machine object location)
   "Return OBJECT as a <virtual-machine>; a bare operating-system gets the defaults."
   (cond ((virtual-machine? object) object)
         ((operating-system? object)
          (operating-system->machine object))
+        ((guix-virtual-machine? object)
+         (refuse location
+                 "this is a virtual-machine of (gnu system vm), not of (pyguixvm)"
+                 #:hint "Write libvirt-machine, or import (gnu system vm) without: \
+(use-modules ((gnu system vm) #:hide (virtual-machine)))."))
         (else
          (refuse location
                  (format #f "~a is no virtual-machine" (describe object))))))
@@ -110,7 +121,7 @@
 a <deployment>."
   (match object
     ((? deployment?) object)
-    ((or (? virtual-machine?) (? operating-system?))
+    ((or (? virtual-machine?) (? operating-system?) (? guix-virtual-machine?))
      (machines->deployment (list (object->machine object location))))
     (()
      (refuse location "the last expression is an empty list of machines"

@@ -60,19 +60,26 @@ is known when it fails."
 
 (define (expand-clause name form whole specs later)
   "Return the field, the syntax of its value, and that of its <location> for FORM, a
-clause in the declaration of NAME at the place WHOLE.  SPECS lists (FIELD CHECK STYLE);
-LATER lists the fields to come."
+clause in the declaration of NAME at the place WHOLE.  SPECS lists (FIELD CHECK STYLE
+REQUIRED?); LATER lists the fields to come."
   (define place
     (or (syntax-place form) whole))
 
   (define fields
     (map (compose car syntax->datum) specs))
 
+  (define written
+    (shorten (spell (syntax->datum form))))
+
   (define (invalid)
     (refuse (place->location place)
-            (format #f "~a: '~a' is no field; expected (FIELD VALUE)"
-                    name (spell (syntax->datum form)))
+            (format #f "~a: '~a' is no field; expected (FIELD VALUE)" name written)
             #:hint (format #f "The fields are ~a." (field-list fields))))
+
+  (define (without-one-value field values)
+    (refuse (place->location place)
+            (format #f "~a: field '~a' takes one value, and '~a' has ~a"
+                    name field written (length values))))
 
   (define (checked field check value place)
     (let ((location (place->syntax place)))
@@ -95,7 +102,7 @@ LATER lists the fields to come."
           (refuse-field name symbol fields location))
          (spec
           (syntax-case spec (nested)
-            ((_ check (nested macro))
+            ((_ check (nested macro) _)
              (clauses? #'(value ...)
                        (clause-names (syntax->datum #'macro)))
              ;; Its own form in the file is this clause.
@@ -103,14 +110,14 @@ LATER lists the fields to come."
                       #`(macro #:place #,(datum->syntax #'macro place)
                                value ...)
                       place))
-            ((_ check style)
+            ((_ check style _)
              (= 1 (length #'(value ...)))
              (let ((value (car #'(value ...))))
                (checked #'field #'check
                         (expand-value form #'style value #'check)
                         (or (syntax-place value) place))))
             (_
-             (invalid)))))))
+             (without-one-value symbol #'(value ...))))))))
     (_
      (invalid))))
 
@@ -179,9 +186,33 @@ FIELDS: any of them may have been misspelt, so nothing follows from its absence.
 
   (filter-map (lambda (spec)
                 (syntax-case spec ()
-                  ((field _ _)
+                  ((field _ _ _)
                    (not (memq (syntax->datum #'field) given))
                    (list #'field #'(make-refused) #'#f))
+                  (_ #f)))
+              specs))
+
+(define (refuse-missing name place fields)
+  "Return syntax for the refusals of a declaration of NAME at PLACE without the required
+FIELDS."
+  (map (lambda (field)
+         (let-values (((_ refusal)
+                       (expand-or-refuse
+                        #'(field)
+                        (lambda ()
+                          (refuse (place->location place)
+                                  (format #f "~a: field '~a' is missing" name field)
+                                  #:hint (format #f "Add (~a VALUE)." field))))))
+           refusal))
+       fields))
+
+(define (required fields specs)
+  "Return the names of those of SPECS that are required, and not among FIELDS."
+  (filter-map (lambda (spec)
+                (match (syntax->datum spec)
+                  ((field _ _ #t) (and (not (memq field (map (compose syntax->datum car)
+                                                             fields)))
+                                       field))
                   (_ #f)))
               specs))
 
@@ -215,7 +246,11 @@ a use of CONSTRUCTOR."
     (syntax->datum macro))
 
   (let*-values (((inherited own)   (partition inherit? clauses))
-                ((fields refusals) (expand-each-clause name own place specs later)))
+                ((fields refusals) (expand-each-clause name own place specs later))
+                ((refusals)        (if (or (pair? refusals) (pair? inherited))
+                                       refusals
+                                       (refuse-missing name place
+                                                       (required fields specs)))))
     (with-syntax ((constructor constructor)
                   (((field value location) ...)
                    (part-fields (if (or (null? refusals) (pair? inherited))
