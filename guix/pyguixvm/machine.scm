@@ -35,6 +35,7 @@
             machine-guix-image
             machine-interfaces
             operating-system->machine
+            image->machine
 
             deployment
             deployment?
@@ -176,6 +177,12 @@ not declared but derived from one."
 (define (operating-system->machine os)
   "Return a machine that runs OS, and whatever else is the default."
   (%virtual-machine (operating-system os)))
+
+(define (image->machine image location)
+  "Return a machine that starts from IMAGE, an <image> that was given at LOCATION, and
+whatever else is the default."
+  (%virtual-machine (image image)
+                    (places `((#f . ,location)))))
 
 (define-declaration <deployment> deployment %deployment make-deployment
   deployment? this-deployment deployment-place

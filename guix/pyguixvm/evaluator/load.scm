@@ -8,6 +8,8 @@
   #:use-module (pyguixvm evaluator handling)
   #:use-module (pyguixvm lint)
   #:use-module (pyguixvm machine)
+  #:use-module ((gnu image) #:select (image?))
+  #:use-module ((gnu machine) #:select (machine? machine-operating-system) #:prefix guix:)
   #:use-module (gnu system)
   #:use-module (guix ui)
   #:use-module (ice-9 binary-ports)
@@ -103,10 +105,15 @@
        (not (virtual-machine? object))))
 
 (define (object->machine object location)
-  "Return OBJECT as a <virtual-machine>; a bare operating-system gets the defaults."
+  "Return OBJECT as a <virtual-machine>; what else Guix's commands take gets the
+defaults: an operating-system, an <image>, and the operating-system of a <machine>."
   (cond ((virtual-machine? object) object)
         ((operating-system? object)
          (operating-system->machine object))
+        ((image? object)
+         (image->machine object location))
+        ((guix:machine? object)
+         (operating-system->machine (guix:machine-operating-system object)))
         ((guix-virtual-machine? object)
          (refuse location
                  "this is a virtual-machine of (gnu system vm), not of (pyguixvm)"
@@ -121,26 +128,32 @@
 a <deployment>."
   (match object
     ((? deployment?) object)
-    ((or (? virtual-machine?) (? operating-system?) (? guix-virtual-machine?))
-     (machines->deployment (list (object->machine object location))))
     (()
      (refuse location "the last expression is an empty list of machines"
              #:hint "End the file with at least one virtual-machine."))
     ((? list?)
      (machines->deployment (map (cut object->machine <> location) object)))
+    ((? (lambda (object) (or (machine? object) (guix-virtual-machine? object))))
+     (machines->deployment (list (object->machine object location))))
     (_
      (refuse location
              (if (unspecified? object)
                  "the last expression gives nothing"
                  (string-append "the last expression gives " (describe object)))
-             #:hint "End the file with a virtual-machine, a list of them, \
-a deployment, or an operating-system."))))
+             #:hint "End the file with a virtual-machine, a list of them, a \
+deployment, or one of Guix's operating-system, image or machine."))))
+
+(define (machine? value)
+  "Is VALUE what 'object->machine' takes?"
+  (any (lambda (of-type?)
+         (of-type? value))
+       (list virtual-machine? operating-system? image? guix:machine?)))
 
 (define (machines? value)
   "Is VALUE what a configuration may end with?"
   (match value
-    ((or (? deployment?) (? virtual-machine?) (? operating-system?)) #t)
-    (((or (? virtual-machine?) (? operating-system?)) ..1) #t)
+    ((or (? deployment?) (? machine?)) #t)
+    (((? machine?) ..1) #t)
     (_ #f)))
 
 (define (warn-of-dropped values)
@@ -166,11 +179,8 @@ a file counts: they are left out"
 (define (select-machines machines names)
   "Return those of MACHINES that are called one of NAMES, a list, or all when NAMES
 is #f."
-  (define known
-    (map virtual-machine-name machines))
-
-  (if (not names)
-      machines
+  (define (select names)
+    (let ((known (map virtual-machine-name machines)))
       (match (lset-difference string=? names known)
         (()
          (filter (lambda (machine)
@@ -180,6 +190,8 @@ is #f."
          (refuse #f
                  (format #f "there is no machine '~a'; the configuration declares \
 ~{~a~^, ~}" unknown known))))))
+
+  (if names (select names) machines))
 
 (define (find-configuration-file config)
   "Return the canonical name of the file CONFIG, or a failure."

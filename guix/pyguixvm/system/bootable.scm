@@ -64,6 +64,8 @@ code."
 (define (validate-bootable os)
   "Refuse OS without a root, with a bootloader that our images do not start with, or with
 a field of a wrong type."
+  (unless (operating-system? os)                  ;as an image may have it
+    (refuse #f (format #f "image: its operating-system is ~a" (describe os))))
   (validate-fields os)
   (unless (find (lambda (fs)
                   (string=? "/" (file-system-mount-point fs)))

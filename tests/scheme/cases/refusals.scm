@@ -202,6 +202,9 @@ extlinux-bootloader)) (targets '(\"/dev/vda\"))))" 0 "'extlinux' does not start"
      ("42" 0 "gives 42")
      ("(define x 1)" 0 "gives nothing")
      ("(list 1 2)" 0 "1 is no virtual-machine")
+     ("((@ (gnu system image) image-with-os) (@ (gnu system image) mbr-disk-image) 3)" 0
+      "image: its operating-system is 3")
+     ("(@ (gnu system image) mbr-disk-image)" 0 "it has no operating-system")
      ("(deployment)" 0 "the list is empty")
      ("(deployment (machines '()))" 22 "the list is empty")
      ("(deployment (name 'infra) (machines '()))" 18
