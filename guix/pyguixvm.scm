@@ -25,7 +25,20 @@
                address
                tcp-port
                console
-               guest-agent))
+               guest-agent
+
+               ;; The same, by names that no module of Guix's has.
+               (virtual-machine . libvirt-machine)
+               (this-virtual-machine . this-libvirt-machine)
+               (virtual-machine-name . libvirt-machine-name)
+               (virtual-machine-operating-system . libvirt-machine-operating-system)
+               (virtual-machine-libvirt-domain . libvirt-machine-libvirt-domain)
+               (mount-point . libvirt-mount-point)
+               (deployment . libvirt-deployment)
+               (networking . libvirt-networking)
+               (data-disk . libvirt-data-disk)
+               (block-device . libvirt-block-device)
+               (local-image . libvirt-local-image)))
 
 ;;; Commentary:
 ;;;

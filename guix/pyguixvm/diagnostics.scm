@@ -22,6 +22,7 @@
             place->syntax
             refuse
             refused?
+            shorten
             source-location
             spell
             syntax-place))
@@ -83,6 +84,12 @@ meant but seldom is.  HINT says what to write instead, or is #f."
   (regexp-substitute/global #f "#\\{([^}\\]*)\\}#" (object->string datum)
                             'pre 1 'post))
 
+(define (shorten str)
+  "Return STR, or its beginning when it is long."
+  (if (> (string-length str) 60)
+      (string-append (string-take str 57) "...")
+      str))
+
 (define (describe value)
   "Return VALUE as its user would have written it, or the name of its type
 for a record that is not printed so."
@@ -91,9 +98,7 @@ for a record that is not printed so."
            (string-append "'" str))
           ((and (record? value) (string-prefix? "#<" str))
            (object->string (record-type-name (record-type-descriptor value))))
-          ((> (string-length str) 60)
-           (string-append (string-take str 57) "..."))
-          (else str))))
+          (else (shorten str)))))
 
 (define (absolute-source-file file)
   "Return the absolute name of FILE, which Guile may have recorded relatively to

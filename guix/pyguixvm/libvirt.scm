@@ -63,16 +63,14 @@
                   (default 1)
                   (sanitize check-positive))
   (maximum-cpu    libvirt-domain-maximum-cpu      ;integer
-                  (thunked)
-                  (default (libvirt-domain-cpu this-libvirt-domain))
+                  (otherwise libvirt-domain-cpu)
                   (sanitize check-positive))
   (memory         libvirt-domain-memory           ;bytes
                   (default (expt 1024 3))
                   (sanitize check-memory)
                   (written bare-word))
   (maximum-memory libvirt-domain-maximum-memory   ;bytes
-                  (thunked)
-                  (default (libvirt-domain-memory this-libvirt-domain))
+                  (otherwise libvirt-domain-memory)
                   (sanitize check-memory)
                   (written bare-word))
   (storage        libvirt-domain-storage          ;bytes

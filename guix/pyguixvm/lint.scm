@@ -53,10 +53,16 @@ given"
 
 (define (lowerable? machine)
   "Does MACHINE have something to run that keeps the rules?"
+  (define (valid? validate)
+    (not (refused? (attempt (lambda () (validate machine))
+                            (virtual-machine-location machine)))))
+
   (not (or (refused? (virtual-machine-operating-system machine))
            (refused? (virtual-machine-image machine))
-           (refused? (attempt (lambda () (validate-contents machine))
-                              (virtual-machine-location machine))))))
+           (not (valid? (lambda (machine)
+                          (and=> (machine-operating-system machine)
+                                 validate-bootable))))
+           (not (valid? validate-contents)))))
 
 (define (validate-name machine)
   (let ((name (virtual-machine-name machine)))
@@ -198,11 +204,10 @@ operating-system configures a network"
                #:hint "Add (service dhcpcd-service-type), of (gnu services networking), or \
 write (ready '())."))))
 
-(define (validate-system machine)
-  "Refuse MACHINE if its operating-system cannot start, and warn if it may not."
+(define (caution-system machine)
+  "Warn of MACHINE if its operating-system may not start."
   (let ((os (machine-operating-system machine)))
     (when os
-      (validate-bootable os)
       (unless (any block-device? (machine-disks machine))
         (caution-devices os))
       (caution-drivers os))))
@@ -212,7 +217,7 @@ write (ready '())."))))
     (for-each (lambda (validate)
                 (attempt (lambda () (validate machine))
                          (virtual-machine-location machine)))
-              (list validate-name validate-maxima validate-system validate-firmware
+              (list validate-name validate-maxima caution-system validate-firmware
                     validate-disks validate-mounts validate-mounting
                     caution-network))))
 
@@ -239,6 +244,11 @@ before.  DESCRIBE makes a sentence of that VALUE."
                                      (string-append ", first at "
                                                     (location->string earlier))
                                      "")))))))))
+
+(define (named? machine)
+  "Is MACHINE one with a name?  Others are refused already."
+  (and (not (refused? machine))
+       (string? (false-if-exception (virtual-machine-name machine)))))
 
 (define (validate-names machines)
   (refuse-repeated (map (lambda (machine)
@@ -272,7 +282,8 @@ before.  DESCRIBE makes a sentence of that VALUE."
               "machines: the list is empty"))
     (for-each validate-machine (remove refused? machines))
     ;; Two machines of one name have the same addresses, too.
-    (unless (refused? (attempt (lambda () (validate-names machines))))
-      (attempt (lambda () (validate-mac-addresses machines))))
+    (let ((machines (filter named? machines)))
+      (unless (refused? (attempt (lambda () (validate-names machines))))
+        (attempt (lambda () (validate-mac-addresses machines)))))
     deployment))
 

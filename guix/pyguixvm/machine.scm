@@ -35,6 +35,7 @@
             machine-guix-image
             machine-interfaces
             operating-system->machine
+            image->machine
 
             deployment
             deployment?
@@ -90,10 +91,7 @@
 (define-declaration <virtual-machine> virtual-machine %virtual-machine make-virtual-machine
   virtual-machine? this-virtual-machine virtual-machine-place
   (name           virtual-machine-name            ;string | #f
-                  (thunked)
-                  (default
-                    (and=> (machine-operating-system this-virtual-machine)
-                           operating-system-host-name))
+                  (otherwise machine-host-name)
                   (sanitize check-machine-name))
   (operating-system virtual-machine-operating-system ;<operating-system> | #f
                   (default #f)
@@ -153,6 +151,9 @@ operating-system, if it has that."
   (or (virtual-machine-operating-system machine)
       (and=> (machine-guix-image machine) image-operating-system)))
 
+(define (machine-host-name machine)
+  (and=> (machine-operating-system machine) operating-system-host-name))
+
 (define (virtual-machine-location machine)
   "Return the <location> of MACHINE, or that of its operating-system when it was
 not declared but derived from one."
@@ -176,6 +177,12 @@ not declared but derived from one."
 (define (operating-system->machine os)
   "Return a machine that runs OS, and whatever else is the default."
   (%virtual-machine (operating-system os)))
+
+(define (image->machine image location)
+  "Return a machine that starts from IMAGE, an <image> that was given at LOCATION, and
+whatever else is the default."
+  (%virtual-machine (image image)
+                    (places `((#f . ,location)))))
 
 (define-declaration <deployment> deployment %deployment make-deployment
   deployment? this-deployment deployment-place

@@ -167,10 +167,7 @@ on the hypervisor lists them."))
                   (default #f)
                   (sanitize check-target))
   (tag            mount-point-tag                 ;string
-                  (thunked)
-                  (default (directory->tag
-                            (or (mount-point-target this-mount-point)
-                                (mount-point-source this-mount-point))))
+                  (otherwise derived-tag)
                   (sanitize check-tag))
   (read-only?     mount-point-read-only?          ;Boolean
                   (default #f)
@@ -178,6 +175,10 @@ on the hypervisor lists them."))
   (driver         mount-point-driver              ;"virtiofs" | "9p" | #f: what there is
                   (default #f)
                   (sanitize (check-text-choice "virtiofs" "9p"))))
+
+(define (derived-tag mount)
+  (directory->tag (or (mount-point-target mount)
+                      (mount-point-source mount))))
 
 (define check-mount-points
   (check-one-or-each

@@ -92,6 +92,98 @@ def test_all_errors_are_told_with_their_places(tmp_path: Path) -> None:
     assert errors["error"] == errors["errors"][0]
 
 
+@pytest.mark.parametrize(
+    ("files", "place", "words"),
+    [
+        (
+            {
+                "config.scm": "(use-modules (gnu) (broken))\n(virtual-machine (name host))",
+                "broken.scm": "(define-module (broken)\n  #:export (host))\n(define host (frob 1))",
+            },
+            "broken.scm:3:14",
+            "frob: unbound variable",
+        ),
+        (
+            {
+                "config.scm": "(use-modules (gnu) (outer))\n(virtual-machine (name host))",
+                "outer.scm": "(define-module (outer)\n  #:use-module (broken)\n)",
+                "broken.scm": "(define-module (broken))\n(define x (operating-system (host 1",
+            },
+            "broken.scm:2:36",
+            "missing closing parenthesis",
+        ),
+        (
+            {
+                "config.scm": "(use-modules (gnu) (wants))\n(virtual-machine (name host))",
+                "wants.scm": "(define-module (wants)\n  #:use-module (not there))",
+            },
+            "wants.scm:1:0",
+            "no code for module (not there)",
+        ),
+        (
+            {"config.scm": '(use-modules (gnu))\n(load "machines.scm")'},
+            "config.scm:2:0",
+            "machines.scm' to load",
+        ),
+        (
+            {"config.scm": '(load "sub.scm")', "sub.scm": '\n(define x (car "a"))'},
+            "sub.scm:2:10",
+            "In procedure car",
+        ),
+        (
+            {"config.scm": '(use-modules (gnu))\n(define file (local-file (getenv "NOT_SET")))'},
+            "config.scm:2:13",
+            "local-file: #f is not a file name",
+        ),
+        (
+            {"config.scm": "(define (twice x)\n  (* 2 x))\n(define four\n  (twice 1 2))"},
+            "config.scm:4:2",
+            "Wrong number of arguments",
+        ),
+        (
+            {"config.scm": "(define two 2)\n(libvirt-domain (memory (* two 4G)))"},
+            "config.scm:2:31",
+            "4G: unbound variable",
+        ),
+    ],
+)
+def test_what_a_configuration_loads(
+    tmp_path: Path, files: dict[str, str], place: str, words: str
+) -> None:
+    """It is told once, and in the file where it is."""
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    refused = pyguixvm("check", "-L", tmp_path, tmp_path / "config.scm")
+    assert refused.status == 3, refused.err
+    (told,) = [line for line in refused.err.splitlines() if words in line]
+    assert told.startswith(f"{tmp_path}/{place}: error: "), refused.err
+
+
+def test_what_guix_does_not_check(tmp_path: Path) -> None:
+    text = """
+(virtual-machine (operating-system (operating-system (inherit os) (FIELD 42))))
+"""
+    for field in ("host-name", "label", "file-systems", "bootloader", "users"):
+        file = config(tmp_path, text.replace("FIELD", field))
+        line = file.read_text().count("\n")
+        refused = pyguixvm("check", file)
+        assert refused.status == 3, refused.err
+        (told,) = [line for line in refused.err.splitlines() if "error: " in line]
+        assert told.startswith(f"{file}:{line}:"), refused.err
+        assert f"{field}: 42 is not a" in told
+
+
+def test_a_module_of_guix_that_is_missing(tmp_path: Path) -> None:
+    """What does not work without it is told, and nothing that follows from that."""
+    file = tmp_path / "config.scm"
+    file.write_text('(define fs\n  (file-system (mount-point "/")))\n')
+    refused = pyguixvm("check", file)
+    assert refused.status == 3, refused.err
+    assert f"{file}:2:3: error: file-system: unbound variable" in refused.err
+    assert "mount-point" not in refused.err
+    assert "(use-modules (gnu system file-systems))" in refused.err
+
+
 def test_machines_that_are_left_out(tmp_path: Path) -> None:
     file = config(tmp_path, "(virtual-machine (operating-system os))\n" * 2, EXTRA_NETWORK)
     checked = pyguixvm("check", "--json", file)

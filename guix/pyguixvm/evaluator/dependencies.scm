@@ -1,7 +1,9 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
 (define-module (pyguixvm evaluator dependencies)
+  #:use-module (pyguixvm diagnostics)
   #:use-module (pyguixvm evaluator guix)
+  #:use-module (pyguixvm evaluator user-files)
   #:use-module (ice-9 match)
   #:use-module (srfi srfi-1)
   #:export (observe-dependencies!
@@ -24,16 +26,6 @@
   ;; Promises of the names of 'local-file' objects.
   '())
 
-(define %own
-  ;; Directories, with a final slash, of what comes with a system, with Guix or with us.
-  '("/gnu/store/" "/proc/" "/dev/" "/sys/" "/etc/" "/run/" "/usr/" "/var/guix/"))
-
-(define (program-directory? directory)
-  "Does DIRECTORY, of the load path, hold Guile's modules, Guix's or ours?"
-  (any (lambda (file)
-         (file-exists? (string-append directory "/" file)))
-       '("ice-9/boot-9.scm" "guix/gexp.scm" "pyguixvm/evaluator/evaluation.scm")))
-
 (define (absolute file)
   "Return the name of FILE, relative to this process's directory or to the load path,
 or #f."
@@ -41,15 +33,18 @@ or #f."
         ((file-exists? file) (string-append (getcwd) "/" file))
         (else (%search-load-path file))))
 
-(define (of-the-user? file)
-  (not (any (lambda (prefix)
-              (string-prefix? prefix file))
-            %own)))
-
 (define (note-file! file)
   (let ((name (and (string? file) (absolute file))))
-    (when (and name (of-the-user? name))
+    (when (and name (user-file? name))
       (hash-set! %opened name #t))))
+
+(define (note-promise! file promise)
+  "Take note of the 'local-file' called FILE, of whose absolute name PROMISE is."
+  ;; Guix would notice in its own code, when the file is wanted.
+  (unless (string? file)
+    (refuse #f (format #f "local-file: ~a is not a file name" (describe file))
+            #:hint (and (not file) "A variable of the environment may not be set.")))
+  (set! %promised (cons promise %promised)))
 
 (define (note-module! name)
   "Take note of where the module in the file NAME, relative to the load path, was looked
@@ -61,12 +56,6 @@ for, if it is not there."
 
 (define (observe-dependencies!)
   "From now on, take note of what this process reads."
-  (set! %own
-        (append (map (lambda (directory)
-                       (string-append directory "/"))
-                     (cons %compile-fallback-path
-                           (filter program-directory? %load-path)))
-                %own))
   (set! %load-hook note-file!)
   (replace! '(guile) 'open-file
             (lambda (open)
@@ -79,17 +68,16 @@ for, if it is not there."
               (lambda (name . options)
                 (note-module! name)
                 (apply load name options))))
-  (observe-local-files! (lambda (promise)
-                          (set! %promised (cons promise %promised)))))
+  (observe-local-files! note-promise!))
 
 (define (promised-file promise)
   "Return the file name that PROMISE is for, also if there is no such file, or #f."
-  (catch 'system-error
+  (catch #t
     (lambda ()
       (force promise))
     (lambda args
       (match args
-        ((_ _ _ (_ (? string? file) . _) . _) file)
+        (('system-error _ _ (_ (? string? file) . _) . _) file)
         (_ #f)))))
 
 (define (dependencies)
@@ -97,6 +85,6 @@ for, if it is not there."
   (sort (delete-duplicates
          (append (hash-map->list (lambda (file _) file) %opened)
                  (filter (lambda (file)
-                           (and (string? file) (of-the-user? file)))
+                           (and (string? file) (user-file? file)))
                          (map promised-file %promised))))
         string<?))

@@ -6,6 +6,7 @@
   #:use-module (pyguixvm evaluator forms)
   #:use-module (pyguixvm evaluator guix)
   #:use-module (pyguixvm notation)
+  #:use-module (pyguixvm records fields)
   #:use-module (guix diagnostics)
   #:use-module (guix i18n)
   #:use-module ((guix store)
@@ -116,14 +117,23 @@ condition, or #f if they know nothing of it."
                                       (object->string object))
                        #f #f))))
 
+(define (module-with variable)
+  "Return the name of a module, ours rather than Guix's, that exports VARIABLE, or #f."
+  (if (module-variable (resolve-interface '(pyguixvm)) variable)
+      '(pyguixvm)
+      (module-of-variable variable)))
+
 (define (unbound-variable-hint variable)
   (let ((word (symbol->string variable)))
     (if (or (string->size word) (string->mac-address word))
         (format #f "A size or an address without quotes may stand directly in its field \
 only; write ~s." word)
-        (match (module-of-variable variable)
-          (#f "Did you forget a 'use-modules' form?")
-          (name (format #f "Did you forget (use-modules ~a)?" name))))))
+        (match (list (module-with variable) (declarations-with variable))
+          ((#f ()) "Did you forget a 'use-modules' form?")
+          ((#f (declaration . _))
+           (format #f "'~a' is a field of ~a: is a parenthesis in the wrong place?"
+                   variable declaration))
+          ((name _) (format #f "Did you forget (use-modules ~a)?" name))))))
 
 (define (unbound-variable-failure variable)
   (make-failure 'unbound-variable

@@ -51,7 +51,7 @@ filled meanwhile.  Return its value, and the findings; what it raises is among t
     (make-findings file '() '()))
 
   (define (call thunk location refused)
-    (let ((value (call-with-failure-handling file thunk #:location location)))
+    (let ((value (call-with-failure-handling thunk #:location location)))
       (if (failure? value)
           (begin
             (note-failure! findings value)
@@ -63,7 +63,7 @@ filled meanwhile.  Return its value, and the findings; what it raises is among t
                           (note-warning! findings
                                          (make-failure 'warning message hint
                                                        location)))))
-    (let ((value (attempt (lambda () (proc findings)) expanded-form-location)))
+    (let ((value (attempt (lambda () (proc findings)) loaded-form-location)))
       (values value findings))))
 
 

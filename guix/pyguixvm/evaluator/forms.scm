@@ -2,126 +2,178 @@
 
 (define-module (pyguixvm evaluator forms)
   #:use-module (pyguixvm diagnostics)
+  #:use-module (pyguixvm evaluator clashes)
   #:use-module (pyguixvm evaluator guix)
+  #:use-module (pyguixvm evaluator user-files)
   #:use-module (ice-9 match)
   #:use-module (ice-9 textual-ports)
-  #:export (call-with-one-load
-            expanded-form-location
-            make-form-reader
-            note-value
-            unclosed-form
-            values-before))
+  #:use-module (srfi srfi-1)
+  #:use-module (system base compile)
+  #:use-module ((system vm loader) #:select (load-thunk-from-memory))
+  #:export (call-with-boundary
+            innermost-boundary
+            load-forms
+            loaded-file?
+            loaded-form-location
+            replace-load!
+            unclosed-form))
 
 ;;; Commentary:
 ;;;
-;;; What becomes of the expressions of a configuration that are not its last one.  'load'
-;;; drops their values, so each is read as one that tells its value first; all else about
-;;; its evaluation stays.
+;;; Loading the user's files: the configuration, what it loads, and its modules.  Guile
+;;; compiles a file as a whole and, when that fails, evaluates it anew without a word: what
+;;; went wrong is lost, with its place, and a module that was loaded half-way meanwhile
+;;; seems to be there.  Here each form is compiled and evaluated before the next one is read;
+;;; so each failure happens once, and in which form is known.
 ;;;
 ;;; Code:
 
-(define %values
-  ;; (PLACE . VALUE) for each expression, the last one first, of the file that is loaded.
-  '())
 
-(define %expanded
-  ;; The place of the form that is being expanded, or #f.
+;;;
+;;; Where we are.
+;;;
+
+(define %boundary
+  ;; The tag of the innermost prompt within which the user's code was called.
+  (make-parameter #f))
+
+(define (innermost-boundary)
+  "Return the tag of the prompt of the innermost 'call-with-boundary', or #f."
+  (%boundary))
+
+(define (call-with-boundary thunk)
+  "Call THUNK; what lies beyond has no part in what it raises."
+  (let ((tag (make-prompt-tag "boundary")))
+    (parameterize ((%boundary tag))
+      (call-with-prompt tag thunk (const #f)))))
+
+(define %form
+  ;; The place of the form that is being loaded, or was when something was raised, or #f.
   #f)
 
-(define (expanded-form-location)
-  "Return the <location> of the form of the configuration that is being expanded, or #f."
-  (place->location %expanded))
+(define (loaded-form-location)
+  "Return the <location> of the form that is being loaded, or that could not be, or #f."
+  (place->location %form))
 
-(define (note-value place value)
-  "Return VALUE, of the expression at PLACE of the configuration."
-  (set! %values (acons place value %values))
-  value)
+(define %loaded
+  ;; Names of the files that were loaded so, as keys.
+  (make-hash-table))
 
-(define (macro-of-values? symbol)
-  "Is SYMBOL one of the macros whose uses are expressions?"
-  (memq symbol '(virtual-machine deployment operating-system load
-                 let let* letrec if cond case when unless and or)))
+(define (loaded-file? file)
+  "Is FILE, an absolute name, one that was loaded form by form?"
+  (hash-ref %loaded file))
 
-(define (call? form module)
-  "Is FORM, syntax, in MODULE certainly an expression rather than a definition?"
-  (syntax-case form ()
-    ((head . _)
-     (identifier? #'head)
-     (let* ((symbol   (syntax->datum #'head))
-            (variable (module-variable module symbol)))
-       (or (macro-of-values? symbol)
-           (not variable)
-           (not (variable-bound? variable))
-           (not (macro? (variable-ref variable))))))
-    (_ #f)))
 
-(define (make-form-reader)
-  "Return a reader for 'load' of one file, after which 'values-before' knows about it."
-  (define first-port #f)
-
-  (set! %values '())
-  (lambda (port)
-    (unless first-port
-      (set! first-port port))
-    (let ((form (read-syntax port)))
-      (when (eq? port first-port)
-        (set! %expanded (and (not (eof-object? form)) (syntax-place form))))
-      (if (and (eq? port first-port)            ;not a module that it imports
-               (not (eof-object? form))
-               (call? form (current-module)))
-          #`((@@ (pyguixvm evaluator forms) note-value)
-             '#,(datum->syntax #f (syntax-place form))
-             #,form)
-          form))))
-
-(define (values-before location)
-  "Return (LOCATION . VALUE) for the expressions before the one at LOCATION."
-  (let loop ((noted %values)
-             (result '()))
-    (match noted
-      (() result)
-      (((place . value) rest ...)
-       (let ((at (place->location place)))
-         (loop rest
-               (if (equal? at location)
-                   result
-                   (acons at value result))))))))
-
-
 ;;;
-;;; Files that load one another.
+;;; Loading.
 ;;;
 
 (define %loading
   ;; Canonical names of the files that are being loaded, the innermost first.
   (make-parameter '()))
 
-(define (refuse-cycle load)
-  "Return a procedure that loads as LOAD, which is 'load-in-vicinity', but no file within
-itself."
-  (lambda (directory file . options)
-    (let* ((name    (if (string-prefix? "/" file)
-                        file
-                        (string-append directory "/" file)))
-           (name    (or (false-if-exception (canonicalize-path name)) name))
-           (loading (%loading)))
-      (when (member name loading)
-        (refuse #f (format #f "'~a' loads itself: ~a" name
-                           (string-join (reverse (cons name loading)) " -> "))
-                #:hint "Have what both need in a third file, or in a module."))
-      (parameterize ((%loading (cons name loading)))
-        (apply load directory file options)))))
-
-(define call-with-one-load
-  (let ((replaced? #f))
-    (lambda (thunk)
-      "Call THUNK, in which no file loads itself."
-      (unless replaced?
-        (set! replaced? #t)
-        (replace! '(guile) 'load-in-vicinity refuse-cycle))
+(define (call-with-cycle-check file thunk)
+  "Call THUNK, which loads FILE, unless it is being loaded."
+  (let ((name    (canonicalize-path file))
+        (loading (%loading)))
+    (when (member name loading)
+      (refuse #f (format #f "'~a' loads itself: ~a" name
+                         (string-join (reverse (cons name loading)) " -> "))
+              #:hint "Have what both need in a third file, or in a module."))
+    (parameterize ((%loading (cons name loading)))
       (thunk))))
 
-
+(define (evaluate-form form)
+  "Return the first value of FORM, syntax, in the current module."
+  ;; Compiled, for better places; quickly.  Not to a value: that would keep the current
+  ;; module, which is another one after 'define-module'.
+  (define (evaluate)
+    ;; Guile warns of a name that two modules export, but names our module by a number.
+    (parameterize ((current-warning-port (%make-void-port "w")))
+      (note-uses! form (current-module))
+      ((load-thunk-from-memory
+        (compile form #:from 'scheme #:to 'bytecode #:env (current-module)
+                 #:optimization-level 1 #:warning-level 0)))))
+
+  (call-with-values
+      (lambda ()
+        (call-with-boundary evaluate))
+    (case-lambda
+      (() *unspecified*)
+      ((value . _) value))))
+
+(define* (load-forms file #:optional (note (const #t)))
+  "Load FILE, an absolute name, form by form, and return the value of the last one.  NOTE
+is called with the <location> of each form and its value."
+  (define (load-from port outer)
+    (let loop ((value *unspecified*))
+      (let ((form (read-syntax port)))
+        (if (eof-object? form)
+            (begin
+              (set! %form outer)
+              value)
+            (begin
+              (set! %form (or (syntax-place form) outer))
+              (let* ((place %form)
+                     (value (evaluate-form form)))
+                (note (place->location place) value)
+                (loop value)))))))
+
+  (when (null? (%loading))
+    (set! %form #f))
+  (hash-set! %loaded file #t)
+  (call-with-cycle-check file
+    (lambda ()
+      (call-with-input-file file
+        (lambda (port)
+          (set-port-filename! port file)          ;not relative to the load path
+          (load-from port %form))
+        #:encoding "UTF-8" #:guess-encoding #t))))
+
+
+;;;
+;;; What the user's files load.
+;;;
+
+(define (compiled? name file)
+  "Is there a compiled module in the file NAME, relative to the load path, as new as FILE?"
+  (let ((compiled (search-path %load-compiled-path name %load-compiled-extensions)))
+    (and compiled
+         (>= (stat:mtime (stat compiled)) (stat:mtime (stat file))))))
+
+(define (load-user-modules load)
+  "Return a procedure that loads as LOAD, which is 'primitive-load-path', but the user's
+files form by form."
+  (lambda (name . options)
+    (let ((file (%search-load-path name)))
+      (if (and file (user-file? file) (not (compiled? name file)))
+          (load-forms (absolute-source-file file))
+          (apply load name options)))))
+
+(define (load-user-files load)
+  "Return a procedure that loads as LOAD, which is 'load-in-vicinity', but the user's files
+form by form, and says where it looked for one that is not there."
+  (lambda (directory name . options)
+    (let ((file (absolute-source-file (if (string-prefix? "/" name)
+                                          name
+                                          (string-append directory "/" name)))))
+      (cond ((and (file-exists? file) (null? options) (user-file? file))
+             (load-forms file))
+            ((or (file-exists? file) (%search-load-path name))
+             (apply load directory name options))
+            (else
+             (refuse #f (format #f "there is no file '~a' to load" file)))))))
+
+(define replace-load!
+  (let ((replaced? #f))
+    (lambda ()
+      "From now on, in this process, load the user's files form by form."
+      (unless replaced?
+        (set! replaced? #t)
+        (replace! '(guile) 'load-in-vicinity load-user-files)
+        (replace! '(guile) 'primitive-load-path load-user-modules)))))
+
+
 ;;;
 ;;; Parentheses.
 ;;;

@@ -36,11 +36,12 @@ WRAP, a procedure, makes of it; if there is none, do nothing."
 ;; and a promise of the absolute one.  Without it, a change of such a file would not be
 ;; seen.
 (define (observe-local-files! note)
-  "From now on, call NOTE with the promise of the file name of each 'local-file'."
+  "From now on, call NOTE with the file name and the promise of the absolute one of each
+'local-file'."
   (replace! '(guix gexp) '%local-file
             (lambda (make)
               (lambda (file promise . options)
-                (note promise)
+                (note file promise)
                 (apply make file promise options)))))
 
 

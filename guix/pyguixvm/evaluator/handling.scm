@@ -2,8 +2,11 @@
 
 (define-module (pyguixvm evaluator handling)
   #:use-module (pyguixvm diagnostics)
+  #:use-module (pyguixvm evaluator clashes)
   #:use-module (pyguixvm evaluator exceptions)
   #:use-module (pyguixvm evaluator failure)
+  #:use-module (pyguixvm evaluator forms)
+  #:use-module (pyguixvm evaluator user-files)
   #:use-module (guix diagnostics)
   #:use-module (ice-9 match)
   #:use-module (srfi srfi-1)
@@ -45,19 +48,39 @@
             (reverse locations)))
       '()))
 
-(define (user-location locations file)
-  "Return the first of LOCATIONS that lies in FILE, the user's, or #f: an error that
-Guix notices in the middle of its own code was still made there."
-  (find (lambda (location)
-          (string=? file (location-file location)))
-        locations))
+(define (users? location)
+  "Is LOCATION in a file of the user's?"
+  (loaded-file? (location-file location)))
+
+(define (users-procedure? object)
+  "Is OBJECT a procedure that was compiled from a file of the user's?"
+  (and (program? object)
+       (any (lambda (source)
+              (and=> (source:file source) loaded-file?))
+            (program-sources object))))
+
+(define (user-location locations args)
+  "Return the first of LOCATIONS, where ARGS were raised, that lies in a file of the user's,
+or #f: an error that Guix notices in the middle of its own code was still made there."
+  (match (cons (filter users? locations) args)
+    ;; Noticed by the procedure that was called.
+    (((_ call . _) 'wrong-number-of-args _ _ ((? users-procedure?)) . _) call)
+    (((location . _) . _) location)
+    (_ #f)))
 
 (define (locate failure location)
-  "Return FAILURE with LOCATION, or what LOCATION returns, unless it has one."
-  (let ((location (or (failure-location failure)
-                      (if (procedure? location) (location) location))))
-    (make-failure (failure-kind failure) (failure-message failure)
-                  (failure-hint failure) location)))
+  "Return FAILURE with LOCATION, or what LOCATION returns, unless it has one: one of the
+user's, if there is any."
+  (define given
+    (failure-location failure))
+
+  (let ((location (if (and given (user-file? (location-file given)))
+                      given
+                      (or (if (procedure? location) (location) location)
+                          given))))
+    (explain-clash
+     (make-failure (failure-kind failure) (failure-message failure)
+                   (failure-hint failure) location))))
 
 
 ;;;
@@ -83,22 +106,18 @@ They are printed nonetheless."
               (force-output (guix-warning-port))
               (string-concatenate-reverse text))))))
 
-(define* (call-with-failure-handling file thunk #:key location)
-  "Call THUNK and return its value, or a <failure> if it raises an exception.  FILE
-is the absolute name of the configuration: when nothing else tells where the error
-is, it is at the innermost call in FILE, else at LOCATION, which may be a procedure that
-returns it."
-  (define tag
-    (make-prompt-tag "configuration"))
-
+(define* (call-with-failure-handling thunk #:key location)
+  "Call THUNK and return its value, or a <failure> if it raises an exception.  When nothing
+else tells where the error is, it is at the innermost call in a file of the user's, else
+at LOCATION, which may be a procedure that returns it."
   (call-with-diagnostics
    (lambda (diagnostics)
      (let ((locations '()))
        (catch #t
          (lambda ()
-           (call-with-prompt tag thunk (const #f)))
+           (call-with-boundary thunk))
          (lambda args
            (locate (arguments->failure args (diagnostics))
-                   (or (user-location locations file) location)))
+                   (or (user-location locations args) location)))
          (lambda _
-           (set! locations (stack-locations (make-stack #t 0 tag)))))))))
+           (set! locations (stack-locations (make-stack #t 0 (innermost-boundary))))))))))

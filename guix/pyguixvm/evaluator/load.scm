@@ -8,6 +8,8 @@
   #:use-module (pyguixvm evaluator handling)
   #:use-module (pyguixvm lint)
   #:use-module (pyguixvm machine)
+  #:use-module ((gnu image) #:select (image?))
+  #:use-module ((gnu machine) #:select (machine? machine-operating-system) #:prefix guix:)
   #:use-module (gnu system)
   #:use-module (guix ui)
   #:use-module (ice-9 binary-ports)
@@ -83,38 +85,40 @@
                          (strerror (system-error-errno args)))))))
 
 (define (load-file file)
-  "Return the value of the last expression of FILE."
-  ;; Have Guile compile FILE, for better locations, and anew, in case a macro that
-  ;; it uses has changed.
-  (set! %fresh-auto-compile #t)
-  (set! %load-should-auto-compile #t)
+  "Return (LOCATION . VALUE) for each form of FILE, the last one first."
+  (define noted
+    '())
 
+  (replace-load!)
   (save-module-excursion
    (lambda ()
      (set-current-module (make-configuration-module))
-     ;; Hide the "auto-compiling" messages.  Compile quickly.
-     (parameterize ((current-warning-port (%make-void-port "w"))
-                    ((@ (system base compile) default-optimization-level) 1))
-       (call-with-one-load
-        (lambda ()
-          (load-in-vicinity (dirname file) file (make-form-reader))))))))
+     (load-forms file
+                 (lambda (location value)
+                   (set! noted (acons location value noted))))
+     noted)))
 
-(define (last-expression-location file)
-  "Return the <location> of the last expression of FILE, or #f when it has none."
-  (call-with-input-file file
-    (lambda (port)
-      (let loop ((last #f))
-        (match (read-syntax port)
-          ((? eof-object?)
-           (and last (place->location (syntax-place last))))
-          (expression
-           (loop expression)))))))
+(define (guix-virtual-machine? object)
+  "Is OBJECT a 'virtual-machine' of (gnu system vm)?"
+  (and (record? object)
+       (eq? '<virtual-machine> (record-type-name (record-type-descriptor object)))
+       (not (virtual-machine? object))))
 
 (define (object->machine object location)
-  "Return OBJECT as a <virtual-machine>; a bare operating-system gets the defaults."
+  "Return OBJECT as a <virtual-machine>; what else Guix's commands take gets the
+defaults: an operating-system, an <image>, and the operating-system of a <machine>."
   (cond ((virtual-machine? object) object)
         ((operating-system? object)
          (operating-system->machine object))
+        ((image? object)
+         (image->machine object location))
+        ((guix:machine? object)
+         (operating-system->machine (guix:machine-operating-system object)))
+        ((guix-virtual-machine? object)
+         (refuse location
+                 "this is a virtual-machine of (gnu system vm), not of (pyguixvm)"
+                 #:hint "Write libvirt-machine, or import (gnu system vm) without: \
+(use-modules ((gnu system vm) #:hide (virtual-machine)))."))
         (else
          (refuse location
                  (format #f "~a is no virtual-machine" (describe object))))))
@@ -124,26 +128,32 @@
 a <deployment>."
   (match object
     ((? deployment?) object)
-    ((or (? virtual-machine?) (? operating-system?))
-     (machines->deployment (list (object->machine object location))))
     (()
      (refuse location "the last expression is an empty list of machines"
              #:hint "End the file with at least one virtual-machine."))
     ((? list?)
      (machines->deployment (map (cut object->machine <> location) object)))
+    ((? (lambda (object) (or (machine? object) (guix-virtual-machine? object))))
+     (machines->deployment (list (object->machine object location))))
     (_
      (refuse location
              (if (unspecified? object)
                  "the last expression gives nothing"
                  (string-append "the last expression gives " (describe object)))
-             #:hint "End the file with a virtual-machine, a list of them, \
-a deployment, or an operating-system."))))
+             #:hint "End the file with a virtual-machine, a list of them, a \
+deployment, or one of Guix's operating-system, image or machine."))))
+
+(define (machine? value)
+  "Is VALUE what 'object->machine' takes?"
+  (any (lambda (of-type?)
+         (of-type? value))
+       (list virtual-machine? operating-system? image? guix:machine?)))
 
 (define (machines? value)
   "Is VALUE what a configuration may end with?"
   (match value
-    ((or (? deployment?) (? virtual-machine?) (? operating-system?)) #t)
-    (((or (? virtual-machine?) (? operating-system?)) ..1) #t)
+    ((or (? deployment?) (? machine?)) #t)
+    (((? machine?) ..1) #t)
     (_ #f)))
 
 (define (warn-of-dropped values)
@@ -159,21 +169,18 @@ a file counts: they are left out"
 
 (define (load-configuration file)
   "Return the validated <deployment> that FILE, a canonical file name, declares."
-  (let ((object   (load-file file))
-        (location (last-expression-location file)))
-    (unless location
-      (refuse (source-location file 0 0) "the file is empty"))
-    (warn-of-dropped (values-before location))
-    (validate-deployment (object->deployment object location))))
+  (match (load-file file)
+    (()
+     (refuse (source-location file 0 0) "the file is empty"))
+    (((location . object) . before)
+     (warn-of-dropped (reverse before))
+     (validate-deployment (object->deployment object location)))))
 
 (define (select-machines machines names)
   "Return those of MACHINES that are called one of NAMES, a list, or all when NAMES
 is #f."
-  (define known
-    (map virtual-machine-name machines))
-
-  (if (not names)
-      machines
+  (define (select names)
+    (let ((known (map virtual-machine-name machines)))
       (match (lset-difference string=? names known)
         (()
          (filter (lambda (machine)
@@ -184,11 +191,13 @@ is #f."
                  (format #f "there is no machine '~a'; the configuration declares \
 ~{~a~^, ~}" unknown known))))))
 
+  (if names (select names) machines))
+
 (define (find-configuration-file config)
   "Return the canonical name of the file CONFIG, or a failure."
-  (call-with-failure-handling config
-    (lambda ()
-      (configuration-file-name config))))
+  (call-with-failure-handling
+   (lambda ()
+     (configuration-file-name config))))
 
 (define (call-with-configuration-file config proc)
   "Call PROC with the canonical name of the file CONFIG and return its value, or a failure.
@@ -196,7 +205,7 @@ Its warnings are not told."
   (match (find-configuration-file config)
     ((? failure? failure) failure)
     (file
-     (call-with-failure-handling file
-       (lambda ()
-         (parameterize ((%warn (const #t)))
-           (proc file)))))))
+     (call-with-failure-handling
+      (lambda ()
+        (parameterize ((%warn (const #t)))
+          (proc file)))))))

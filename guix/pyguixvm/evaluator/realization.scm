@@ -22,7 +22,7 @@
 
 (define (call-and-report thunk)
   "Return what THUNK returns, JSON, or that of the failure that ends it."
-  (match (call-with-failure-handling "" thunk)
+  (match (call-with-failure-handling thunk)
     ((? failure? failure) (failure->json failure))
     (json json)))
 

@@ -5,6 +5,7 @@
   #:use-module (pyguixvm evaluator evaluation)
   #:use-module (pyguixvm evaluator failure)
   #:use-module (pyguixvm evaluator guix)
+  #:use-module (pyguixvm evaluator handling)
   #:use-module (pyguixvm evaluator json)
   #:use-module (pyguixvm evaluator realization)
   #:use-module (pyguixvm system guest)
@@ -119,29 +120,35 @@ with each new connection to the store."
           #:host-key (request-ref request "host-key")
           #:prepare prepare)))
 
+(define (do-work request prepare)
+  "Return the JSON of the answer to REQUEST, which asks for work."
+  (match (request-command request)
+    ('evaluate
+     (answer-evaluate request #:prepare prepare))
+    ('realize
+     (realize (vector->list (request-ref request "derivations"))
+              (request-ref request "roots" '())))
+    ('items
+     (items-beyond (request-ref request "present")
+                   (vector->list (request-ref request "wanted"))))
+    ('prepare-activation
+     (answer-activation prepare-activation request prepare))
+    ('activate
+     (answer-activation activate request prepare))
+    (_
+     (failure->json
+      (make-failure 'exception "malformed request" #f #f)))))
+
 (define* (answer request #:key (prepare (const #t)))
   "Return the answer to REQUEST, which asks for work, as a line.  This process takes the
 client's environment and directory, so it should not do anything else later.  PREPARE
 is called with each new connection to the store that an evaluation opens."
   (if (equal? %schema (request-ref request "schema"))
-      (begin
-        (adopt-environment request)
-        (json-line
-         (match (request-command request)
-           ('evaluate
-            (answer-evaluate request #:prepare prepare))
-           ('realize
-            (realize (vector->list (request-ref request "derivations"))
-                     (request-ref request "roots" '())))
-           ('items
-            (items-beyond (request-ref request "present")
-                          (vector->list (request-ref request "wanted"))))
-           ('prepare-activation
-            (answer-activation prepare-activation request prepare))
-           ('activate
-            (answer-activation activate request prepare))
-           (_
-            (failure->json
-             (make-failure 'exception "malformed request" #f #f))))))
+      (match (call-with-failure-handling
+              (lambda ()
+                (adopt-environment request)
+                (json-line (do-work request prepare))))
+        ((? failure? failure) (json-line (failure->json failure)))
+        (line line))
       (failure-line 'exception
                     (format #f "this evaluator speaks schema ~a" %schema))))

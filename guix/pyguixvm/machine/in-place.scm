@@ -282,12 +282,12 @@ error port."
     (define before
       (system-of host))
 
-    (match (call-with-failure-handling config
-             (lambda ()
-               (let ((restart? (deploy store host)))
-                 ;; Whoever can be let in once more can be helped later.
-                 (require-access host)
-                 restart?)))
+    (match (call-with-failure-handling
+            (lambda ()
+              (let ((restart? (deploy store host)))
+                ;; Whoever can be let in once more can be helped later.
+                (require-access host)
+                restart?)))
       ((? failure? failure) (failure->json (what-became failure host before)))
       (restart?             `(("activated" . #t)
                               ("restart" . ,restart?)))))

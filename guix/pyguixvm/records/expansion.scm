@@ -61,18 +61,25 @@ is known when it fails."
 (define (expand-clause name form whole specs later)
   "Return the field, the syntax of its value, and that of its <location> for FORM, a
 clause in the declaration of NAME at the place WHOLE.  SPECS lists (FIELD CHECK STYLE
-THUNKED?); LATER lists the fields to come."
+REQUIRED?); LATER lists the fields to come."
   (define place
     (or (syntax-place form) whole))
 
   (define fields
     (map (compose car syntax->datum) specs))
 
+  (define written
+    (shorten (spell (syntax->datum form))))
+
   (define (invalid)
     (refuse (place->location place)
-            (format #f "~a: '~a' is no field; expected (FIELD VALUE)"
-                    name (spell (syntax->datum form)))
+            (format #f "~a: '~a' is no field; expected (FIELD VALUE)" name written)
             #:hint (format #f "The fields are ~a." (field-list fields))))
+
+  (define (without-one-value field values)
+    (refuse (place->location place)
+            (format #f "~a: field '~a' takes one value, and '~a' has ~a"
+                    name field written (length values))))
 
   (define (checked field check value place)
     (let ((location (place->syntax place)))
@@ -110,7 +117,7 @@ THUNKED?); LATER lists the fields to come."
                         (expand-value form #'style value #'check)
                         (or (syntax-place value) place))))
             (_
-             (invalid)))))))
+             (without-one-value symbol #'(value ...))))))))
     (_
      (invalid))))
 
@@ -128,11 +135,20 @@ field."
       (refuse (place->location (syntax-place clause))
               (format #f "~a: field '~a' is given twice" name field)))))
 
-(define (expand-or-refuse expand)
-  "Return what the thunk EXPAND returns, and #f; or #f, and syntax that raises again what
-EXPAND raised, where an evaluation goes on after that: the expansion may be kept."
+(define (clause? form)
+  "Is FORM, syntax, written as a clause?"
+  (syntax-case form ()
+    ((field . _) (identifier? #'field))
+    (_ #f)))
+
+(define (expand-or-refuse form expand)
+  "Return what the thunk EXPAND returns for FORM, and #f; or #f, and syntax that raises again
+what EXPAND raised, where an evaluation goes on after that: the expansion may be kept."
   (guard (c ((invalid-declaration? c)
-             (attempt (lambda () (raise c)))
+             ;; What is no clause at all may be the value of a field of our macro's name,
+             ;; in a record whose own name is unbound: that is to be told, and not this.
+             (when (clause? form)
+               (attempt (lambda () (raise c))))
              (values #f
                      #`(refuse-again
                         #,(location->syntax (and (error-location? c)
@@ -153,6 +169,7 @@ what was wrong with the others."
       ((clause rest ...)
        (let-values (((field refusal)
                      (expand-or-refuse
+                      clause
                       (lambda ()
                         (check-repetition name clause earlier)
                         (expand-clause name clause place specs later)))))
@@ -175,23 +192,37 @@ FIELDS: any of them may have been misspelt, so nothing follows from its absence.
                   (_ #f)))
               specs))
 
+(define (refuse-missing name place fields)
+  "Return syntax for the refusals of a declaration of NAME at PLACE without the required
+FIELDS."
+  (map (lambda (field)
+         (let-values (((_ refusal)
+                       (expand-or-refuse
+                        #'(field)
+                        (lambda ()
+                          (refuse (place->location place)
+                                  (format #f "~a: field '~a' is missing" name field)
+                                  #:hint (format #f "Add (~a VALUE)." field))))))
+           refusal))
+       fields))
+
+(define (required fields specs)
+  "Return the names of those of SPECS that are required, and not among FIELDS."
+  (filter-map (lambda (spec)
+                (match (syntax->datum spec)
+                  ((field _ _ #t) (and (not (memq field (map (compose syntax->datum car)
+                                                             fields)))
+                                       field))
+                  (_ #f)))
+              specs))
+
 (define (inherit? clause)
   (syntax-case clause ()
     ((head _)
      (eq? 'inherit (syntax->datum #'head)))
     (_ #f)))
 
-(define (thunked? field specs)
-  "Is the value of FIELD, a symbol, computed whenever it is asked for?"
-  (any (lambda (spec)
-         (syntax-case spec ()
-           ((name _ _ thunked?)
-            (eq? field (syntax->datum #'name))
-            (syntax->datum #'thunked?))
-           (_ #f)))
-       specs))
-
-(define (part-fields fields specs)
+(define (part-fields fields)
   "Return FIELDS, what 'expand-clause' returned for each clause, with names that differ
 from all that users write: the record's constructor makes variables of them, which would
 hide the user's from the fields after them."
@@ -206,9 +237,7 @@ hide the user's from the fields after them."
        (let ((name (own-name field)))
          (cons (list name (refer-to-earlier value earlier) location)
                (loop rest
-                     (if (thunked? (syntax->datum field) specs)
-                         earlier
-                         (cons (list field name) earlier)))))))))
+                     (cons (list field name) earlier))))))))
 
 (define (expand-clauses macro place clauses constructor predicate specs later)
   "Return the expansion of CLAUSES, the syntax of a declaration by MACRO at PLACE, to
@@ -217,13 +246,16 @@ a use of CONSTRUCTOR."
     (syntax->datum macro))
 
   (let*-values (((inherited own)   (partition inherit? clauses))
-                ((fields refusals) (expand-each-clause name own place specs later)))
+                ((fields refusals) (expand-each-clause name own place specs later))
+                ((refusals)        (if (or (pair? refusals) (pair? inherited))
+                                       refusals
+                                       (refuse-missing name place
+                                                       (required fields specs)))))
     (with-syntax ((constructor constructor)
                   (((field value location) ...)
                    (part-fields (if (or (null? refusals) (pair? inherited))
                                     fields
-                                    (append fields (missing-fields fields specs)))
-                                specs))
+                                    (append fields (missing-fields fields specs)))))
                   ((refusal ...) refusals)
                   (whole (place->syntax place)))
       (define fields

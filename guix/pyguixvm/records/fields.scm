@@ -7,6 +7,7 @@
   #:export (register-fields!
             declared-fields
             clause-names
+            declarations-with
             field-list
             refuse-field
 
@@ -59,7 +60,7 @@
   "Refuse FIELD in a declaration of NAME, whose fields are ALLOWED."
   (refuse location
           (format #f "~a: unknown field '~a'; the fields are ~a"
-                  name field (field-list allowed))
+                  name (spell field) (field-list allowed))
           #:hint (match (declarations-with field)
                    (()
                     (and=> (string-closest (symbol->string field)

@@ -6,6 +6,7 @@
   #:use-module (gnu system)
   #:use-module (gnu system file-systems)
   #:use-module (gnu system mapped-devices)
+  #:use-module (gnu system shadow)
   #:use-module (gnu system uuid)
   #:use-module (guix diagnostics)
   #:use-module (ice-9 match)
@@ -27,8 +28,45 @@
                    (bootloader-configuration-bootloader
                     (operating-system-bootloader os)))))
 
+(define (listing predicate)
+  "Return a predicate for lists of what satisfies PREDICATE."
+  (lambda (value)
+    (and (list? value) (every predicate value))))
+
+(define %fields
+  ;; Fields that Guix does not check, their accessors and what they take.  The label is made
+  ;; of the kernel by default.
+  `((bootloader ,operating-system-bootloader ,bootloader-configuration?
+                "a bootloader-configuration")
+    (kernel ,operating-system-kernel ,struct? "a package")
+    (host-name ,operating-system-host-name ,string? "a string")
+    (label ,operating-system-label ,string? "a string")
+    (file-systems ,operating-system-file-systems ,(listing file-system?)
+                  "a list of 'file-system' records")
+    (mapped-devices ,operating-system-mapped-devices ,(listing mapped-device?)
+                    "a list of 'mapped-device' records")
+    (users ,operating-system-users ,(listing user-account?)
+           "a list of 'user-account' records")
+    (groups ,operating-system-groups ,(listing user-group?)
+            "a list of 'user-group' records")))
+
+(define (validate-fields os)
+  "Refuse OS when one of its fields holds what Guix fails with in the middle of its own
+code."
+  (for-each (match-lambda
+              ((field get valid? what)
+               (let ((value (get os)))
+                 (unless (valid? value)
+                   (refuse (operating-system-location os)
+                           (format #f "~a: ~a is not ~a" field (describe value) what))))))
+            %fields))
+
 (define (validate-bootable os)
-  "Refuse OS without a root, or with a bootloader that our images do not start with."
+  "Refuse OS without a root, with a bootloader that our images do not start with, or with
+a field of a wrong type."
+  (unless (operating-system? os)                  ;as an image may have it
+    (refuse #f (format #f "image: its operating-system is ~a" (describe os))))
+  (validate-fields os)
   (unless (find (lambda (fs)
                   (string=? "/" (file-system-mount-point fs)))
                 (operating-system-file-systems os))

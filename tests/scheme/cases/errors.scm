@@ -54,7 +54,7 @@ file-systems)")
      "guix" "1:2" "no way")
    ;; Guix prints it and exits.
    '("(use-modules (guix diagnostics) (guix i18n))\n(leave (G_ \"not ~a~%\") 5)"
-     "guix" #f "not 5")
+     "guix" "3:0" "not 5")
    '("(use-modules (guix diagnostics) (guix i18n))
 (leave (location \"/f.scm\" 1 2) (G_ \"not ~a~%\") 5)"
      "guix" "1:2" "not 5")
@@ -105,9 +105,68 @@ provided by any service"))
     "3:32" "4G: unbound variable" (string-append %bare "\"4G\"."))))
 
 (test-equal "words that are no field"
-  "libvirt-domain: '(memory 4G 5G)' is no field; expected (FIELD VALUE)"
+  "libvirt-domain: field 'memory' takes one value, and '(memory 4G 5G)' has 2"
   (third (error-of (evaluate-text "(virtual-machine (operating-system %os)
  (libvirt-domain (memory 4G 5G)))"))))
+
+(test-equal "a required field that is missing"
+  '("validation" "3:24" "data-disk: field 'size' is missing")
+  (error-of (evaluate-text "(virtual-machine (operating-system %os)
+ (libvirt-domain (disks (data-disk (name \"a\")))))")))
+
+(test-equal "a misplaced field"
+  "'ready-timeout' is a field of virtual-machine: is a parenthesis in the wrong place?"
+  (ref (evaluate-text "(virtual-machine (operating-system %os))\n(ready-timeout 300)")
+       "error" "hint"))
+
+(for-each
+ (match-lambda
+   ((text place words ...)
+    (match (ref (evaluate-text text) "error")
+      (error
+       (test-equal text
+         (list place (make-list (length words) #t))
+         (list (format #f "~a:~a" (ref error "location" "line")
+                       (ref error "location" "column"))
+               (map (lambda (word)
+                      (->bool (or (string-contains (ref error "message") word)
+                                  (string-contains (ref error "hint") word))))
+                    words)))))))
+ '(("(use-modules (gnu system vm))
+(virtual-machine (operating-system %os) (libvirt-domain (cpu 2)))"
+    "3:0" "virtual-machine is here that of (gnu system vm), not of (pyguixvm)"
+    "#:hide (virtual-machine)" "write libvirt-machine")
+   ("(use-modules (gnu system vm))\n(virtual-machine (operating-system %os))"
+    "3:0" "a virtual-machine of (gnu system vm), not of (pyguixvm)")
+   ("(use-modules (gnu system vm))
+(virtual-machine-operating-system (libvirt-machine (operating-system %os)))"
+    "3:0" "virtual-machine-operating-system is here that of (gnu system vm)"
+    "write libvirt-machine-operating-system")
+   ("(use-modules (guix build syscalls))
+(define (shared directory) (mount-point (source directory)))
+(list (shared \"/srv\"))"
+    "3:27" "mount-point is here that of (guix build syscalls)" "write libvirt-mount-point")
+   ("(define-module (library) #:use-module (gnu) #:use-module (tests systems))
+(define machine (virtual-machine (operating-system %os) (libvirt-domain (cpu 2))))"
+    "3:16" "virtual-machine: unbound variable" "(use-modules (pyguixvm))")
+   ("(define-module (library) #:use-module (gnu))\n(define accessor virtual-machine-name)"
+    "3:17" "virtual-machine-name: unbound variable" "(use-modules (pyguixvm))")))
+
+(test-equal "names that do not clash"
+  '("m" "m2")
+  (let ((machines (ref (evaluate-text "(use-modules (gnu system vm) (guix build syscalls))
+(define machine
+  (libvirt-machine
+    (operating-system %os) (name \"m\")
+    (libvirt-domain (mount-points (list (libvirt-mount-point (source \"/srv\"))))
+                    (disks (libvirt-data-disk (name \"data\") (size 1G))))))
+(libvirt-deployment
+  (machines (list machine
+                  (libvirt-machine
+                    (inherit machine)
+                    (name (string-append (libvirt-machine-name machine) \"2\"))))))")
+                       "deployment" "machines")))
+    (map (lambda (machine) (ref machine "name")) (vector->list machines))))
 
 (test-equal "a declaration's name where a variable is wanted"
   '("validation" "3:6" "networking: invalid syntax")

@@ -193,6 +193,50 @@
                          "deployment" "machines")
                     0)))
       (list (ref machine "name") (ref machine "image" "host-name"))))
+  (test-equal "a parameter, in whichever order" '("web" 4 8 "8" "9")
+    (let ((machine (vector-ref
+                    (ref (evaluate-text "
+(define (os name) (operating-system (inherit %os) (host-name name)))
+(define (machine name cpu maximum-memory tag)
+  (virtual-machine
+    (libvirt-domain
+      (maximum-memory maximum-memory)
+      (kernel-arguments (list (number->string (* 2 cpu)) tag))
+      (maximum-cpu (* 2 cpu))
+      (mount-points (list (mount-point (tag tag) (source (string-append \"/\" tag)))))
+      (cpu cpu))
+    (operating-system (os name))
+    (name name)))
+(list (machine \"web\" 4 \"2G\" \"9\"))")
+                         "deployment" "machines")
+                    0)))
+      (list (ref machine "name")
+            (ref machine "domain" "cpu")
+            (ref machine "domain" "maximum-cpu")
+            (ref machine "domain" "kernel-arguments" 0)
+            (ref machine "domain" "mount-points" 0 "tag"))))
+  (test-equal "a value is computed once" '#("name" "maximum-cpu" "maximum-memory" "tag")
+    (ref (vector-ref (ref (evaluate-text "
+(define computed '())
+(define (once what value)
+  (set! computed (append computed (list what)))
+  value)
+(define machine
+  (virtual-machine
+    (name (once \"name\" \"web\"))
+    (operating-system %os)
+    (libvirt-domain
+      (maximum-cpu (once \"maximum-cpu\" 2))
+      (maximum-memory (once \"maximum-memory\" \"2G\"))
+      (mount-points (list (mount-point (source \"/srv\") (tag (once \"tag\" \"srv\"))))))))
+(virtual-machine-name machine)
+(virtual-machine-name machine)
+(virtual-machine (inherit machine)
+                 (libvirt-domain (inherit (virtual-machine-libvirt-domain machine))
+                                 (kernel-arguments computed)))")
+                          "deployment" "machines")
+                     0)
+         "domain" "kernel-arguments"))
   (test-equal "a parameter" 8
     (maximum "
 (define (machine cpu)
@@ -213,7 +257,7 @@
 (define (cpu n) (* 2 n))
 (virtual-machine (operating-system %os)
                  (libvirt-domain (cpu (cpu 1)) (maximum-cpu (cpu 4))))"))
-  (test-equal "a global variable, of a computed field" "web"
+  (test-equal "a global variable, of another record" "web"
     (ref (vector-ref (ref (evaluate-text "
 (define name \"web\")
 (virtual-machine (name \"db\") (operating-system %os)
@@ -221,11 +265,13 @@
                           "deployment" "machines")
                      0)
          "domain" "title"))
-  (test-equal "none, of a computed field" "title: name is not defined"
-    (match (error-of (evaluate-text "
+  (test-equal "none: the name before" "db"
+    (ref (vector-ref (ref (evaluate-text "
 (virtual-machine (name \"db\") (operating-system %os)
-                 (libvirt-domain (title name)))"))
-      ((_ _ message) message)))
+                 (libvirt-domain (title name)))")
+                          "deployment" "machines")
+                     0)
+         "domain" "title"))
   (test-equal "inherited" 8
     (maximum "
 (define base (libvirt-domain (title \"base\")))
@@ -264,6 +310,25 @@
   (test-equal "a list" '("a" "b")
     (names "(define (vm n) (virtual-machine (name n) (operating-system %os)))
 (list (vm \"a\") (vm \"b\"))"))
+  (test-equal "an image" '("host")
+    (names "(use-modules (gnu image) (gnu system image))
+(image (inherit mbr-hybrid-disk-image) (operating-system %os))"))
+  (test-equal "images and operating-systems" '("a" "host" "b")
+    (names "(use-modules (gnu system image))
+(define (os name) (operating-system (inherit %os) (host-name name)))
+(list (os \"a\") (image-with-os mbr-hybrid-disk-image %os)
+      (virtual-machine (operating-system (os \"b\"))))"))
+  (test-equal "machines of 'guix deploy'" '("a" "b")
+    (names "(use-modules (gnu machine) (gnu machine ssh))
+(define (server name)
+  (machine
+    (operating-system (operating-system (inherit %os) (host-name name)))
+    (environment managed-host-environment-type)
+    (configuration (machine-ssh-configuration
+                     (host-name \"192.0.2.1\")
+                     (system \"x86_64-linux\")
+                     (build-locally? #f)))))
+(list (server \"a\") (server \"b\"))"))
   (test-equal "a deployment" '("a")
     (names "(deployment
   (machines (list (virtual-machine (name \"a\") (operating-system %os)))))"))

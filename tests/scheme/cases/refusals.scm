@@ -35,8 +35,8 @@
      ("(libvirt-domain 5)" 16 "5 is not a libvirt-domain")
      ("(libvirt-domain %os)" 16 "<operating-system> is not a libvirt-domain")
      ("(nonsense 1)" 0 "unknown field 'nonsense'" "name, operating-system, image")
-     ("(name)" 0 "'(name)' is no field" "(FIELD VALUE)")
-     ("(name \"a\" \"b\")" 0 "'(name \"a\" \"b\")' is no field")
+     ("(name)" 0 "field 'name' takes one value, and '(name)' has 0")
+     ("(name \"a\" \"b\")" 0 "field 'name' takes one value" "has 2")
      ("(protect? 'yes)" 10 "'yes is not #t or #f")
      ("(shared-store? \"yes\")" 15 "\"yes\" is not #t or #f"))
    #:wrap (lambda (clause) (string-append %machine clause ")"))
@@ -202,6 +202,9 @@ extlinux-bootloader)) (targets '(\"/dev/vda\"))))" 0 "'extlinux' does not start"
      ("42" 0 "gives 42")
      ("(define x 1)" 0 "gives nothing")
      ("(list 1 2)" 0 "1 is no virtual-machine")
+     ("((@ (gnu system image) image-with-os) (@ (gnu system image) mbr-disk-image) 3)" 0
+      "image: its operating-system is 3")
+     ("(@ (gnu system image) mbr-disk-image)" 0 "it has no operating-system")
      ("(deployment)" 0 "the list is empty")
      ("(deployment (machines '()))" 22 "the list is empty")
      ("(deployment (name 'infra) (machines '()))" 18
