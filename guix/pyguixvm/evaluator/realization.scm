@@ -10,6 +10,7 @@
   #:use-module (ice-9 match)
   #:use-module (srfi srfi-1)
   #:export (realize
+            item->json
             items-beyond))
 
 ;;; Commentary:
