@@ -56,6 +56,7 @@ def stacked(
                 below.increment,
                 (generation.volume, *generation.under),
                 generation.pinned_uuid,
+                generation.system,
             )
 
 

@@ -25,7 +25,7 @@ from pyguixvm.model.declaration import BlockDevice, VirtualMachine
 from pyguixvm.model.usage import Address
 from pyguixvm.plan.actions import DefineDomain
 from pyguixvm.plan.interference import require_no_memory, require_own_disks
-from pyguixvm.plan.plan import MachinePlan
+from pyguixvm.plan.plan import CHANGING_GUESTS, MachinePlan
 from pyguixvm.xml.capabilities import choose_domain_type
 from pyguixvm.xml.domain import DomainDefinition, domain_xml
 from pyguixvm.xml.inspection import inspect_domain
@@ -95,7 +95,7 @@ def definition_to_be(
     if found:
         files = require_untouched(connection, found[2], metadata, action.generation)
     with ExitStack() as made:
-        in_place = plan.strategy == "in-place"
+        in_place = plan.strategy in CHANGING_GUESTS
         if root is None:
             generation = metadata.find(action.generation)
             generation = msgspec.structs.replace(
@@ -195,6 +195,7 @@ def _new_generation(machine: VirtualMachine, number: int, root: Root, now: datet
         increment=root.increment,
         under=root.under,
         pinned_uuid=root.pinned_uuid,
+        activated=root.activated,
     )
 
 

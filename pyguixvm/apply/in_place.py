@@ -104,10 +104,19 @@ def activate(machine: str, action: ActivateSystem, workshop: Workshop) -> StopDo
         host = _host(machine, action, workshop)
         workshop.require(machine)
         restart = _activation(workshop).activate(host)
+        _forget(machine, workshop)
         result.detail = "its kernel is used from the next start on" if restart else ""
     if restart and action.restart is None:
         workshop.warn(machine, "what it boots by has changed: pending until its restart")
     return action.restart if restart else None
+
+
+def _forget(machine: str, workshop: Workshop) -> None:
+    """Forget what the guest of MACHINE was given: Guix does not say what it has instead."""
+    metadata = domains.read_metadata(workshop.connection, machine)
+    if metadata.generation.activated is not None:
+        other = msgspec.structs.replace(metadata.generation, activated=None)
+        domains.write_metadata(workshop.connection, machine, metadata.having(other))
 
 
 def _activation(workshop: Workshop) -> Activation:

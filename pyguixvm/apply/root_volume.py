@@ -39,7 +39,7 @@ class Root:
     It was made from IMAGE, or for the system of that name.  BASE is the name of the
     base volume under it, None where there is none.  INCREMENT is the size (bytes) of
     the store items that it has and IMAGE lacks, None if it shows IMAGE as it is.
-    UNDER and PINNED_UUID are as for a generation.
+    UNDER, PINNED_UUID and ACTIVATED are as for a generation.
     """
 
     pool: str
@@ -51,6 +51,7 @@ class Root:
     increment: int | None = None
     under: tuple[str, ...] = ()
     pinned_uuid: str | None = None
+    activated: str | None = None
 
 
 @contextmanager
@@ -115,6 +116,7 @@ def root_of(connection: Connection, generation: Generation) -> Root:
         generation.increment,
         generation.under,
         generation.pinned_uuid,
+        generation.activated,
     )
 
 

@@ -12,6 +12,7 @@ from pyguixvm.apply.definition import define
 from pyguixvm.apply.empty_root import created_empty_root
 from pyguixvm.apply.hotplug import change
 from pyguixvm.apply.in_place import activate, leave, prepare, stack_root
+from pyguixvm.apply.live import activate_live, prepare_live
 from pyguixvm.apply.outcome import Outcome
 from pyguixvm.apply.root_volume import Root, created_root
 from pyguixvm.apply.switch import Switched, restarted, switch
@@ -24,6 +25,7 @@ from pyguixvm.errors import (
     RequestRefusedError,
 )
 from pyguixvm.events import Notice
+from pyguixvm.guix.activation import LiveSystem
 from pyguixvm.hypervisor.guest.evidence import watch
 from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.plan.actions import (
@@ -77,27 +79,39 @@ def _begun(
     ):
         workshop.emit(Notice("there is nothing to try: it keeps its root", name))
     root: Root | None = None
+    system: LiveSystem | None = None
     with ExitStack() as made:
         if plan.preparation:
             # A throwaway copy is waited for in here, too: it takes another guest's memory.
             with workshop.place():
                 for step in plan.preparation:
-                    root = _prepared(plan.machine, step, workshop, made, trial) or root
+                    match _prepared(plan.machine, step, workshop, made, trial):
+                        case Root() as found:
+                            root = found
+                        case LiveSystem() as found:
+                            system = found
         if plan.switch:
             # The metadata vouches for the volume once it is defined; it is whole from then on.
             begun = switch(plan, root, deployment, workshop, watched, made.close)
             return _booting(plan, begun, plan.machine.ready_timeout, workshop)
-    return _changed_live(plan, deployment, workshop, watched)
+    return _changed_live(plan, system, deployment, workshop, watched)
 
 
 def _changed_live(
-    plan: MachinePlan, deployment: str | None, workshop: Workshop, watched: ExitStack
+    plan: MachinePlan,
+    system: LiveSystem | None,
+    deployment: str | None,
+    workshop: Workshop,
+    watched: ExitStack,
 ) -> Booting | Outcome:
-    """Do the changes of PLAN, whose guest stays, or is restarted by what it is changed to."""
+    """Do the changes of PLAN, whose guest stays, or is restarted by what it is changed to.
+
+    SYSTEM is what it is to run, if that was built for it.
+    """
     name = plan.machine.name
     try:
         with workshop.interruption.put_off():
-            restart = _changed(plan, deployment, workshop)
+            restart = _changed(plan, system, deployment, workshop)
     except HalfDoneError as error:
         return not_even_started(plan, error, workshop)
     for action in plan.changes:
@@ -113,8 +127,8 @@ def _changed_live(
 
 def _prepared(
     machine: VirtualMachine, step: Preparation, workshop: Workshop, made: ExitStack, trial: bool
-) -> Root | None:
-    """Do STEP, which leaves MACHINE as it is; return its new root, if that is what it makes.
+) -> Root | LiveSystem | None:
+    """Do STEP, which leaves MACHINE as it is; return what it makes for it, if that is one of these.
 
     The root goes again if MADE is closed by an exception before it is defined.
     """
@@ -131,13 +145,17 @@ def _prepared(
         case GrowDisk():
             grow_disk(machine, step, workshop)
         case PrepareSystem():
+            if step.by == "agent":
+                return prepare_live(machine.name, step, workshop)
             prepare(machine.name, step, workshop)
         case _:
             assert_never(step)
     return None
 
 
-def _changed(plan: MachinePlan, deployment: str | None, workshop: Workshop) -> StopDomain | None:
+def _changed(
+    plan: MachinePlan, system: LiveSystem | None, deployment: str | None, workshop: Workshop
+) -> StopDomain | None:
     """Change the machine of PLAN while its guest runs; return how to restart it if need be.
 
     Raises HalfDoneError if the guest may be anything in between.
@@ -151,7 +169,7 @@ def _changed(plan: MachinePlan, deployment: str | None, workshop: Workshop) -> S
             case StackRoot():
                 stack_root(plan, action, workshop)
             case ActivateSystem():
-                restart = _activated(name, action, workshop)
+                restart = _activated(name, action, system, workshop)
             case AwaitReady():
                 pass  # all that may be interrupted comes after this
             case _ if isinstance(action, LiveAction):
@@ -161,9 +179,13 @@ def _changed(plan: MachinePlan, deployment: str | None, workshop: Workshop) -> S
     return restart
 
 
-def _activated(name: str, action: ActivateSystem, workshop: Workshop) -> StopDomain | None:
+def _activated(
+    name: str, action: ActivateSystem, system: LiveSystem | None, workshop: Workshop
+) -> StopDomain | None:
     try:
-        return activate(name, action, workshop)
+        if system is None:
+            return activate(name, action, workshop)
+        activate_live(name, system, workshop)
     except HalfDoneError:
         raise
     except EvaluationError as error:
@@ -171,6 +193,7 @@ def _activated(name: str, action: ActivateSystem, workshop: Workshop) -> StopDom
     except PyguixvmError:
         leave(name, workshop)
         raise
+    return None
 
 
 def _created(

@@ -38,7 +38,7 @@ from pyguixvm.errors import (
 )
 from pyguixvm.events import Notice, in_turn, undisturbed
 from pyguixvm.model.declaration import Deployment
-from pyguixvm.plan.plan import Policy
+from pyguixvm.plan.plan import CHANGING_GUESTS, Policy
 
 if TYPE_CHECKING:
     from pyguixvm.apply.outcome import Outcome
@@ -188,9 +188,10 @@ def deploy_command(
 
 def require_triable(policy: Policy, *, trial: bool) -> None:
     """Raise UsageError if a TRIAL is asked for that POLICY makes impossible."""
-    if trial and policy.strategy == "in-place":
+    if trial and policy.strategy in CHANGING_GUESTS:
         raise UsageError(
-            "--test and --strategy in-place exclude each other: a copy gets a root of its own",
+            f"--test and --strategy {policy.strategy} exclude each other: a copy gets a root of "
+            "its own",
             hint="Leave one of them out.",
         )
 

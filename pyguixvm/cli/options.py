@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 # Those of pyguixvm.plan.plan, which is loaded only where something is planned.
-_STRATEGIES = ("auto", "increment", "full", "in-place", "shared-store")
+_STRATEGIES = ("auto", "increment", "full", "live", "in-place", "shared-store")
 
 
 @dataclass
@@ -158,8 +158,9 @@ def policy_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--strategy", type=click.Choice(_STRATEGIES), default="auto",
                      help="The way to a changed operating system; auto takes the fastest "
                      "that keeps every promise, shared-store makes no image and lets the "
-                     "guest have this machine's /gnu/store, in-place changes a guest "
-                     "that runs, by ssh, and keeps its state.  [default: auto]"),
+                     "guest have this machine's /gnu/store, live changes a guest that "
+                     "runs, by its agent, and keeps its state, in-place does so by "
+                     "ssh.  [default: auto]"),
         click.option("--full", is_flag=True, help="Short for --strategy full: a whole image."),
     ):  # fmt: skip
         decorated = decorate(decorated)

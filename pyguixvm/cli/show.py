@@ -127,8 +127,9 @@ def _action(action: Action) -> str:  # noqa: PLR0911, PLR0912 -- one for each ki
         case StopDomain(timeout=timeout, force=force):
             otherwise = ", then power it off" if force else ""
             return f"shut it down within {timeout} s{otherwise}"
-        case PrepareSystem():
-            return "build its operating system for the disk that is there, and log in by ssh"
+        case PrepareSystem(by=by):
+            reached = "log in by ssh" if by == "ssh" else "see that its guest's agent runs programs"
+            return f"build its operating system for the disk that is there, and {reached}"
         case StackRoot(volume=volume):
             return f"have its guest write to {volume} now, on top of its root"
         case ActivateSystem(restart=restart):

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Having a running guest switch to another system, by Guix's own deployment.
+"""Having a running guest switch to another system.
 
-That is the ``managed-host-environment-type`` of Guix's (gnu machine ssh), which
-"Invoking guix deploy" in its manual describes.
+In place that is done by Guix's own deployment, the ``managed-host-environment-type`` of its
+(gnu machine ssh), which "Invoking guix deploy" in its manual describes.  What a guest is to
+run live is built here, and it takes its agent alone to have it do so.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pyguixvm.errors import BuildError
 from pyguixvm.events import Emit
 from pyguixvm.guix.building import Answer, work
 from pyguixvm.guix.request import Exchange
+from pyguixvm.model.store_item import StoreItem
 
 # A build takes what it takes, and so do slow lines.
 _SECONDS = 30 * 24 * 3600.0
@@ -27,6 +29,40 @@ class _Activated(Answer):
     prepared: bool = False
     activated: bool = False
     restart: bool = False
+
+
+class _Live(Answer):
+    program: str = ""
+    system: str = ""
+    closure: tuple[str, ...] = ()
+    items: tuple[StoreItem, ...] = ()
+    boots_alike: bool = msgspec.field(name="boots-alike", default=True)
+
+
+class LiveSystem(msgspec.Struct, frozen=True):
+    """A system that a guest is to run, and the PROGRAM that has it do so: store items.
+
+    CLOSURE is all that both refer to, and ITEMS what of that the guest lacks, as far as that
+    is known.  Not BOOTS_ALIKE: it would boot by another kernel, initial RAM disk or arguments.
+    """
+
+    program: str
+    system: str
+    closure: tuple[str, ...]
+    items: tuple[StoreItem, ...]
+    boots_alike: bool
+
+
+class Target(msgspec.Struct, frozen=True):
+    """A guest of MACHINE that has, as far as that is known, the system KNOWN, a store item.
+
+    SYSTEM and ROOT_UUID are as for a `Host`.
+    """
+
+    machine: str
+    system: str
+    root_uuid: str
+    known: str | None
 
 
 class Host(msgspec.Struct, frozen=True):
@@ -71,16 +107,23 @@ class Activation:
         """
         return self._ask("activate", host).restart
 
-    def _ask(self, command: str, host: Host) -> _Activated:
-        request = {
+    def prepare_live(self, target: Target) -> LiveSystem:
+        """Build what the guest of TARGET is to run; return it.  Raises BuildError."""
+        request = {**self._request(target), "known": target.known}
+        made = work(self.exchange(), self.emit, "prepare-live", request, _Live, _SECONDS)
+        return LiveSystem(made.program, made.system, made.closure, made.items, made.boots_alike)
+
+    def _request(self, what: Host | Target) -> dict[str, object]:
+        return {
             "config": str(self.config),
             "sharing": self.sharing,
-            "machine": host.machine,
-            "address": host.address,
-            "host-key": host.host_key,
-            "system": host.system,
-            "root-uuid": host.root_uuid,
+            "machine": what.machine,
+            "system": what.system,
+            "root-uuid": what.root_uuid,
         }
+
+    def _ask(self, command: str, host: Host) -> _Activated:
+        request = {**self._request(host), "address": host.address, "host-key": host.host_key}
         try:
             return work(self.exchange(), self.emit, command, request, _Activated, _SECONDS)
         except BuildError as error:

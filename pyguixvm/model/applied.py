@@ -20,7 +20,8 @@ class Generation(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True
     the volume has and the image lacks, None for the image as it is.  UNDER names
     the volumes in POOL between VOLUME and the image, nearest first: those of
     generations that were changed in place.  PINNED_UUID is then what the root
-    file system is found by, whatever the declaration says.  CHANGING: the guest is
+    file system is found by, whatever the declaration says, and ACTIVATED the system, a
+    store item, that its guest was last known to have been given.  CHANGING: the guest is
     being changed in place, and what it runs is not known if that does not end.  DOWNTIME
     is how long (seconds) the machine was away when it switched to this
     generation.  FAILED: it was not ready in time.  UNSEEN: its guest was started, and nobody
@@ -38,6 +39,7 @@ class Generation(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True
     increment: int | None = None
     under: tuple[str, ...] = ()
     pinned_uuid: str | None = None
+    activated: str | None = None
     changing: bool = False
     kernel: str | None = None
     downtime: float | None = None
@@ -48,6 +50,14 @@ class Generation(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True
     def volumes(self) -> tuple[str, ...]:
         """The names of its root volume and of those under it, nearest first."""
         return (self.volume, *self.under)
+
+    @property
+    def system(self) -> str | None:
+        """The system, a store item, that is on its root volume, None where that is not known."""
+        image = self.declaration.image
+        content = image.content if isinstance(image, SystemImage) else None
+        of_the_image = content.system.output if content and not self.pinned_uuid else None
+        return self.activated or of_the_image
 
     @property
     def root_uuid(self) -> str | None:

@@ -143,7 +143,7 @@ class DetachDisk(_Action, frozen=True, tag="detach-disk"):
 
 
 class PrepareSystem(_Action, frozen=True, tag="prepare-system"):
-    """Build what the guest is to run in place, and see that it can be reached by ssh.
+    """Build what the guest is to run in place, and see that it can be reached by BY.
 
     SYSTEM is the derivation of the operating system as it would be in an image; it is
     built for the root file system with ROOT_UUID, which is there.
@@ -151,6 +151,7 @@ class PrepareSystem(_Action, frozen=True, tag="prepare-system"):
 
     system: str
     root_uuid: str
+    by: Literal["ssh", "agent"] = "ssh"
 
 
 class StackRoot(_Action, frozen=True, tag="stack-root"):

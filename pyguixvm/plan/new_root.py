@@ -112,7 +112,15 @@ def change_in_place(  # noqa: PLR0917 -- what there is, what is wanted, and what
     stopping = next(iter(stop(policy.restart, policy)), None)
     try:
         require_takeable_back(machine, policy)
-        steps = activation(machine, domain, metadata, generation, changed, restart=stopping)
+        steps = activation(
+            machine,
+            domain,
+            metadata,
+            generation,
+            changed,
+            restart=stopping,
+            by="agent" if policy.strategy == "live" else "ssh",
+        )
     except RequestRefusedError as error:
         return refused(machine, "live", error, changed)
     live = tuple(live_actions(changed, domain))
@@ -131,6 +139,6 @@ def change_in_place(  # noqa: PLR0917 -- what there is, what is wanted, and what
         # That it lets us in proves more than an earlier look, unless nobody knows what it is.
         fallback=proven(metadata) if metadata.generation.changing else metadata.current,
         foreign=foreign_devices(machine, domain),
-        strategy="in-place",
+        strategy=policy.strategy,
         reason=REASON,
     )

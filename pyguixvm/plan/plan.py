@@ -13,7 +13,9 @@ from pyguixvm.model.system_change import SystemChange
 from pyguixvm.plan.actions import Action, Preparation, StartDomain, StopDomain
 
 # Ways to a changed operating system; "auto" leaves the choice to the planner.
-Strategy: TypeAlias = Literal["auto", "increment", "full", "in-place", "shared-store"]
+Strategy: TypeAlias = Literal["auto", "increment", "full", "live", "in-place", "shared-store"]
+# Those that make no root, but change the guest that runs.
+CHANGING_GUESTS: frozenset[Strategy] = frozenset({"live", "in-place"})
 
 
 # How long (seconds) a guest may take to shut down, and if it may be powered off then.

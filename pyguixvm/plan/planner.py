@@ -19,7 +19,7 @@ from pyguixvm.plan.ownership import (
     taken_over,
     undeclared,
 )
-from pyguixvm.plan.plan import MachinePlan, Plan, Policy
+from pyguixvm.plan.plan import CHANGING_GUESTS, MachinePlan, Plan, Policy
 from pyguixvm.plan.refusals import (
     declarers_of_addresses,
     owners_of_addresses,
@@ -121,7 +121,7 @@ def _plan_machine(  # noqa: PLR0917 -- one machine, what there is, and what is a
         return refused(machine, "none", error, changed)
     if strongest(changed) != "replace":
         made = restart_or_live(machine, domain, metadata, volumes, changed, policy)
-    elif policy.strategy == "in-place":
+    elif policy.strategy in CHANGING_GUESTS:
         made = change_in_place(machine, domain, metadata, volumes, changed, policy)
     else:
         made = replace(machine, domain, metadata, volumes, bases, changed, policy)

@@ -91,6 +91,42 @@ def test_the_guest_gets_a_volume_on_top_and_then_the_system() -> None:
     assert {difference.effect for difference in web.differences} == {"live"}
 
 
+LIVE = Policy(strategy="live")
+
+
+def test_by_its_agent_the_guest_gets_the_same() -> None:
+    web = in_place(there(), policy=LIVE)
+    assert (web.effect, web.strategy, web.fallback) == ("live", "live", 1)
+    prepare, *rest = web.actions
+    assert prepare == PrepareSystem(system="/gnu/store/b.drv", root_uuid="1111-2222", by="agent")
+    assert tuple(rest) == in_place(there()).actions[1:]
+
+
+@pytest.mark.parametrize(
+    ("what", "changed"),
+    [
+        ("image.kernel", {"image": msgspec.structs.replace(TWO, kernel="linux@2")}),
+        ("domain.kernel-arguments", {"domain": domain(kernel_arguments=("quiet",))}),
+    ],
+)
+def test_what_only_a_boot_changes_is_refused_live(what: str, changed: dict[str, Any]) -> None:
+    web = in_place(there(), policy=LIVE, **changed)
+    assert (web.actions, web.effect) == ((), "live")
+    assert web.refusal == f"'web' cannot be changed live: {what} changed, too"
+    assert web.hint is not None
+    assert "--strategy auto" in web.hint
+    assert in_place(there(), **changed).refusal is None
+
+
+def test_what_a_guest_has_is_known_as_far_as_it_was_given_that() -> None:
+    made = applied(image=ONE).generation
+    assert made.system == "/gnu/store/a"
+    stacked = msgspec.structs.replace(made, pinned_uuid="1111-2222")
+    assert stacked.system is None
+    given = msgspec.structs.replace(stacked, activated="/gnu/store/b-pinned")
+    assert given.system == "/gnu/store/b-pinned"
+
+
 def test_what_was_changed_in_place_keeps_the_uuid_that_is_on_its_disk() -> None:
     before = applied(image=TWO)
     metadata = before.having(msgspec.structs.replace(before.generation, pinned_uuid="1111-2222"))

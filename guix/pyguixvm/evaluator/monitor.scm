@@ -142,7 +142,7 @@ wants the evaluator to end."
   (setvbuf client 'block)                         ;sockets are not by themselves
   (let ((request (and=> (receive-line client %request-seconds) parse-request)))
     (case (and request (request-command request))
-      ((evaluate realize items prepare-activation activate)
+      ((evaluate realize items prepare-activation activate prepare-live)
        (work-in-worker request client memory-limit prepare))
       ((ping)
        (send-line client (json-line `(("pong" . (("pid" . ,(getppid))))))))

@@ -11,6 +11,7 @@
   #:use-module (ice-9 match)
   #:use-module (srfi srfi-1)
   #:export (realize
+            item->json
             items-beyond))
 
 ;;; Commentary:

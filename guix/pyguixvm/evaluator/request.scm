@@ -13,6 +13,7 @@
   #:use-module (json)
   ;; Few want it, and it takes Guile-SSH.
   #:autoload   (pyguixvm machine in-place) (prepare-activation activate)
+  #:autoload   (pyguixvm machine live) (prepare-live)
   #:export (parse-request
             request-command
             request-stderr
@@ -49,13 +50,14 @@
 
 (define (request-command request)
   "Return the command of REQUEST: 'evaluate, 'realize, 'items, 'prepare-activation,
-'activate, 'ping, 'stop, or #f."
+'activate, 'prepare-live, 'ping, 'stop, or #f."
   (match (request-ref request "command")
     ("evaluate" 'evaluate)
     ("realize" 'realize)
     ("items" 'items)
     ("prepare-activation" 'prepare-activation)
     ("activate" 'activate)
+    ("prepare-live" 'prepare-live)
     ("ping" 'ping)
     ("stop" 'stop)
     (_ #f)))
@@ -120,6 +122,16 @@ with each new connection to the store."
           #:host-key (request-ref request "host-key")
           #:prepare prepare)))
 
+(define (answer-live request prepare)
+  "Return the JSON of what a running guest is to get that is to follow REQUEST."
+  (parameterize ((%sharing (request-ref request "sharing" (%sharing))))
+    (prepare-live (request-ref request "config")
+                  (request-ref request "machine")
+                  #:system (request-ref request "system")
+                  #:root-uuid (request-ref request "root-uuid")
+                  #:known (request-ref request "known")
+                  #:prepare prepare)))
+
 (define (do-work request prepare)
   "Return the JSON of the answer to REQUEST, which asks for work."
   (match (request-command request)
@@ -135,6 +147,8 @@ with each new connection to the store."
      (answer-activation prepare-activation request prepare))
     ('activate
      (answer-activation activate request prepare))
+    ('prepare-live
+     (answer-live request prepare))
     (_
      (failure->json
       (make-failure 'exception "malformed request" #f #f)))))

@@ -3,19 +3,15 @@
 (define-module (pyguixvm machine in-place)
   #:use-module (pyguixvm evaluator failure)
   #:use-module (pyguixvm evaluator handling)
-  #:use-module (pyguixvm evaluator load)
   #:use-module (pyguixvm evaluator store)
-  #:use-module (pyguixvm machine)
+  #:use-module (pyguixvm machine pinned)
   #:use-module (pyguixvm system guest)
-  #:use-module (pyguixvm system image)
   #:use-module (gnu machine)
   #:use-module (gnu machine ssh)
   #:use-module (gnu services)
   #:use-module (gnu services base)
   #:use-module (gnu services ssh)
   #:use-module (gnu system)
-  #:use-module (gnu system file-systems)
-  #:use-module (gnu system uuid)
   #:use-module (guix derivations)
   #:use-module (guix diagnostics)
   #:use-module (guix gexp)
@@ -34,8 +30,7 @@
   #:use-module (srfi srfi-1)
   #:use-module (srfi srfi-26)
   #:use-module (srfi srfi-34)
-  #:export (pin-root
-            ssh-port
+  #:export (ssh-port
             trusts?
             prepare-activation
             activate))
@@ -51,20 +46,6 @@
 (define %guest-daemon
   ;; Where the guest's daemon listens.  'remote-eval' takes the socket of ours for that.
   "/var/guix/daemon-socket/socket")
-
-(define (pin-root os root-uuid)
-  "Return OS with its root file system found by ROOT-UUID, a string: the one on the disk
-that is there, where an image of OS would have another."
-  (operating-system
-    (inherit os)
-    (file-systems
-     (map (lambda (declared)
-            (if (string=? "/" (file-system-mount-point declared))
-                (file-system
-                  (inherit declared)
-                  (device (uuid root-uuid 'dce)))
-                declared))
-          (operating-system-file-systems os)))))
 
 (define (ssh-port os)
   "Return the port on which OS, as declared, takes connections by ssh."
@@ -133,39 +114,18 @@ a file of public keys."
      ;; Going back is going forward here: what is declared is to be.
      (allow-downgrades? #t)))))
 
-(define (expect system os)
-  "Return, as a monadic value, whether OS is what has the derivation SYSTEM, a file name;
-raise an error if it is not."
-  (mlet %store-monad ((drv (lower-object os)))
-    (unless (string=? system (derivation-file-name drv))
-      (raise (formatted-message
-              (G_ "the configuration changed while it was deployed"))))
-    (return #t)))
-
 (define (call-with-host config name system root-uuid address host-key prepare proc)
   "Call PROC with a connection to the store, the operating-system of the machine NAME in
 CONFIG, its root pinned to ROOT-UUID, and the <machine> at ADDRESS with HOST-KEY that is
-to run it; return the JSON that it returns, or that of a failure.  SYSTEM is the
-derivation of that operating-system in an image, a file name: with another one, it is not
-the declaration that was planned.  PREPARE is called with the connection before it is
-used."
-  (define (call file)
-    (match (select-machines (deployment-machines (load-configuration file))
-                            (list name))
-      ((machine)
-       (let* ((os     (machine-image-operating-system machine))
-              (pinned (pin-root os root-uuid))
-              (port   (ssh-port (effective-operating-system machine))))
-         (call-with-guix
-          (lambda (store)
-            (prepare store)
-            (run-with-guix store (expect system os))
-            (proc store pinned (host-machine pinned address port host-key))))))))
-
-  (let ((result (call-with-configuration-file config call)))
-    (if (failure? result)
-        (failure->json result)
-        result)))
+to run it; return the JSON that it returns.  The other arguments, and what is returned
+otherwise, are as for 'call-with-pinned-system'."
+  (call-with-pinned-system
+   config name system root-uuid prepare
+   (lambda (store machine os)
+     (proc store os
+           (host-machine os address
+                         (ssh-port (effective-operating-system machine))
+                         host-key)))))
 
 (define (call-with-session host proc)
   "Call PROC with an ssh session at HOST; raise an error unless that lets us in."

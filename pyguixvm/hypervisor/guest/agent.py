@@ -54,16 +54,20 @@ def limit(domain: libvirt.virDomain, seconds: int) -> None:
 
 
 def ask(
-    domain: libvirt.virDomain, command: str, answer: type[_Type], **arguments: object
+    domain: libvirt.virDomain,
+    command: str,
+    answer: type[_Type],
+    seconds: int = SECONDS,
+    **arguments: object,
 ) -> _Type | None:
     """Return what the agent of DOMAIN answers to COMMAND, which is to be of the type ANSWER.
 
-    Return None if it says nothing, or anything else.
+    Return None if it says nothing for SECONDS, or anything else.
     """
     request = json.dumps({"execute": command, **({"arguments": arguments} if arguments else {})})
     # What is no UTF-8, the binding cannot pass on; what is nested too deep, nobody can.
     with suppress(libvirt.libvirtError, msgspec.MsgspecError, ValueError, RecursionError):
-        said = call(libvirt_qemu.qemuAgentCommand, domain, request, SECONDS, 0)
+        said = call(libvirt_qemu.qemuAgentCommand, domain, request, seconds, 0)
         if len(said) <= _LONGEST:
             returned = msgspec.json.decode(said, type=_Answer).returned
             return msgspec.json.decode(returned, type=answer)

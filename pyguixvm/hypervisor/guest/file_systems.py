@@ -6,24 +6,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-import msgspec
-
 from pyguixvm.hypervisor import domains
 from pyguixvm.hypervisor.connection import Connection
-from pyguixvm.hypervisor.guest import agent
+from pyguixvm.hypervisor.guest import agent, program
 
 _HERD = "/run/current-system/profile/bin/herd"
 _PATIENCE = 30.0
-_POLL_SECONDS = 1.0
-
-
-class _Started(msgspec.Struct, frozen=True):
-    pid: int
-
-
-class _Status(msgspec.Struct, frozen=True):
-    exited: bool
-    exitcode: int | None = None
 
 
 def grow_file_systems(
@@ -40,17 +28,6 @@ def grow_file_systems(
     domain = domains.our_domain(connection, name)
     if not agent.connected(domain):
         return False
-    started = agent.ask(
-        domain, "guest-exec", _Started, path=_HERD, arg=["start", "grow-data-disks"]
-    )
-    deadline = time.monotonic() + patience
-    pause = 0.1
-    while started is not None:
-        status = agent.ask(domain, "guest-exec-status", _Status, pid=started.pid)
-        if status is None or status.exited:
-            return status is not None and status.exitcode == 0
-        if time.monotonic() >= deadline:
-            break
-        sleep(pause)
-        pause = min(2 * pause, _POLL_SECONDS)
-    return False
+    start = ("start", "grow-data-disks")
+    ran = program.run(domain, _HERD, start, patience, sleep, answer=agent.SECONDS)
+    return ran is not None and ran.status == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
+from typing import Literal, TypeAlias
 
 import msgspec
 
@@ -16,6 +17,9 @@ from pyguixvm.model.observation import ObservedDomain
 from pyguixvm.model.volume_names import generation_volume
 from pyguixvm.plan.actions import ActivateSystem, PrepareSystem, StackRoot, StopDomain
 
+# What reaches the guest.
+By: TypeAlias = Literal["ssh", "agent"]
+
 REASON = "asked for: the guest keeps its state"
 _HINT = (
     "Deploy with --strategy auto for a new root volume; that loses what the guest keeps on its root"
@@ -25,6 +29,8 @@ _HINT = (
 _SYSTEM = frozenset(
     f"image.{field}" for field in ("host-name", "label", "kernel", "derivation", "output", "system")
 ) | {"domain.kernel-arguments", "activation"}
+# What only a boot can change.
+_BOOTED_BY = ("image.kernel", "domain.kernel-arguments")
 # Each change puts a volume on top, which makes reading slower; libvirt follows 200.
 _MOST_VOLUMES = 50
 # What has to be there, or go, before a system that mounts it, or does no longer.
@@ -39,51 +45,65 @@ def activation(
     changed: Iterable[Difference],
     *,
     restart: StopDomain | None,
+    by: By = "ssh",
 ) -> tuple[PrepareSystem, StackRoot, ActivateSystem]:
     """Return what makes generation NUMBER of MACHINE in its running guest.
 
-    RESTART is how to stop it if need be.  Raises RequestRefusedError if CHANGED is
-    not for a running guest.
+    RESTART is how to stop it if need be, BY what reaches it.  Raises RequestRefusedError
+    if CHANGED is not for a running guest.
     """
     image = machine.image
     root_uuid = metadata.generation.root_uuid
     if not isinstance(image, SystemImage) or image.content is None or root_uuid is None:
-        raise RequestRefusedError(
-            f"'{machine.name}' cannot be changed in place: its root is not made of an "
-            "operating-system alone",
-            hint=f"{_HINT}.",
-        )
-    if domain.state != "running":
-        how = f"pyguixvm start {machine.name}" if domain.live is None else "virsh resume"
-        raise RequestRefusedError(
-            f"'{machine.name}' cannot be changed in place: it is {domain.state}",
-            hint=f"Have it run with '{how}', and deploy again.  {_HINT}.",
-        )
-    if domain.checkpoints:
-        raise RequestRefusedError(
-            f"'{machine.name}' cannot be changed in place: it has a checkpoint, "
-            f"'{domain.checkpoints[-1]}', and libvirt puts no volume on top then",
-            hint=f"Delete it with 'virsh checkpoint-delete {machine.name} "
-            f"{domain.checkpoints[-1]}'.  {_HINT}.",
-        )
-    if len(metadata.generation.under) >= _MOST_VOLUMES:
-        raise RequestRefusedError(
-            f"'{machine.name}' cannot be changed in place any more: its root stands on "
-            f"{_MOST_VOLUMES} volumes of earlier changes",
-            hint=f"{_HINT}.",
-        )
-    others = ", ".join(_others(changed, stacked=_writes_below(domain, metadata)))
-    if others:
-        raise RequestRefusedError(
-            f"'{machine.name}' cannot be changed in place: {others} changed, too",
-            hint=f"Leave that as it was, or deploy it first.  {_HINT}.",
+        raise _refused(machine, by, "its root is not made of an operating-system alone")
+    _require_stackable(machine, domain, metadata, by)
+    changed = tuple(changed)
+    found = [*_others(changed, stacked=_writes_below(domain, metadata))]
+    if by == "agent":
+        found += [each.path for each in changed if each.path in _BOOTED_BY]
+    if found:
+        raise _refused(
+            machine,
+            by,
+            f"{', '.join(found)} changed, too",
+            "Leave that as it was, or deploy it first.  ",
         )
     system = image.content.system.derivation
     volume = generation_volume(machine.name, number)
     return (
-        PrepareSystem(system=system, root_uuid=root_uuid),
+        PrepareSystem(system=system, root_uuid=root_uuid, by=by),
         StackRoot(generation=number, volume=volume, image=metadata.generation.image),
         ActivateSystem(system=system, root_uuid=root_uuid, restart=restart),
+    )
+
+
+def _require_stackable(
+    machine: VirtualMachine, domain: ObservedDomain, metadata: Metadata, by: By
+) -> None:
+    """Raise RequestRefusedError unless the guest of DOMAIN can get a volume on its root."""
+    if domain.state != "running":
+        how = f"pyguixvm start {machine.name}" if domain.live is None else "virsh resume"
+        raise _refused(
+            machine, by, f"it is {domain.state}", f"Have it run with '{how}', and deploy again.  "
+        )
+    if domain.checkpoints:
+        checkpoint = domain.checkpoints[-1]
+        raise _refused(
+            machine,
+            by,
+            f"it has a checkpoint, '{checkpoint}', and libvirt puts no volume on top then",
+            f"Delete it with 'virsh checkpoint-delete {machine.name} {checkpoint}'.  ",
+        )
+    if len(metadata.generation.under) >= _MOST_VOLUMES:
+        raise _refused(
+            machine, by, f"its root stands on {_MOST_VOLUMES} volumes of earlier changes"
+        )
+
+
+def _refused(machine: VirtualMachine, by: By, why: str, first: str = "") -> RequestRefusedError:
+    how = "live" if by == "agent" else "in place"
+    return RequestRefusedError(
+        f"'{machine.name}' cannot be changed {how}: {why}", hint=f"{first}{_HINT}."
     )
 
 

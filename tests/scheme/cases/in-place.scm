@@ -3,6 +3,7 @@
 ;; The operating-system that a running guest gets, and what is asked of it before.
 
 (use-modules (pyguixvm machine in-place)
+             (pyguixvm machine pinned)
              (gnu services)
              (gnu services base)
              (gnu services ssh)

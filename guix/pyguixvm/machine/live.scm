@@ -1,0 +1,124 @@
+;;; SPDX-License-Identifier: GPL-3.0-or-later
+
+(define-module (pyguixvm machine live)
+  #:use-module (pyguixvm evaluator realization)
+  #:use-module (pyguixvm evaluator store)
+  #:use-module (pyguixvm json)
+  #:use-module (pyguixvm machine pinned)
+  #:use-module (gnu bootloader)
+  #:use-module (gnu packages guile)
+  #:use-module (gnu services)
+  #:use-module (gnu services base)
+  #:use-module (gnu services shepherd)
+  #:use-module (gnu system)
+  #:use-module (guix derivations)
+  #:use-module (guix gexp)
+  #:use-module (guix monads)
+  #:use-module (guix store)
+  #:use-module (ice-9 match)
+  #:use-module (srfi srfi-1)
+  #:export (switch-program
+            prepare-live))
+
+;;; Commentary:
+;;;
+;;; Another system in a guest that runs, without Guix, ssh or network there: a program
+;;; that switches to it is built here, and what the guest lacks of it is told.
+;;;
+;;; Code:
+
+(define (shepherd-services os)
+  (shepherd-configuration-services
+   (service-value
+    (fold-services (operating-system-services os)
+                   #:target-type shepherd-root-service-type))))
+
+(define (service->sexp service)
+  "Return what 'switch-system' is to know of SERVICE."
+  (list (shepherd-service-provision service)
+        (shepherd-service-auto-start? service)
+        (shepherd-service-one-shot? service)))
+
+(define (has-guix? os)
+  (any (lambda (service)
+         (eq? guix-service-type (service-kind service)))
+       (operating-system-services os)))
+
+(define (switch-program os)
+  "Return the program that has the guest it runs in run OS.  Its argument is a file with
+the store items that came with it, as for 'register-items'."
+  (define bootcfg-file
+    (bootloader-configuration-file
+     (bootloader-configuration-bootloader (operating-system-bootloader os))))
+
+  (define register
+    ;; Only where there is a Guix is there a database.
+    (if (has-guix? os)
+        #~(lambda ()
+            (register-items
+             (call-with-input-file (cadr (command-line)) read)))
+        #~(const #t)))
+
+  (define modules
+    `((pyguixvm build live)
+      (pyguixvm build services)
+      (gnu services herd)
+      ,@(if (has-guix? os)
+            '((pyguixvm build registration))
+            '())))
+
+  (program-file
+   "switch-to-system"
+   (with-extensions (if (has-guix? os) (list guile-sqlite3) '())
+     (with-imported-modules modules
+       #~(begin
+           (use-modules (pyguixvm build live)
+                        #$@(if (has-guix? os)
+                               '((pyguixvm build registration))
+                               '()))
+           (switch-system #$os
+                          #:boot-configuration #$(operating-system-bootcfg os)
+                          #:boot-configuration-file #$bootcfg-file
+                          #:services '#$(map service->sexp (shepherd-services os))
+                          #:register #$register))))))
+
+(define (boots-by system)
+  "Return what SYSTEM, a store item, is booted by."
+  (list (readlink (string-append system "/kernel"))
+        (readlink (string-append system "/initrd"))
+        (call-with-input-file (string-append system "/parameters")
+          (lambda (port)
+            (assq-ref (cdr (read port)) 'kernel-arguments)))))
+
+(define* (prepare-live config name #:key system root-uuid known (prepare (const #t)))
+  "Build the operating-system of the machine NAME in CONFIG, and the program that switches
+to it.  Return JSON: PROGRAM, SYSTEM, its CLOSURE, which is all that the guest needs, and
+ITEMS, those of the closure that a guest with KNOWN, a system, lacks; none of them if
+KNOWN is not in this store any more.  BOOTS-ALIKE tells whether a guest booted by KNOWN
+would be booted by the same kernel, initial RAM disk and arguments.  The other arguments
+are as for 'call-with-pinned-system'."
+  (define (build store machine os)
+    (match (run-with-guix store
+             (mlet %store-monad ((drvs (mapm %store-monad lower-object
+                                             (list (switch-program os) os))))
+               (mbegin %store-monad
+                 (built-derivations drvs)
+                 (return (map derivation->output-path drvs)))))
+      ((program system)
+       (let* ((closure (requisites store (list program)))
+              (known   (and known (valid-path? store known) known))
+              (present (and known (requisites store (list known)))))
+         `(,@(object ("program" program)
+                     ("system"  system)
+                     ("closure" (list->vector closure))
+                     ("items"   (list->vector
+                                 (if present
+                                     (map (lambda (item)
+                                            (item->json (query-path-info store item)
+                                                        item))
+                                          (lset-difference string=? closure present))
+                                     '()))))
+           ("boots-alike" . ,(or (not known)
+                                 (equal? (boots-by known) (boots-by system)))))))))
+
+  (call-with-pinned-system config name system root-uuid prepare build))

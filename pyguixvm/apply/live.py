@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Change the operating system of a guest while it runs, by nothing but its agent."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from pyguixvm.apply.context import Workshop
+from pyguixvm.errors import HalfDoneError, HypervisorError, RequestRefusedError
+from pyguixvm.events import PhaseResult, phase
+from pyguixvm.guix.activation import LiveSystem, Target
+from pyguixvm.hypervisor import domains
+from pyguixvm.hypervisor.guest import delivery
+from pyguixvm.hypervisor.guest.delivery import Delivered
+from pyguixvm.image import parcel
+from pyguixvm.image.workplace import workplace
+from pyguixvm.model.sizes import format_size
+from pyguixvm.model.store_item import StoreItem
+from pyguixvm.plan.actions import PrepareSystem
+
+_OTHERWISE = "Deploy with --strategy auto for a new root volume, which takes a boot."
+# Of what a program wrote to standard error, that much is told (characters).
+_LONGEST = 300
+# What it wrote to standard output: see guix/pyguixvm/build/live.scm.
+_Done = Mapping[str, Sequence[str]]
+
+
+def prepare_live(machine: str, action: PrepareSystem, workshop: Workshop) -> LiveSystem:
+    """Build what the guest of MACHINE is to run; return it.
+
+    Raises BuildError, and RequestRefusedError if its guest cannot be given that.
+    """
+    if workshop.activation is None:
+        raise ValueError("there is no configuration to change a guest to")
+    connection = workshop.connection
+    with phase(workshop.emit, "build", machine) as result:
+        if not delivery.offered(connection, machine):
+            raise RequestRefusedError(
+                f"'{machine}' cannot be changed live: its guest has no agent that runs programs",
+                hint="Let it run qemu-guest-agent-service-type.  " + _OTHERWISE,
+            )
+        known = domains.read_metadata(connection, machine).generation.system
+        system = workshop.activation.prepare_live(
+            Target(machine, action.system, action.root_uuid, known)
+        )
+        if not system.boots_alike:
+            raise RequestRefusedError(
+                f"'{machine}' cannot be changed live: its kernel, its initial RAM disk or its "
+                "kernel arguments change",
+                hint=_OTHERWISE,
+            )
+        result.detail = system.system
+    return system
+
+
+def activate_live(machine: str, system: LiveSystem, workshop: Workshop) -> None:
+    """Have the guest of MACHINE run SYSTEM, and remember that it does.
+
+    Raises HalfDoneError if the guest may be anything in between, another error if
+    it was not begun.
+    """
+    with phase(workshop.emit, "activate", machine) as result:
+        done = _delivered(machine, system, workshop, result)
+    for name in done["left"]:
+        workshop.warn(
+            machine, f"service {name} has changed, and runs as it was until it is restarted"
+        )
+    for name in done["failed"]:
+        workshop.warn(machine, f"service {name} did not do what it was told")
+    _remember(machine, system.system, workshop)
+
+
+def _delivered(machine: str, system: LiveSystem, workshop: Workshop, result: PhaseResult) -> _Done:
+    items = system.items
+    came = _sent(machine, system, items, workshop)
+    if came.missing:
+        # What it had was collected as garbage meanwhile, or nobody knows what it has.
+        present = set(system.closure) - set(came.missing)
+        items = workshop.store.items_beyond(present, came.missing)
+        came = _sent(machine, system, items, workshop)
+    done = _understood(machine, came)
+    size = format_size(sum(item.nar_size for item in items))
+    upgraded = [f"{word} {name}" for word in ("restarted", "started") for name in done[word]]
+    result.detail = ", ".join([f"{size} sent", *upgraded])
+    return done
+
+
+def _sent(
+    machine: str, system: LiveSystem, items: Sequence[StoreItem], workshop: Workshop
+) -> Delivered:
+    with workplace() as directory:
+        file = directory / "parcel.tar"
+        parcel.pack(file, items, system.closure)
+        workshop.require(machine)
+        return delivery.deliver(
+            workshop.connection, machine, file, system.program, workshop.sleep, workshop.clock
+        )
+
+
+def _understood(machine: str, came: Delivered) -> _Done:
+    """Return what was done, as names of services by what was done to them; or raise."""
+    ran = came.ran
+    told = "" if ran is None else _last_words(ran.err)
+    if not came.unpacked or came.missing:
+        raise HypervisorError(
+            f"the guest of '{machine}' did not take what it lacks{told}",
+            hint="It is as it was.  Has its root room enough?  " + _OTHERWISE,
+        )
+    if ran is None:
+        raise HalfDoneError(f"the guest of '{machine}' does not say what became of its change")
+    done: dict[str, list[str]] = defaultdict(list)
+    for line in ran.out.splitlines():
+        word, _, what = line.partition(" ")
+        done[word].append(what)
+    if ran.status != 0 or "done" not in done:
+        raise HalfDoneError(f"the guest of '{machine}' failed to switch to its system{told}")
+    return done
+
+
+def _last_words(text: str) -> str:
+    told = text.strip()[-_LONGEST:]
+    return f": {told}" if told else ""
+
+
+def _remember(machine: str, system: str | None, workshop: Workshop) -> None:
+    """Remember that the guest of MACHINE was given SYSTEM."""
+    connection = workshop.connection
+    metadata = domains.read_metadata(connection, machine)
+    given = msgspec.structs.replace(metadata.generation, activated=system)
+    workshop.require(machine)
+    domains.write_metadata(connection, machine, metadata.having(given))

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Another operating system in a guest that runs, by its agent alone, and the way back."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import CONFIGS, Ran, pyguixvm
+from guest import Guest, eventually
+
+CONFIG = CONFIGS / "live.scm"
+NAME = "live"
+guest = Guest(NAME)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def deployed() -> Iterator[None]:
+    pyguixvm("undefine", "--yes", NAME)
+    first = pyguixvm("deploy", CONFIG)
+    assert first.status == 0, first.err
+    yield
+    pyguixvm("undefine", "--yes", NAME)
+
+
+def environment(**changes: str) -> dict[str, str]:
+    return {f"PYGUIXVM_TEST_{name.upper()}": value for name, value in changes.items()}
+
+
+def deploy(**changes: str) -> Ran:
+    return pyguixvm("deploy", CONFIG, "--strategy", "live", **environment(**changes))
+
+
+def generations() -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = pyguixvm("generations", NAME, "--json").json["generations"]
+    return found
+
+
+def numbers() -> list[tuple[int, bool]]:
+    """Return the numbers of all generations, and which one is the current."""
+    return [(each["number"], each["current"]) for each in generations()]
+
+
+def run(command: str) -> str:
+    """Have the guest's shell run COMMAND, to the end; return what it wrote."""
+    script = f"PATH=/run/current-system/profile/bin; ({command}) > /run/ran 2>&1"
+    shell = "/run/current-system/profile/bin/sh"
+    begun = guest.agent("guest-exec", path=shell, arg=["-c", script])
+    eventually(lambda: guest.agent("guest-exec-status", pid=begun["pid"])["exited"])
+    return guest.content("/run/ran")
+
+
+def there(file: str) -> bool:
+    """Whether the guest has FILE; it says nothing while its file systems are frozen."""
+    with suppress(AssertionError):
+        return run(f"ls {file}") == f"{file}\n"
+    return False
+
+
+def told() -> tuple[str, ...]:
+    return tuple(guest.content(f"/run/{name}") for name in ("teller", "below", "above"))
+
+
+def test_a_change_arrives_in_the_guest_while_it_runs() -> None:
+    boot = guest.booted()
+    guest.write("/root/kept", "before")
+    changed = deploy(edition="two", teller="two", below="two", newcomer="yes")
+    assert changed.status == 0, changed.err
+    assert guest.content("/etc/edition") == "two"
+    # What has changed is restarted, but not what something else that runs depends on.
+    assert told() == ("two", "one", "one")
+    assert "service below has changed" in changed.err + changed.out
+    assert guest.content("/run/newcomer") == "here"
+    assert (guest.booted(), guest.content("/root/kept")) == (boot, "before")
+    # Its own Guix knows what came, and its store is as read-only as before.
+    system = run("readlink /run/current-system").strip()
+    assert f"{system}\n" not in run(f"guix gc --references {system}")
+    assert "-activate.scm" in run(f"guix gc --references {system}")
+    assert "ro" in guest.mounts()["/gnu/store"][2].split(",")
+    assert run("ls -A /gnu/store | grep '^[.]p'") == ""
+    first, second = generations()
+    assert (first["current"], second["current"]) == (False, True)
+    assert second["under"] == [first["volume"]]
+    again = deploy(edition="two", teller="two", below="two", newcomer="yes")
+    assert "live unchanged" in again.out, again.err
+
+
+def test_what_has_gone_is_unloaded_and_the_rest_is_left_alone() -> None:
+    guest.write("/run/teller", "kept")
+    assert deploy(edition="three", teller="two", below="two").status == 0
+    assert guest.content("/etc/edition") == "three"
+    assert guest.content("/run/teller") == "kept"
+    assert "newcomer" not in run("herd status")
+
+
+def test_a_change_that_is_killed_in_the_guest_is_mended_by_the_next() -> None:
+    run("rm -f /run/pyguixvm.lock")
+    begun = subprocess.Popen(
+        ["pyguixvm", "deploy", CONFIG, "--strategy", "live"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, **environment(edition="four", teller="four")},
+    )
+    # That is what the guest does first of all.
+    eventually(lambda: there("/run/pyguixvm.lock"))
+    assert begun.poll() is None
+    begun.send_signal(signal.SIGKILL)
+    assert begun.wait() == -signal.SIGKILL
+    status = pyguixvm("status", CONFIG, **environment(edition="four", teller="four"))
+    assert "deployed" not in status.out
+    mended = deploy(edition="four", teller="four")
+    assert mended.status == 0, mended.err
+    assert guest.content("/etc/edition") == "four"
+    assert guest.content("/run/teller") == "four"
+    # The first went on while the second waited for it.
+    assert run("ls -A /gnu/store | grep '^[.]p'") == ""
+
+
+def test_what_takes_a_boot_is_refused() -> None:
+    boot, before = guest.booted(), numbers()
+    refused = deploy(edition="four", teller="four", arguments="quiet")
+    assert refused.status == 1, refused.err
+    assert "cannot be changed live" in refused.err
+    assert "--strategy auto" in refused.err
+    assert (guest.booted(), numbers()) == (boot, before)
+
+
+def test_a_boot_comes_up_the_same() -> None:
+    boot = guest.booted()
+    assert pyguixvm("shutdown", NAME).status == 0
+    started = pyguixvm("start", NAME)
+    assert started.status == 0, started.err
+    assert guest.booted() != boot
+    assert guest.content("/etc/edition") == "four"
+    assert told() == ("four", "one", "one")
+    status = pyguixvm("status", CONFIG, **environment(edition="four", teller="four"))
+    assert "deployed" in status.out
+
+
+def test_the_hypervisor_takes_it_back_as_it_was(tmp_path: Path) -> None:
+    back = pyguixvm("rollback", NAME, "1")
+    assert back.status == 0, back.err
+    assert guest.content("/etc/edition") == "one"
+    # A system that this guest was never given live stands on what it was made of.
+    changed = deploy(edition="five")
+    assert changed.status == 0, changed.err
+    assert guest.content("/etc/edition") == "five"
