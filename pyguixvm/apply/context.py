@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from pyguixvm.digest.memory import Digests
 from pyguixvm.events import Emit, Notice
 from pyguixvm.guix.activation import Activation
 from pyguixvm.guix.store import Store
@@ -67,6 +68,11 @@ class Workshop:
     require: Callable[[str], None] = lambda _machine: None
     place: Callable[[], AbstractContextManager[None]] = nullcontext
     turns: Turns = field(default_factory=Turns)
+
+    @property
+    def digests(self) -> Digests:
+        """What is known of images and base volumes that were read once."""
+        return Digests(self.store.state_directory)
 
     def warn(self, machine: str, text: str) -> None:
         """Tell the user what MACHINE does otherwise than asked."""

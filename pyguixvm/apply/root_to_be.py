@@ -8,8 +8,10 @@ from pathlib import Path
 
 import msgspec
 
+from pyguixvm.apply import base_image
 from pyguixvm.apply.addition import addition
-from pyguixvm.apply.root_volume import Root, backing, base_name
+from pyguixvm.apply.root_volume import Root
+from pyguixvm.digest.memory import Digests
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.guix.store import Store, is_built
 from pyguixvm.hypervisor import pools, upload, volumes
@@ -21,11 +23,13 @@ from pyguixvm.plan.actions import CreateRoot
 from pyguixvm.process import CommandFailedError
 
 
-def planned_root(connection: Connection, machine: VirtualMachine, action: CreateRoot) -> Root:
+def planned_root(
+    connection: Connection, machine: VirtualMachine, action: CreateRoot, digests: Digests
+) -> Root:
     """Return the root volume that ACTION would make, without making it."""
     pool = pools.find_pool(connection, action.pool)
     directory = Path(pool.path if pool else pools.default_directory(connection, action.pool))
-    below, base = backing(connection, machine, action, lambda name: str(directory / name))
+    below, base = base_image.planned(connection, machine, action, directory, digests)
     path = str(directory / action.volume)
     return Root(action.pool, action.volume, path, (below,), base, action.image)
 
@@ -46,7 +50,7 @@ def bytes_to_move(
             return bytes_to_move(connection, machine, whole, store)
     if not image.exists() or changed is None:
         return None
-    return changed + _image_bytes(connection, machine, action)
+    return changed + _image_bytes(connection, machine, action, Digests(store.state_directory))
 
 
 def _changed(action: CreateRoot, content: ImageContent, store: Store) -> int | None:
@@ -61,9 +65,11 @@ def _changed(action: CreateRoot, content: ImageContent, store: Store) -> int | N
     return None
 
 
-def _image_bytes(connection: Connection, machine: VirtualMachine, action: CreateRoot) -> int:
+def _image_bytes(
+    connection: Connection, machine: VirtualMachine, action: CreateRoot, digests: Digests
+) -> int:
     image = Path(action.image)
-    name = base_name(connection, machine, action)
+    name = base_image.base_name(connection, machine, action, digests)
     if name is None or volumes.is_whole(connection, action.pool, name):
         return 0
     with image.open("rb") as source:

@@ -41,7 +41,7 @@ class Switching:
 def change_in_place(connection, machine, emit, activation, **policy):
     """Carry out the plan for MACHINE; return its outcome."""
     made = plan([machine], observe(connection), policy=Policy(strategy="in-place", **policy))
-    store = Store(lambda: sys.exit("there is no guix here"), Path("/nonexistent"), emit)
+    store = Store(lambda: sys.exit("there is no guix here"), Path("/dev/null/state"), emit)
     environment = {"PYGUIXVM_VIRT_TYPE": "qemu"}
     workshop = Workshop(connection, emit, environment, store, activation)
     (outcome,) = apply(made, workshop)

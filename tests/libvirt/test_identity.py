@@ -276,7 +276,7 @@ def changed_title(connection, machine):
         machine, domain=msgspec.structs.replace(machine.domain, title="changed")
     )
     made = plan([titled], observe(connection), policy=Policy(restart=False))
-    store = Store(no_guix, Path("/nonexistent"), ignore)
+    store = Store(no_guix, Path("/dev/null/state"), ignore)
     environment = {"PYGUIXVM_VIRT_TYPE": "qemu"}
     (outcome,) = apply(made, Workshop(connection, ignore, environment, store))
     assert outcome.error is None

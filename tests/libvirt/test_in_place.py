@@ -161,7 +161,7 @@ def return_to(connection, name, number):
         StartDomain(timeout=120),
     )
     back = MachinePlan(machine=machine, effect="replace", actions=actions, fallback=number)
-    store = Store(lambda: pytest.fail("Guix is not needed"), Path("/nonexistent"), ignore)
+    store = Store(lambda: pytest.fail("Guix is not needed"), Path("/dev/null/state"), ignore)
     workshop = Workshop(connection, ignore, {"PYGUIXVM_VIRT_TYPE": "qemu"}, store)
     (outcome,) = apply(Plan(uri=connection.uri, machines=(back,)), workshop)
     assert outcome.error is None, outcome.error

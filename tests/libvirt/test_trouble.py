@@ -20,7 +20,7 @@ from pyguixvm.model.declaration import ConsoleReady
 from pyguixvm.plan.planner import plan
 from pyguixvm.xml.metadata import NAMESPACE, PREFIX, metadata_xml
 
-NOWHERE = Store(lambda: pytest.fail("Guix is not needed"), Path("/nonexistent"), ignore)
+NOWHERE = Store(lambda: pytest.fail("Guix is not needed"), Path("/dev/null/state"), ignore)
 
 
 @pytest.fixture

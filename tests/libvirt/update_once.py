@@ -60,7 +60,7 @@ def update():
     ):
         made = plan([machine], observe(connection))
         # These machines have images of their own: Guix is not asked for anything.
-        store = Store(no_guix, Path("/nonexistent"), tell)
+        store = Store(no_guix, Path("/dev/null/state"), tell)
         environment = {"PYGUIXVM_VIRT_TYPE": "qemu"}
         workshop = Workshop(
             connection, tell, environment, store, interruption=interruption, require=lock.require
