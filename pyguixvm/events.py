@@ -19,7 +19,7 @@ from pyguixvm.model.system_change import SystemChange
 
 Phase: TypeAlias = Literal[
     "evaluate", "observe", "build", "grow", "transfer", "disk", "define", "update",
-    "activate", "start", "ready", "stop", "remove", "try",
+    "activate", "start", "ready", "stop", "remove", "try", "verify",
 ]  # fmt: skip
 
 
@@ -160,6 +160,23 @@ def undisturbed(tell: Callable[[_Told], None]) -> Callable[[_Told], None]:
             tell(what)
 
     return tell_if_possible
+
+
+class Count:
+    """Counts the bytes that a PHASE has done, of TOTAL, and emits them."""
+
+    def __init__(self, emit: Emit, phase: Phase, total: int, machine: str | None) -> None:
+        """Nothing is done yet."""
+        self._emit = emit
+        self._phase = phase
+        self._total = total
+        self._machine = machine
+        self._done = 0
+
+    def add(self, count: int) -> None:
+        """COUNT more bytes are done."""
+        self._done += count
+        self._emit(PhaseProgress(self._phase, self._done, self._total, self._machine))
 
 
 class PhaseResult:

@@ -11,12 +11,14 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from pyguixvm.digest.memory import Digests
 from pyguixvm.events import Emit, Notice
 from pyguixvm.guix.activation import Activation
 from pyguixvm.guix.roots import Roots
 from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.interruption import LOOK_SECONDS, Interruption, end_here_if_asked, pause
+from pyguixvm.state_directory import state_directory
 
 
 class Turns:
@@ -70,6 +72,11 @@ class Workshop:
     place: Callable[[], AbstractContextManager[None]] = nullcontext
     turns: Turns = field(default_factory=Turns)
     roots: Roots | None = None
+
+    @property
+    def digests(self) -> Digests:
+        """What is known of images and base volumes that were read once."""
+        return Digests(state_directory(self.environment))
 
     def warn(self, machine: str, text: str) -> None:
         """Tell the user what MACHINE does otherwise than asked."""

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import msgspec
 
+from pyguixvm.apply import base_image
 from pyguixvm.apply.addition import addition
-from pyguixvm.apply.root_volume import Root, backing, base_name
+from pyguixvm.apply.root_volume import Root
+from pyguixvm.digest.memory import Digests
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.guix.store import Store, is_built
 from pyguixvm.hypervisor import pools, upload, volumes
@@ -21,17 +23,23 @@ from pyguixvm.plan.actions import CreateRoot
 from pyguixvm.process import CommandFailedError
 
 
-def planned_root(connection: Connection, machine: VirtualMachine, action: CreateRoot) -> Root:
+def planned_root(
+    connection: Connection, machine: VirtualMachine, action: CreateRoot, digests: Digests
+) -> Root:
     """Return the root volume that ACTION would make, without making it."""
     pool = pools.find_pool(connection, action.pool)
     directory = Path(pool.path if pool else pools.default_directory(connection, action.pool))
-    below, base = backing(connection, machine, action, lambda name: str(directory / name))
+    below, base = base_image.planned(connection, machine, action, directory, digests)
     path = str(directory / action.volume)
     return Root(action.pool, action.volume, path, (below,), base, action.image)
 
 
 def bytes_to_move(
-    connection: Connection, machine: VirtualMachine, action: CreateRoot, store: Store
+    connection: Connection,
+    machine: VirtualMachine,
+    action: CreateRoot,
+    store: Store,
+    digests: Digests,
 ) -> int | None:
     """Return how many bytes ACTION has to send for its image and for what changed since.
 
@@ -43,10 +51,10 @@ def bytes_to_move(
         changed = _changed(action, action.content, store)
         if changed is None and action.whole is not None:
             whole = msgspec.structs.replace(action, image=action.whole.output, content=None)
-            return bytes_to_move(connection, machine, whole, store)
+            return bytes_to_move(connection, machine, whole, store, digests)
     if not image.exists() or changed is None:
         return None
-    return changed + _image_bytes(connection, machine, action)
+    return changed + _image_bytes(connection, machine, action, digests)
 
 
 def _changed(action: CreateRoot, content: ImageContent, store: Store) -> int | None:
@@ -61,9 +69,11 @@ def _changed(action: CreateRoot, content: ImageContent, store: Store) -> int | N
     return None
 
 
-def _image_bytes(connection: Connection, machine: VirtualMachine, action: CreateRoot) -> int:
+def _image_bytes(
+    connection: Connection, machine: VirtualMachine, action: CreateRoot, digests: Digests
+) -> int:
     image = Path(action.image)
-    name = base_name(connection, machine, action)
+    name = base_image.base_name(connection, machine, action, digests)
     if name is None or volumes.is_whole(connection, action.pool, name):
         return 0
     with image.open("rb") as source:

@@ -3,17 +3,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
+from pyguixvm.apply import base_image
 from pyguixvm.apply.addition import addition
 from pyguixvm.apply.context import Workshop
+from pyguixvm.digest.file_state import FileState
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.events import phase
 from pyguixvm.hypervisor import pools, upload, volumes
@@ -26,7 +27,6 @@ from pyguixvm.image.workplace import workplace
 from pyguixvm.model.applied import Generation
 from pyguixvm.model.declaration import ImageContent, LocalImage, SharedStore, VirtualMachine
 from pyguixvm.model.sizes import format_size
-from pyguixvm.model.volume_names import base_volume
 from pyguixvm.plan.actions import CreateRoot
 from pyguixvm.process import CommandFailedError
 from pyguixvm.xml.storage import BackingFile
@@ -71,13 +71,16 @@ def created_root(machine: VirtualMachine, action: CreateRoot, workshop: Workshop
     # directory of our own, and only its few megabytes are sent.
     with workplace() as directory:
         file = directory / action.volume
+        image = FileState.of(Path(action.image))
         increment = _incremented(machine, action, file, workshop)
         if increment is None:
             action = _whole(machine, action, workshop)
+            image = FileState.of(Path(action.image))
             with phase(workshop.emit, "grow", machine.name) as result:
                 result.detail = _grown(machine, action, file, workshop)
-        send_base = partial(_sent_base, machine.name, action, workshop)
-        below, base = backing(workshop.connection, machine, action, send_base)
+        below, base = base_image.provided(machine, action, workshop)
+        # What the root was made for is what it is laid on.
+        image.require_unchanged()
         if below.path != action.image:
             overlay.rebase_unsafe(file, Path(below.path), below.format)
         with sent_root(machine.name, action.pool, file, workshop) as path:
@@ -245,43 +248,3 @@ def _image_format(machine: VirtualMachine, image: Path) -> Literal["raw", "qcow2
             location=str(machine.location),
         )
     return machine.image.format
-
-
-def _sent_base(machine: str, action: CreateRoot, workshop: Workshop, name: str) -> str:
-    """Send the image of ACTION as base volume NAME unless it is there; return its file name."""
-    # Of those that stand on it, the first one sends it.
-    with workshop.turns.at(action.pool, name):
-        return upload.upload_base(
-            workshop.connection, action.pool, action.image, workshop.emit, machine, name=name
-        ).path
-
-
-def backing(
-    connection: Connection,
-    machine: VirtualMachine,
-    action: CreateRoot,
-    base_path: Callable[[str], str],
-) -> tuple[BackingFile, str | None]:
-    """Return what the root volume of ACTION stands on, as the hypervisor sees it.
-
-    That is a base volume, whose name is returned too and whose file name BASE_PATH returns,
-    or else a store item.
-    """
-    name = base_name(connection, machine, action)
-    if name is None:
-        return BackingFile(path=action.image, format="raw", store_item=True), None
-    file_format = machine.image.disk_format
-    return BackingFile(path=base_path(name), format=file_format, store_item=False), name
-
-
-def base_name(connection: Connection, machine: VirtualMachine, action: CreateRoot) -> str | None:
-    """Return the name of the base volume, or None where the store item itself serves.
-
-    A store item on this machine serves as it is.  A file of the user's does
-    not: it may change or move, so it is copied, as all images are for a
-    hypervisor elsewhere.
-    """
-    image = machine.image
-    if isinstance(image, LocalImage):
-        return base_volume(action.image, size=image.size, modified=image.modified)
-    return None if connection.local else base_volume(action.image)

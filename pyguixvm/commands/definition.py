@@ -23,9 +23,11 @@ def domain_documents(
     from pyguixvm.apply.data_disk import planned_disks
     from pyguixvm.apply.definition import definition
     from pyguixvm.apply.root_to_be import planned_root
+    from pyguixvm.digest.memory import Digests
     from pyguixvm.plan.strategies.full import new_root
     from pyguixvm.xml.domain import domain_xml
 
+    digests = Digests(session.state_directory)
     documents = []
     with observed(session, machines) as planned:
         for each in planned:
@@ -33,7 +35,7 @@ def domain_documents(
                 raise each.error
             for machine_plan in each.plan.machines:
                 machine = machine_plan.machine
-                root = planned_root(each.connection, machine, new_root(machine, 1))
+                root = planned_root(each.connection, machine, new_root(machine, 1), digests)
                 disks = planned_disks(machine, Path(root.path).parent)
                 wanted = definition(machine, root, disks, each.connection, session.environment)
                 documents.append((machine.name, domain_xml(wanted)))

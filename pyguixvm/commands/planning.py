@@ -118,13 +118,17 @@ def measured(session: Session, planned: Planned) -> Plan:
     import msgspec
 
     from pyguixvm.apply.root_to_be import bytes_to_move
+    from pyguixvm.digest.memory import Digests
 
     machines = []
+    digests = Digests(session.state_directory)
     for plan in planned.plan.machines:
         moved: int | None = 0
         for action in plan.actions:
             if isinstance(action, CreateRoot):
-                moved = bytes_to_move(planned.connection, plan.machine, action, session.store)
+                moved = bytes_to_move(
+                    planned.connection, plan.machine, action, session.store, digests
+                )
             elif isinstance(action, PrepareSystem):
                 moved = None
         machines.append(

@@ -12,10 +12,11 @@ from typing import BinaryIO
 
 import libvirt
 
+from pyguixvm.digest.content import content_of
 from pyguixvm.errors import HypervisorError, RequestRefusedError
-from pyguixvm.events import Emit, PhaseProgress, phase
-from pyguixvm.hypervisor import incomplete_volume, pools, volumes
-from pyguixvm.hypervisor.connection import Connection, capabilities
+from pyguixvm.events import Count, Emit
+from pyguixvm.hypervisor import download, incomplete_volume, pools, volumes
+from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.errors import explained
 from pyguixvm.hypervisor.volumes import Volume
 from pyguixvm.model import volume_names
@@ -66,9 +67,8 @@ def uploaded(  # noqa: PLR0917 -- where from, where to, and who is told
             container = VolumeDefinition(name=name, capacity=size, mode=mode, owner=owner)
             made = volumes.create_handle(connection, pool, container)
             with explained(f"upload {path} to volume '{name}'"):
-                _send(connection, made, source, _Progress(emit, total, machine))
-                _verify(made, size)
-                volume = volumes.described_volume(pool, made)
+                written = _send(connection, made, source, Count(emit, "transfer", total, machine))
+                volume = _verify(connection, pool, made, source, written)
             yield volume
 
 
@@ -89,45 +89,6 @@ def upload_volume(  # noqa: PLR0917 -- where from, where to, and who is told
         connection, pool, name, path, emit, machine, mode=mode, owner=owner, sleep=sleep
     ) as volume:
         return volume
-
-
-def upload_base(
-    connection: Connection,
-    pool: str,
-    path: str | Path,
-    emit: Emit,
-    machine: str | None = None,
-    *,
-    name: str | None = None,
-) -> Volume:
-    """Have the disk image PATH in POOL as a base volume that nobody writes to.
-
-    NAME is derived from PATH (a store item) unless given.  A whole volume
-    of that name is used as it is.  A store item is for all to read; of anything
-    else, only whom guests run as may read the volume.
-    """
-    name = name or volume_names.base_volume(str(path))
-    if volumes.is_whole(connection, pool, name):
-        existing = volumes.lookup(connection, pool, name)
-        if existing is not None:
-            return existing
-    with phase(emit, "transfer", machine, detail=name) as result:
-        mode, owner = (
-            (0o444, None) if volume_names.is_store_item(str(path)) else _private(connection)
-        )
-        made = upload_volume(connection, pool, name, path, emit, machine, mode=mode, owner=owner)
-        result.detail = f"base volume {made.path}"
-    return made
-
-
-def _private(connection: Connection) -> tuple[int, int | None]:
-    """Return mode and owner of a volume that is given to guests, and to nobody else.
-
-    Libvirt leaves it as it is (`xml.storage`), whichever guests use it.
-    """
-    user = capabilities(connection).qemu_user
-    # Where guests run as whoever makes it, that user has to be able to fill it.
-    return (0o600, None) if user is None else (0o400, user)
 
 
 def data_extents(source: BinaryIO) -> Iterator[tuple[int, int]]:
@@ -194,43 +155,40 @@ class _Writer:
             stream.finish()
 
 
-class _Progress:
-    """Counts bytes of TOTAL and reports them."""
-
-    def __init__(self, emit: Emit, total: int, machine: str | None) -> None:
-        self._emit = emit
-        self._total = total
-        self._machine = machine
-        self._done = 0
-
-    def add(self, count: int) -> None:
-        """COUNT more bytes are done."""
-        self._done += count
-        self._emit(
-            PhaseProgress(
-                phase="transfer", done=self._done, total=self._total, machine=self._machine
-            )
-        )
-
-
 def _send(
-    connection: Connection, volume: libvirt.virStorageVol, source: BinaryIO, progress: _Progress
-) -> None:
-    """Send what SOURCE holds to the empty VOLUME."""
+    connection: Connection, volume: libvirt.virStorageVol, source: BinaryIO, progress: Count
+) -> int:
+    """Send what SOURCE holds to the empty VOLUME; return how many bytes were written."""
+    written = 0
     with _Writer(connection, volume) as writer:
         for offset, data in _data_chunks(source):
             # Images in the store are not always sparse; their zeros stay at home all the same.
             if data != _ZEROS[: len(data)]:
                 writer.write(offset, data)
+                written += len(data)
             progress.add(len(data))
+    return written
 
 
-def _verify(volume: libvirt.virStorageVol, size: int) -> None:
-    """Raise `HypervisorError` unless VOLUME's file has SIZE bytes."""
-    flags = libvirt.VIR_STORAGE_VOL_GET_PHYSICAL
-    physical = volume.infoFlags(flags)[2]
-    if physical != size:
-        raise HypervisorError(
-            f"volume '{volume.name()}' has {physical} bytes after the upload of {size}",
-            hint="it is marked as incomplete; run the command again",
-        )
+def _verify(
+    connection: Connection, pool: str, sent: libvirt.virStorageVol, source: BinaryIO, written: int
+) -> Volume:
+    """Return the volume SENT to POOL, for which WRITTEN bytes of SOURCE travelled.
+
+    Raises HypervisorError unless all of it has arrived.
+    """
+    size = os.fstat(source.fileno()).st_size
+    made = volumes.described_volume(pool, sent)
+    if made.physical != size:
+        raise _lost(made, f"has {made.physical} bytes after the upload of {size}")
+    # Less than was written is what a file system that compresses takes, or loss.
+    if made.allocation < written and download.content(connection, made) != content_of(source):
+        raise _lost(made, "does not hold what was sent")
+    return made
+
+
+def _lost(made: Volume, how: str) -> HypervisorError:
+    return HypervisorError(
+        f"volume '{made.name}' of pool '{made.pool}' {how}",
+        hint="run the command again; if that does not help, see whether the disk is full, or fails",
+    )

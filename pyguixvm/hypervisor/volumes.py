@@ -19,17 +19,14 @@ from pyguixvm.hypervisor.errors import explained, is_code
 from pyguixvm.hypervisor.refresh import refresh
 from pyguixvm.model import volume_names
 from pyguixvm.xml.inspection import VOLUME_DISK
-from pyguixvm.xml.volume import VolumeDefinition, backing, described, volume_xml
+from pyguixvm.xml.volume import Described, VolumeDefinition, backing, described, volume_xml
 
 
-class Volume(msgspec.Struct, frozen=True):
-    """A volume NAME of POOL, with the absolute file name PATH; sizes are bytes."""
+class Volume(Described, frozen=True):
+    """A volume NAME of POOL."""
 
     pool: str
     name: str
-    path: str
-    capacity: int
-    allocation: int
 
 
 def create(connection: Connection, pool: str, definition: VolumeDefinition) -> Volume:
@@ -252,10 +249,8 @@ def _described_if_there(pool: str, volume: libvirt.virStorageVol) -> Volume | No
 def described_volume(pool: str, volume: libvirt.virStorageVol) -> Volume:
     """Return VOLUME of POOL as it is now.  Raises libvirtError."""
     # The binding asks libvirtd for info and path each by itself.
-    path, capacity, allocation = described(volume.XMLDesc(0))
-    return Volume(
-        pool=pool, name=volume.name(), path=path, capacity=capacity, allocation=allocation
-    )
+    found = described(volume.XMLDesc(0))
+    return Volume(**msgspec.structs.asdict(found), pool=pool, name=volume.name())
 
 
 def _require_ours(name: str) -> None:

@@ -3,8 +3,10 @@
 
 ``pyguixvm-NAME.gN.qcow2`` is the root of generation N of machine NAME,
 ``pyguixvm-NAME.DISK.qcow2`` its data disk DISK, ``pyguixvm-NAME.trial`` what a
-throwaway copy of it writes to, and ``pyguixvm-HASH.img`` a base volume, shared by
-whoever has the same image.
+throwaway copy of it writes to, and ``pyguixvm-DIGEST.img`` a base volume, shared by
+whoever has the same image: DIGEST is that of its bits.  Earlier versions named it
+``pyguixvm-HASH.img``, by the store item's hash or the file's name, size and time, which
+two images may have in common.
 Volumes cannot be renamed, so ``….partial`` beside a volume marks it as
 incomplete.
 """
@@ -19,11 +21,11 @@ PREFIX = "pyguixvm-"
 
 _MARKER_SUFFIX = ".partial"
 _FORMER_LOCK_SUFFIX = ".lock"
-_STORE_ITEM = re.compile(r"/gnu/store/(?P<hash>[0-9a-df-np-sv-z]{32})-[^/]+(?P<inner>/.+)?")
+_STORE_ITEM = re.compile(r"/gnu/store/[0-9a-df-np-sv-z]{32}-[^/]+")
 _GENERATION = re.compile(re.escape(PREFIX) + r"(?P<machine>.+)\.g(?P<number>[1-9][0-9]*)\.qcow2")
 _DATA = re.compile(re.escape(PREFIX) + r"(?P<machine>.+)\.(?P<disk>[a-z0-9-]+)\.qcow2")
 _TRIAL = re.compile(re.escape(PREFIX) + r".+\.trial(-[a-z0-9-]+)?")
-_BASE = re.compile(re.escape(PREFIX) + r"[0-9a-z]{32}\.img")
+_BASE = re.compile(re.escape(PREFIX) + r"([0-9a-f]{64}|[0-9a-z]{32})\.img")
 
 
 def generation_volume(machine: str, number: int) -> str:
@@ -60,23 +62,14 @@ def data_label(disk: str) -> str:
     return f"data-{disk}"
 
 
-def base_volume(image: str, *, size: int | None = None, modified: int | None = None) -> str:
-    """Return the name of the base volume that holds the disk image with file name IMAGE.
-
-    A store item is named by its hash, which stands for its content.  For any
-    other file, path, SIZE (bytes) and MODIFIED (seconds) take its place.
-    """
-    found = _STORE_ITEM.fullmatch(image)
-    if found and found["inner"] is None:
-        return f"{PREFIX}{found['hash']}.img"
-    identity = "\0".join((image, str(size), str(modified)))
-    return f"{PREFIX}{hashlib.sha256(identity.encode()).hexdigest()[:32]}.img"
+def base_volume(digest: str) -> str:
+    """Return the name of the base volume that holds a disk image with DIGEST (hexadecimal)."""
+    return f"{PREFIX}{digest}.img"
 
 
 def is_store_item(path: str) -> bool:
     """Whether PATH is the file name of a whole store item."""
-    found = _STORE_ITEM.fullmatch(path)
-    return found is not None and found["inner"] is None
+    return _STORE_ITEM.fullmatch(path) is not None
 
 
 def trial_volume(machine: str, disk: str | None = None) -> str:

@@ -48,11 +48,30 @@ def backing(xml: str) -> str | None:
     return parse(xml).findtext("backingStore/path")
 
 
-def described(xml: str) -> tuple[str, int, int]:
-    """Return the file name of the volume of XML, its capacity and its allocation (bytes)."""
+class Described(msgspec.Struct, frozen=True):
+    """A volume with the absolute file name PATH; sizes are bytes.
+
+    PHYSICAL is the size of its file, and MODIFIED when that was written to last, None where
+    libvirt does not know it.
+    """
+
+    path: str
+    capacity: int
+    allocation: int
+    physical: int
+    modified: str | None
+
+
+def described(xml: str) -> Described:
+    """Return the volume that XML describes."""
     volume = parse(xml)
-    capacity, allocation = (int(volume.findtext(tag, "0")) for tag in ("capacity", "allocation"))
-    return volume.findtext("target/path", ""), capacity, allocation
+    return Described(
+        path=volume.findtext("target/path", ""),
+        capacity=int(volume.findtext("capacity", "0")),
+        allocation=int(volume.findtext("allocation", "0")),
+        physical=int(volume.findtext("physical", "0")),
+        modified=volume.findtext("target/timestamps/mtime"),
+    )
 
 
 def written(xml: str) -> tuple[str | None, str | None]:

@@ -62,11 +62,11 @@ def planned(connection, machine, **policy):
     return made
 
 
-def deploy(connection, machine, **policy):
+def deploy(connection, machine, emit=ignore, **policy):
     """Deploy MACHINE; return what was an error."""
     made = plan([machine], observe(connection), policy=Policy(**policy))
     store = Store(lambda: pytest.fail("Guix is not needed"), ignore)
-    workshop = Workshop(connection, ignore, {"PYGUIXVM_VIRT_TYPE": "qemu"}, store)
+    workshop = Workshop(connection, emit, {"PYGUIXVM_VIRT_TYPE": "qemu"}, store)
     (outcome,) = apply(made, workshop)
     return outcome.error
 

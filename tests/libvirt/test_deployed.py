@@ -11,15 +11,18 @@ from pathlib import Path
 
 import libvirt
 import pytest
-from deploying import BOOT_SECTOR, changed, deploy, planned, session
+from deploying import BOOT_SECTOR, changed, deploy, planned, session, with_image
 
 from pyguixvm.commands import garbage, generations, listing, rollback, undefine
 from pyguixvm.commands.status import applied_statuses
+from pyguixvm.digest.content import content_of
 from pyguixvm.hypervisor import domains, pools, volumes
 from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.record import SCHEMA
+from pyguixvm.model.volume_names import base_volume
 from pyguixvm.plan.plan import Policy
 from pyguixvm.xml import metadata as our_metadata
+from pyguixvm.xml.inspection import inspect_domain
 from pyguixvm.xml.text import parse, render
 
 DEPLOYED = sorted((Path(__file__).parent / "deployed/1").glob("*.xml"))
@@ -177,3 +180,30 @@ def test_a_generation_whose_volume_is_gone_is_forgotten_at_the_next_definition(
     volumes.delete(connection, pool.name, f"pyguixvm-{old.name}.g1.qcow2")
     assert deploy(connection, changed(old.machine, title="changed")) is None
     assert domains.read_metadata(connection, old.name).numbers == (2,)
+
+
+def test_a_base_volume_of_before_is_kept_for_its_generation_and_the_next_has_its_own(
+    connection, bygone, pool, tmp_path
+):
+    old = bygone(next(path for path in DEPLOYED if path.stem == "local-image"))
+    (first,) = old.metadata.generations
+    former = Path(pool.path) / first.base
+    held, written = former.read_bytes(), former.stat().st_mtime_ns
+    image = tmp_path / "another.raw"
+    image.write_bytes(old.image.read_bytes())
+    assert deploy(connection, with_image(old.machine, image)) is None
+    second = domains.read_metadata(connection, old.name).generation
+    with image.open("rb") as file:
+        assert second.base == base_volume(content_of(file).digest)
+    waste = garbage.unneeded(session(tmp_path), keep=0, older_than=timedelta(0))
+    assert [each.name for each in waste.volumes if each.pool == pool.name] == []
+    # Its guest hears no button.
+    old.handle.destroy()
+    outcome = rollback.roll_back(session(tmp_path), old.name, first.number, Policy())
+    assert outcome.error is None
+    now = domains.read_metadata(connection, old.name)
+    assert (now.generation.base, now.find(second.number).base) == (first.base, second.base)
+    root = inspect_domain(old.handle.XMLDesc()).hardware.disks[0]
+    assert root.endswith(first.volume)
+    # Nobody wrote to it, nor made it anew.
+    assert (former.read_bytes(), former.stat().st_mtime_ns) == (held, written)

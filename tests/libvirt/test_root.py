@@ -15,6 +15,7 @@ from pyguixvm.apply.context import Workshop
 from pyguixvm.apply.root_volume import created_root
 from pyguixvm.commands.garbage import unneeded
 from pyguixvm.commands.session import Session
+from pyguixvm.digest.memory import Digests
 from pyguixvm.events import Notice, PhaseFinished, ignore
 from pyguixvm.guix.request import Exchange
 from pyguixvm.guix.roots import Roots
@@ -136,9 +137,11 @@ def test_an_increment_stands_on_the_image_in_the_store(connection, make, base):
     assert digest(base) == before
 
 
-def test_elsewhere_the_base_travels_once_and_then_only_what_changed(elsewhere, pool, make, base):
+def test_elsewhere_the_base_travels_once_and_then_only_what_changed(
+    elsewhere, pool, make, base, tmp_path
+):
     first, _, events = make(elsewhere, 1, MIB)
-    assert first.base == base_volume(str(base))
+    assert first.base == base_volume(Digests(tmp_path / "state").of(base).digest)
     assert len(bases_sent(events)) == 1
     second, _, events = make(elsewhere, 2, MIB)
     assert second.base == first.base

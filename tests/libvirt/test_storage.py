@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Pools, volumes and what is sent to them."""
 
-import os
 import random
 import signal
 import subprocess
@@ -12,43 +11,19 @@ from pathlib import Path
 
 import libvirt
 import pytest
+from sparse import same_bytes, sparse_file
 
 from pyguixvm.errors import HypervisorError, RequestRefusedError
 from pyguixvm.events import PhaseProgress, ignore
 from pyguixvm.hypervisor import domains, pools, upload, volumes
 from pyguixvm.hypervisor.connection import connect
-from pyguixvm.image import overlay
 from pyguixvm.image.blank import make_disk
 from pyguixvm.model import volume_names
 from pyguixvm.xml.pool import directory_pool_xml
-from pyguixvm.xml.storage import BackingFile
 from pyguixvm.xml.volume import VolumeDefinition, volume_xml
 
 MIB = 1024**2
 NAME = "pyguixvm-web.g1.qcow2"
-
-
-def sparse_file(path, size, data):
-    """Write a file of SIZE bytes, with DATA as pairs of offset and length."""
-    chance = random.Random(1)
-    with path.open("wb") as file:
-        file.truncate(size)
-        for offset, length in data:
-            file.seek(offset)
-            file.write(chance.randbytes(length))
-    return path
-
-
-def same_bytes(one, other):
-    """Whether two files are equal; parts that are holes in both are not read."""
-    with Path(one).open("rb") as a, Path(other).open("rb") as b:
-        if os.fstat(a.fileno()).st_size != os.fstat(b.fileno()).st_size:
-            return False
-        return all(
-            os.pread(a.fileno(), length, offset) == os.pread(b.fileno(), length, offset)
-            for file in (a, b)
-            for offset, length in upload.data_extents(file)
-        )
 
 
 LAYOUTS = {
@@ -225,60 +200,6 @@ def test_one_that_slept_and_was_taken_over_does_not_vouch_for_the_volume(
     assert "somebody else" in other.failure.message
     assert same_bytes(source, Path(pool.path) / NAME)
     assert volumes.is_whole(connection, pool.name, NAME)
-
-
-def test_a_base_volume_is_sent_once_and_nobody_writes_to_it(connection, pool, tmp_path):
-    source = sparse_file(tmp_path / "image.img", 8 * MIB, [(MIB, MIB)])
-    first, again = [], []
-    name = volume_names.base_volume(str(source), size=8 * MIB, modified=1)
-    made = upload.upload_base(connection, pool.name, source, first.append, name=name)
-    assert Path(made.path).stat().st_mode & 0o222 == 0
-    assert upload.upload_base(connection, pool.name, source, again.append, name=name) == made
-    assert first
-    assert not again
-
-
-def test_a_base_volume_is_as_private_as_an_image_can_be_and_two_guests_run_on_it(
-    connection, pool, tmp_path, defined, a_machine
-):
-    image = sparse_file(tmp_path / "image.img", 8 * MIB, [(MIB, MIB)])
-    image.chmod(0o600)
-    name = volume_names.base_volume(str(image), size=8 * MIB, modified=1)
-    base = upload.upload_base(connection, pool.name, image, ignore, name=name)
-    backing = (BackingFile(path=base.path, format="raw", store_item=False),)
-    domains = []
-    for number in (1, 2):
-        file = tmp_path / f"root{number}"
-        overlay.create_unsafe(Path(base.path), "raw", file, 16 * MIB)
-        root = upload.upload_volume(connection, pool.name, f"{NAME}.{number}", file, ignore)
-        machine = a_machine(memory=64 * MIB, maximum_memory=64 * MIB)
-        defined(machine, root=root.path, backing=backing, root_format="qcow2")
-        domains.append(connection.handle.lookupByName(machine.name))
-    before = Path(base.path).stat()
-    for domain in domains:
-        domain.create()
-    assert [domain.isActive() for domain in domains] == [1, 1]
-    # Where it is, a reader of the XML knows, but not what it holds.
-    others = subprocess.run(
-        ["cat", base.path],
-        user="nobody",
-        group="nogroup",
-        extra_groups=(),
-        capture_output=True,
-        check=False,
-    )
-    assert b"Permission denied" in others.stderr
-    domains[0].destroy()
-    domains[0].create()
-    after = Path(base.path).stat()
-    assert (after.st_mode, after.st_uid) == (before.st_mode, before.st_uid)
-    assert same_bytes(image, Path(base.path))
-
-
-def test_the_copy_of_a_store_item_is_for_all_to_read(connection, pool):
-    item = next(path for path in Path("/gnu/store").iterdir() if path.is_file())
-    base = upload.upload_base(connection, pool.name, item, ignore)
-    assert Path(base.path).stat().st_mode & 0o777 == 0o444
 
 
 def test_without_enough_space_nothing_is_begun(connection, pool, tmp_path):

@@ -17,14 +17,16 @@ from pyguixvm.apply.context import Workshop
 from pyguixvm.apply.root_volume import Root
 from pyguixvm.apply.trial import try_root
 from pyguixvm.commands import garbage
+from pyguixvm.digest.memory import Digests
 from pyguixvm.errors import BuildError, RequestRefusedError, TrialFailedError
 from pyguixvm.events import Notice, ignore
 from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor import domains, transient, upload, volumes
+from pyguixvm.hypervisor.base_volume import BaseVolumes
 from pyguixvm.hypervisor.machine_lock.lock import held
 from pyguixvm.image import overlay
 from pyguixvm.model.declaration import BlockDevice, DataDisk, MountPoint
-from pyguixvm.model.volume_names import base_volume, data_volume, trial_volume
+from pyguixvm.model.volume_names import data_volume, trial_volume
 from pyguixvm.xml.storage import BackingFile
 from pyguixvm.xml.text import parse
 
@@ -41,7 +43,8 @@ def no_guix():
 def root(connection, pool, tmp_path):
     """A root volume on a base, as it is before its machine gets it; its guest says nothing."""
     image = make_image(tmp_path)
-    base = upload.upload_base(connection, pool.name, image, ignore, name=base_volume(str(image)))
+    digests = Digests(tmp_path / "state")
+    base = BaseVolumes(connection, pool.name, digests, ignore).provide(image, digests.of(image))
     file = tmp_path / "root"
     overlay.create_unsafe(Path(base.path), "raw", file, SIZE)
     made = upload.upload_volume(connection, pool.name, "pyguixvm-some.g2.qcow2", file, ignore)

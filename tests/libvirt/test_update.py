@@ -15,15 +15,18 @@ from pyguixvm.apply.context import Workshop
 from pyguixvm.apply.executor import apply
 from pyguixvm.apply.root_to_be import bytes_to_move
 from pyguixvm.apply.wait_ready import wait_ready
+from pyguixvm.digest.memory import Digests
 from pyguixvm.events import ignore
-from pyguixvm.hypervisor import domains, upload, volumes
+from pyguixvm.guix.store import Store
+from pyguixvm.hypervisor import domains, volumes
+from pyguixvm.hypervisor.base_volume import BaseVolumes
 from pyguixvm.hypervisor.connection import connect
 from pyguixvm.hypervisor.guest.evidence import boot
 from pyguixvm.hypervisor.machine_lock.lock import holder
 from pyguixvm.hypervisor.observe import Depth, observe
 from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.model.declaration import ConsoleReady, DataDisk, LocalImage
-from pyguixvm.model.volume_names import base_volume, data_volume, generation_of, is_base
+from pyguixvm.model.volume_names import data_volume, generation_of, is_base
 from pyguixvm.plan.actions import StopDomain
 from pyguixvm.plan.drift import differences
 from pyguixvm.plan.planner import plan
@@ -330,16 +333,18 @@ def test_a_full_pool_is_noticed_while_the_old_guest_runs(connection, running, tm
         subprocess.run(["umount", small], check=True)
 
 
-def test_what_an_image_takes_to_send_is_known_before(connection, running):
-    machine = running(2)
+def test_what_an_image_takes_to_send_is_known_before(connection, running, tmp_path):
+    store = Store(lambda: pytest.fail("Guix is not needed"), ignore)
+    machine, digests = running(2), Digests(tmp_path / "state")
     action = new_root(machine, 2)
     missing = msgspec.structs.replace(action, image="/gnu/store/not-built")
-    assert bytes_to_move(connection, machine, missing, NO_STORE) is None
+    assert bytes_to_move(connection, machine, missing, store, digests) is None
     Path(action.image).write_bytes(bytes(MIB) + random.Random(2).randbytes(3 * MIB))
-    assert bytes_to_move(connection, machine, action, NO_STORE) == 4 * MIB
-    base = base_volume(action.image, size=machine.image.size, modified=machine.image.modified)
-    upload.upload_base(connection, action.pool, action.image, ignore, name=base)
-    assert bytes_to_move(connection, machine, action, NO_STORE) == 0
+    assert bytes_to_move(connection, machine, action, store, digests) == 4 * MIB
+    image = Path(action.image)
+    bases = BaseVolumes(connection, action.pool, digests, ignore)
+    bases.provide(image, digests.of(image))
+    assert bytes_to_move(connection, machine, action, store, digests) == 0
 
 
 @pytest.mark.parametrize(

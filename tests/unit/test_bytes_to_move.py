@@ -13,6 +13,7 @@ from declarations import machine
 from images import MIB, make_system_image
 
 from pyguixvm.apply.root_to_be import bytes_to_move
+from pyguixvm.digest.memory import Digests
 from pyguixvm.events import ignore
 from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor.connection import Connection
@@ -21,6 +22,7 @@ from pyguixvm.model.store_item import StoreItem
 from pyguixvm.plan.actions import CreateRoot, RealizeImage
 from pyguixvm.plan.strategies.full import new_root
 
+NO_DIGESTS = Digests(Path("/dev/null/state"))
 PRESENT = {f"/gnu/store/{'a' * 32}-old": 10 * MIB}
 HERE = Connection(uri="qemu:///system", local=True, handle=None, events=None, resolved=None)
 
@@ -58,7 +60,7 @@ def action(tmp_path: Path) -> CreateRoot:
 
 
 def moved(action: CreateRoot, size: int, connection: Any = HERE) -> int | None:
-    return bytes_to_move(connection, machine(), action, Beyond(size))
+    return bytes_to_move(connection, machine(), action, Beyond(size), NO_DIGESTS)
 
 
 def test_what_changed_is_unknown_until_it_is_built(action: CreateRoot, tmp_path: Path) -> None:

@@ -16,8 +16,11 @@ from pyguixvm.model.observation import StoredVolume
 from pyguixvm.model.usage import Usage
 from pyguixvm.plan.garbage import Garbage, garbage, unused_garbage
 
-BASE = f"pyguixvm-{'b' * 32}.img"
-OTHER_BASE = f"pyguixvm-{'c' * 32}.img"
+BASE = f"pyguixvm-{'b' * 64}.img"
+OTHER_BASE = f"pyguixvm-{'c' * 64}.img"
+# As earlier versions named them.
+FORMER_BASE = f"pyguixvm-{'b' * 32}.img"
+OTHER_FORMER_BASE = f"pyguixvm-{'z' * 32}.img"
 NEVER = "9999"
 
 
@@ -78,13 +81,15 @@ def test_generations(metadata: Metadata, keep: int, before: str, gone: list[int]
         (stored("pyguixvm-kept.g1.qcow2"), False),
         (stored(BASE), False),
         (stored(OTHER_BASE), True),
+        (stored(FORMER_BASE), False),
+        (stored(OTHER_FORMER_BASE), True),
         (stored("pyguixvm-web.g9.qcow2", whole=False), True),
         (stored("pyguixvm-web.lock"), True),
         (stored("pyguixvm-web.lock.qcow2"), False),
     ],
 )
 def test_volumes(volume: StoredVolume, goes: bool) -> None:
-    metadata = web(*FOUR[:3], generation(4, base=BASE), current=4)
+    metadata = web(*FOUR[:2], generation(3, base=FORMER_BASE), generation(4, base=BASE), current=4)
     assert unneeded(metadata, volume).volumes == ((volume,) if goes else ())
 
 

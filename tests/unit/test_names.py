@@ -55,27 +55,25 @@ def test_other_volumes_hold_no_data(volume):
     assert volume_names.data_of(volume) is None
 
 
-def test_a_store_item_is_named_by_its_hash_alone():
-    assert volume_names.base_volume(f"/gnu/store/{HASH}-image.img") == f"pyguixvm-{HASH}.img"
-    assert volume_names.base_volume(f"/gnu/store/{HASH}-image.img", size=1, modified=2) == (
-        f"pyguixvm-{HASH}.img"
-    )
+@pytest.mark.parametrize("digest", ["0123456789abcdef" * 4, HASH])
+def test_a_base_volume_is_known_by_its_name_and_by_that_of_earlier_versions(digest):
+    volume = volume_names.base_volume(digest)
+    assert volume_names.is_ours(volume)
+    assert volume_names.is_base(volume)
+    assert not volume_names.is_base(volume_names.marker(volume))
+    assert not volume_names.is_base(volume.replace(digest, digest[1:]))
 
 
-IDENTITIES = [
-    ("/srv/a.qcow2", 1, 1),
-    ("/srv/a.qcow2", 1, 2),
-    ("/srv/a.qcow2", 2, 1),
-    ("/srv/b.qcow2", 1, 1),
-    (f"/gnu/store/{HASH}-images/disk.img", 1, 1),
-    (f"/gnu/store/{HASH}-images/other.img", 1, 1),
-]
-
-
-def test_any_other_file_is_named_by_path_size_and_time():
-    volumes = {volume_names.base_volume(p, size=s, modified=m) for p, s, m in IDENTITIES}
-    assert len(volumes) == len(IDENTITIES)
-    assert all(volume_names.is_ours(volume) and volume.endswith(".img") for volume in volumes)
+@pytest.mark.parametrize(
+    ("path", "whole"),
+    [
+        (f"/gnu/store/{HASH}-image.img", True),
+        (f"/gnu/store/{HASH}-images/disk.img", False),
+        (f"/srv/{HASH}-image.img", False),
+    ],
+)
+def test_only_a_whole_store_item_is_one(path, whole):
+    assert volume_names.is_store_item(path) == whole
 
 
 def test_a_marker_is_ours_and_no_generation():

@@ -42,6 +42,7 @@ DOING: dict[Phase, str] = {
     "stop": "shutting down",
     "remove": "removing",
     "try": "trying it in a throwaway copy",
+    "verify": "reading a base image",
 }
 
 DONE: dict[Phase, str] = {
@@ -59,6 +60,7 @@ DONE: dict[Phase, str] = {
     "stop": "shut down",
     "remove": "removed",
     "try": "tried in a throwaway copy",
+    "verify": "base image read",
 }
 
 # So many machines are shown at once.

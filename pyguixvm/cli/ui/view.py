@@ -31,6 +31,7 @@ PARTS: dict[Phase, str] = {
     "observe": "observe",
     "build": "build",
     "grow": "grow",
+    "verify": "transfer",
     "transfer": "transfer",
     "try": "try",
     "disk": "disk",

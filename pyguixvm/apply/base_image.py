@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What root volumes stand on: a store item as it is, or a base volume that holds the image.
+
+A store item on this machine serves as it is.  A file of the user's does not: it may change
+or move, so it is copied, as all images are for a hypervisor elsewhere.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pyguixvm.apply.context import Workshop
+from pyguixvm.digest.memory import Digests
+from pyguixvm.hypervisor.base_volume import BaseVolumes, image_content
+from pyguixvm.hypervisor.connection import Connection
+from pyguixvm.model.declaration import LocalImage, VirtualMachine
+from pyguixvm.model.volume_names import base_volume
+from pyguixvm.plan.actions import CreateRoot
+from pyguixvm.xml.storage import BackingFile
+
+# In the name of a base volume whose image is not built yet.
+_UNKNOWN = "DIGEST"
+
+
+def provided(
+    machine: VirtualMachine, action: CreateRoot, workshop: Workshop
+) -> tuple[BackingFile, str | None]:
+    """Have what the root volume of ACTION stands on where the hypervisor sees it; return it.
+
+    If that is a base volume, its name is returned, too.  Raises RequestRefusedError if there
+    is one that is not as it was made, and HypervisorError.
+    """
+    if _serves_as_it_is(workshop.connection, machine):
+        return _store_item(action), None
+    image = Path(action.image)
+    # Of those that stand on it, the first one reads and sends it.
+    with workshop.turns.at(action.image):
+        content = image_content(image, workshop.digests, workshop.emit, machine.name)
+    with workshop.turns.at(action.pool, content.digest):
+        volume = BaseVolumes(
+            workshop.connection, action.pool, workshop.digests, workshop.emit, machine.name
+        ).provide(image, content)
+    return _base(machine, volume.path), volume.name
+
+
+def planned(
+    connection: Connection,
+    machine: VirtualMachine,
+    action: CreateRoot,
+    directory: Path,
+    digests: Digests,
+) -> tuple[BackingFile, str | None]:
+    """Return what `provided` would return if DIRECTORY is that of the pool; nothing is made."""
+    name = base_name(connection, machine, action, digests)
+    if name is None:
+        return _store_item(action), None
+    return _base(machine, str(directory / name)), name
+
+
+def base_name(
+    connection: Connection, machine: VirtualMachine, action: CreateRoot, digests: Digests
+) -> str | None:
+    """Return the name of the base volume, or None where the store item itself serves."""
+    if _serves_as_it_is(connection, machine):
+        return None
+    image = Path(action.image)
+    return base_volume(digests.of(image).digest if image.exists() else _UNKNOWN)
+
+
+def _serves_as_it_is(connection: Connection, machine: VirtualMachine) -> bool:
+    return connection.local and not isinstance(machine.image, LocalImage)
+
+
+def _store_item(action: CreateRoot) -> BackingFile:
+    return BackingFile(path=action.image, format="raw", store_item=True)
+
+
+def _base(machine: VirtualMachine, path: str) -> BackingFile:
+    return BackingFile(path=path, format=machine.image.disk_format, store_item=False)

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What volumes hold, over libvirt's own connection: data travels, holes do not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+import libvirt
+
+from pyguixvm.digest.content import Arriving, Content
+from pyguixvm.errors import RequestRefusedError
+from pyguixvm.hypervisor import volumes
+from pyguixvm.hypervisor.connection import Connection
+from pyguixvm.hypervisor.errors import explained
+from pyguixvm.hypervisor.volumes import Volume
+
+# What is received at once: messages are not larger (libvirt's VIR_NET_MESSAGE_LEGACY_PAYLOAD_MAX).
+_RECEIVE = 256 * 1024
+_AT_HOLE = -3
+
+
+def content(
+    connection: Connection, volume: Volume, tell: Callable[[int], None] = lambda _read: None
+) -> Content:
+    """Return what VOLUME holds, all of which is read.  Raises HypervisorError.
+
+    TELL is told of each part of it, how many bytes have come.
+    """
+    arriving = Arriving()
+    for part in _parts(connection, volume, 0, 0):
+        if isinstance(part, int):
+            arriving.skip(part)
+        else:
+            arriving.take(part)
+            tell(len(part))
+    return arriving.content()
+
+
+def data(connection: Connection, volume: Volume, offset: int, length: int) -> bytes:
+    """Return the LENGTH bytes of VOLUME at OFFSET.  Raises HypervisorError."""
+    parts = _parts(connection, volume, offset, length)
+    return b"".join(bytes(part) if isinstance(part, int) else part for part in parts)
+
+
+def _parts(
+    connection: Connection, volume: Volume, offset: int, length: int
+) -> Iterator[bytes | int]:
+    """Yield what VOLUME holds from OFFSET on: bytes, and the length of each hole.
+
+    A LENGTH of 0 leaves the end open (virStorageVolDownload).
+    """
+    with explained(f"read volume '{volume.name}' of pool '{volume.pool}'"):
+        handle = volumes.find_handle(connection, volume.pool, volume.name)
+        if handle is None:
+            raise RequestRefusedError(f"volume '{volume.name}' vanished from '{volume.pool}'")
+        stream = connection.handle.newStream(0)
+        try:
+            flags = libvirt.VIR_STORAGE_VOL_DOWNLOAD_SPARSE_STREAM
+            handle.download(stream, offset, length, flags)
+            while part := stream.recvFlags(_RECEIVE, libvirt.VIR_STREAM_RECV_STOP_AT_HOLE):
+                yield stream.recvHole() if part == _AT_HOLE else part
+            stream.finish()
+        except BaseException:
+            with suppress(libvirt.libvirtError):
+                stream.abort()
+            raise
