@@ -25,7 +25,7 @@ class Interruption:
 
     def __init__(self) -> None:
         """Nobody has asked for anything."""
-        self._asked = 0
+        self.asked = 0  # how often
         # For each part of the work that is to be finished: by which thread, and however
         # often somebody asks?  No lock: a handler runs in the middle of anything.
         self._unfinished: dict[object, tuple[int, bool]] = {}
@@ -47,7 +47,7 @@ class Interruption:
         Raises KeyboardInterrupt, unless what goes on is to be finished first, or is done by
         other threads, which look for themselves.
         """
-        self._asked += 1
+        self.asked += 1
         if not self._others_work and self.is_due():
             raise KeyboardInterrupt
 
@@ -55,7 +55,7 @@ class Interruption:
         """Whether what THREAD does, by default this one, is to end now."""
         thread = threading.get_ident() if thread is None else thread
         mine = [often for whose, often in tuple(self._unfinished.values()) if whose == thread]
-        return self._asked > 0 and (not mine or (self._asked > 1 and not any(mine)))
+        return self.asked > 0 and (not mine or (self.asked > 1 and not any(mine)))
 
     def check(self) -> None:
         """Raise KeyboardInterrupt if somebody asked for the end: here is a good place for it."""

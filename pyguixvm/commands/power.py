@@ -16,8 +16,8 @@ from pyguixvm.hypervisor import domains, networks, power, terminal
 from pyguixvm.hypervisor.connection import Connection, connect
 from pyguixvm.hypervisor.guest.evidence import boot, watch
 from pyguixvm.hypervisor.machine_lock.lock import held
-from pyguixvm.model.declaration import ConsoleReady, VirtualMachine
-from pyguixvm.plan.readiness import Evidence, Readiness, unheard
+from pyguixvm.model.declaration import VirtualMachine
+from pyguixvm.plan.readiness import Evidence, Readiness, only_speaks, unheard
 
 
 def start(session: Session, names: Sequence[str]) -> tuple[Done, ...]:
@@ -52,7 +52,7 @@ def _start(connection: Connection, name: str, emit: Emit) -> Done:
 
 def _await_running(connection: Connection, machine: VirtualMachine, said: str, emit: Emit) -> Done:
     """Wait for what can still be seen of the guest of MACHINE, which runs as is SAID."""
-    if all(isinstance(form, ConsoleReady) for form in machine.ready):
+    if not machine.ready or only_speaks(machine):
         return Done(machine.name, said)
     machine = unheard(machine)
     with watch(connection, machine) as evidence:

@@ -83,11 +83,10 @@ def observe(
                     found = msgspec.structs.replace(known, state=state)
                 else:
                     found = _described(domain, state, named.__contains__)
-                    if close:
+                    if close and found.metadata is not None:
                         found = _with_disks(connection, domain, found, kept=uuid in kept)
-                if close and found.metadata is not None:
-                    sizes = _capacities(connection, domain, found)
-                    found = msgspec.structs.replace(found, capacities=sizes)
+                        sizes = _capacities(connection, domain, found)
+                        found = msgspec.structs.replace(found, capacities=sizes)
                 found = msgspec.structs.replace(
                     found,
                     autostart=uuid in autostarted,

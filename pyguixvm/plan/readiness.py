@@ -77,14 +77,19 @@ def check_patterns(machine: VirtualMachine) -> None:
                 ) from error
 
 
+def only_speaks(machine: VirtualMachine) -> bool:
+    """Whether nothing shows MACHINE to be ready but what it says on its console when it boots."""
+    return bool(machine.ready) and all(isinstance(form, ConsoleReady) for form in machine.ready)
+
+
 def unheard(machine: VirtualMachine) -> VirtualMachine:
     """Return MACHINE as it can be seen ready while it runs, when nobody heard it boot.
 
     If it declares nothing but what it says on its console, an address has to do.
     """
-    ready = tuple(form for form in machine.ready if not isinstance(form, ConsoleReady))
-    if machine.ready and not ready:
-        ready = (AddressReady(),)
+    ready: tuple[ReadyForm, ...] = (AddressReady(),)
+    if not only_speaks(machine):
+        ready = tuple(form for form in machine.ready if not isinstance(form, ConsoleReady))
     return msgspec.structs.replace(machine, ready=ready)
 
 

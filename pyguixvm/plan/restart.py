@@ -24,6 +24,7 @@ from pyguixvm.plan.actions import (
 from pyguixvm.plan.disks import plug_actions, volume_actions
 from pyguixvm.plan.drift import defined_memory, foreign_devices
 from pyguixvm.plan.plan import MachinePlan, Policy
+from pyguixvm.plan.readiness import only_speaks
 from pyguixvm.plan.refusals import (
     require_stoppable,
 )
@@ -66,7 +67,7 @@ def restart_or_live(  # noqa: PLR0917 -- what there is, what is wanted, and what
     actions += (action for action in live if not isinstance(action, DetachInterface | DetachDisk))
     if off or restart:
         actions.append(start(machine))
-    elif (unproven and not unheard) or (metadata.generation.unseen and _shows_itself(machine)):
+    elif (unproven and not unheard) or (metadata.generation.unseen and not only_speaks(machine)):
         actions.append(AwaitReady(timeout=machine.ready_timeout))
     effect = strongest(changed)
     return MachinePlan(
@@ -78,11 +79,6 @@ def restart_or_live(  # noqa: PLR0917 -- what there is, what is wanted, and what
         downtime=last_downtime(metadata.generations) if restart else None,
         foreign=foreign_devices(machine, domain),
     )
-
-
-def _shows_itself(machine: VirtualMachine) -> bool:
-    """Whether a guest of MACHINE that booted unheard can still be seen to be ready."""
-    return not machine.ready or any(not isinstance(f, ConsoleReady) for f in machine.ready)
 
 
 def live_actions(changed: tuple[Difference, ...], domain: ObservedDomain) -> Iterator[LiveAction]:

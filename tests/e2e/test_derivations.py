@@ -467,7 +467,7 @@ READ = ("config.scm", "modules/library.scm", "modules/note.txt", "names.scm")
 
 @pytest.mark.parametrize(
     ("missing", "kind"),
-    [(None, None), ("names.scm", "exception"), ("modules/note.txt", "exception")],
+    [(None, None), ("names.scm", "validation"), ("modules/note.txt", "exception")],
 )
 def test_what_a_configuration_depends_on_is_told(
     evaluator: Evaluator, library: Path, missing: str | None, kind: str | None

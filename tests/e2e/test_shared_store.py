@@ -107,7 +107,9 @@ def test_what_was_kept_by_name_in_a_home_directory_is_kept_where_guix_looks(conf
 def test_what_was_kept_for_a_machine_that_is_gone_goes() -> None:
     (generation,) = generations()
     spent = FORMER.with_name("gone") / "1"
-    spent.parent.mkdir(parents=True)
+    spent.parent.mkdir(parents=True, exist_ok=True)
+    # A run that was broken off may have left it.
+    spent.unlink(missing_ok=True)
     spent.symlink_to(generation["image"])
     # Whose it is that was made just now may not be known yet.
     assert pyguixvm("gc", "--yes").status == 0

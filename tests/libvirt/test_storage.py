@@ -203,9 +203,14 @@ def test_one_that_slept_and_was_taken_over_does_not_vouch_for_the_volume(
 
 
 def test_without_enough_space_nothing_is_begun(connection, pool, tmp_path):
-    needed = pools.free_space(connection, pool.name) + 1
-    with pytest.raises(HypervisorError) as refusal:
-        pools.require_space(connection, pool.name, needed, f"volume '{NAME}'")
+    # A file system of its own: elsewhere others free some space meanwhile.
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8M", "none", pool.path], check=True)
+    try:
+        needed = pools.free_space(connection, pool.name) + 1
+        with pytest.raises(HypervisorError) as refusal:
+            pools.require_space(connection, pool.name, needed, f"volume '{NAME}'")
+    finally:
+        subprocess.run(["umount", pool.path], check=True)
     assert str(needed) in refusal.value.message
     assert str(needed - 1) in refusal.value.message or "free" in refusal.value.message
 

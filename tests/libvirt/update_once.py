@@ -4,13 +4,16 @@
 usage: update_once.py MACHINE EVENT COMMAND…
 
 EVENT is a number, or a name such as "PhaseFinished stop".  COMMAND is run then; it
-may kill this process, whose number is in UPDATE_PROCESS.
+may kill this process, whose number is in UPDATE_PROCESS.  The work goes on when the
+signals that COMMAND sends have been taken: the main thread takes them in its own time,
+and another one works meanwhile.
 """
 
 import itertools
 import os
 import subprocess
 import sys
+import time
 
 import msgspec
 
@@ -31,40 +34,50 @@ events = itertools.count(1)
 last, command = sys.argv[2], sys.argv[3:]
 
 
-def emit(event):
+signals_sent = sum(each.count("kill -") for each in command)
+
+
+def emit(event, interruption):
     if isinstance(event, PhaseStarted | PhaseFinished):
         name = f"{type(event).__name__} {event.phase}"
         if last in {name, str(next(events))}:
             subprocess.run(
                 command, check=True, env={**os.environ, "UPDATE_PROCESS": str(os.getpid())}
             )
+            while interruption.asked < signals_sent:
+                time.sleep(0.01)
 
 
 def no_guix():
     raise BuildError("there is no guix here")
 
 
-def tell(event):
+def show(event):
     if isinstance(event, Notice):
         print(event.message, file=sys.stderr, flush=True)
-    else:
-        emit(event)
 
 
 def update():
-    with (
-        heeded(tell) as interruption,
-        connect("qemu:///system") as connection,
-        held(connection, [machine.name], tell, "deploy") as lock,
-    ):
-        made = plan([machine], observe(connection))
-        # These machines have images of their own: Guix is not asked for anything.
-        store = Store(no_guix, tell)
-        environment = {"PYGUIXVM_VIRT_TYPE": "qemu"}
-        workshop = Workshop(
-            connection, tell, environment, store, interruption=interruption, require=lock.require
-        )
-        (outcome,) = apply(made, workshop)
+    with heeded(show) as interruption, connect("qemu:///system") as connection:
+
+        def tell(event):
+            show(event)
+            emit(event, interruption)
+
+        with held(connection, [machine.name], tell, "deploy") as lock:
+            made = plan([machine], observe(connection))
+            # These machines have images of their own: Guix is not asked for anything.
+            store = Store(no_guix, tell)
+            environment = {"PYGUIXVM_VIRT_TYPE": "qemu"}
+            workshop = Workshop(
+                connection,
+                tell,
+                environment,
+                store,
+                interruption=interruption,
+                require=lock.require,
+            )
+            (outcome,) = apply(made, workshop)
     return outcome
 
 

@@ -162,6 +162,9 @@ form by form, and says where it looked for one that is not there."
             ((or (file-exists? file) (%search-load-path name))
              (apply load directory name options))
             (else
+             ;; Who takes note of what is loaded has to know what was looked for.
+             (when %load-hook
+               (%load-hook file))
              (refuse #f (format #f "there is no file '~a' to load" file)))))))
 
 (define replace-load!
