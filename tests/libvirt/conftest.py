@@ -12,10 +12,11 @@ from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
+import boot_sector
 import libvirt
 import msgspec
 import pytest
-from deploying import BOOT_SECTOR, deploy, some_metadata, with_image
+from deploying import deploy, some_metadata, with_image
 from hostile import HostileAgent
 
 from pyguixvm.events import ignore
@@ -113,12 +114,12 @@ def a_machine():
 
 @pytest.fixture
 def defined(connection, pool, tmp_path):
-    """Define machines on an empty disk; they go at the end."""
+    """Define machines on a disk that holds no more than a SECTOR; they go at the end."""
     names = []
 
-    def define(machine, *, change=lambda xml: xml, **fields):
+    def define(machine, *, change=lambda xml: xml, sector=b"", **fields):
         disk = tmp_path / "disk"
-        disk.touch()
+        disk.write_bytes(sector)
         os.truncate(disk, 16 * MIB)
         volume = upload.upload_volume(
             connection, pool.name, f"pyguixvm-{machine.name}.g1.qcow2", disk, ignore
@@ -214,6 +215,18 @@ def tiny_machine(defined, a_machine, tiny):
 
 
 @pytest.fixture
+def heeding(defined, a_machine):
+    """Define a machine with a guest that heeds its power button, and return its declaration."""
+
+    def define(**fields):
+        machine = a_machine(ready=(ConsoleReady("up"),), **fields)
+        defined(machine, sector=boot_sector.heeding_button("up\r\n"))
+        return machine
+
+    return define
+
+
+@pytest.fixture
 def hostile(connection, tiny_machine):
     """A machine that runs, and its guest's agent, which answers what a test wants it to."""
     # QEMU makes the socket, as a user of its own.
@@ -252,7 +265,7 @@ def run():
 def halting(connection, a_machine, pool, tmp_path):
     """A deployed machine that runs, with a data disk; all of it goes at the end."""
     image = tmp_path / "image.raw"
-    image.write_bytes(BOOT_SECTOR.ljust(510, b"\0") + b"\x55\xaa")
+    image.write_bytes(boot_sector.halting())
     declared = a_machine(
         ready=(ConsoleReady("up"),),
         pool=pool.name,

@@ -20,8 +20,6 @@ from pyguixvm.plan.plan import Policy
 from pyguixvm.plan.planner import plan
 
 MIB = 1024**2
-# Write "up" to the first serial line, and halt.
-BOOT_SECTOR = bytes.fromhex("ba f803 b0 75 ee b0 70 ee b0 0a ee fa f4 eb fd")
 
 
 def some_metadata(machine):

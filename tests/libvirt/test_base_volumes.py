@@ -9,7 +9,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from deploying import BOOT_SECTOR, changed, deploy, with_image
+from boot_sector import halting
+from deploying import changed, deploy, with_image
 from sparse import same_bytes, sparse_file
 
 from pyguixvm.digest.content import content_of
@@ -267,7 +268,7 @@ def test_the_copy_of_a_store_item_is_for_all_to_read(connection, pool, digests):
 def boot_image(tmp_path):
     """Return an image whose guest says a word and halts."""
     path = tmp_path / "boot.raw"
-    path.write_bytes((BOOT_SECTOR.ljust(510, b"\0") + b"\x55\xaa").ljust(12 * MIB, b"\0") + b"end")
+    path.write_bytes(halting().ljust(12 * MIB, b"\0") + b"end")
     return path
 
 

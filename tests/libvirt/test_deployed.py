@@ -11,7 +11,8 @@ from pathlib import Path
 
 import libvirt
 import pytest
-from deploying import BOOT_SECTOR, changed, deploy, planned, session, with_image
+from boot_sector import halting
+from deploying import changed, deploy, planned, session, with_image
 
 from pyguixvm.commands import garbage, generations, listing, rollback, undefine
 from pyguixvm.commands.status import applied_statuses
@@ -41,7 +42,7 @@ class Bygone:
 
     def __init__(self, connection, pool, path, directory):
         self.image = directory / "image.raw"
-        self.image.write_bytes(BOOT_SECTOR.ljust(510, b"\0") + b"\x55\xaa")
+        self.image.write_bytes(halting())
         with self.image.open("ab") as file:
             file.truncate(16 * MIB)
         xml = path.read_text().replace(IMAGES, pool.path).replace("/srv/shared", str(directory))

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from deploying import BOOT_SECTOR, MIB, changed, session, virsh, with_image
+from boot_sector import halting
+from deploying import MIB, changed, session, virsh, with_image
 
 from pyguixvm.commands import garbage, undefine
 from pyguixvm.hypervisor import domains, volumes
@@ -29,7 +30,7 @@ from pyguixvm.plan.drift import differences
 ONCE = Path(__file__).with_name("killed_once.py")
 KILLS = int(os.environ.get("PYGUIXVM_KILLS", "3"))
 SEED = int(os.environ.get("PYGUIXVM_SEED", "1"))
-BOOTABLE = BOOT_SECTOR.ljust(510, b"\0") + b"\x55\xaa"
+BOOTABLE = halting()
 DATA = random.Random(1).randbytes(3 * MIB + 17)
 
 

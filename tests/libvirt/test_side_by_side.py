@@ -11,7 +11,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from deploying import BOOT_SECTOR, MIB, virsh, with_image
+from boot_sector import halting
+from deploying import MIB, virsh, with_image
 
 from pyguixvm.cli import declaration
 from pyguixvm.cli.app import main
@@ -37,7 +38,7 @@ def machines(connection, a_machine, pool, tmp_path):
         made = []
         for _ in range(number):
             file = image or tmp_path / f"image-{len(declared)}.raw"
-            file.write_bytes(BOOT_SECTOR.ljust(510, b"\0") + b"\x55\xaa")
+            file.write_bytes(halting())
             machine = a_machine(**{"ready": (ConsoleReady("up"),), "pool": pool.name} | fields)
             declared.append(with_image(machine, file))
             made.append(declared[-1])

@@ -368,9 +368,9 @@ def test_a_data_volume_that_is_not_whole_is_not_found(connection, pool, tmp_path
 
 
 def test_a_volume_that_a_definition_refers_to_stays_whatever_is_raised(
-    connection, pool, tiny_machine, tmp_path
+    connection, pool, heeding, tmp_path
 ):
-    machine = tiny_machine("button", pool=pool.name)
+    machine = heeding(pool=pool.name)
     disk = sparse_file(tmp_path / "disk", MIB, [(0, 4096)])
     handle = connection.handle.lookupByName(machine.name)
     xml = handle.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)

@@ -3,7 +3,8 @@
 
 import msgspec
 import pytest
-from deploying import BOOT_SECTOR, session, virsh, with_image
+from boot_sector import halting
+from deploying import session, virsh, with_image
 
 from pyguixvm.apply.context import Workshop
 from pyguixvm.apply.executor import apply
@@ -25,7 +26,7 @@ NOWHERE = Store(lambda: pytest.fail("Guix is not needed"), ignore)
 def two(connection, a_machine, pool, tmp_path):
     """Declare two machines that say a word and halt; they go at the end."""
     image = tmp_path / "image.raw"
-    image.write_bytes(BOOT_SECTOR.ljust(510, b"\0") + b"\x55\xaa")
+    image.write_bytes(halting())
     machines = [
         with_image(a_machine(ready=(ConsoleReady("up"),), pool=pool.name), image) for _ in "12"
     ]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from boot_sector import heeding_button
 
 from pyguixvm.apply.context import Workshop
 from pyguixvm.apply.executor import apply
@@ -56,9 +57,9 @@ def update(machine, event=NEVER, *command):
 
 
 @pytest.fixture
-def running(connection, tiny_machine, pool, tmp_path):
+def running(connection, heeding, pool, tmp_path):
     """Yield a function that declares another edition of a machine whose first one runs."""
-    machine = tiny_machine("button", ready=(ConsoleReady("tiny prompt"),), pool=pool.name)
+    machine = heeding(pool=pool.name)
     first = Generation(
         number=1,
         date="2026-01-01T00:00:00+00:00",
@@ -74,7 +75,7 @@ def running(connection, tiny_machine, pool, tmp_path):
 
     def edition(number):
         image = tmp_path / f"edition-{number}.raw"
-        image.touch()
+        image.write_bytes(heeding_button("up\r\n"))
         os.truncate(image, 16 * MIB)
         status = image.stat()
         local = LocalImage(

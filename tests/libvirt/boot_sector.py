@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Guests of one sector, for tests in which what a guest does hardly matters.
+
+Where processors are emulated, the smallest kernel takes seconds to boot, at a test's
+expense, and these none.
+"""
+
+# Write "up" to the first serial line, and halt: it hears nothing any more.
+_HALTING = bytes.fromhex("ba f803 b0 75 ee b0 70 ee b0 0a ee fa f4 eb fd")
+
+# Write TEXT to the first serial line and wait for the power button, as Intel's chip sets
+# and so QEMU's machines have it: I/O ports 600, 602 and 604 (hexadecimal), where the BIOS
+# puts them, are what happened, what is told, and what state is wanted.
+_BUTTON = bytes.fromhex(
+    "31 c0 8e d8"  #     xor ax, ax; mov ds, ax
+    "be 2e7c fc"  #      mov si, text (behind all this); cld
+    "ba f803"  #         mov dx, the first serial line
+    "ac 84 c0 74 03"  #  next: lodsb; test al, al; jz done
+    "ee eb f8"  #        out dx, al; jmp next
+    "ba 0206 b8 0001"  # done: mov dx, 602; mov ax, the power button
+    "ef ba 0006 fb"  #   out dx, ax; mov dx, 600; sti
+    "f4 ed f6 c4 01"  #  wait: hlt (for the clock); in ax, dx; test ah, 1
+    "74 f9"  #           jz wait
+    "ba 0406 b8 0020"  # mov dx, 604; mov ax, off
+    "ef eb fe"  #        out dx, ax; jmp here
+)
+
+
+def halting() -> bytes:
+    """Return the sector of a guest that writes "up" to its console, and hears nothing."""
+    return _sector(_HALTING)
+
+
+def heeding_button(text: str) -> bytes:
+    """Return the sector of a guest that shows TEXT, and is off when its button is pressed."""
+    return _sector(_BUTTON + text.encode() + b"\0")
+
+
+def _sector(program: bytes) -> bytes:
+    assert len(program) <= 510
+    return program.ljust(510, b"\0") + b"\x55\xaa"
