@@ -35,6 +35,7 @@ class Work:
     def __init__(self) -> None:
         self.done: list[str] = []
         self.seen: list[Event] = []
+        self.others = set(threading.enumerate())
 
     @contextmanager
     def begun(self) -> Iterator[Interruption]:
@@ -43,9 +44,8 @@ class Work:
             self.done.append("all")
 
     def told(self) -> list[str]:
-        for thread in threading.enumerate():
-            if thread is not threading.current_thread():
-                thread.join(timeout=5)
+        for thread in set(threading.enumerate()) - self.others:
+            thread.join(timeout=5)
         return [event.message for event in self.seen if isinstance(event, Notice)]
 
 
