@@ -15,7 +15,7 @@ from msgspec import UNSET, UnsetType
 
 from pyguixvm.model.declaration import Caution, Location, VirtualMachine
 from pyguixvm.model.difference import Difference, Effect
-from pyguixvm.model.listed import Listed, ListedGeneration
+from pyguixvm.model.listed import Listed, ListedGeneration, ListedVolume
 from pyguixvm.model.observation import State, StoredVolume
 from pyguixvm.model.system_change import SystemChange
 from pyguixvm.model.usage import Kept
@@ -271,6 +271,16 @@ class Collected(Document, frozen=True, kw_only=True):
     garbage: Garbage
 
 
+Done: TypeAlias = Literal["deleted", "adopted", "forgotten"]
+
+
+class Volumes(Document, frozen=True, kw_only=True):
+    """Of ``volumes``: how they were found, and what was DONE with them, null for a list."""
+
+    volumes: tuple[ListedVolume, ...]
+    done: Done | None
+
+
 # Of each verb that has one.
 OF_VERBS: dict[str, type[Document]] = {
     "check": Checked,
@@ -283,5 +293,6 @@ OF_VERBS: dict[str, type[Document]] = {
     "rollback": Deployed,
     "gc": Collected,
     "list": Machines,
+    "volumes": Volumes,
     **dict.fromkeys(("start", "shutdown", "reboot", "destroy", "autostart", "undefine"), Changed),
 }

@@ -17,6 +17,7 @@ from pyguixvm.hypervisor.observe import Depth, observe
 from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.model.hypervisor import Hypervisor
 from pyguixvm.model.observation import Observation
+from pyguixvm.plan.data_volumes import lacks_disks
 
 _Answer = TypeVar("_Answer")
 
@@ -87,7 +88,7 @@ def reached(
         tuple(m for m in machines if (at := ways.get(uri_of(m))) and at.which == way.which)
         for way in chosen
     ]
-    depth = depth or Depth.HOST | Depth.HOLDERS
+    depth = depth or Depth.HOST | Depth.HOLDERS | Depth.RECORDS
     names = [frozenset(machine.name for machine in declared) for declared in theirs]
     looks = [
         partial(observe, way.connection, depth, machines=close)
@@ -99,7 +100,9 @@ def reached(
             lost(way.connection.uri, declared, found)
         else:
             # Of others, what was seen at first will do.
-            look = partial(observe, way.connection, Depth.HOST, machines=close, before=found)
+            lacking = any(lacks_disks(machine, found) for machine in declared)
+            anew = Depth.HOST | (Depth.RECORDS if lacking else Depth.DOMAINS)
+            look = partial(observe, way.connection, anew, machines=close, before=found)
             seen.append(Seen(way.connection, declared, found, look))
     return seen, unseen
 

@@ -16,7 +16,8 @@ from pyguixvm.model.declaration import DataDisk, VirtualMachine
 from pyguixvm.model.observation import Observation, ObservedDomain
 from pyguixvm.model.sizes import format_size, written_size
 from pyguixvm.model.volume_names import data_volume
-from pyguixvm.plan.disks import storage_refusal, volume_refusal
+from pyguixvm.plan.data_volumes import volume_refusal
+from pyguixvm.plan.disks import storage_refusal
 from pyguixvm.plan.interference import require_own_disks
 from pyguixvm.plan.plan import Policy
 from pyguixvm.plan.strategies.shared_store import require_shareable
@@ -67,12 +68,18 @@ def require_ours(machine: VirtualMachine, domain: ObservedDomain) -> Metadata:
 
 
 def require_data_kept(
-    machine: VirtualMachine, domain: ObservedDomain | None, observation: Observation
+    machine: VirtualMachine,
+    domain: ObservedDomain | None,
+    observation: Observation,
+    deployment: str | None = None,
 ) -> None:
-    """Raise if data of MACHINE would be lost, or hidden, if its DOMAIN became what is declared."""
+    """Raise if data of MACHINE would be lost, or hidden, if its DOMAIN became what is declared.
+
+    Or if it would get what is not its own, or another DEPLOYMENT's.
+    """
     if domain is not None:
         require_own_disks(domain)
-    forbidden = volume_refusal(machine, domain, observation)
+    forbidden = volume_refusal(machine, domain, observation, deployment)
     if forbidden is None and domain is not None:
         forbidden = storage_refusal(machine, domain)
     if forbidden is not None:
