@@ -259,7 +259,8 @@ class MachineGeneration(_Part, frozen=True, kw_only=True):
 class Collected(Document, frozen=True, kw_only=True):
     """Of ``gc``: what was removed, or would be if REMOVED is false; SIZE is its bytes.
 
-    KEPT is what something else uses.  GARBAGE is all of that as it was called before
+    KEPT is what something else uses, COPIES are the throwaway copies, domains, that were left.
+    GARBAGE is all of that as it was called before
     (deprecated).
     """
 
@@ -268,6 +269,7 @@ class Collected(Document, frozen=True, kw_only=True):
     generations: tuple[MachineGeneration, ...]
     volumes: tuple[StoredVolume, ...]
     kept: tuple[Kept, ...]
+    copies: tuple[str, ...]
     garbage: Garbage
 
 
