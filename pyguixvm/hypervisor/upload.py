@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.errors import explained
 from pyguixvm.hypervisor.volumes import Volume
 from pyguixvm.model import volume_names
-from pyguixvm.sparse_file import data_ranges
+from pyguixvm.sparse_file import data_ranges, flush
 from pyguixvm.xml.volume import VolumeDefinition
 
 # What is read at once and, if all of it is zero, left out.
@@ -47,10 +48,11 @@ def uploaded(  # noqa: PLR0917 -- where from, where to, and who is told
 ) -> Iterator[Volume]:
     """Make volume NAME in POOL from the bytes of the file PATH, whatever its format.
 
-    MODE and OWNER are as for a `VolumeDefinition`.  It counts as whole only when
-    the body is done, and is deleted if that fails.  What a broken off upload left
-    is made anew.  Raises `RequestRefusedError` if a whole volume of that name
-    exists, and `HypervisorError` without enough space or if somebody else uploads it.
+    MODE and OWNER are as for a `VolumeDefinition`.  It is on disk when it is yielded, if the
+    hypervisor is this machine.  It counts as whole only when the body is done, and is deleted
+    if that fails.  What a broken off upload left is made anew.  Raises `RequestRefusedError` if
+    a whole volume of that name exists, and `HypervisorError` without enough space or if somebody
+    else uploads it.
     """
     there = volumes.names(connection, pool) or frozenset()
     if volume_names.marker(name) in there:
@@ -69,6 +71,7 @@ def uploaded(  # noqa: PLR0917 -- where from, where to, and who is told
             with explained(f"upload {path} to volume '{name}'"):
                 written = _send(connection, made, source, Count(emit, "transfer", total, machine))
                 volume = _verify(connection, pool, made, source, written)
+                _flush(connection, volume)
             yield volume
 
 
@@ -185,6 +188,24 @@ def _verify(
     if made.allocation < written and download.content(connection, made) != content_of(source):
         raise _lost(made, "does not hold what was sent")
     return made
+
+
+def _flush(connection: Connection, made: Volume) -> None:
+    """Return when MADE is on disk, where that can be asked for: libvirt has no request for it.
+
+    Of a hypervisor elsewhere, what is sent is as safe as its own file system has it.
+    """
+    if not connection.local:
+        return
+    try:
+        flush(Path(made.path))
+        flush(Path(made.path).parent)
+    except PermissionError:  # of a user who may use libvirt, and not its files
+        return
+    except OSError as error:
+        if error.errno == errno.EINVAL:  # a file system that has nothing to write
+            return
+        raise _lost(made, f"could not be written to disk: {error}") from error
 
 
 def _lost(made: Volume, how: str) -> HypervisorError:

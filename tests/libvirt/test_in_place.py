@@ -304,6 +304,15 @@ def test_a_root_that_was_merged_into_the_one_below_is_gone_on_from(connection, e
     assert differences(edition("one"), observe(connection).domains[name]) == ()
 
 
+def test_a_root_that_somebody_let_grow_is_not_cut_short(connection, edition):
+    machine = edition("two")
+    name, pool = machine.name, machine.domain.pool
+    subprocess.run(["virsh", "-q", "blockresize", name, "vda", "32M"], check=True)
+    assert change_in_place(connection, machine, ignore, Switching()).error is None
+    new = domains.read_metadata(connection, name).generation
+    assert volumes.refreshed(connection, pool, new.volume).capacity == 32 * MIB
+
+
 def test_checkpoints_forbid_a_change_in_place(connection, edition):
     machine = edition("two")
     name = machine.name

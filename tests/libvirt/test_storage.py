@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Pools, volumes and what is sent to them."""
 
+import errno
+import os
 import random
 import signal
 import subprocess
@@ -126,6 +128,35 @@ def test_an_upload_that_was_killed_is_known_and_made_anew(connection, pool, tmp_
     volume = upload.upload_volume(connection, pool.name, NAME, source, ignore)
     assert same_bytes(source, volume.path)
     assert volumes.is_whole(connection, pool.name, NAME)
+
+
+def test_a_volume_is_on_disk_before_it_counts(connection, pool, tmp_path, monkeypatch):
+    source = tmp_path / "source"
+    source.write_bytes(b"precious" * 1024)
+    flushed, fdatasync = [], os.fdatasync
+
+    def seen(descriptor):
+        fdatasync(descriptor)
+        path = str(Path(f"/proc/self/fd/{descriptor}").readlink())
+        flushed.append((path, f"{NAME}.partial" in names_in(pool)))
+
+    monkeypatch.setattr(os, "fdatasync", seen)
+    made = upload.upload_volume(connection, pool.name, NAME, source, ignore)
+    assert flushed == [(made.path, True), (str(Path(made.path).parent), True)]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+def test_what_does_not_reach_the_disk_does_not_count(connection, pool, tmp_path, monkeypatch, code):
+    source = tmp_path / "source"
+    source.write_bytes(b"precious" * 1024)
+
+    def fails(_descriptor):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fdatasync", fails)
+    with pytest.raises(HypervisorError, match="could not be written to disk"):
+        upload.upload_volume(connection, pool.name, NAME, source, ignore)
+    assert names_in(pool) == []
 
 
 def test_a_whole_volume_is_never_overwritten(connection, pool, tmp_path):
