@@ -82,7 +82,7 @@ def collect(session: Session, *, keep: int, older_than: timedelta, agreed: Garba
                 if volume.whole:
                     volumes.delete(connection, volume.pool, volume.name)
                 else:
-                    incomplete_volume.take_over(connection, volume.pool, volume.name)
+                    incomplete_volume.take_over(connection, volume.pool, volume.name, session.emit)
         _release(session, connection)
         return going
 

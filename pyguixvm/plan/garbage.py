@@ -45,7 +45,8 @@ def unused_garbage(
 
     A generation of which a volume is in use stays as a whole.  What may belong to one of
     the machines that are UNREADABLE, or that somebody is CHANGING, since it is called so, stays,
-    whatever it is; so does a base volume that is not whole while somebody changes anything.
+    whatever it is; so does every base volume while somebody changes anything: a root that is
+    not there yet may be laid on it next.
     Throwaway copies go unless somebody is changing their machine.
     """
     machines, volumes = tuple(machines), tuple(volumes)
@@ -55,7 +56,8 @@ def unused_garbage(
         (volume.pool, volume.name)
         for volume in volumes
         if _may_belong_to(volume.name, {*unreadable, *changing})
-        or (changing and not volume.whole and volume_names.is_base(volume.name))
+        or f"{volume.pool}/{volume.name}" in changing
+        or (changing and volume_names.is_base(volume.name))
     }
     found = garbage(machines, volumes, keep=keep, before=before, used=theirs)
     kept = usage.kept(((volume.pool, volume.name) for volume in found.volumes), leaving=copies)
