@@ -51,7 +51,6 @@ def unneeded(
     return garbage([("web", metadata)], volumes, keep=keep, before=before)
 
 
-BASE = f"pyguixvm-{'a' * 64}.img"
 FOUR = tuple(generation(number) for number in range(1, 5))
 
 
