@@ -35,12 +35,11 @@ def stacked(
     what it should stand on is gone.
     """
     below = root_of(workshop.connection, generation)
-    # Left by a run that ended when the generation vouched for its volume already.
-    volumes.delete_marker(workshop.connection, generation.pool, generation.volume)
-    # Somebody may have let it grow: one that is smaller on top of it would cut it short.
-    found = volumes.refreshed(workshop.connection, generation.pool, generation.volume)
+    found = volumes.lookup(workshop.connection, generation.pool, generation.volume)
     if found is None:
         raise RequestRefusedError(f"volume '{generation.volume}' vanished from its pool")
+    # Left by a run that ended when the generation vouched for its volume already.
+    volumes.delete_marker(workshop.connection, generation.pool, generation.volume)
     with workplace() as directory:
         file = directory / volume
         overlay.create_unsafe(Path(below.path), "qcow2", file, found.capacity)

@@ -111,7 +111,9 @@ class ObservedDomain(msgspec.Struct, frozen=True, rename="kebab"):
     SNAPSHOTS and CHECKPOINTS are those that libvirt keeps of it, parents first, and JOBS what
     goes on at its disks.  ROOT_GONE: it does not run, and the file of its root is not there.
     SAVED: it does not run, and goes on from memory that libvirt keeps when it is started.
-    ADDRESSES are those of its guest, none where nobody asked for them.
+    ADDRESSES are those of its guest, none where nobody asked for them.  LOCAL_BASE is the name
+    of the base volume that the declared local image needs by what it holds now, None where that
+    was not looked at.
     """
 
     name: str
@@ -132,6 +134,7 @@ class ObservedDomain(msgspec.Struct, frozen=True, rename="kebab"):
     root_gone: bool = False
     saved: bool = False
     addresses: tuple[str, ...] = ()
+    local_base: str | None = None
 
 
 class Host(msgspec.Struct, frozen=True, rename="kebab"):

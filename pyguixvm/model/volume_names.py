@@ -105,6 +105,11 @@ def is_base(volume: str) -> bool:
     return _BASE.fullmatch(volume) is not None
 
 
+def is_base_by_digest(volume: str) -> bool:
+    """Whether VOLUME is named as a base volume is whose name says what it holds."""
+    return is_base(volume) and len(volume) == len(base_volume(hashlib.sha256().hexdigest()))
+
+
 def is_former_lock(volume: str) -> bool:
     """Whether VOLUME is one by which earlier versions locked a machine."""
     return is_ours(volume) and volume.endswith(_FORMER_LOCK_SUFFIX)
