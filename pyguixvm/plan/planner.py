@@ -104,7 +104,7 @@ def _plan_machine(  # noqa: PLR0917 -- one machine, what there is, and what is a
         require_own_addresses(machine, owners, declarers)
         if domain is None:
             require_not_elsewhere(machine, observation.uri, owner)
-            require_free_data(machine, observation)
+        require_free_data(machine, observation)
         metadata = None if domain is None else require_ours(machine, domain)
         if metadata is not None:
             require_owned(machine, metadata, owner)

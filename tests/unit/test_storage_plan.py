@@ -296,3 +296,21 @@ def test_a_volume_that_is_gone_is_not_made_anew(paths: tuple[str, ...], words: s
     assert [(d.path, d.new, d.effect) for d in found.differences if d.old == "gone"] == (
         [("domain.disks.db", "attached", "none")] if paths else []
     )
+
+
+def test_a_disk_that_somebody_else_uses_goes_to_no_machine_that_is_there_either() -> None:
+    there = deployed(with_disks())
+    rescue = observed(
+        name="rescue", metadata=None, defined=hardware(disks=(f"/pool/{DB}",), interfaces=())
+    )
+    observation = Observation(
+        uri="test:///",
+        local=True,
+        domains={"web": there, "rescue": rescue},
+        volumes=(DB,),
+        pools={"default": (DB,)},
+        recorded=(kept(),),
+    )
+    found = plan([with_disks(disk())], observation).machines[0]
+    assert found.actions == ()
+    assert f"{DB}, which domain 'rescue' uses" in (found.refusal or "")
