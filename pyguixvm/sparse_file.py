@@ -1,12 +1,25 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where a sparse file has data."""
+"""Where a sparse file has data, and that it is on disk."""
 
 from __future__ import annotations
 
 import errno
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import BinaryIO
+
+
+def flush(path: Path) -> None:
+    """Return when what was written to the file PATH is on disk.
+
+    Raises OSError: some file systems say only now that there was no room.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fdatasync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def data_ranges(file: BinaryIO) -> Iterator[tuple[int, int]]:

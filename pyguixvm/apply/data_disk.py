@@ -4,43 +4,65 @@
 from __future__ import annotations
 
 from pathlib import Path
+from uuid import uuid4
+
+from msgspec.structs import replace
 
 from pyguixvm.apply.context import Workshop
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.events import phase
-from pyguixvm.hypervisor import domains, hotplug, pools, upload, volumes
+from pyguixvm.hypervisor import data_records, domains, hotplug, pools, upload, volumes
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.guest.file_systems import grow_file_systems
 from pyguixvm.image.blank import make_disk
 from pyguixvm.image.workplace import workplace
+from pyguixvm.model.data_record import DataRecord
 from pyguixvm.model.declaration import BlockDevice, DataDisk, VirtualMachine
 from pyguixvm.model.sizes import format_size
 from pyguixvm.model.volume_names import data_label, data_volume
 from pyguixvm.plan.actions import CreateDisk, GrowDisk
-from pyguixvm.plan.disks import missing, place, shrunk
+from pyguixvm.plan.data_volumes import missing
+from pyguixvm.plan.disks import place, shrunk
 from pyguixvm.xml.storage import AttachedDisk
 
 
 def create_disk(machine: VirtualMachine, action: CreateDisk, workshop: Workshop) -> None:
-    """Have the volume of ACTION, formatted; one that was there already stays as it is.
+    """Have the volume of ACTION, formatted, and recorded.
 
-    It stays, too, if what follows fails: the next run uses it.
+    It stays if what follows fails: the next run uses it.  Raises RequestRefusedError if there
+    is one by now, which somebody else made.
     """
     connection = workshop.connection
     with workshop.turns.at(action.pool):
         pools.ensure_pool(connection, action.pool)
     if volumes.is_whole(connection, action.pool, action.volume):
-        return
+        raise RequestRefusedError(
+            f"volume '{action.volume}' of pool '{action.pool}' was not there when this was "
+            "planned, and is now",
+            hint="It was left as it is. Run the command again to see what it is.",
+        )
+    record = DataRecord(
+        action.pool,
+        action.volume,
+        file_system=action.file_system,
+        size=action.size,
+        identity=str(uuid4()),
+        making=True,
+    )
     with (
         phase(workshop.emit, "disk", machine.name, detail=action.disk) as result,
         workplace() as directory,
     ):
         file = directory / action.volume
-        make_disk(file, action.size, action.file_system, data_label(action.disk), directory)
+        label = data_label(action.disk)
+        make_disk(file, action.size, action.file_system, label, directory, record.identity)
         workshop.require(machine.name)
+        # Before there is anything: whatever is whole is recorded, wherever this is broken off.
+        data_records.write(connection, record)
         made = upload.upload_volume(
             connection, action.pool, action.volume, file, workshop.emit, machine.name
         )
+        data_records.write(connection, replace(record, path=made.path, making=False))
         result.detail = f"{format_size(action.size)} {action.file_system} in {made.path}"
 
 
@@ -144,5 +166,4 @@ def _defined(connection: Connection, name: str, volume: str) -> str | None:
     domain = domains.find(connection, name)
     if domain is None:
         return None
-    files = (*domains.disks(connection, domain), *domains.live_disks(connection, domain))
-    return place(files, volume)
+    return place(domains.all_disks(connection, domain), volume)

@@ -14,6 +14,7 @@ import msgspec
 from pyguixvm.apply.backing_chain import writable
 from pyguixvm.apply.context import Workshop
 from pyguixvm.apply.data_disk import attached_disks
+from pyguixvm.apply.data_records import record_attached
 from pyguixvm.apply.root_volume import Root
 from pyguixvm.events import phase
 from pyguixvm.hypervisor import domains, networks, volumes
@@ -24,6 +25,7 @@ from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.model.declaration import BlockDevice, VirtualMachine
 from pyguixvm.model.usage import Address
 from pyguixvm.plan.actions import DefineDomain
+from pyguixvm.plan.disks import all_disks
 from pyguixvm.plan.interference import require_no_memory, require_own_disks
 from pyguixvm.plan.plan import CHANGING_GUESTS, MachinePlan
 from pyguixvm.xml.capabilities import choose_domain_type
@@ -123,6 +125,8 @@ def definition_to_be(
         )
         metadata = metadata.without(_lost(connection, metadata))
         disks = attached_disks(connection, machine, files)
+        data = [each.path for each in disks if not each.block]
+        record_attached(connection, metadata, machine, data, files)
         new = domain_xml(
             definition(machine, root, disks, connection, workshop.environment, metadata)
         )
@@ -158,7 +162,7 @@ def require_untouched(
     domain = observe_domain(connection, name)
     require_no_memory(domain)
     require_own_disks(domain, roots.get(generation))
-    return (*domain.defined.disks, *(domain.live.disks if domain.live else ()))
+    return all_disks(domain)
 
 
 def _in_place(new: str, old: str, metadata: Metadata, machine: VirtualMachine) -> str:

@@ -148,5 +148,6 @@ def collected(garbage: Garbage, *, removed: bool) -> Collected:
         ),
         volumes=garbage.volumes,
         kept=garbage.kept,
+        copies=garbage.copies,
         garbage=garbage,
     )

@@ -24,29 +24,30 @@ def confirm_removals(command: str, removals: Iterable[Removal]) -> None:
         volumes = ", ".join(gone) or "no volume"
         power = "powers it off, " if removal.running else ""
         stays = "".join(f"; {each}" for each in removal.kept)
-        _tell(f"{removal.machine}: {power}removes its definition and {volumes}{stays}")
+        tell(f"{removal.machine}: {power}removes its definition and {volumes}{stays}")
         for pool, volume in removal.others if removal.delete_data else ():
-            _tell(f"{removal.machine}: leaves {volume} in pool {pool}")
+            tell(f"{removal.machine}: leaves {volume} in pool {pool}")
     confirm(command)
 
 
-def _tell(text: str) -> None:
+def tell(text: str) -> None:
+    """Say TEXT to whoever is about to be asked."""
     click.echo(printable(text), err=True)
 
 
-def confirm(command: str) -> None:
-    """Ask whether what COMMAND removes, which was shown, may go.
+def confirm(command: str, question: str = "Remove for good?") -> None:
+    """Ask QUESTION: whether what COMMAND removes or changes, which was shown, may go.
 
     Raises UsageError if nobody can answer, RequestRefusedError if the answer
     is no, and InterruptedRequestError if it is Control-C.
     """
     if not sys.stdin.isatty():
         raise UsageError(
-            f"{command} asks before it removes anything, and there is no terminal to answer on",
+            f"{command} asks before it changes anything, and there is no terminal to answer on",
             hint="Give --yes if you are sure.",
         )
     try:
-        agreed = click.confirm("Remove for good?", err=True)
+        agreed = click.confirm(question, err=True)
     except click.Abort as error:
         click.echo(err=True)  # the answer's line is still open
         if isinstance(error.__context__, KeyboardInterrupt):

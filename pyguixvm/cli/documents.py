@@ -15,7 +15,7 @@ from msgspec import UNSET, UnsetType
 
 from pyguixvm.model.declaration import Caution, Location, VirtualMachine
 from pyguixvm.model.difference import Difference, Effect
-from pyguixvm.model.listed import Listed, ListedGeneration
+from pyguixvm.model.listed import Listed, ListedGeneration, ListedVolume
 from pyguixvm.model.observation import State, StoredVolume
 from pyguixvm.model.system_change import SystemChange
 from pyguixvm.model.usage import Kept
@@ -259,7 +259,8 @@ class MachineGeneration(_Part, frozen=True, kw_only=True):
 class Collected(Document, frozen=True, kw_only=True):
     """Of ``gc``: what was removed, or would be if REMOVED is false; SIZE is its bytes.
 
-    KEPT is what something else uses.  GARBAGE is all of that as it was called before
+    KEPT is what something else uses, COPIES are the throwaway copies, domains, that were left.
+    GARBAGE is all of that as it was called before
     (deprecated).
     """
 
@@ -268,7 +269,18 @@ class Collected(Document, frozen=True, kw_only=True):
     generations: tuple[MachineGeneration, ...]
     volumes: tuple[StoredVolume, ...]
     kept: tuple[Kept, ...]
+    copies: tuple[str, ...]
     garbage: Garbage
+
+
+Done: TypeAlias = Literal["deleted", "adopted", "forgotten"]
+
+
+class Volumes(Document, frozen=True, kw_only=True):
+    """Of ``volumes``: how they were found, and what was DONE with them, null for a list."""
+
+    volumes: tuple[ListedVolume, ...]
+    done: Done | None
 
 
 # Of each verb that has one.
@@ -283,5 +295,6 @@ OF_VERBS: dict[str, type[Document]] = {
     "rollback": Deployed,
     "gc": Collected,
     "list": Machines,
+    "volumes": Volumes,
     **dict.fromkeys(("start", "shutdown", "reboot", "destroy", "autostart", "undefine"), Changed),
 }

@@ -179,13 +179,16 @@ def gc_command(
 ) -> int:  # fmt: skip
     """Remove generations, volumes and base images that nothing needs any more.
 
-    The current generation of a machine and the one before it always stay.
+    The current generation of a machine and the one before it always stay. Throwaway copies of
+    a 'deploy --test' that was killed go, too.
     """
     output = Output(options)
     here = session(options, output)
     found = garbage.unneeded(here, keep=keep, older_than=older_than)
-    empty = not found.generations and not found.volumes
+    empty = not (found.generations or found.volumes or found.copies)
     if not output.json:
+        for copy in found.copies:
+            output.line(f"- {copy}: a throwaway copy that was left")
         for name, number in found.generations:
             output.line(f"- {name}: generation {number}")
         for volume in found.volumes:

@@ -13,11 +13,11 @@ from pyguixvm.commands.gc_roots import release
 from pyguixvm.commands.generations import all_metadata
 from pyguixvm.commands.session import Session
 from pyguixvm.events import phase
-from pyguixvm.hypervisor import domains, incomplete_volume, volumes
+from pyguixvm.hypervisor import domains, incomplete_volume, transient, volumes
 from pyguixvm.hypervisor.connection import Connection, connect
 from pyguixvm.hypervisor.machine_lock.lock import held
 from pyguixvm.hypervisor.observe import Depth, observe
-from pyguixvm.model.volume_names import generation_of
+from pyguixvm.model.volume_names import generation_of, tried_machine
 from pyguixvm.plan.garbage import Garbage, unused_garbage
 
 
@@ -56,14 +56,19 @@ def collect(session: Session, *, keep: int, older_than: timedelta, agreed: Garba
     remembered is there.  Whoever is killed in between has marked it.
     """
     machines = {name for name, _ in agreed.generations}
+    machines |= {machine for copy in agreed.copies if (machine := tried_machine(copy))}
     with connect(session.uri) as connection, held(connection, machines, session.emit, "gc") as lock:
         still = _unneeded(connection, keep, older_than, machines)
         going = Garbage(
             generations=tuple(g for g in agreed.generations if g in still.generations),
             volumes=tuple(v for v in still.volumes if v in agreed.volumes),
             kept=still.kept,
+            copies=tuple(each for each in agreed.copies if each in still.copies),
         )
         with phase(session.emit, "remove"):
+            for copy in going.copies:
+                lock.require(tried_machine(copy) or "")
+                transient.remove_copy(connection, copy)
             for volume in going.volumes:
                 if volume.whole and generation_of(volume.name):
                     incomplete_volume.condemn(connection, volume.pool, volume.name)
@@ -77,7 +82,7 @@ def collect(session: Session, *, keep: int, older_than: timedelta, agreed: Garba
                 if volume.whole:
                     volumes.delete(connection, volume.pool, volume.name)
                 else:
-                    incomplete_volume.take_over(connection, volume.pool, volume.name)
+                    incomplete_volume.take_over(connection, volume.pool, volume.name, session.emit)
         _release(session, connection)
         return going
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
@@ -22,6 +22,8 @@ from pyguixvm.plan.plan import MachinePlan, Plan, Policy
 
 if TYPE_CHECKING:
     # libvirt is loaded only by the runs that get as far as a hypervisor.
+    from pyguixvm.commands.reach import Seen
+    from pyguixvm.digest.memory import Digests
     from pyguixvm.errors import PyguixvmError
     from pyguixvm.hypervisor.connection import Connection
     from pyguixvm.hypervisor.observe import Depth
@@ -78,7 +80,9 @@ def observed(
     needs the host and who is at work.  Of several hypervisors, one that does not answer does
     not stop the others.  Raises HypervisorError if it is the only one.
     """
+    from pyguixvm.commands.local_images import with_local_bases
     from pyguixvm.commands.reach import reached
+    from pyguixvm.digest.memory import Digests
     from pyguixvm.plan.ownership import owner_at
     from pyguixvm.plan.planner import plan
 
@@ -86,6 +90,12 @@ def observed(
         with phase(session.emit, "observe") as result:
             seen, unseen = reached(session, machines, opened, depth)
             result.detail = ", ".join(each.connection.uri for each in seen)
+        digests = Digests(session.state_directory)
+        looks = [partial(_looked, each, digests) for each in seen]
+        seen = [
+            replace(e, observation=with_local_bases(e.observation, e.machines, digests))
+            for e in seen
+        ]
         found = [(each.machines, each.observation) for each in seen]
         unknown = {each.uri: each.machines for each in unseen}
         planned: list[Sight] = []
@@ -94,7 +104,7 @@ def observed(
                 index, found, name=deployment, complete=config is not None, unseen=unknown
             )
             make = partial(plan, each.machines, policy=policy, config=config, owner=owner)
-            again = partial(_planned_again, SharedLook(each.look), make)
+            again = partial(_planned_again, SharedLook(looks[index]), make)
             planned.append(
                 Planned(each.connection, make(each.observation), each.observation, again)
             )
@@ -106,6 +116,12 @@ def observed(
             left = Plan(uri=lost.uri, machines=refused, config=config, deployment=deployment)
             planned.append(Unreached(left, lost.error))
         yield tuple(planned)
+
+
+def _looked(seen: Seen, digests: Digests) -> Observation:
+    from pyguixvm.commands.local_images import with_local_bases
+
+    return with_local_bases(seen.look(), seen.machines, digests)
 
 
 def _planned_again(look: SharedLook[Observation], make: _Make, machine: str) -> MachinePlan:

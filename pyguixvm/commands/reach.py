@@ -4,21 +4,26 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 from pyguixvm.commands.session import Session
-from pyguixvm.errors import PyguixvmError, contained
-from pyguixvm.hypervisor.connection import Connection, connect, identity
+from pyguixvm.errors import HypervisorError, PyguixvmError, contained
+from pyguixvm.hypervisor.connection import Connection, connect, identity, may_ask
 from pyguixvm.hypervisor.observe import Depth, observe
 from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.model.hypervisor import Hypervisor
 from pyguixvm.model.observation import Observation
+from pyguixvm.plan.data_volumes import lacks_disks
 
 _Answer = TypeVar("_Answer")
+
+# How long (seconds) a hypervisor that says nothing is waited for when all the others answered.
+_GRACE = 10.0
 
 
 @dataclass(frozen=True)
@@ -75,41 +80,49 @@ def reached(
         unseen.append(Unseen(_named(session, uri), tuple(theirs), error))
 
     several = len(uris) > 1
-    for uri, way in zip(
-        uris, _each([partial(_connected, uri, opened, which=several) for uri in uris]), strict=True
-    ):
-        if isinstance(way, PyguixvmError):
-            lost(uri, [machine for machine in machines if uri_of(machine) == uri], way)
+    connecting = [partial(_connected, uri, which=several) for uri in uris]
+    asking = {number for number, uri in enumerate(uris) if may_ask(uri)}
+    answers = _each(connecting, asking, _leave)
+    for uri, found in zip(uris, answers, strict=True):
+        if isinstance(found, PyguixvmError):
+            lost(uri, [machine for machine in machines if uri_of(machine) == uri], found)
         else:
-            ways[uri] = way
+            ways[uri], connected = found
+            opened.push(connected)
     chosen = _chosen(list(ways.values()))
     theirs = [
         tuple(m for m in machines if (at := ways.get(uri_of(m))) and at.which == way.which)
         for way in chosen
     ]
-    depth = depth or Depth.HOST | Depth.HOLDERS
+    depth = depth or Depth.HOST | Depth.HOLDERS | Depth.RECORDS
     names = [frozenset(machine.name for machine in declared) for declared in theirs]
     looks = [
         partial(observe, way.connection, depth, machines=close)
         for way, close in zip(chosen, names, strict=True)
     ]
     seen = []
-    for way, declared, close, found in zip(chosen, theirs, names, _each(looks), strict=True):
-        if isinstance(found, PyguixvmError):
-            lost(way.connection.uri, declared, found)
+    for way, declared, close, seen_there in zip(chosen, theirs, names, _each(looks), strict=True):
+        if isinstance(seen_there, PyguixvmError):
+            lost(way.connection.uri, declared, seen_there)
         else:
             # Of others, what was seen at first will do.
-            look = partial(observe, way.connection, Depth.HOST, machines=close, before=found)
-            seen.append(Seen(way.connection, declared, found, look))
+            lacking = any(lacks_disks(machine, seen_there) for machine in declared)
+            anew = Depth.HOST | (Depth.RECORDS if lacking else Depth.DOMAINS)
+            look = partial(observe, way.connection, anew, machines=close, before=seen_there)
+            seen.append(Seen(way.connection, declared, seen_there, look))
     return seen, unseen
 
 
-def _connected(uri: str | None, opened: ExitStack, *, which: bool) -> _Way:
+def _connected(uri: str | None, *, which: bool) -> tuple[_Way, ExitStack]:
+    """Return the way to the hypervisor at URI, and what is to be closed at the end."""
     with ExitStack() as own:
         connection = own.enter_context(connect(uri))
         way = _Way(connection, identity(connection) if which else None)
-        opened.push(own.pop_all())
-        return way
+        return way, own.pop_all()
+
+
+def _leave(connected: tuple[_Way, ExitStack]) -> None:
+    connected[1].close()
 
 
 def _chosen(ways: Sequence[_Way]) -> list[_Way]:
@@ -127,29 +140,58 @@ def _named(session: Session, uri: str | None) -> str:
     return uri or session.environment.get("LIBVIRT_DEFAULT_URI") or "libvirt's default URI"
 
 
-def _each(questions: Sequence[Callable[[], _Answer]]) -> list[_Answer | PyguixvmError]:
+def _each(
+    questions: Sequence[Callable[[], _Answer]],
+    asking: Collection[int] = (),
+    unwanted: Callable[[_Answer], None] = lambda _answer: None,
+) -> list[_Answer | PyguixvmError]:
     """Return the answers to QUESTIONS, asked at once, or why there is none.
 
-    Nothing is changed by them: whoever interrupts this does not wait for what hangs.
+    When all that answer have, nobody waits much longer for those that do not, but for the
+    numbers ASKING, at which a person may be typing.  What comes later is UNWANTED.  Nothing is
+    changed by them: whoever interrupts this does not wait for what hangs.
     """
     # One alone is asked by the main thread, which a signal reaches.
     if len(questions) == 1:
         return [_answer(questions[0])]
     answers: dict[int, _Answer | PyguixvmError] = {}
+    arrived: SimpleQueue[tuple[int, _Answer | PyguixvmError]] = SimpleQueue()
+    closing, closed = threading.Lock(), threading.Event()
 
     def ask(number: int) -> None:
-        answers[number] = _answer(questions[number])
+        answer = _answer(questions[number])
+        with closing:
+            if not closed.is_set():
+                arrived.put((number, answer))
+                return
+        if not isinstance(answer, PyguixvmError):
+            unwanted(answer)
 
-    numbers = range(len(questions))
-    threads = [
-        threading.Thread(target=ask, args=(number,), name="question", daemon=True)
-        for number in numbers
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return [answers[number] for number in numbers]
+    for number in range(len(questions)):
+        threading.Thread(target=ask, args=(number,), name="question", daemon=True).start()
+    while len(answers) < len(questions):
+        missing = set(range(len(questions))) - answers.keys()
+        one_answered = any(not isinstance(each, PyguixvmError) for each in answers.values())
+        hurry = one_answered and not missing & set(asking)
+        try:
+            number, answer = arrived.get(timeout=_GRACE if hurry else None)
+        except Empty:
+            break
+        answers[number] = answer
+    with closing:
+        closed.set()
+    while not arrived.empty():
+        number, answer = arrived.get()
+        answers[number] = answer
+    return [answers[n] if n in answers else _late() for n in range(len(questions))]
+
+
+def _late() -> HypervisorError:
+    return HypervisorError(
+        f"cannot connect: it did not answer for {_GRACE:.0f} s after the others did",
+        hint="They were not kept waiting. For those that are on this one, run the command again "
+        "with their names.",
+    )
 
 
 def _answer(question: Callable[[], _Answer]) -> _Answer | PyguixvmError:

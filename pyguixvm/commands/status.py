@@ -33,7 +33,7 @@ def statuses(
     from pyguixvm.plan.status import statuses as compare
     from pyguixvm.plan.status import unreachable
 
-    depth = Depth.HOST | Depth.HOLDERS | Depth.ADDRESSES
+    depth = Depth.HOST | Depth.HOLDERS | Depth.ADDRESSES | Depth.RECORDS
     with observed(session, machines, depth=depth, config=config, deployment=deployment) as planned:
         return tuple(
             status

@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 
 import msgspec
 
+from pyguixvm.apply import data_records
 from pyguixvm.apply.unused_volumes import delete_others, usage
 from pyguixvm.commands.gc_roots import forget, release
 from pyguixvm.commands.machines import Done, observed_metadata, require_unprotected
@@ -22,6 +23,7 @@ from pyguixvm.model.declaration import DataDisk
 from pyguixvm.model.observation import Observation, ObservedDomain
 from pyguixvm.model.usage import Address, Kept, Usage
 from pyguixvm.model.volume_names import data_of, data_volume, generation_of
+from pyguixvm.plan.disks import all_disks
 from pyguixvm.plan.interference import (
     require_idle_disks,
     require_own_disks,
@@ -162,11 +164,15 @@ def _remove(session: Session, connection: Connection, removal: Removal, lock: Lo
         if (pool, volume) not in staying:
             incomplete_volume.condemn(connection, pool, volume)
     domain = domains.find(connection, name)
+    # Whoever undefines it by other means, or is killed, leaves what can be found all the same.
+    data_records.record_kept(connection, domains.read_metadata(connection, name), removal.data)
     if removal.running:
         domains.destroy(connection, name)
     domains.undefine(connection, name)
     lock.require(name)
     delete_others(connection, removal.wanted, removal.kept)
+    if removal.delete_data:
+        data_records.forget(connection, set(removal.data) - staying)
     needed = {generation_of(each.volume) for each in removal.kept}
     gone = {number for number in removal.generations if (name, number) not in needed}
     if domain is not None:
@@ -205,8 +211,7 @@ def data_volumes(connection: Connection, domain: ObservedDomain) -> Iterator[Add
         for disk in generation.declaration.domain.disks
         if isinstance(disk, DataDisk)
     }
-    disks = (*domain.defined.disks, *(domain.live.disks if domain.live else ()))
-    for path in dict.fromkeys(disks):
+    for path in dict.fromkeys(all_disks(domain)):
         if PurePosixPath(path).name in recorded:
             found = volumes.at(connection, path)
             if found is not None:

@@ -22,7 +22,7 @@ from pyguixvm.errors import HypervisorError, RequestRefusedError
 from pyguixvm.events import Count, Emit, ignore, phase
 from pyguixvm.hypervisor import download, volumes
 from pyguixvm.hypervisor.connection import Connection, capabilities
-from pyguixvm.hypervisor.upload import uploaded
+from pyguixvm.hypervisor.upload import VolumeExistsError, uploaded
 from pyguixvm.hypervisor.volumes import Volume
 from pyguixvm.model import volume_names
 
@@ -67,7 +67,11 @@ class BaseVolumes:
         whole = volumes.is_whole(self.connection, self.pool, name)
         found = volumes.lookup(self.connection, self.pool, name) if whole else None
         if found is None:
-            return self._sent(path, name, content)
+            try:
+                return self._sent(path, name, content)
+            except VolumeExistsError:
+                # Somebody else made it while this was about to.
+                return self.provide(path, content)
         self._require(found, path, content)
         return found
 

@@ -62,7 +62,7 @@ def connect(
     _EVENT_LOOP.start()
     target = f"hypervisor at {uri}" if uri else "default hypervisor"
     if seconds is None:
-        seconds = _ASKING_SECONDS if "+ssh:" in (uri or "") else _OPEN_SECONDS
+        seconds = _ASKING_SECONDS if may_ask(uri) else _OPEN_SECONDS
     doing = f"connect to the {target}"
     with explained(doing):
         connection = within(seconds, doing, lambda: _opened(uri, patience), unwanted=_close)
@@ -72,6 +72,11 @@ def connect(
         # One that hangs closes in its own time: the thread keeps it.
         with suppress(HypervisorError):
             within(_CLOSE_SECONDS, "disconnect", lambda: _close(connection))
+
+
+def may_ask(uri: str | None) -> bool:
+    """Whether connecting to URI may ask a person for a password."""
+    return "+ssh:" in (uri or "")
 
 
 def _opened(uri: str | None, patience: float) -> Connection:

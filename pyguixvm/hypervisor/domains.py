@@ -14,7 +14,7 @@ from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.errors import explained, is_code
 from pyguixvm.hypervisor.states import domain_state, has_kept_memory
 from pyguixvm.model.applied import Metadata
-from pyguixvm.model.observation import State
+from pyguixvm.model.observation import State, disks_of
 from pyguixvm.xml import metadata as our_metadata
 from pyguixvm.xml.inspection import inspect_domain
 from pyguixvm.xml.text import parse
@@ -210,6 +210,15 @@ def live_disks(connection: Connection, name: Which) -> tuple[str, ...]:
     domain = _lookup(connection, name)
     with explained(f"look at the disks of domain '{name}'"):
         return inspect_domain(domain.XMLDesc(0)).hardware.disks if domain.isActive() else ()
+
+
+def all_disks(connection: Connection, name: Which) -> tuple[str, ...]:
+    """Return what domain NAME is defined with, and runs with, as `disks_of` does."""
+    domain = _lookup(connection, name)
+    with explained(f"look at the disks of domain '{name}'"):
+        defined = inspect_domain(_inactive_xml(domain, str(name))).hardware
+        live = inspect_domain(domain.XMLDesc(0)).hardware if domain.isActive() else None
+        return disks_of(defined, live)
 
 
 def state(connection: Connection, name: Which) -> State:

@@ -8,23 +8,24 @@ The marker's capacity is a random number: it tells whose marker it is.
 from __future__ import annotations
 
 import secrets
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import libvirt
+import msgspec
 
 from pyguixvm.errors import HypervisorError, PyguixvmError
+from pyguixvm.events import Emit, Event, Notice
 from pyguixvm.hypervisor import usage, volumes
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.errors import explained, is_code
+from pyguixvm.hypervisor.machine_lock.lock import held
+from pyguixvm.hypervisor.machine_lock.wait import Tempo
 from pyguixvm.model import volume_names
-from pyguixvm.xml.volume import VolumeDefinition, written
+from pyguixvm.xml.volume import VolumeDefinition
 
 # Markers are sparse: this is no space, only a range of numbers.
 _TOKENS = 2**30
-# An upload that writes nothing for so long (seconds) was broken off.
-_PATIENCE = 5.0
 
 
 @contextmanager
@@ -56,25 +57,37 @@ def incomplete_until_done(connection: Connection, pool: str, name: str) -> Itera
         marker.delete(0)
 
 
-def take_over(
+@contextmanager
+def made_by_us(  # noqa: PLR0917 -- what is made where, who is told, and how long things take
     connection: Connection,
     pool: str,
     name: str,
-    sleep: Callable[[float], None] = time.sleep,
-) -> None:
-    """Delete what a broken off upload left of volume NAME.
+    emit: Emit,
+    machine: str | None = None,
+    tempo: Tempo | None = None,
+) -> Iterator[None]:
+    """Have nobody else make volume NAME of POOL while the body runs; wait as long as one does.
 
-    Raises `HypervisorError` if it still goes on: if something is written
-    within a few seconds.
+    It is a lock as those of machines are: who makes it has died if it was silent for the
+    patience of TEMPO, or is known to have.  EMIT is told for whom MACHINE waits.  What is broken
+    off is deleted then.  Raises HypervisorError.
     """
-    before = _written(connection, pool, name)
-    sleep(_PATIENCE)
-    if volumes.is_whole(connection, pool, name) or before != _written(connection, pool, name):
-        raise HypervisorError(
-            f"volume '{name}' is being uploaded to pool '{pool}' by somebody else",
-            hint="run the command again when that is done",
-        )
-    volumes.delete(connection, pool, name)
+
+    def told(event: Event) -> None:
+        if isinstance(event, Notice):
+            event = msgspec.structs.replace(event, machine=machine)
+        emit(event)
+
+    with held(connection, [f"{pool}/{name}"], told, "upload", tempo or Tempo()):
+        if volumes.incomplete(connection, pool, name):
+            volumes.delete(connection, pool, name)
+        yield
+
+
+def take_over(connection: Connection, pool: str, name: str, emit: Emit) -> None:
+    """Delete what a broken off upload left of volume NAME, see `made_by_us`."""
+    with made_by_us(connection, pool, name, emit):
+        pass
 
 
 def condemn(connection: Connection, pool: str, name: str) -> None:
@@ -110,13 +123,3 @@ def _is_mine(marker: libvirt.virStorageVol, name: str, token: int) -> bool:
             if is_code(error, libvirt.VIR_ERR_NO_STORAGE_VOL, libvirt.VIR_ERR_NO_STORAGE_POOL):
                 return False
             raise
-
-
-def _written(connection: Connection, pool: str, name: str) -> tuple[object, ...]:
-    """Return what changes whenever somebody writes to volume NAME or makes its marker anew."""
-    with explained(f"look at volume '{name}' in pool '{pool}'"):
-        found = (
-            volumes.find_handle(connection, pool, each)
-            for each in (name, volume_names.marker(name))
-        )
-        return tuple(written(volume.XMLDesc(0)) for volume in found if volume is not None)

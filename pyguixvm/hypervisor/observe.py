@@ -5,23 +5,33 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from enum import Flag, auto
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import libvirt
 import msgspec
 
-from pyguixvm.hypervisor import disks, pools, volumes
+from pyguixvm.hypervisor import data_records, disks, pools, volumes
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.domains import Domain, Which, exists
 from pyguixvm.hypervisor.errors import explained, is_code
 from pyguixvm.hypervisor.guest.addresses import addresses
 from pyguixvm.hypervisor.machine_lock.lock import holders
+from pyguixvm.hypervisor.machine_lock.secret import all_secrets
 from pyguixvm.hypervisor.shared_directories import store_access
 from pyguixvm.hypervisor.states import all_states, domain_state, has_kept_memory
-from pyguixvm.model.observation import Host, Observation, ObservedDomain, State, StoredVolume
+from pyguixvm.model.data_record import FoundRecord
+from pyguixvm.model.observation import (
+    Host,
+    Observation,
+    ObservedDomain,
+    State,
+    StoredVolume,
+    disks_of,
+)
 from pyguixvm.model.volume_names import data_of, is_marker, is_ours, is_store_item, marker
 from pyguixvm.xml.capabilities import maximum_vcpus
 from pyguixvm.xml.domain import EMULATOR_MACHINE
@@ -48,6 +58,8 @@ class Depth(Flag):
     VOLUMES = auto()
     # Who is changing which machine.
     HOLDERS = auto()
+    # What is remembered of data volumes for the machines that are looked at closely.
+    RECORDS = auto()
 
 
 def observe(
@@ -100,6 +112,8 @@ def observe(
                 _with_addresses(connection, domain, found) if Depth.ADDRESSES in depth else found
             )
     there = _whole_volumes(connection)
+    wanted = partial(_is_missing, observed, machines)
+    secrets = _secrets(connection) if depth & (Depth.HOLDERS | Depth.RECORDS) else []
     return Observation(
         uri=connection.uri,
         local=connection.local,
@@ -110,7 +124,8 @@ def observe(
         store=store_access(connection.uri, os.geteuid()),
         host=_host_seen(connection, depth, before),
         stored=tuple(_stored(connection)) if Depth.VOLUMES in depth else (),
-        holders=_holders(connection) if Depth.HOLDERS in depth else {},
+        holders=_holders(connection, secrets) if Depth.HOLDERS in depth else {},
+        recorded=_recorded(connection, secrets, wanted, there) if Depth.RECORDS in depth else (),
         begun=begun,
     )
 
@@ -124,8 +139,46 @@ def _with_addresses(
     return msgspec.structs.replace(observed, addresses=found)
 
 
-def _holders(connection: Connection) -> dict[str, str]:
-    return {machine: str(holder) for machine, holder in holders(connection).items()}
+def _secrets(connection: Connection) -> list[libvirt.virSecret]:
+    with explained("list the secrets"):
+        return all_secrets(connection)
+
+
+def _holders(connection: Connection, secrets: Iterable[libvirt.virSecret]) -> dict[str, str]:
+    return {machine: str(holder) for machine, holder in holders(connection, secrets).items()}
+
+
+def _recorded(
+    connection: Connection,
+    secrets: Iterable[libvirt.virSecret],
+    wanted: Callable[[str], bool],
+    there: Mapping[str, Collection[str]],
+) -> tuple[FoundRecord, ...]:
+    """Return the records among SECRETS of data volumes WANTED; THERE are those of each pool."""
+    return tuple(
+        data_records.compared(connection, each)
+        if each.volume in there.get(each.pool, ())
+        else FoundRecord(each)
+        for each in data_records.among(secrets, wanted)
+    )
+
+
+def _is_missing(
+    observed: Iterable[ObservedDomain], machines: Collection[str] | None, volume: str
+) -> bool:
+    """Whether VOLUME is called as that of one of MACHINES, any if None, that is without it.
+
+    OBSERVED are the domains that there are.
+    """
+    named = data_of(volume)
+    if named is None or (machines is not None and named[0] not in machines):
+        return False
+    own = (each for each in observed if each.name == named[0])
+    return all(
+        PurePosixPath(file).name != volume
+        for domain in own
+        for file in disks_of(domain.defined, domain.live)
+    )
 
 
 def _stored(connection: Connection) -> Iterator[StoredVolume]:
@@ -242,11 +295,14 @@ def _capacities(
     connection: Connection, domain: libvirt.virDomain, observed: ObservedDomain
 ) -> dict[str, int]:
     """Return the sizes (bytes) of the data disks of DOMAIN, one request for each."""
-    capacities = {}
+    capacities: dict[str, int] = {}
+    seen: set[str] = set()
     stacks = (*observed.defined.stacks, *(observed.live.stacks if observed.live else ()))
-    for target, source in {(disk.target, disk.source) for disk in stacks}:
-        volume = PurePosixPath(source).name
-        if data_of(volume) is not None:
+    targets = {disk.source: disk.target for disk in stacks}
+    for source in disks_of(observed.defined, observed.live):
+        volume, target = PurePosixPath(source).name, targets[source]
+        if data_of(volume) is not None and volume not in seen:
+            seen.add(volume)
             # A volume that is gone has no size; whoever needs it will say so.
             with suppress(libvirt.libvirtError):
                 capacities[volume] = _capacity(connection, domain, target, source)

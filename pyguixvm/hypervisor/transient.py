@@ -38,6 +38,18 @@ def clear(connection: Connection, name: str, volume: str) -> None:
             f"the throwaway copy would be called '{name}', and there is a domain of that name",
             hint="Nothing was done to it. Rename it, or deploy without --test.",
         )
+    _end(connection, name, stays=stays)
+
+
+def remove_copy(connection: Connection, name: str) -> None:
+    """Power off and remove domain NAME, a copy that a run which was killed has left."""
+    if domains.exists(connection, name):
+        with explained(f"look at domain '{name}'"):
+            stays = bool(connection.handle.lookupByName(name).isPersistent())
+        _end(connection, name, stays=stays)
+
+
+def _end(connection: Connection, name: str, *, stays: bool) -> None:
     domains.destroy(connection, name)
     if stays:
         # Defined for a moment, to be rid of what it had beside its volumes.

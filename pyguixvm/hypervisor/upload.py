@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -18,9 +18,9 @@ from pyguixvm.events import Count, Emit
 from pyguixvm.hypervisor import download, incomplete_volume, pools, volumes
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.errors import explained
+from pyguixvm.hypervisor.machine_lock.wait import Tempo
 from pyguixvm.hypervisor.volumes import Volume
-from pyguixvm.model import volume_names
-from pyguixvm.sparse_file import data_ranges
+from pyguixvm.sparse_file import data_ranges, flush
 from pyguixvm.xml.volume import VolumeDefinition
 
 # What is read at once and, if all of it is zero, left out.
@@ -30,6 +30,10 @@ _SEND = 1024**2
 # Another stream takes some 10 ms: a smaller hole is sent faster than it is left out.
 _SMALLEST_HOLE = 4 * 1024**2
 _ZEROS = bytes(CHUNK)
+
+
+class VolumeExistsError(RequestRefusedError):
+    """There is a whole volume of that name."""
 
 
 @contextmanager
@@ -43,21 +47,22 @@ def uploaded(  # noqa: PLR0917 -- where from, where to, and who is told
     *,
     mode: int = 0o600,
     owner: int | None = None,
-    sleep: Callable[[float], None] = time.sleep,
+    tempo: Tempo | None = None,
 ) -> Iterator[Volume]:
     """Make volume NAME in POOL from the bytes of the file PATH, whatever its format.
 
-    MODE and OWNER are as for a `VolumeDefinition`.  It counts as whole only when
-    the body is done, and is deleted if that fails.  What a broken off upload left
-    is made anew.  Raises `RequestRefusedError` if a whole volume of that name
-    exists, and `HypervisorError` without enough space or if somebody else uploads it.
+    MODE and OWNER are as for a `VolumeDefinition`.  It is on disk when it is yielded, if the
+    hypervisor is this machine.  It counts as whole only when the body is done, and is deleted
+    if that fails.  Who else makes it is waited for, see `made_by_us`, and what is broken off is
+    made anew.  Raises `VolumeExistsError` if a whole volume of that name exists, and
+    `HypervisorError` without enough space or if somebody else took over meanwhile.
     """
-    there = volumes.names(connection, pool) or frozenset()
-    if volume_names.marker(name) in there:
-        incomplete_volume.take_over(connection, pool, name, sleep)
-    elif name in there:
-        raise RequestRefusedError(f"volume '{name}' exists already in pool '{pool}'")
-    with Path(path).open("rb") as source:
+    with (
+        incomplete_volume.made_by_us(connection, pool, name, emit, machine, tempo),
+        Path(path).open("rb") as source,
+    ):
+        if name in (volumes.names(connection, pool) or ()):
+            raise VolumeExistsError(f"volume '{name}' exists already in pool '{pool}'")
         size = os.fstat(source.fileno()).st_size
         total = sum(length for _, length in data_extents(source))
         pools.require_space(connection, pool, total, f"volume '{name}'")
@@ -69,6 +74,7 @@ def uploaded(  # noqa: PLR0917 -- where from, where to, and who is told
             with explained(f"upload {path} to volume '{name}'"):
                 written = _send(connection, made, source, Count(emit, "transfer", total, machine))
                 volume = _verify(connection, pool, made, source, written)
+                _flush(connection, volume)
             yield volume
 
 
@@ -82,11 +88,11 @@ def upload_volume(  # noqa: PLR0917 -- where from, where to, and who is told
     *,
     mode: int = 0o600,
     owner: int | None = None,
-    sleep: Callable[[float], None] = time.sleep,
+    tempo: Tempo | None = None,
 ) -> Volume:
     """Make volume NAME as `uploaded` does, and have it count as whole at once."""
     with uploaded(
-        connection, pool, name, path, emit, machine, mode=mode, owner=owner, sleep=sleep
+        connection, pool, name, path, emit, machine, mode=mode, owner=owner, tempo=tempo
     ) as volume:
         return volume
 
@@ -185,6 +191,24 @@ def _verify(
     if made.allocation < written and download.content(connection, made) != content_of(source):
         raise _lost(made, "does not hold what was sent")
     return made
+
+
+def _flush(connection: Connection, made: Volume) -> None:
+    """Return when MADE is on disk, where that can be asked for: libvirt has no request for it.
+
+    Of a hypervisor elsewhere, what is sent is as safe as its own file system has it.
+    """
+    if not connection.local:
+        return
+    try:
+        flush(Path(made.path))
+        flush(Path(made.path).parent)
+    except PermissionError:  # of a user who may use libvirt, and not its files
+        return
+    except OSError as error:
+        if error.errno == errno.EINVAL:  # a file system that has nothing to write
+            return
+        raise _lost(made, f"could not be written to disk: {error}") from error
 
 
 def _lost(made: Volume, how: str) -> HypervisorError:

@@ -10,6 +10,7 @@ from typing import Literal
 
 from pyguixvm import process
 from pyguixvm.image import debugfs, extents, overlay
+from pyguixvm.model.volume_identity import HEADER_LENGTH, with_identity
 
 _HINTS = {
     "ext4": "Install e2fsprogs.",
@@ -49,17 +50,35 @@ _LINKS = {
 }
 
 
-def make_disk(
-    path: Path, size: int, file_system: Literal["ext4", "btrfs"], label: str, directory: Path
+def make_disk(  # noqa: PLR0917 -- what it is to be, and where
+    path: Path,
+    size: int,
+    file_system: Literal["ext4", "btrfs"],
+    label: str,
+    directory: Path,
+    identity: str | None = None,
 ) -> None:
     """Make the qcow2 image PATH of SIZE bytes that holds an empty FILE_SYSTEM with LABEL.
 
-    DIRECTORY has room for what mkfs writes, some megabytes.  Raises
-    CommandFailedError if mkfs refuses, and ImageError if qemu-img does.
+    It is told from others by IDENTITY, a UUID, if there is one.  DIRECTORY has room for what
+    mkfs writes, some megabytes.  Raises CommandFailedError if mkfs refuses, and ImageError if
+    qemu-img does.
     """
     with _formatted(directory / f"{path.name}.raw", size, file_system, label) as raw:
         overlay.convert_to_qcow2(raw, path)
+        if identity is not None:
+            _identify(path, identity)
         overlay.finish(path)
+
+
+def _identify(path: Path, identity: str) -> None:
+    with path.open("r+b") as image:
+        header = image.read(HEADER_LENGTH)
+        image.seek(0)
+        try:
+            image.write(with_identity(header, identity))
+        except ValueError as error:
+            raise overlay.ImageError(f"{path} cannot be told from others: {error}") from error
 
 
 def make_root(path: Path, size: int, label: str, system: str, directory: Path) -> None:

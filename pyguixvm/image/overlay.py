@@ -7,13 +7,13 @@ The keys and statuses are those of qemu-img(1) and of QEMU's
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import msgspec
 
 from pyguixvm import process
 from pyguixvm.errors import PyguixvmError, RequestRefusedError
+from pyguixvm.sparse_file import flush
 
 PACKAGE_HINT = "Install QEMU's tools (Guix: qemu or qemu-minimal; Debian: qemu-utils)."
 
@@ -113,14 +113,10 @@ def finish(overlay: Path) -> None:
     Raises ImageError.
     """
     check(overlay)
-    descriptor = os.open(overlay, os.O_RDONLY)
     try:
-        # Some file systems say only now that there was no room.
-        os.fdatasync(descriptor)
+        flush(overlay)
     except OSError as error:
         raise ImageError(f"the image {overlay} could not be written to disk: {error}") from error
-    finally:
-        os.close(descriptor)
 
 
 _CHECK_MEANING = {2: "is corrupted", 3: "has leaked clusters"}

@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias
+
 import msgspec
 
 from pyguixvm.model.observation import State
+
+VolumeState: TypeAlias = Literal["in use", "kept", "unknown", "unfinished", "gone", "pool inactive"]
 
 
 class Listed(msgspec.Struct, frozen=True, rename="kebab"):
@@ -46,3 +50,26 @@ class ListedGeneration(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"
     increment: int | None
     under: tuple[str, ...]
     downtime: float | None
+
+
+class ListedVolume(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
+    """VOLUME of POOL, which is, or was, for the data disk DISK of MACHINE.
+
+    STATE is "in use", by what DETAIL says, or "kept": nothing uses it; "unknown": neither, and it
+    is not recorded, or not the one that was; "unfinished": its making goes on, or was broken off;
+    "gone" and "pool inactive": there is nothing but the record.  SIZE is what a guest sees,
+    ALLOCATION what it takes (bytes).  UUID is that of the domain which had it last, DEPLOYMENT
+    what that belonged to, and FILE-SYSTEM what it was formatted with, as far as that is recorded.
+    """
+
+    pool: str
+    volume: str
+    machine: str
+    disk: str
+    uuid: str | None
+    deployment: str | None
+    size: int | None
+    allocation: int | None
+    file_system: str | None
+    state: VolumeState
+    detail: str | None

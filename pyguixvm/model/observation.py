@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import Literal, TypeAlias
 
 import msgspec
 
 from pyguixvm.model.applied import Metadata
+from pyguixvm.model.data_record import FoundRecord
+from pyguixvm.model.volume_names import data_label, data_of
 
 State: TypeAlias = Literal["running", "paused", "shut off", "crashed", "suspended"]
 
@@ -80,6 +83,23 @@ class Hardware(msgspec.Struct, frozen=True, rename="kebab"):
     directories: tuple[SharedDirectory, ...] = ()
 
 
+def disks_of(*hardware: Hardware | None) -> tuple[str, ...]:
+    """Return the file names of the disks of each HARDWARE, in order.
+
+    Of those that are called alike, the one that we gave a machine comes first: it has the
+    serial number of a data disk.
+    """
+    there = [each for each in hardware if each is not None]
+    given = {disk.source for each in there for disk in each.stacks if _is_given(disk)}
+    found = [path for each in there for path in each.disks]
+    return tuple(sorted(found, key=lambda path: path not in given))
+
+
+def _is_given(disk: ObservedDisk) -> bool:
+    named = data_of(PurePosixPath(disk.source).name)
+    return named is not None and disk.serial == data_label(named[1])
+
+
 class ObservedDomain(msgspec.Struct, frozen=True, rename="kebab"):
     """A domain; METADATA is None for one that is not ours.
 
@@ -91,7 +111,9 @@ class ObservedDomain(msgspec.Struct, frozen=True, rename="kebab"):
     SNAPSHOTS and CHECKPOINTS are those that libvirt keeps of it, parents first, and JOBS what
     goes on at its disks.  ROOT_GONE: it does not run, and the file of its root is not there.
     SAVED: it does not run, and goes on from memory that libvirt keeps when it is started.
-    ADDRESSES are those of its guest, none where nobody asked for them.
+    ADDRESSES are those of its guest, none where nobody asked for them.  LOCAL_BASE is the name
+    of the base volume that the declared local image needs by what it holds now, None where that
+    was not looked at.
     """
 
     name: str
@@ -112,6 +134,7 @@ class ObservedDomain(msgspec.Struct, frozen=True, rename="kebab"):
     root_gone: bool = False
     saved: bool = False
     addresses: tuple[str, ...] = ()
+    local_base: str | None = None
 
 
 class Host(msgspec.Struct, frozen=True, rename="kebab"):
@@ -149,8 +172,9 @@ class Observation(msgspec.Struct, frozen=True, rename="kebab"):
     and are whole; VOLUMES are those of all.
     IMAGES are those of the store items that generations stand on which are in the
     store of this machine, too.  HOST is the hypervisor's machine.  STORED are our volumes,
-    those half made among them, and HOLDERS who changes which machine, in words; both are
-    empty where nobody asked for them.  BEGUN is when it was looked at (seconds since the
+    those half made among them, HOLDERS who changes which machine, in words, and RECORDED the data
+    volumes that are remembered for machines which do not have them; all are empty where nobody
+    asked for them.  BEGUN is when it was looked at (seconds since the
     epoch); what was made later may not have been seen.
     """
 
@@ -164,4 +188,5 @@ class Observation(msgspec.Struct, frozen=True, rename="kebab"):
     host: Host = Host()
     stored: tuple[StoredVolume, ...] = ()
     holders: dict[str, str] = {}
+    recorded: tuple[FoundRecord, ...] = ()
     begun: float = 0.0

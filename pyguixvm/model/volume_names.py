@@ -21,6 +21,7 @@ PREFIX = "pyguixvm-"
 
 _MARKER_SUFFIX = ".partial"
 _FORMER_LOCK_SUFFIX = ".lock"
+_COPY_SUFFIX = "-test"
 _STORE_ITEM = re.compile(r"/gnu/store/[0-9a-df-np-sv-z]{32}-[^/]+")
 _GENERATION = re.compile(re.escape(PREFIX) + r"(?P<machine>.+)\.g(?P<number>[1-9][0-9]*)\.qcow2")
 _DATA = re.compile(re.escape(PREFIX) + r"(?P<machine>.+)\.(?P<disk>[a-z0-9-]+)\.qcow2")
@@ -84,7 +85,13 @@ def is_trial(volume: str) -> bool:
 
 def trial_domain(machine: str) -> str:
     """Return the name of the domain of a throwaway copy of MACHINE."""
-    return f"{machine}-test"
+    return machine + _COPY_SUFFIX
+
+
+def tried_machine(domain: str) -> str | None:
+    """Return the machine that DOMAIN is named as a throwaway copy of, if it is so named."""
+    machine = domain.removesuffix(_COPY_SUFFIX)
+    return machine if machine not in {"", domain} else None
 
 
 def trial_mac(machine: str, index: int) -> str:
@@ -96,6 +103,11 @@ def trial_mac(machine: str, index: int) -> str:
 def is_base(volume: str) -> bool:
     """Whether VOLUME is named as a base volume is."""
     return _BASE.fullmatch(volume) is not None
+
+
+def is_base_by_digest(volume: str) -> bool:
+    """Whether VOLUME is named as a base volume is whose name says what it holds."""
+    return is_base(volume) and len(volume) == len(base_volume(hashlib.sha256().hexdigest()))
 
 
 def is_former_lock(volume: str) -> bool:

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 from pyguixvm.model.declaration import BlockDevice, DataDisk, Disk, MountPoint, VirtualMachine
 from pyguixvm.model.difference import Difference
-from pyguixvm.model.observation import Hardware, Observation, ObservedDomain, SharedDirectory
+from pyguixvm.model.observation import Hardware, ObservedDomain, SharedDirectory, disks_of
 from pyguixvm.model.sizes import format_size
 from pyguixvm.model.volume_names import data_of, data_volume
 from pyguixvm.plan.actions import AttachDisk, CreateDisk, DetachDisk, GrowDisk
@@ -36,7 +36,7 @@ def disk_differences(
             "restart" if _mounted(wanted.get(source)) else "live",
         )
         disk, capacity = wanted.get(source), domain.capacities.get(source)
-        if isinstance(disk, DataDisk) and capacity is None and place(_disks(domain), source):
+        if isinstance(disk, DataDisk) and capacity is None and place(all_disks(domain), source):
             yield Difference(
                 path=f"domain.disks.{disk.name}", old="gone", new=_ATTACHED, effect="none"
             )
@@ -70,7 +70,7 @@ def storage_refusal(machine: VirtualMachine, domain: ObservedDomain) -> tuple[st
         for disk in domain.metadata.generation.declaration.domain.disks
         if isinstance(disk, DataDisk)
     }
-    for disk in _data_disks(machine):
+    for disk in data_disks(machine):
         capacity = domain.capacities.get(data_volume(machine.name, disk.name), 0)
         if disk.size < capacity:
             return shrunk(machine.name, disk.name, capacity, disk.size)
@@ -84,62 +84,22 @@ def storage_refusal(machine: VirtualMachine, domain: ObservedDomain) -> tuple[st
     return None
 
 
-def volume_refusal(
-    machine: VirtualMachine, domain: ObservedDomain | None, observation: Observation
-) -> tuple[str, str] | None:
-    """Return which volume of MACHINE, defined as DOMAIN, is not where it should be; or None.
+def all_disks(domain: ObservedDomain) -> tuple[str, ...]:
+    """Return the disks that DOMAIN is defined with, and then those that it runs with.
 
-    That is where its definition has it, or, if it has not, in the declared pool.  One that is
-    not there must not be made anew, empty, beside what it holds.
+    See `disks_of`.
     """
-    applied = domain.metadata.generation.declaration if domain and domain.metadata else None
-    had = {disk.name for disk in _data_disks(applied)} if applied else set()
-    pool = machine.domain.pool
-    for disk in _data_disks(machine):
-        volume = data_volume(machine.name, disk.name)
-        path = None if domain is None else place(_disks(domain), volume)
-        if domain is not None and path is not None:
-            if volume not in domain.capacities:
-                return missing(disk.name, volume, f"not at {path}")
-        elif volume not in observation.pools.get(pool, ()):
-            others = [name for name, there in observation.pools.items() if volume in there]
-            if others:
-                return _elsewhere(disk.name, volume, pool, others)
-            if disk.name in had:
-                return missing(disk.name, volume, f"not in pool '{pool}'")
-    return None
+    return disks_of(domain.defined, domain.live)
 
 
-def _disks(domain: ObservedDomain) -> tuple[str, ...]:
-    """Return the disks that DOMAIN is defined with, and then those that it runs with."""
-    return (*domain.defined.disks, *(domain.live.disks if domain.live else ()))
+def attached_at(domain: ObservedDomain, volume: str) -> str | None:
+    """Return the file name of the disk of DOMAIN that is its data VOLUME, or None."""
+    return place(all_disks(domain), volume)
 
 
 def place(disks: Iterable[str], volume: str) -> str | None:
     """Return the file name of VOLUME, the first among those of DISKS, or None."""
     return next((path for path in disks if PurePosixPath(path).name == volume), None)
-
-
-def missing(disk: str, volume: str, where: str) -> tuple[str, str]:
-    """Return that VOLUME of data disk DISK is not WHERE it should be, and what to do."""
-    return (
-        f"volume '{volume}' of data disk '{disk}' is {where} (is the pool inactive, or a disk "
-        "of the host not mounted?)",
-        "Nothing was done. See 'virsh pool-list --all', and 'findmnt' on the hypervisor. If it "
-        "was deleted, its data is lost: take the disk out of the declaration, deploy, and "
-        "declare it again.",
-    )
-
-
-def _elsewhere(disk: str, volume: str, pool: str, others: list[str]) -> tuple[str, str]:
-    found = ", ".join(f"'{name}'" for name in others)
-    return (
-        f"volume '{volume}' of data disk '{disk}' is not in pool '{pool}', which is declared, "
-        f"and one of that name is in pool {found}",
-        f'Nothing was done. If it holds the data, declare (pool "{others[0]}"), or copy it to '
-        f"pool '{pool}' with 'virsh vol-clone' or 'virsh vol-download'; for an empty disk, "
-        "declare one of another name.",
-    )
 
 
 def shrunk(machine: str, disk: str, capacity: int, size: int) -> tuple[str, str]:
@@ -155,7 +115,7 @@ def volume_actions(
     machine: VirtualMachine, domain: ObservedDomain | None, volumes: Collection[str]
 ) -> Iterator[CreateDisk | GrowDisk]:
     """Yield what has every data disk of MACHINE in a volume of its size; VOLUMES are there."""
-    for disk in _data_disks(machine):
+    for disk in data_disks(machine):
         volume = data_volume(machine.name, disk.name)
         attached = domain is not None and volume in domain.capacities
         if volume not in volumes and not attached:
@@ -190,7 +150,8 @@ def _mounted(disk: Disk | None) -> bool:
     return isinstance(disk, DataDisk) and disk.target is not None
 
 
-def _data_disks(machine: VirtualMachine) -> Iterator[DataDisk]:
+def data_disks(machine: VirtualMachine) -> Iterator[DataDisk]:
+    """Yield the data disks that MACHINE declares."""
     return (disk for disk in machine.domain.disks if isinstance(disk, DataDisk))
 
 
@@ -199,7 +160,7 @@ def _undeclared(
 ) -> list[str]:
     """Return the disks of DOMAIN that are ours but not WANTED any more."""
     ours = [source_of(applied.name, disk) for disk in applied.domain.disks]
-    for path in _disks(domain):
+    for path in all_disks(domain):
         named = data_of(PurePosixPath(path).name)
         if named is not None and named[0] == domain.name:
             ours.append(PurePosixPath(path).name)

@@ -38,6 +38,7 @@ def differences(machine: VirtualMachine, domain: ObservedDomain) -> tuple[Differ
     found = (
         *_of_a_broken_off_change(applied),
         *_of_the_root(applied.declaration, machine),
+        *_of_the_local_image(applied, domain),
         *_of_the_definition(machine, domain),
         *_of_resources(machine, applied, domain.defined, domain.live),
         *_of_the_attached_root(applied, domain),
@@ -89,6 +90,14 @@ def _of_the_root(applied: VirtualMachine, declared: VirtualMachine) -> Iterator[
     for key in old:
         prefix = "" if key == "image" else "domain."
         yield from _walk(prefix + key, old[key], new[key])
+
+
+def _of_the_local_image(applied: Generation, domain: ObservedDomain) -> Iterator[Difference]:
+    """Yield that the image holds something else, whatever its size and its time are."""
+    if domain.local_base is not None and domain.local_base != applied.base:
+        yield Difference(
+            path="image.holds", old=applied.base, new=domain.local_base, effect="replace"
+        )
 
 
 def _image(machine: VirtualMachine) -> Value:

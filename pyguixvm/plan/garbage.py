@@ -16,12 +16,14 @@ from pyguixvm.model.usage import Address, Kept, Usage
 class Garbage(msgspec.Struct, frozen=True, rename="kebab"):
     """What can go: generations by machine and number, and volumes.
 
-    KEPT is what could, but for something else that uses it.
+    KEPT is what could, but for something else that uses it.  COPIES are domains: throwaway
+    copies whose trials ended without removing them.
     """
 
     generations: tuple[tuple[str, int], ...]
     volumes: tuple[StoredVolume, ...]
     kept: tuple[Kept, ...] = ()
+    copies: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
@@ -43,22 +45,36 @@ def unused_garbage(
 
     A generation of which a volume is in use stays as a whole.  What may belong to one of
     the machines that are UNREADABLE, or that somebody is CHANGING, since it is called so, stays,
-    whatever it is; so does a base volume that is not whole while somebody changes anything.
+    whatever it is; so does every base volume while somebody changes anything: a root that is
+    not there yet may be laid on it next.
+    Throwaway copies go unless somebody is changing their machine.
     """
     machines, volumes = tuple(machines), tuple(volumes)
+    copies = {name for name, metadata in machines if _left_by(name, metadata, changing)}
+    machines = tuple(each for each in machines if each[0] not in copies)
     theirs = {
         (volume.pool, volume.name)
         for volume in volumes
         if _may_belong_to(volume.name, {*unreadable, *changing})
-        or (changing and not volume.whole and volume_names.is_base(volume.name))
+        or f"{volume.pool}/{volume.name}" in changing
+        or (changing and volume_names.is_base(volume.name))
     }
     found = garbage(machines, volumes, keep=keep, before=before, used=theirs)
-    kept = usage.kept((volume.pool, volume.name) for volume in found.volumes)
-    if not kept:
-        return found
-    used = theirs.union((each.pool, each.volume) for each in kept)
-    rest = garbage(machines, volumes, keep=keep, before=before, used=used)
-    return msgspec.structs.replace(rest, kept=kept)
+    kept = usage.kept(((volume.pool, volume.name) for volume in found.volumes), leaving=copies)
+    if kept:
+        used = theirs.union((each.pool, each.volume) for each in kept)
+        found = garbage(machines, volumes, keep=keep, before=before, used=used)
+    return msgspec.structs.replace(found, kept=kept, copies=tuple(sorted(copies)))
+
+
+def _left_by(name: str, metadata: Metadata, changing: Collection[str]) -> bool:
+    """Whether domain NAME, which has METADATA, is a copy that a trial which ended has left."""
+    machine = volume_names.tried_machine(name)
+    return (
+        machine is not None
+        and machine not in changing
+        and metadata.generation.volume == volume_names.trial_volume(machine)
+    )
 
 
 def garbage(

@@ -104,19 +104,19 @@ def _plan_machine(  # noqa: PLR0917 -- one machine, what there is, and what is a
         require_own_addresses(machine, owners, declarers)
         if domain is None:
             require_not_elsewhere(machine, observation.uri, owner)
-            require_free_data(machine, observation)
+        require_free_data(machine, observation)
         metadata = None if domain is None else require_ours(machine, domain)
         if metadata is not None:
             require_owned(machine, metadata, owner)
         else:
-            require_data_kept(machine, None, observation)
+            require_data_kept(machine, None, observation, owner.name)
     except RequestRefusedError as error:
         return refused(machine, "none", error)
     if domain is None or metadata is None:
         return create(machine, volumes, bases, policy)
     changed = (*differences(machine, domain), *taken_over(metadata, owner))
     try:
-        require_data_kept(machine, domain, observation)
+        require_data_kept(machine, domain, observation, owner.name)
     except RequestRefusedError as error:
         return refused(machine, "none", error, changed)
     if strongest(changed) != "replace":

@@ -12,11 +12,12 @@ from pathlib import PurePosixPath
 
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.model.applied import Metadata
-from pyguixvm.model.declaration import DataDisk, VirtualMachine
+from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.model.observation import Observation, ObservedDomain
 from pyguixvm.model.sizes import format_size, written_size
 from pyguixvm.model.volume_names import data_volume
-from pyguixvm.plan.disks import storage_refusal, volume_refusal
+from pyguixvm.plan.data_volumes import volume_refusal
+from pyguixvm.plan.disks import all_disks, data_disks, storage_refusal
 from pyguixvm.plan.interference import require_own_disks
 from pyguixvm.plan.plan import Policy
 from pyguixvm.plan.strategies.shared_store import require_shareable
@@ -67,12 +68,18 @@ def require_ours(machine: VirtualMachine, domain: ObservedDomain) -> Metadata:
 
 
 def require_data_kept(
-    machine: VirtualMachine, domain: ObservedDomain | None, observation: Observation
+    machine: VirtualMachine,
+    domain: ObservedDomain | None,
+    observation: Observation,
+    deployment: str | None = None,
 ) -> None:
-    """Raise if data of MACHINE would be lost, or hidden, if its DOMAIN became what is declared."""
+    """Raise if data of MACHINE would be lost, or hidden, if its DOMAIN became what is declared.
+
+    Or if it would get what is not its own, or another DEPLOYMENT's.
+    """
     if domain is not None:
         require_own_disks(domain)
-    forbidden = volume_refusal(machine, domain, observation)
+    forbidden = volume_refusal(machine, domain, observation, deployment)
     if forbidden is None and domain is not None:
         forbidden = storage_refusal(machine, domain)
     if forbidden is not None:
@@ -94,12 +101,11 @@ def require_no_other_name(machine: VirtualMachine, observation: Observation) -> 
 
 
 def require_free_data(machine: VirtualMachine, observation: Observation) -> None:
-    """Raise if a domain of OBSERVATION uses a volume that MACHINE, yet to be made, would get."""
-    wanted = {
-        data_volume(machine.name, disk.name)
-        for disk in machine.domain.disks
-        if isinstance(disk, DataDisk)
-    }
+    """Raise if another domain of OBSERVATION uses a volume that MACHINE would get, and has not."""
+    own = observation.domains.get(machine.name)
+    wanted = {data_volume(machine.name, disk.name) for disk in data_disks(machine)}
+    if own is not None:
+        wanted -= {PurePosixPath(file).name for file in all_disks(own)}
     for domain in observation.domains.values():
         for volume in sorted(wanted & {PurePosixPath(file).name for file in domain.defined.disks}):
             raise RequestRefusedError(

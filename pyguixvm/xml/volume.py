@@ -72,12 +72,3 @@ def described(xml: str) -> Described:
         physical=int(volume.findtext("physical", "0")),
         modified=volume.findtext("target/timestamps/mtime"),
     )
-
-
-def written(xml: str) -> tuple[str | None, str | None]:
-    """Return the allocation and the time of the last write of the volume described by XML.
-
-    The time of the last access is of no use: libvirt's own looks change it.
-    """
-    volume = parse(xml)
-    return volume.findtext("allocation"), volume.findtext("target/timestamps/mtime")

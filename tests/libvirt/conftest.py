@@ -21,7 +21,7 @@ from hostile import HostileAgent
 
 from pyguixvm.events import ignore
 from pyguixvm.hypervisor import connection as connections
-from pyguixvm.hypervisor import domains, pools, upload
+from pyguixvm.hypervisor import data_records, domains, pools, upload
 from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.model.declaration import (
     AddressReady,
@@ -73,6 +73,9 @@ def pool(connection, request):
         handle = last.handle.storagePoolLookupByName(name)
         handle.destroy()
         handle.undefine()
+        for record in data_records.read(last):
+            if record.pool == name:
+                data_records.remove(last, record.address)
     shutil.rmtree(made.path)
 
 

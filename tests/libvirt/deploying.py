@@ -13,7 +13,7 @@ from pyguixvm.apply.executor import apply
 from pyguixvm.commands.session import Session
 from pyguixvm.events import ignore
 from pyguixvm.guix.store import Store
-from pyguixvm.hypervisor.observe import observe
+from pyguixvm.hypervisor.observe import Depth, observe
 from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.model.declaration import LocalImage
 from pyguixvm.plan.plan import Policy
@@ -56,13 +56,13 @@ def renewed(machine, directory):
 
 
 def planned(connection, machine, **policy):
-    (made,) = plan([machine], observe(connection), policy=Policy(**policy)).machines
+    (made,) = plan([machine], observe(connection, Depth.RECORDS), policy=Policy(**policy)).machines
     return made
 
 
 def deploy(connection, machine, emit=ignore, **policy):
     """Deploy MACHINE; return what was an error."""
-    made = plan([machine], observe(connection), policy=Policy(**policy))
+    made = plan([machine], observe(connection, Depth.RECORDS), policy=Policy(**policy))
     store = Store(lambda: pytest.fail("Guix is not needed"), ignore)
     workshop = Workshop(connection, emit, {"PYGUIXVM_VIRT_TYPE": "qemu"}, store)
     (outcome,) = apply(made, workshop)

@@ -10,9 +10,12 @@ from pathlib import Path
 import msgspec
 import pytest
 from boot_sector import halting
-from deploying import changed, deploy, with_image
+from deploying import changed, deploy, session, with_image
 from sparse import same_bytes, sparse_file
 
+from pyguixvm.commands import deploy as commands_deploy
+from pyguixvm.commands.planning import observed
+from pyguixvm.commands.status import statuses
 from pyguixvm.digest.content import content_of
 from pyguixvm.digest.memory import Digests
 from pyguixvm.errors import HypervisorError, RequestRefusedError
@@ -21,6 +24,7 @@ from pyguixvm.hypervisor import domains, download, upload, volumes
 from pyguixvm.hypervisor.base_volume import BaseVolumes, image_content
 from pyguixvm.image import overlay
 from pyguixvm.model.volume_names import is_base
+from pyguixvm.plan.plan import Policy
 from pyguixvm.xml.storage import BackingFile
 
 MIB = 1024**2
@@ -350,3 +354,34 @@ def test_an_image_that_changes_meanwhile_is_refused_and_nothing_is_left(
     assert all(is_base(volume.name) for volume in volumes.list_ours(connection, pool.name))
     assert not domains.exists(connection, machine.name)
     assert deploy(connection, machine) is None
+
+
+def effect(here, machine):
+    """Return what deploying MACHINE would take, and what differs, as `plan` and `status` say."""
+    with observed(here, [machine]) as (seen,):
+        (plan,) = seen.plan.machines
+    (found,) = statuses(here, [machine], None)
+    assert found.differences == plan.differences
+    return plan.effect, [each.path for each in plan.differences]
+
+
+def test_a_plan_is_not_fooled_by_an_image_that_looks_as_before(
+    connection, declare, boot_image, tmp_path
+):
+    here = session(tmp_path)
+    machine = declare()
+    assert deploy(connection, machine) is None
+    assert effect(here, machine) == ("none", [])
+    status = boot_image.stat()
+    with boot_image.open("r+b") as file:
+        file.seek(1024)
+        file.write(b"another")
+    os.utime(boot_image, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert effect(here, machine) == ("replace", ["image.holds"])
+    # What it is to be is asked again when the lock is held.
+    with observed(here, [machine]) as (seen,):
+        assert seen.again(machine.name).effect == "replace"
+    with observed(here, [machine], policy=Policy(force=True, stop_timeout=1)) as planned:
+        (outcome,) = commands_deploy.deploy(here, Path("config.scm"), planned)
+    assert outcome.error is None
+    assert effect(here, machine) == ("none", [])

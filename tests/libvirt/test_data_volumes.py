@@ -9,6 +9,7 @@ import pytest
 from deploying import MIB, changed, deploy, planned, session, virsh
 
 from pyguixvm.commands import undefine
+from pyguixvm.commands import volumes as volumes_of
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.hypervisor import domains, pools, volumes
 from pyguixvm.hypervisor.observe import observe
@@ -157,13 +158,19 @@ def test_disks_that_are_no_files_are_seen(connection, halting, pool, tmp_path):
     assert domains.disks(connection, name) == (f"{pool.path}/{root}", f"{pool.path}/{data}")
 
 
-def test_a_machine_that_has_no_disk_any_more_has_none_to_look_for(connection, halting, pool):
+def test_a_machine_that_has_no_disk_any_more_has_none_to_look_for(
+    connection, halting, pool, tmp_path
+):
     domains.destroy(connection, halting.name)
     without = changed(halting, disks=())
     assert deploy(connection, without) is None
     (Path(pool.path) / data_volume(halting.name, "db")).unlink()
     virsh(f"pool-refresh {pool.name}")
-    # Declared again, it is another one.
+    # It may be on a disk of the host that is not mounted, until somebody says that it is lost.
+    refused = planned(connection, halting)
+    assert f"is not in pool '{pool.name}', where it was made" in refused.refusal
+    here = session(tmp_path)
+    volumes_of.forget(here, volumes_of.data_volumes(here))
     assert deploy(connection, msgspec.structs.replace(halting)) is None
 
 

@@ -19,6 +19,7 @@ import msgspec
 import pytest
 from in_place_once import Switching, change_in_place
 
+from pyguixvm.apply.backing_chain import stacked
 from pyguixvm.apply.context import Workshop
 from pyguixvm.apply.definition import require_untouched
 from pyguixvm.apply.executor import apply
@@ -43,7 +44,7 @@ from pyguixvm.model.declaration import (
     LocalImage,
     SystemImage,
 )
-from pyguixvm.model.volume_names import is_base, is_marker
+from pyguixvm.model.volume_names import generation_volume, is_base, is_marker
 from pyguixvm.plan.actions import DefineDomain, StartDomain, StopDomain
 from pyguixvm.plan.drift import differences
 from pyguixvm.plan.plan import MachinePlan, Plan
@@ -302,6 +303,19 @@ def test_a_root_that_was_merged_into_the_one_below_is_gone_on_from(connection, e
     assert read(connection, name) == "after!"
     assert content(connection, pool, old.volume, tmp_path) == "after!"
     assert differences(edition("one"), observe(connection).domains[name]) == ()
+
+
+def test_a_root_that_somebody_let_grow_is_not_cut_short(connection, halting, pool):
+    domains.destroy(connection, halting.name)
+    generation = domains.read_metadata(connection, halting.name).generation
+    path = volumes.lookup(connection, pool.name, generation.volume).path
+    subprocess.run(["qemu-img", "resize", "-q", path, "32M"], check=True)
+    store = Store(lambda: pytest.fail("Guix is not needed"), ignore)
+    workshop = Workshop(connection, ignore, {}, store)
+    name = generation_volume(halting.name, 2)
+    with stacked(halting.name, generation, name, workshop):
+        pass
+    assert volumes.refreshed(connection, pool.name, name).capacity == 32 * MIB
 
 
 def test_checkpoints_forbid_a_change_in_place(connection, edition):

@@ -18,6 +18,7 @@ import msgspec
 import pytest
 
 from pyguixvm.commands import garbage, power, rollback, undefine
+from pyguixvm.commands import volumes as volumes_of
 from pyguixvm.commands.session import Session
 from pyguixvm.errors import LostLockError, PyguixvmError
 from pyguixvm.events import Notice, ignore
@@ -27,6 +28,7 @@ from pyguixvm.hypervisor.machine_lock import secret
 from pyguixvm.hypervisor.machine_lock.holder import has_died, myself
 from pyguixvm.hypervisor.machine_lock.lock import beating, held, holder, holders
 from pyguixvm.hypervisor.machine_lock.wait import Tempo
+from pyguixvm.model.listed import ListedVolume
 from pyguixvm.plan.garbage import Garbage
 from pyguixvm.plan.plan import Policy
 from pyguixvm.xml.volume import VolumeDefinition
@@ -496,6 +498,13 @@ def test_those_who_hold_locks_side_by_side_share_their_beats(connection, name):
     assert not thread.is_alive()
 
 
+def data_of(name):
+    return ListedVolume(
+        pool="p", volume=f"pyguixvm-{name}.db.qcow2", machine=name, disk="db", uuid=None,
+        deployment=None, size=None, allocation=None, file_system=None, state="kept", detail=None,
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "verb",
     [
@@ -511,9 +520,18 @@ def test_those_who_hold_locks_side_by_side_share_their_beats(connection, name):
         lambda here, name: garbage.collect(
             here, keep=0, older_than=timedelta(), agreed=Garbage(((name, 1),), ())
         ),
+        lambda here, name: garbage.collect(
+            here, keep=0, older_than=timedelta(), agreed=Garbage((), (), (), (f"{name}-test",))
+        ),
+        lambda here, name: volumes_of.delete(here, [data_of(name)]),
+        lambda here, name: volumes_of.adopt(here, [data_of(name)]),
+        lambda here, name: volumes_of.forget(here, [data_of(name)]),
     ],
-    ids=["start", "shutdown", "reboot", "destroy", "autostart", "undefine", "rollback", "gc"],
-)
+    ids=[
+        "start", "shutdown", "reboot", "destroy", "autostart", "undefine", "rollback", "gc",
+        "gc of a copy", "volumes delete", "volumes adopt", "volumes forget",
+    ],
+)  # fmt: skip
 def test_every_verb_that_changes_a_machine_waits(connection, defined, a_machine, verb):
     name = defined(a_machine())
     # What is refused anyway does not wait: there is a generation to return to.

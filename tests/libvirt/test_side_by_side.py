@@ -305,6 +305,21 @@ def test_a_hypervisor_in_trouble_does_not_stop_the_others(connection, machines, 
     assert err.count("error: cannot connect") == 1
 
 
+def test_the_others_are_not_kept_waiting_for_one_that_is_silent(
+    connection, machines, verb, silent, monkeypatch
+):
+    monkeypatch.setattr("pyguixvm.commands.reach._GRACE", 1.0)
+    here, lost = machines(2)
+    begun = time.monotonic()
+    status, out, _ = verb([there(lost, silent), here], "plan", "--json")
+    # To connect to one alone, half a minute is allowed.
+    assert time.monotonic() - begun < 20
+    assert status == 5
+    one, other = json.loads(out)["plans"]
+    assert [m["effect"] for m in one["machines"]] == ["create"]
+    assert "after the others did" in other["machines"][0]["refusal"]
+
+
 @both
 def test_what_was_not_seen_is_neither_gone_nor_free(
     connection, deployed, machines, verb, trouble, pool

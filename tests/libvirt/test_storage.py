@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Pools, volumes and what is sent to them."""
 
+import errno
+import os
 import random
 import signal
 import subprocess
@@ -14,9 +16,11 @@ import pytest
 from sparse import same_bytes, sparse_file
 
 from pyguixvm.errors import HypervisorError, RequestRefusedError
-from pyguixvm.events import PhaseProgress, ignore
+from pyguixvm.events import Notice, PhaseProgress, ignore
 from pyguixvm.hypervisor import domains, pools, upload, volumes
 from pyguixvm.hypervisor.connection import connect
+from pyguixvm.hypervisor.machine_lock.wait import Tempo
+from pyguixvm.hypervisor.upload import VolumeExistsError
 from pyguixvm.image.blank import make_disk
 from pyguixvm.model import volume_names
 from pyguixvm.xml.pool import directory_pool_xml
@@ -128,6 +132,35 @@ def test_an_upload_that_was_killed_is_known_and_made_anew(connection, pool, tmp_
     assert volumes.is_whole(connection, pool.name, NAME)
 
 
+def test_a_volume_is_on_disk_before_it_counts(connection, pool, tmp_path, monkeypatch):
+    source = tmp_path / "source"
+    source.write_bytes(b"precious" * 1024)
+    flushed, fdatasync = [], os.fdatasync
+
+    def seen(descriptor):
+        fdatasync(descriptor)
+        path = str(Path(f"/proc/self/fd/{descriptor}").readlink())
+        flushed.append((path, f"{NAME}.partial" in names_in(pool)))
+
+    monkeypatch.setattr(os, "fdatasync", seen)
+    made = upload.upload_volume(connection, pool.name, NAME, source, ignore)
+    assert flushed == [(made.path, True), (str(Path(made.path).parent), True)]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+def test_what_does_not_reach_the_disk_does_not_count(connection, pool, tmp_path, monkeypatch, code):
+    source = tmp_path / "source"
+    source.write_bytes(b"precious" * 1024)
+
+    def fails(_descriptor):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fdatasync", fails)
+    with pytest.raises(HypervisorError, match="could not be written to disk"):
+        upload.upload_volume(connection, pool.name, NAME, source, ignore)
+    assert names_in(pool) == []
+
+
 def test_a_whole_volume_is_never_overwritten(connection, pool, tmp_path):
     source = sparse_file(tmp_path / "source", MIB, [(0, MIB)])
     volume = upload.upload_volume(connection, pool.name, NAME, source, ignore)
@@ -141,7 +174,8 @@ def test_a_whole_volume_is_never_overwritten(connection, pool, tmp_path):
 class Elsewhere:
     """An upload by somebody else, chunk by chunk."""
 
-    def __init__(self, connection, pool, source):
+    def __init__(self, connection, pool, source, tempo):
+        self._tempo = tempo
         self._steps, self._reached = threading.Semaphore(0), threading.Semaphore(0)
         self.failure = None
         self._thread = threading.Thread(target=self._run, args=(connection, pool, source))
@@ -150,7 +184,7 @@ class Elsewhere:
 
     def _run(self, connection, pool, source):
         try:
-            upload.upload_volume(connection, pool.name, NAME, source, self._hold)
+            upload.upload_volume(connection, pool.name, NAME, source, self._hold, tempo=self._tempo)
         except HypervisorError as error:
             self.failure = error
 
@@ -158,46 +192,72 @@ class Elsewhere:
         self._reached.release()
         assert self._steps.acquire(timeout=30)
 
-    def step(self, _seconds=None):
-        self._steps.release()
-        assert self._reached.acquire(timeout=30)
-
     def finish(self):
         self._steps.release(100)
         self._thread.join()
 
 
-def test_an_upload_that_goes_on_elsewhere_is_left_alone(connection, elsewhere, pool, tmp_path):
+# Somebody who is silent for two seconds has died.
+QUICK = Tempo(beat=0.2, look=0.05, patience=2.0)
+
+
+def test_an_upload_that_goes_on_elsewhere_is_waited_for(connection, elsewhere, pool, tmp_path):
     source = sparse_file(tmp_path / "source", 40 * MIB, [(0, 40 * MIB)])
-    other = Elsewhere(elsewhere, pool, source)
-    try:
-        with pytest.raises(HypervisorError, match=r"being uploaded .* by somebody else"):
-            upload.upload_volume(connection, pool.name, NAME, source, ignore, sleep=other.step)
-    finally:
-        other.finish()
+    other = Elsewhere(elsewhere, pool, source, QUICK)
+    told = []
+
+    def tell(event):
+        told.append(event)
+        # It writes nothing for longer than anybody is silent, and lives.
+        threading.Timer(2 * QUICK.patience, other.finish).start()
+
+    with pytest.raises(VolumeExistsError):
+        upload.upload_volume(connection, pool.name, NAME, source, tell, "web", tempo=QUICK)
     assert other.failure is None
+    assert [(type(event), event.machine) for event in told] == [(Notice, "web")]
+    assert same_bytes(source, Path(pool.path) / NAME)
     assert volumes.is_whole(connection, pool.name, NAME)
 
 
-def wait_until_quiet(path):
-    """Wait until libvirtd has written what was sent to it."""
-    while (before := path.stat()) is not None:
-        time.sleep(0.5)
-        if path.stat() == before:
-            return
+UPLOAD = """
+import sys
+from pyguixvm.hypervisor import upload
+from pyguixvm.hypervisor.connection import connect
+from pyguixvm.hypervisor.machine_lock.wait import Tempo
+from pyguixvm.hypervisor.upload import VolumeExistsError
+from pyguixvm.hypervisor.machine_lock.wait import Tempo
+print("begun", flush=True)
+def tell(event):
+    print("sent", flush=True)
+    sys.stdin.readline()
+with connect("qemu:///system") as connection:
+    tempo = Tempo(beat=0.2, look=0.05, patience=2.0)
+    upload.upload_volume(connection, sys.argv[1], sys.argv[2], sys.argv[3], tell, tempo=tempo)
+"""
 
 
+@pytest.mark.parametrize("how", ["SIGSTOP", "SIGKILL"])
 def test_one_that_slept_and_was_taken_over_does_not_vouch_for_the_volume(
-    connection, elsewhere, pool, tmp_path
+    connection, pool, tmp_path, how
 ):
     source = sparse_file(tmp_path / "source", 40 * MIB, [(0, 40 * MIB)])
-    other = Elsewhere(elsewhere, pool, source)
-    wait_until_quiet(Path(pool.path) / NAME)
-    try:
-        upload.upload_volume(connection, pool.name, NAME, source, ignore, sleep=ignore)
-    finally:
-        other.finish()
-    assert "somebody else" in other.failure.message
+    command = [sys.executable, "-c", UPLOAD, pool.name, NAME, str(source)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as other:
+        assert [other.stdout.readline().strip() for _ in range(2)] == ["begun", "sent"]
+        other.send_signal(getattr(signal, how))
+        if how == "SIGKILL":
+            other.wait()
+        begun = time.monotonic()
+        patience = QUICK if how == "SIGSTOP" else None
+        upload.upload_volume(connection, pool.name, NAME, source, ignore, tempo=patience)
+        # That it died is known at once; that it sleeps, from silence.
+        assert how == "SIGSTOP" or time.monotonic() - begun < 20
+        other.send_signal(signal.SIGCONT)
+        _, said = other.communicate("\n" * 100, timeout=60)
+    assert other.returncode != 0
+    assert how == "SIGKILL" or "somebody else" in said
     assert same_bytes(source, Path(pool.path) / NAME)
     assert volumes.is_whole(connection, pool.name, NAME)
 

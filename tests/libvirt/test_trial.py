@@ -13,6 +13,7 @@ import pytest
 from deploying import session
 from images import make_image
 
+from pyguixvm.apply import trial
 from pyguixvm.apply.context import Workshop
 from pyguixvm.apply.root_volume import Root
 from pyguixvm.apply.trial import try_root
@@ -198,6 +199,42 @@ def test_what_a_killed_run_left_of_a_copy_is_garbage_unless_one_is_at_work(
         agreed = msgspec.structs.replace(found, generations=(), volumes=ours)
         garbage.collect(here, keep=0, older_than=timedelta(0), agreed=agreed)
         assert names(connection, pool) == (set(left) if locked else set())
+
+
+@pytest.mark.parametrize("locked", [False, True])
+@pytest.mark.parametrize("defined", [False, True])
+def test_a_copy_that_a_killed_run_left_is_garbage_unless_one_is_at_work(
+    connection, pool, root, a_machine, workshop, monkeypatch, tmp_path, defined, locked
+):
+    """It is left running if libvirtd was restarted while it did, and defined for its NVRAM."""
+    made, _ = workshop
+    machine = declared(a_machine, pool, **({"firmware": "uefi"} if defined else {}))
+    before, copy = names(connection, pool), f"{machine.name}-test"
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        patched.setattr(domains, "undefine", killed)
+        if not defined:
+            patched.setattr(transient, "discard", lambda *_, **__: None)
+            patched.setattr(trial, "delete_unused", lambda *_: ())
+            made, _ = seen_while(made, killed)
+        try_root(machine, root, SIZE, made)
+    assert domains.exists(connection, copy)
+    here = session(tmp_path)
+    with held(connection, [machine.name], ignore, "deploy") if locked else nullcontext():
+        found = garbage.unneeded(here, keep=0, older_than=timedelta(0))
+        ours = tuple(volume for volume in found.volumes if volume.pool == pool.name)
+        mine = tuple(each for each in found.copies if each == copy)
+        assert mine == (() if locked else (copy,))
+        agreed = msgspec.structs.replace(found, generations=(), volumes=ours, copies=mine)
+        garbage.collect(here, keep=0, older_than=timedelta(0), agreed=agreed)
+        assert domains.exists(connection, copy) == locked
+    if not locked:
+        assert names(connection, pool) <= before
+    else:
+        transient.remove_copy(connection, copy)
 
 
 def test_an_interrupted_trial_leaves_nothing(connection, pool, root, a_machine, workshop):

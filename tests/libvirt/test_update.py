@@ -224,7 +224,7 @@ def test_a_guest_that_does_not_stop_goes_on_with_the_definition_that_it_has(
     domains.start(connection, machine.name)
     before = domains.whole_definition(connection, machine.name)
     larger = declared(connection, machine, memory=300 * MIB, maximum_memory=300 * MIB)
-    made = plan([larger], observe(connection))
+    made = plan([larger], observe(connection, Depth.RECORDS))
     (machine_plan,) = made.machines
     impatient = tuple(
         msgspec.structs.replace(action, timeout=1) if isinstance(action, StopDomain) else action

@@ -25,7 +25,7 @@ from pyguixvm.events import Notice, PhaseFinished, PhaseStarted
 from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor.connection import connect
 from pyguixvm.hypervisor.machine_lock.lock import held
-from pyguixvm.hypervisor.observe import observe
+from pyguixvm.hypervisor.observe import Depth, observe
 from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.plan.planner import plan
 
@@ -65,7 +65,7 @@ def update():
             emit(event, interruption)
 
         with held(connection, [machine.name], tell, "deploy") as lock:
-            made = plan([machine], observe(connection))
+            made = plan([machine], observe(connection, Depth.RECORDS))
             # These machines have images of their own: Guix is not asked for anything.
             store = Store(no_guix, tell)
             environment = {"PYGUIXVM_VIRT_TYPE": "qemu"}

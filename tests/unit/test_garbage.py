@@ -180,3 +180,22 @@ def test_what_a_machine_may_have_whose_record_cannot_be_read_stays(
         unreadable=unreadable,
     )
     assert found.volumes == (() if stays else (volume,))
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize(
+    ("changing", "stays"), [(set(), False), ({"db"}, True), ({f"default/{BASE}"}, True)]
+)
+def test_a_base_stays_while_somebody_may_be_about_to_lay_a_root_on_it(
+    changing: set[str], stays: bool, whole: bool
+) -> None:
+    volume = stored(BASE, whole=whole)
+    found = unused_garbage(
+        [],
+        [volume],
+        Usage(domains={}, volumes={}, backing={}),
+        keep=0,
+        before=NEVER,
+        changing=changing,
+    )
+    assert found.volumes == (() if stays else (volume,))

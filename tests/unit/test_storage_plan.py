@@ -10,6 +10,7 @@ import pytest
 from declarations import GIB, domain, machine
 from test_planner import applied, hardware, observed
 
+from pyguixvm.model.data_record import DataRecord, FoundRecord
 from pyguixvm.model.declaration import BlockDevice, DataDisk, MountPoint, VirtualMachine
 from pyguixvm.model.observation import Observation, ObservedDomain, SharedDirectory
 from pyguixvm.plan.actions import (
@@ -24,6 +25,7 @@ from pyguixvm.plan.actions import (
     StopDomain,
 )
 from pyguixvm.plan.drift import foreign_devices
+from pyguixvm.plan.ownership import Owner
 from pyguixvm.plan.plan import MachinePlan
 from pyguixvm.plan.planner import plan
 
@@ -54,12 +56,28 @@ def deployed(
     )
 
 
-def planned(declared: VirtualMachine, found: ObservedDomain | None, *volumes: str) -> MachinePlan:
+def planned(
+    declared: VirtualMachine,
+    found: ObservedDomain | None,
+    *volumes: str,
+    recorded: tuple[FoundRecord, ...] = (),
+    owner: Owner | None = None,
+) -> MachinePlan:
     domains = {} if found is None else {found.name: found}
     observation = Observation(
-        uri="test:///", local=True, domains=domains, volumes=volumes, pools={"default": volumes}
+        uri="test:///",
+        local=True,
+        domains=domains,
+        volumes=volumes,
+        pools={"default": volumes},
+        recorded=recorded,
     )
-    return plan([declared], observation).machines[0]
+    return plan([declared], observation, owner=owner or Owner()).machines[0]
+
+
+def kept(found: str | None = None, **fields: Any) -> FoundRecord:
+    """Return the record of the volume that was kept; FOUND is the identity of what is there."""
+    return FoundRecord(DataRecord("default", DB, **fields), found)
 
 
 def kinds(found: MachinePlan) -> list[type]:
@@ -76,9 +94,44 @@ def test_a_new_machine_gets_its_disks_before_its_definition() -> None:
 
 
 def test_a_volume_that_was_kept_is_used_again() -> None:
-    found = planned(with_disks(disk(2 * GIB)), None, DB)
+    found = planned(with_disks(disk(2 * GIB)), None, DB, recorded=(kept(),))
     assert kinds(found) == [RealizeImage, CreateRoot, GrowDisk, DefineDomain, StartDomain]
     assert GrowDisk(disk="db", volume=DB, size=2 * GIB) in found.actions
+
+
+@pytest.mark.parametrize(
+    ("recorded", "said"),
+    [
+        ((), "there is no record that it was made for it"),
+        ((kept("b", identity="a"),), "another one has taken its place"),
+        ((kept(None, identity="a"),), "another one has taken its place"),
+        ((kept(deployment="infra"),), "holds data of 'web' of deployment 'infra'"),
+        ((kept(file_system="btrfs"),), "holds btrfs; data disk 'db' is declared as ext4"),
+        ((kept(size=2 * GIB),), "a data disk never shrinks"),
+    ],
+)
+def test_a_volume_is_not_used_again_by_its_name_alone(
+    recorded: tuple[FoundRecord, ...], said: str
+) -> None:
+    found = planned(with_disks(disk()), None, DB, recorded=recorded)
+    assert found.actions == ()
+    assert said in (found.refusal or "")
+    assert "pyguixvm volumes" in (found.hint or "") or "never shrinks" in said
+
+
+def test_what_a_deployment_kept_it_takes_up_again() -> None:
+    record = kept("a", identity="a", deployment="infra", size=GIB, file_system="ext4")
+    found = planned(with_disks(disk()), None, DB, recorded=(record,), owner=Owner("infra"))
+    assert found.refusal is None
+    assert GrowDisk in kinds(found)
+
+
+def test_what_was_made_and_is_not_there_is_not_made_anew() -> None:
+    found = planned(with_disks(disk()), None, recorded=(kept(),))
+    assert found.actions == ()
+    assert "where it was made" in (found.refusal or "")
+    # What was perhaps never made to the end may be.
+    assert CREATED in planned(with_disks(disk()), None, recorded=(kept(making=True),)).actions
 
 
 def test_what_is_as_declared_stays_as_it_is() -> None:
@@ -243,3 +296,21 @@ def test_a_volume_that_is_gone_is_not_made_anew(paths: tuple[str, ...], words: s
     assert [(d.path, d.new, d.effect) for d in found.differences if d.old == "gone"] == (
         [("domain.disks.db", "attached", "none")] if paths else []
     )
+
+
+def test_a_disk_that_somebody_else_uses_goes_to_no_machine_that_is_there_either() -> None:
+    there = deployed(with_disks())
+    rescue = observed(
+        name="rescue", metadata=None, defined=hardware(disks=(f"/pool/{DB}",), interfaces=())
+    )
+    observation = Observation(
+        uri="test:///",
+        local=True,
+        domains={"web": there, "rescue": rescue},
+        volumes=(DB,),
+        pools={"default": (DB,)},
+        recorded=(kept(),),
+    )
+    found = plan([with_disks(disk())], observation).machines[0]
+    assert found.actions == ()
+    assert f"{DB}, which domain 'rescue' uses" in (found.refusal or "")

@@ -77,13 +77,18 @@ def holder(connection: Connection, machine: str) -> Holder | None:
     return None
 
 
-def holders(connection: Connection) -> Mapping[str, Holder]:
-    """Return as `holder` who holds locks, by machine: one request, and one for each lock."""
-    with explained("see who changes machines"), _none_if_unsupported():
-        found = secret.find_all(connection).items()
+def holders(
+    connection: Connection, secrets: Iterable[libvirt.virSecret] | None = None
+) -> Mapping[str, Holder]:
+    """Return as `holder` who holds locks, by machine: one request, and one for each lock.
+
+    SECRETS are all that there are, if they were listed already.
+    """
+    with explained("see who changes machines"):
+        there = secret.all_secrets(connection) if secrets is None else secrets
+        found = secret.find_all(there).items()
         living = {machine: _living(each) for machine, each in found}
         return {machine: each for machine, each in living.items() if each is not None}
-    return {}
 
 
 class Lock:

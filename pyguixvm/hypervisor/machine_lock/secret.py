@@ -9,6 +9,8 @@ pool, survive libvirtd, and to change one makes libvirt read no directory again.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import libvirt
 import msgspec
 
@@ -60,10 +62,24 @@ def find(connection: Connection, machine: str) -> Found | None:
         raise
 
 
-def find_all(connection: Connection) -> dict[str, Found]:
-    """Return the secrets of all machines that have one, by machine.  Raises libvirtError."""
+def all_secrets(connection: Connection) -> list[libvirt.virSecret]:
+    """Return the secrets of the hypervisor, whatever they are for; none if it keeps none.
+
+    Libvirt's own objects, for this package only.  Raises libvirtError.
+    """
+    try:
+        found: list[libvirt.virSecret] = connection.handle.listAllSecrets()
+    except libvirt.libvirtError as error:
+        if is_unsupported(error):
+            return []
+        raise
+    return found
+
+
+def find_all(secrets: Iterable[libvirt.virSecret]) -> dict[str, Found]:
+    """Return those of SECRETS that are machines', by machine.  Raises libvirtError."""
     found = {}
-    for secret in connection.handle.listAllSecrets():
+    for secret in secrets:
         usage = secret.usageID() or ""
         if secret.usageType() == _KIND and usage.startswith(_USAGE):
             try:

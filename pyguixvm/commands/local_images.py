@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether a local disk image still holds what the root of its machine was laid on.
+
+Its declaration has its size and the time of its last write, which may be the same for other
+bits: a time can be set, and has whole seconds there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from pyguixvm.digest.memory import Digests
+from pyguixvm.errors import RequestRefusedError
+from pyguixvm.model.declaration import LocalImage, VirtualMachine
+from pyguixvm.model.observation import Observation
+from pyguixvm.model.volume_names import base_volume, is_base_by_digest
+
+
+def with_local_bases(
+    observation: Observation, machines: Iterable[VirtualMachine], digests: Digests
+) -> Observation:
+    """Return OBSERVATION with the base volume that the local image of each of MACHINES needs.
+
+    Of those only that seem to stand on it.  An image is read when it may have changed since
+    DIGESTS knew it.
+    """
+    found = dict(observation.domains)
+    for machine in machines:
+        domain = observation.domains.get(machine.name)
+        if domain is None or domain.metadata is None:
+            continue
+        applied = domain.metadata.generation
+        if (
+            isinstance(machine.image, LocalImage)
+            and machine.image == applied.declaration.image
+            and applied.base is not None
+            and is_base_by_digest(applied.base)
+        ):
+            # One that is gone, or is being written to, is told when it is needed.
+            with suppress(OSError, RequestRefusedError):
+                needed = base_volume(digests.of(Path(machine.image.path)).digest)
+                found[machine.name] = msgspec.structs.replace(domain, local_base=needed)
+    return msgspec.structs.replace(observation, domains=found)

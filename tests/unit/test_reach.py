@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Questions that are asked at once: each one's silence is its own."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from pyguixvm.commands import reach
+from pyguixvm.commands.reach import _each
+from pyguixvm.errors import HypervisorError, PyguixvmError
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reach, "_GRACE", 0.2)
+
+
+def refuse() -> str:
+    raise HypervisorError("refused")
+
+
+def test_one_that_is_silent_is_not_waited_for_and_is_not_wanted_any_more() -> None:
+    answer, unwanted = threading.Event(), threading.Event()
+
+    def late() -> str:
+        assert answer.wait(30)
+        return "late"
+
+    def let_go(found: str) -> None:
+        assert found == "late"
+        unwanted.set()
+
+    first, silent, last = _each([lambda: "first", late, refuse], (), let_go)
+    assert first == "first"
+    assert isinstance(silent, PyguixvmError)
+    assert "after the others did" in silent.message
+    assert isinstance(last, PyguixvmError)
+    assert last.message == "refused"
+    answer.set()
+    assert unwanted.wait(30)
+
+
+@pytest.mark.parametrize("others", [["asked"], []])
+def test_where_a_person_types_and_where_nobody_answered_there_is_time(others: list[str]) -> None:
+    slow = threading.Timer(1, lambda: None)
+    slow.start()
+
+    def answer() -> str:
+        slow.join()
+        return "slow"
+
+    questions = [answer, *[(lambda: "asked") for _ in others], refuse]
+    found = _each(questions, {0} if others else ())
+    assert found[0] == "slow"
