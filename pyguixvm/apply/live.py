@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from pyguixvm.apply.context import Workshop
-from pyguixvm.errors import HalfDoneError, HypervisorError, RequestRefusedError
+from pyguixvm.errors import HalfDoneError, NotLiveError
 from pyguixvm.events import PhaseResult, phase
 from pyguixvm.guix.activation import LiveSystem, Target
 from pyguixvm.hypervisor import domains
@@ -31,14 +31,14 @@ _Done = Mapping[str, Sequence[str]]
 def prepare_live(machine: str, action: PrepareSystem, workshop: Workshop) -> LiveSystem:
     """Build what the guest of MACHINE is to run; return it.
 
-    Raises BuildError, and RequestRefusedError if its guest cannot be given that.
+    Raises BuildError, and NotLiveError if its guest cannot be given that.
     """
     if workshop.activation is None:
         raise ValueError("there is no configuration to change a guest to")
     connection = workshop.connection
     with phase(workshop.emit, "build", machine) as result:
         if not delivery.offered(connection, machine):
-            raise RequestRefusedError(
+            raise NotLiveError(
                 f"'{machine}' cannot be changed live: its guest has no agent that runs programs",
                 hint="Let it run qemu-guest-agent-service-type.  " + _OTHERWISE,
             )
@@ -47,7 +47,7 @@ def prepare_live(machine: str, action: PrepareSystem, workshop: Workshop) -> Liv
             Target(machine, action.system, action.root_uuid, known)
         )
         if not system.boots_alike:
-            raise RequestRefusedError(
+            raise NotLiveError(
                 f"'{machine}' cannot be changed live: its kernel, its initial RAM disk or its "
                 "kernel arguments change",
                 hint=_OTHERWISE,
@@ -105,7 +105,7 @@ def _understood(machine: str, came: Delivered) -> _Done:
     ran = came.ran
     told = "" if ran is None else _last_words(ran.err)
     if not came.unpacked or came.missing:
-        raise HypervisorError(
+        raise NotLiveError(
             f"the guest of '{machine}' did not take what it lacks{told}",
             hint="It is as it was.  Has its root room enough?  " + _OTHERWISE,
         )

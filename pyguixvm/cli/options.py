@@ -157,7 +157,8 @@ def policy_options(command: Callable[..., Any]) -> Callable[..., Any]:
         force_options,
         click.option("--strategy", type=click.Choice(_STRATEGIES), default="auto",
                      help="The way to a changed operating system; auto takes the fastest "
-                     "that keeps every promise, shared-store makes no image and lets the "
+                     "that keeps every promise (watch: changes guests that run where that "
+                     "is possible), shared-store makes no image and lets the "
                      "guest have this machine's /gnu/store, live changes a guest that "
                      "runs, by its agent, and keeps its state, in-place does so by "
                      "ssh.  [default: auto]"),

@@ -22,6 +22,7 @@ from pyguixvm.plan.actions import (
     DetachDisk,
     DetachInterface,
     GrowDisk,
+    KeepLayer,
     PrepareSystem,
     RealizeContent,
     RealizeImage,
@@ -132,6 +133,8 @@ def _action(action: Action) -> str:  # noqa: PLR0911, PLR0912 -- one for each ki
             return f"build its operating system for the disk that is there, and {reached}"
         case StackRoot(volume=volume):
             return f"have its guest write to {volume} now, on top of its root"
+        case KeepLayer(generation=generation):
+            return f"have it be taken back with generation {generation}, which it changes once more"
         case ActivateSystem(restart=restart):
             otherwise = "restart it if what it boots by changed" if restart else "no restart"
             return f"switch its guest to the new system; {otherwise}"

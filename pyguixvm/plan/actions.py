@@ -166,6 +166,15 @@ class StackRoot(_Action, frozen=True, tag="stack-root"):
     image: str
 
 
+class KeepLayer(_Action, frozen=True, tag="keep-layer"):
+    """Have the running guest go on writing to the volume that it has, that of GENERATION.
+
+    Changes of the last minutes were made there already, and are taken back with this one.
+    """
+
+    generation: int
+
+
 class ActivateSystem(_Action, frozen=True, tag="activate-system"):
     """Have the running guest switch to the system that was prepared.
 
@@ -217,6 +226,7 @@ Action: TypeAlias = (
     Preparation
     | StopDomain
     | StackRoot
+    | KeepLayer
     | ActivateSystem
     | DefineDomain
     | LiveAction

@@ -28,7 +28,10 @@ class Policy(msgspec.Struct, frozen=True):
 
     RESTART guests; power off those that do not stop (FORCE); replace, or power
     off, those that are declared to be protected (UNPROTECT).  STOP_TIMEOUT is how long
-    (seconds) a guest may take to shut down, None for the usual.
+    (seconds) a guest may take to shut down, None for the usual.  PREFER_LIVE: with the
+    strategy "auto", a guest that runs is changed by its agent where that is possible.
+    Such changes go to the volume of the first of them if that was made SINCE then (UTC in ISO
+    8601), None for a volume each.
     """
 
     restart: bool = True
@@ -36,6 +39,8 @@ class Policy(msgspec.Struct, frozen=True):
     unprotect: bool = False
     strategy: Strategy = "auto"
     stop_timeout: int | None = None
+    prefer_live: bool = False
+    since: str | None = None
 
     def stop(self) -> StopDomain:
         """Return how a guest is stopped."""
