@@ -96,7 +96,9 @@ def main():
         connect("qemu:///system") as connection,
         held(connection, [machine.name], emit, "deploy"),
     ):
-        outcome = change_live(connection, machine, emit, Living(directory))
+        outcome = change_live(
+            connection, machine, emit, Living(directory, size=int(os.environ.get("LIVE_SIZE", "0")))
+        )
     if outcome.error:
         sys.exit(f"{outcome.error.message} ({outcome.error.hint})")
 

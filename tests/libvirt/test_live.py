@@ -4,13 +4,20 @@
 The guests are tiny; what they are given are scripts, sent and run as systems are.
 """
 
+import os
 import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
+import libvirt
 import msgspec
 import pytest
 from editions import (
     KILLED,
+    MIB,
     booted,
     content,
     read,
@@ -25,8 +32,9 @@ from pyguixvm.errors import NotLiveError, RolledBackError
 from pyguixvm.events import Notice, ignore
 from pyguixvm.hypervisor import domains
 from pyguixvm.hypervisor.observe import observe
-from pyguixvm.model.volume_names import is_base, is_marker
+from pyguixvm.model.volume_names import is_base, is_marker, is_parcel, parcel_volume
 from pyguixvm.plan.drift import differences
+from pyguixvm.xml.storage import parcel_disk_xml
 
 LIVE = Path(__file__).with_name("live_once.py")
 
@@ -35,6 +43,13 @@ LIVE = Path(__file__).with_name("live_once.py")
 def furnished(connection, edition):
     run(connection, edition("one").name, FURNISH)
     return edition
+
+
+def eventually(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def system_of(connection, name):
@@ -110,6 +125,89 @@ def test_a_save_that_the_guest_does_not_take_leaves_the_ones_before(
     assert change_live(connection, furnished("three"), ignore, Living(tmp_path)).error is None
     assert system_of(connection, name) == "three"
     assert domains.read_metadata(connection, name).current == before.current
+
+
+# As much as a tiny guest has room for, twice.
+LARGE = 20 * MIB
+
+
+def attached(connection, name):
+    live = observe(connection).domains[name].live
+    return [Path(disk).name for disk in live.disks]
+
+
+def test_what_is_large_comes_as_a_disk_and_goes_again(connection, furnished, pool, tmp_path):
+    name = furnished("one").name
+    before = domains.inactive_xml(connection, name)
+    # The size of what is there, and of which disk it came.
+    switch = """
+        printf "$(wc -c < "$0") $(cat /sys/block/*/serial | grep -c parcel)" > /run/system
+        [ ! -e /run/pyguixvm-parcel ] || exit 1
+        echo done"""
+    outcome = change_live(
+        connection, furnished("two"), ignore, Living(tmp_path, switch, size=LARGE)
+    )
+    assert outcome.error is None
+    size, disks = system_of(connection, name).split()
+    assert (int(size) > LARGE, disks) == (True, "1")
+    assert run(connection, name, "cat /sys/block/*/serial").strip() == ""
+    metadata = domains.read_metadata(connection, name)
+    assert left_volumes(pool, connection) == {volume for _, volume in root_volumes(metadata)}
+    after = domains.inactive_xml(connection, name)
+    assert "parcel" not in after
+    assert before.count("<disk") == after.count("<disk")
+    # It is another one each time.
+    again = Living(tmp_path, switch, size=LARGE)
+    assert change_live(connection, furnished("three"), ignore, again).error is None
+
+
+def test_without_a_port_for_a_disk_the_agent_brings_it(connection, furnished, tmp_path, pool):
+    name = furnished("one").name
+    handle = connection.handle.lookupByName(name)
+    taken = []
+    with suppress(libvirt.libvirtError):
+        for number in range(40):
+            file = Path(pool.path) / f"taken-{number}.raw"
+            file.touch()
+            os.truncate(file, MIB)
+            element = parcel_disk_xml(str(file), f"taken-{number}").replace(
+                "vdzz", f"vdy{chr(97 + number)}"
+            )
+            handle.attachDeviceFlags(element, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+            taken.append(element)
+    assert taken
+    told = []
+    outcome = change_live(connection, furnished("two"), told.append, Living(tmp_path, size=3 * MIB))
+    assert outcome.error is None
+    assert any("through its agent" in e.message for e in told if isinstance(e, Notice))
+    assert system_of(connection, name) == "two"
+    assert not any(is_parcel(volume) for volume in left_volumes(pool, connection))
+
+
+@pytest.mark.parametrize("moment", ["sent", "plugged", "unpacked"])
+def test_a_large_change_that_is_killed_leaves_nothing_for_long(
+    connection, furnished, pool, tmp_path, moment
+):
+    name = furnished("one").name
+    machine = furnished("two")
+    begun = subprocess.Popen(
+        [sys.executable, LIVE, msgspec.json.encode(machine).decode(), "never", tmp_path, "true"],
+        env={**os.environ, "LIVE_SIZE": str(LARGE)},
+    )
+    {
+        "sent": lambda: eventually(lambda: parcel_volume(name) in left_volumes(pool, connection)),
+        "plugged": lambda: eventually(lambda: parcel_volume(name) in attached(connection, name)),
+        "unpacked": lambda: eventually(lambda: "-switch" in run(connection, name, "ls /gnu/store")),
+    }[moment]()
+    begun.send_signal(signal.SIGKILL)
+    assert begun.wait() == -signal.SIGKILL
+    assert parcel_volume(name) in left_volumes(pool, connection)
+    outcome = change_live(connection, furnished("two"), ignore, Living(tmp_path))
+    assert outcome.error is None
+    assert system_of(connection, name) == "two"
+    assert parcel_volume(name) not in attached(connection, name)
+    metadata = domains.read_metadata(connection, name)
+    assert left_volumes(pool, connection) == {volume for _, volume in root_volumes(metadata)}
 
 
 def test_what_the_guest_lost_meanwhile_is_sent_to_it(connection, furnished, tmp_path):
