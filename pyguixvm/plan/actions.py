@@ -87,10 +87,14 @@ class GrowDisk(_Action, frozen=True, tag="grow-disk"):
 
 
 class StopDomain(_Action, frozen=True, tag="stop-domain"):
-    """Have the guest shut down; FORCE: power it off if it does not within TIMEOUT seconds."""
+    """Have the guest shut down; FORCE: power it off if it does not within TIMEOUT seconds.
+
+    FAST: before, try to have its agent freeze its file systems, and power it off then.
+    """
 
     timeout: int
     force: bool
+    fast: bool = False
 
 
 class DefineDomain(_Action, frozen=True, tag="define-domain"):

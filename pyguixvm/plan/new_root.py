@@ -25,7 +25,16 @@ from pyguixvm.plan.refusals import (
     require_takeable_back,
 )
 from pyguixvm.plan.restart import live_actions
-from pyguixvm.plan.steps import OFF, define, last_downtime, proven, refused, start, stop
+from pyguixvm.plan.steps import (
+    OFF,
+    as_fast_as_allowed,
+    define,
+    last_downtime,
+    proven,
+    refused,
+    start,
+    stop,
+)
 from pyguixvm.plan.strategies.choose import choose
 from pyguixvm.plan.strategies.in_place import (
     REASON,
@@ -100,7 +109,7 @@ def replace(  # noqa: PLR0917 -- what there is, what is wanted, and what is allo
         actions=(
             *way.actions,
             *volume_actions(machine, domain, volumes),
-            *stop(running, policy),
+            *(as_fast_as_allowed(each, policy) for each in stop(running, policy)),
             define(machine, generation),
             start(machine),
         ),

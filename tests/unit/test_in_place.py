@@ -212,6 +212,15 @@ def test_another_change_gets_a_volume_of_its_own(found: ObservedDomain, policy: 
     assert web.fallback == 2
 
 
+def test_only_a_guest_whose_root_is_replaced_is_cut_off() -> None:
+    def stops(**changed: Any) -> list[bool]:
+        web = in_place(there(), policy=Policy(fast_stop=True), **changed)
+        return [each.fast for each in web.actions if isinstance(each, StopDomain)]
+
+    assert stops() == [True]
+    assert stops(image=ONE, domain=domain(maximum_cpu=4)) == [False]
+
+
 def test_a_fresh_root_is_made_where_it_is_asked_for() -> None:
     found = changed_once()
     for strategy in ("full", "increment"):
