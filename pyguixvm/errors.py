@@ -43,6 +43,10 @@ class RequestRefusedError(PyguixvmError):
     """The request makes sense but is refused in this state; nothing was changed."""
 
 
+class NotLiveError(RequestRefusedError):
+    """A guest that runs cannot be changed by its agent alone: it is as it was."""
+
+
 class DefectError(PyguixvmError):
     """Nobody thought of this: a mistake in pyguixvm, or what one takes for another thing."""
 

@@ -13,7 +13,7 @@ from pyguixvm.apply.definition import define
 from pyguixvm.apply.root_volume import Root
 from pyguixvm.apply.unused_volumes import delete_unused
 from pyguixvm.errors import HypervisorError, RequestRefusedError
-from pyguixvm.events import phase
+from pyguixvm.events import Notice, phase
 from pyguixvm.guix.activation import Activation, Host
 from pyguixvm.hypervisor import domains, snapshot
 from pyguixvm.hypervisor.guest.addresses import addresses
@@ -21,6 +21,12 @@ from pyguixvm.hypervisor.guest.host_key import ssh_host_key
 from pyguixvm.model.applied import Metadata
 from pyguixvm.plan.actions import ActivateSystem, DefineDomain, PrepareSystem, StackRoot, StopDomain
 from pyguixvm.plan.plan import MachinePlan
+
+# Said of the first change on a root that was made for its system.
+_NOT_FRESH = (
+    "it keeps its state: what is on its root already may hide how the system comes up on a fresh "
+    "one, which 'deploy --strategy increment' gives it"
+)
 
 
 def prepare(machine: str, action: PrepareSystem, workshop: Workshop) -> None:
@@ -56,6 +62,8 @@ def stack_root(plan: MachinePlan, action: StackRoot, workshop: Workshop) -> None
         )
     with phase(workshop.emit, "update", name) as result:
         workshop.require(name)
+        if plan.strategy == "live" and below.pinned_uuid is None:
+            workshop.emit(Notice(_NOT_FRESH, name))
         try:
             quiet = snapshot.write_to(connection, name, root.path)
         except HypervisorError:
@@ -69,6 +77,18 @@ def stack_root(plan: MachinePlan, action: StackRoot, workshop: Workshop) -> None
             f"generation {below.number} is as after a power failure: the guest's agent "
             "did not quiet its file systems",
         )
+
+
+def keep_layer(plan: MachinePlan, workshop: Workshop) -> None:
+    """Remember that the running guest of PLAN is changed once more, on the volume that it has."""
+    connection, name = workshop.connection, plan.machine.name
+    metadata = domains.read_metadata(connection, name)
+    changing = msgspec.structs.replace(metadata.generation, changing=True)
+    metadata = msgspec.structs.replace(metadata.having(changing), fallback=plan.fallback)
+    with phase(workshop.emit, "update", name) as result:
+        workshop.require(name)
+        domains.write_metadata(connection, name, metadata)
+        result.detail = f"generation {plan.fallback} stays as it is below"
 
 
 def _take_away(plan: MachinePlan, before: Metadata, root: Root, workshop: Workshop) -> None:

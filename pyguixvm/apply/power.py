@@ -24,6 +24,9 @@ def stop(name: str, domain: Which, action: StopDomain, workshop: Workshop) -> No
     """
     with phase(workshop.emit, "stop", name) as result:
         workshop.require(name)
+        if action.fast and power.cut_off(workshop.connection, domain):
+            result.detail = "powered off, its file systems frozen"
+            return
         try:
             result.detail = power.shutdown(
                 workshop.connection,

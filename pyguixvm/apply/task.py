@@ -11,7 +11,7 @@ from pyguixvm.apply.data_disk import create_disk, grow_disk
 from pyguixvm.apply.definition import define
 from pyguixvm.apply.empty_root import created_empty_root
 from pyguixvm.apply.hotplug import change
-from pyguixvm.apply.in_place import activate, leave, prepare, stack_root
+from pyguixvm.apply.in_place import activate, keep_layer, leave, prepare, stack_root
 from pyguixvm.apply.live import activate_live, prepare_live
 from pyguixvm.apply.outcome import Outcome
 from pyguixvm.apply.root_volume import Root, created_root
@@ -36,6 +36,7 @@ from pyguixvm.plan.actions import (
     CreateRoot,
     DefineDomain,
     GrowDisk,
+    KeepLayer,
     LiveAction,
     Preparation,
     PrepareSystem,
@@ -168,6 +169,8 @@ def _changed(
                 define(plan, action, None, deployment, workshop)
             case StackRoot():
                 stack_root(plan, action, workshop)
+            case KeepLayer():
+                keep_layer(plan, workshop)
             case ActivateSystem():
                 restart = _activated(name, action, system, workshop)
             case AwaitReady():

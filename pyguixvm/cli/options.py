@@ -131,6 +131,7 @@ def policy_options(command: Callable[..., Any]) -> Callable[..., Any]:
         restart: bool,
         force: bool,
         stop_timeout: int | None,
+        stop: str,
         unprotect: bool,
         strategy: Strategy,
         full: bool,
@@ -144,6 +145,7 @@ def policy_options(command: Callable[..., Any]) -> Callable[..., Any]:
             restart=restart,
             force=force,
             stop_timeout=stop_timeout,
+            fast_stop=stop == "fast",
             unprotect=unprotect,
             strategy="full" if full else strategy,
         )
@@ -155,9 +157,14 @@ def policy_options(command: Callable[..., Any]) -> Callable[..., Any]:
                      help="Whether guests may be restarted; what needs it stays pending "
                      "otherwise.  [default: restart]"),
         force_options,
+        click.option("--stop", type=click.Choice(["shutdown", "fast"]), default="shutdown",
+                     help="How a guest ends that gets a new root: fast has its agent freeze its "
+                     "file systems, and powers it off; what a program had not written is lost.  "
+                     "[default: shutdown]"),
         click.option("--strategy", type=click.Choice(_STRATEGIES), default="auto",
                      help="The way to a changed operating system; auto takes the fastest "
-                     "that keeps every promise, shared-store makes no image and lets the "
+                     "that keeps every promise (watch: changes guests that run where that "
+                     "is possible), shared-store makes no image and lets the "
                      "guest have this machine's /gnu/store, live changes a guest that "
                      "runs, by its agent, and keeps its state, in-place does so by "
                      "ssh.  [default: auto]"),

@@ -22,6 +22,7 @@ from pyguixvm.plan.actions import (
     DetachDisk,
     DetachInterface,
     GrowDisk,
+    KeepLayer,
     PrepareSystem,
     RealizeContent,
     RealizeImage,
@@ -124,14 +125,17 @@ def _action(action: Action) -> str:  # noqa: PLR0911, PLR0912 -- one for each ki
             return f"use volume {volume}, which is there, with {format_size(size)}"
         case DefineDomain(autostart=autostart):
             return f"define the domain, autostart {'on' if autostart else 'off'}"
-        case StopDomain(timeout=timeout, force=force):
+        case StopDomain(timeout=timeout, force=force, fast=fast):
             otherwise = ", then power it off" if force else ""
-            return f"shut it down within {timeout} s{otherwise}"
+            first = "freeze its file systems and power it off, or else " if fast else ""
+            return f"{first}shut it down within {timeout} s{otherwise}"
         case PrepareSystem(by=by):
             reached = "log in by ssh" if by == "ssh" else "see that its guest's agent runs programs"
             return f"build its operating system for the disk that is there, and {reached}"
         case StackRoot(volume=volume):
             return f"have its guest write to {volume} now, on top of its root"
+        case KeepLayer(generation=generation):
+            return f"have it be taken back with generation {generation}, which it changes once more"
         case ActivateSystem(restart=restart):
             otherwise = "restart it if what it boots by changed" if restart else "no restart"
             return f"switch its guest to the new system; {otherwise}"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import click
+import msgspec
 
 from pyguixvm import process
 from pyguixvm.cli.declaration import deploy_once, require_triable, session, status_of
@@ -137,14 +138,17 @@ def watch_command(
 ) -> NoReturn:
     """Deploy CONFIG now, and again whenever it is saved, until Control-C.
 
-    What it loads, its modules on the load path and its local-files count as well.  A
-    newer save cancels what it makes pointless, up to where a guest is touched.  After
-    an error, machines stay as they are until the next save.  On a terminal, a view shows
-    the machines and the last change.
+    What it loads, its modules on the load path and its local-files count as well.  An
+    operating system that a running guest can follow is given to that, by its agent; another
+    one takes a new root, as for deploy.  A newer save cancels what it makes pointless, up to
+    where a guest is touched.  After an error, machines stay as they are until the next save.
+    On a terminal, a view shows the machines and the last change.
 
     COMMAND finds PYGUIXVM_CONFIG, PYGUIXVM_STATUS and PYGUIXVM_MESSAGE in its environment.
     """
     require_triable(policy, trial=trial)
+    # A copy for a trial boots a root of its own.
+    policy = msgspec.structs.replace(policy, prefer_live=not trial)
     config, _ = split_config(arguments)
     if not config.absolute().parent.is_dir():
         raise UsageError(

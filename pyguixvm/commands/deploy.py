@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pyguixvm.errors import BuildError, PyguixvmError
-from pyguixvm.events import ChangePlanned, Emit, Event
+from pyguixvm.errors import BuildError, NotLiveError, PyguixvmError
+from pyguixvm.events import ChangePlanned, Emit, Event, Notice
 from pyguixvm.guix.activation import Activation
 from pyguixvm.interruption import end_here_if_asked, pause
 from pyguixvm.plan.actions import (
@@ -163,14 +163,27 @@ class _Change:
             sleep=pause,
             beats=self.beats,
         ) as lock:
-            plan = self.planned.again(name)
-            roots = self.workshop.roots
-            if plan != self.first and roots is not None:
-                with self.workshop.place():
-                    alone = msgspec.structs.replace(whole, machines=(plan,))
-                    realize_plans(self.session, [(alone, roots)])
             workshop = dataclasses.replace(self.workshop, require=lock.require)
+            plan = self.planned.again(name)
+            if plan != self.first:
+                self._realize(plan)
+            try:
+                return carry_out(plan, whole.deployment, workshop, self.trial)
+            except NotLiveError as error:
+                if self.planned.otherwise is None:
+                    raise
+                workshop.emit(Notice(f"{error.message}; it gets a new root, and boots that", name))
+            plan = self.planned.otherwise(name)
+            self._realize(plan)
             return carry_out(plan, whole.deployment, workshop, self.trial)
+
+    def _realize(self, plan: MachinePlan) -> None:
+        """Build what PLAN needs that was not known before."""
+        roots = self.workshop.roots
+        if roots is not None:
+            with self.workshop.place():
+                alone = msgspec.structs.replace(self.planned.plan, machines=(plan,))
+                realize_plans(self.session, [(alone, roots)])
 
 
 def _left(machine: str, error: PyguixvmError) -> Outcome:

@@ -6,8 +6,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+import msgspec
 
 from pyguixvm.commands.shared_look import SharedLook
 from pyguixvm.events import phase
@@ -31,18 +34,25 @@ if TYPE_CHECKING:
 from pyguixvm.commands.session import Session
 from pyguixvm.commands.system_contents import changes_within
 
+# A save every few seconds would stack as many volumes.  What changes in such a window is taken
+# back together, with all that the guest wrote meanwhile: so it is not much longer.
+_WINDOW = timedelta(minutes=15)
+
 
 @dataclass(frozen=True)
 class Planned:
     """The PLAN for a hypervisor, after OBSERVATION.
 
     AGAIN looks at it anew, for whoever asks it meanwhile, too, and plans for one machine.
+    OTHERWISE does so for one whose guest cannot be changed live after all; None where no
+    other way is allowed.
     """
 
     connection: Connection
     plan: Plan
     observation: Observation
     again: Callable[[str], MachinePlan]
+    otherwise: Callable[[str], MachinePlan] | None = None
 
 
 @dataclass(frozen=True)
@@ -103,10 +113,22 @@ def observed(
             owner = owner_at(
                 index, found, name=deployment, complete=config is not None, unseen=unknown
             )
-            make = partial(plan, each.machines, policy=policy, config=config, owner=owner)
-            again = partial(_planned_again, SharedLook(looks[index]), make)
+            policy = msgspec.structs.replace(policy, since=_window())
+            look = SharedLook(looks[index])
+            make, make_otherwise = (
+                partial(plan, each.machines, policy=allowed, config=config, owner=owner)
+                for allowed in (policy, msgspec.structs.replace(policy, prefer_live=False))
+            )
             planned.append(
-                Planned(each.connection, make(each.observation), each.observation, again)
+                Planned(
+                    each.connection,
+                    make(each.observation),
+                    each.observation,
+                    again=partial(_planned_again, look, make),
+                    otherwise=partial(_planned_again, look, make_otherwise)
+                    if policy.prefer_live
+                    else None,
+                )
             )
         for lost in unseen:
             refused = tuple(
@@ -124,6 +146,11 @@ def _looked(seen: Seen, digests: Digests) -> Observation:
     return with_local_bases(seen.look(), seen.machines, digests)
 
 
+def _window() -> str:
+    """Return since when changes by a guest's agent go to one volume (UTC in ISO 8601)."""
+    return (datetime.now(UTC) - _WINDOW).isoformat(timespec="seconds")
+
+
 def _planned_again(look: SharedLook[Observation], make: _Make, machine: str) -> MachinePlan:
     (plan,) = make(look.now(), only=machine).machines
     return plan
@@ -131,8 +158,6 @@ def _planned_again(look: SharedLook[Observation], make: _Make, machine: str) -> 
 
 def measured(session: Session, planned: Planned) -> Plan:
     """Return the plan of PLANNED with the bytes that its new roots have to move, and why."""
-    import msgspec
-
     from pyguixvm.apply.root_to_be import bytes_to_move
     from pyguixvm.digest.memory import Digests
 

@@ -6,12 +6,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import chain, repeat
 from typing import Literal, TypeAlias
 
 import libvirt
 
 from pyguixvm.errors import RequestRefusedError
+from pyguixvm.hypervisor import domains
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.domains import Which, our_domain
 from pyguixvm.hypervisor.errors import explained, is_code
@@ -30,6 +32,8 @@ _LOOK_SECONDS = 5.0
 # every ten seconds in the end.
 _PRESS_SECONDS = (1.0, 2.0, 4.0, 8.0)
 _LONGEST_PRESS_SECONDS = 10.0
+# So long (seconds) a guest may take to write all that is to be on its disks.
+_FREEZE_SECONDS = 10.0
 # In less time than this few guests stop, whatever they are.
 _SOON_SECONDS = 15.0
 _ABSENT = "is not connected"
@@ -80,6 +84,34 @@ def shutdown(
         "power button (elogind does); 'ssh' into it and use 'halt', or power it off with "
         f"'pyguixvm destroy {name}'",
     )
+
+
+def cut_off(connection: Connection, name: Which) -> bool:
+    """Power domain NAME off as soon as its agent has frozen all that its guest has mounted.
+
+    What programs have written is on its disks then, and their file systems are whole; what
+    they have not, is lost.  Return False if its agent does not do that: then it goes on.
+    """
+    domain = our_domain(connection, name)
+    with explained(f"power off domain '{name}'"):
+        if _state(domain) != "running":
+            return False
+        try:
+            if _agent(domain, _FREEZE_SECONDS, domain.fsFreeze) is None:
+                domains.destroy(connection, name)
+                return True
+        except BaseException:
+            _thaw(domain)
+            raise
+        # One that says nothing may have done it all the same.
+        _thaw(domain)
+        return False
+
+
+def _thaw(domain: libvirt.virDomain) -> None:
+    if agent.connected(domain):
+        with suppress(libvirt.libvirtError, SilenceError):
+            within(_FREEZE_SECONDS, "thaw the file systems of a guest", domain.fsThaw)
 
 
 def reboot(connection: Connection, name: Which, *, timeout: float) -> Way:

@@ -3,7 +3,8 @@
 
 ``pyguixvm-NAME.gN.qcow2`` is the root of generation N of machine NAME,
 ``pyguixvm-NAME.DISK.qcow2`` its data disk DISK, ``pyguixvm-NAME.trial`` what a
-throwaway copy of it writes to, and ``pyguixvm-DIGEST.img`` a base volume, shared by
+throwaway copy of it writes to, ``pyguixvm-NAME.parcel`` what is brought to its guest while
+that runs, and ``pyguixvm-DIGEST.img`` a base volume, shared by
 whoever has the same image: DIGEST is that of its bits.  Earlier versions named it
 ``pyguixvm-HASH.img``, by the store item's hash or the file's name, size and time, which
 two images may have in common.
@@ -20,6 +21,7 @@ from collections.abc import Iterable
 PREFIX = "pyguixvm-"
 
 _MARKER_SUFFIX = ".partial"
+_PARCEL_SUFFIX = ".parcel"
 _FORMER_LOCK_SUFFIX = ".lock"
 _COPY_SUFFIX = "-test"
 _STORE_ITEM = re.compile(r"/gnu/store/[0-9a-df-np-sv-z]{32}-[^/]+")
@@ -76,6 +78,16 @@ def is_store_item(path: str) -> bool:
 def trial_volume(machine: str, disk: str | None = None) -> str:
     """Return the name of the root, or of data disk DISK, of a throwaway copy of MACHINE."""
     return f"{PREFIX}{machine}.trial" + ("" if disk is None else f"-{disk}")
+
+
+def parcel_volume(machine: str) -> str:
+    """Return the name of the volume that brings something to the running guest of MACHINE."""
+    return f"{PREFIX}{machine}{_PARCEL_SUFFIX}"
+
+
+def is_parcel(volume: str) -> bool:
+    """Whether VOLUME is named as one that brings something to a guest."""
+    return is_ours(volume) and volume.endswith(_PARCEL_SUFFIX)
 
 
 def is_trial(volume: str) -> bool:

@@ -87,10 +87,14 @@ class GrowDisk(_Action, frozen=True, tag="grow-disk"):
 
 
 class StopDomain(_Action, frozen=True, tag="stop-domain"):
-    """Have the guest shut down; FORCE: power it off if it does not within TIMEOUT seconds."""
+    """Have the guest shut down; FORCE: power it off if it does not within TIMEOUT seconds.
+
+    FAST: before, try to have its agent freeze its file systems, and power it off then.
+    """
 
     timeout: int
     force: bool
+    fast: bool = False
 
 
 class DefineDomain(_Action, frozen=True, tag="define-domain"):
@@ -166,6 +170,15 @@ class StackRoot(_Action, frozen=True, tag="stack-root"):
     image: str
 
 
+class KeepLayer(_Action, frozen=True, tag="keep-layer"):
+    """Have the running guest go on writing to the volume that it has, that of GENERATION.
+
+    Changes of the last minutes were made there already, and are taken back with this one.
+    """
+
+    generation: int
+
+
 class ActivateSystem(_Action, frozen=True, tag="activate-system"):
     """Have the running guest switch to the system that was prepared.
 
@@ -217,6 +230,7 @@ Action: TypeAlias = (
     Preparation
     | StopDomain
     | StackRoot
+    | KeepLayer
     | ActivateSystem
     | DefineDomain
     | LiveAction

@@ -18,7 +18,7 @@ from pyguixvm.model.declaration import Networking, VirtualMachine
 from pyguixvm.model.difference import Difference, Value
 from pyguixvm.model.observation import Hardware, ObservedDomain, ObservedInterface
 from pyguixvm.model.plain_fields import PLAIN_FIELDS
-from pyguixvm.model.volume_names import data_of, generation_of
+from pyguixvm.model.volume_names import data_of, generation_of, parcel_volume
 from pyguixvm.plan.difference import ABSENT, compare
 from pyguixvm.plan.disks import disk_differences, mount_differences, source_of
 from pyguixvm.plan.interference import disk_interferences, interferences
@@ -72,6 +72,8 @@ def foreign_devices(machine: VirtualMachine, domain: ObservedDomain) -> tuple[st
 
 def _of_machine(name: str, volume: str) -> bool:
     named = generation_of(volume) or data_of(volume)
+    if volume == parcel_volume(name):
+        return True
     return named is not None and named[0] == name
 
 

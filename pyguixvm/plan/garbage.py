@@ -91,7 +91,8 @@ def garbage(
     The current one, the one before it and one to fall back to always stay.
     Volumes that belong to no machine, kept when it was removed, stay, too, and
     what they stand on; so do generations with a volume that is USED, and that.
-    Locks of earlier versions, which ended, go, and what throwaway copies wrote to.
+    Locks of earlier versions, which ended, go, what throwaway copies wrote to, and
+    what was brought to guests.
     """
     machines = tuple(machines)
     volumes = tuple(volumes)
@@ -139,8 +140,12 @@ def garbage(
 
 
 def _of_copies(volumes: Iterable[StoredVolume]) -> set[Address]:
-    """Return what throwaway copies wrote to: whoever is about one would hold a lock."""
-    return {(each.pool, each.name) for each in volumes if volume_names.is_trial(each.name)}
+    """Return what throwaway copies wrote to, and parcels: who is about one would hold a lock."""
+    return {
+        (each.pool, each.name)
+        for each in volumes
+        if volume_names.is_trial(each.name) or volume_names.is_parcel(each.name)
+    }
 
 
 def _may_belong_to(volume: str, machines: Collection[str]) -> bool:

@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+
+import msgspec
 
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.model.applied import Metadata
-from pyguixvm.model.declaration import VirtualMachine
+from pyguixvm.model.declaration import SystemImage, VirtualMachine
 from pyguixvm.model.difference import Difference
-from pyguixvm.model.observation import ObservedDomain
+from pyguixvm.model.observation import Observation, ObservedDomain
 from pyguixvm.model.volume_names import free_number
 from pyguixvm.plan.actions import (
     AwaitReady,
@@ -23,9 +25,25 @@ from pyguixvm.plan.refusals import (
     require_takeable_back,
 )
 from pyguixvm.plan.restart import live_actions
-from pyguixvm.plan.steps import OFF, define, last_downtime, proven, refused, start, stop
+from pyguixvm.plan.steps import (
+    OFF,
+    as_fast_as_allowed,
+    define,
+    last_downtime,
+    proven,
+    refused,
+    start,
+    stop,
+)
 from pyguixvm.plan.strategies.choose import choose
-from pyguixvm.plan.strategies.in_place import REASON, activation, as_done_in_place
+from pyguixvm.plan.strategies.in_place import (
+    REASON,
+    REASON_PREFERRED,
+    By,
+    activation,
+    as_done_in_place,
+    layer_bottom,
+)
 from pyguixvm.plan.strategies.increment import Bases
 
 
@@ -37,6 +55,12 @@ def next_number(machine: str, volumes: Collection[str], metadata: Metadata | Non
     if metadata is None:
         return free_number(machine, volumes)
     return free_number(machine, {*volumes, *metadata.volumes}, metadata.numbers)
+
+
+def kept_state(metadata: Metadata, policy: Policy) -> Iterator[Difference]:
+    """Yield what is not as a root would have it that POLICY asks for, be the system the same."""
+    if policy.strategy in {"increment", "full"} and metadata.generation.pinned_uuid is not None:
+        yield Difference(path="root", old="changed while it ran", new="fresh", effect="replace")
 
 
 def create(
@@ -85,7 +109,7 @@ def replace(  # noqa: PLR0917 -- what there is, what is wanted, and what is allo
         actions=(
             *way.actions,
             *volume_actions(machine, domain, volumes),
-            *stop(running, policy),
+            *(as_fast_as_allowed(each, policy) for each in stop(running, policy)),
             define(machine, generation),
             start(machine),
         ),
@@ -103,12 +127,19 @@ def change_in_place(  # noqa: PLR0917 -- what there is, what is wanted, and what
     machine: VirtualMachine,
     domain: ObservedDomain,
     metadata: Metadata,
-    volumes: Collection[str],
+    observation: Observation,
     changed: tuple[Difference, ...],
     policy: Policy,
 ) -> MachinePlan:
     """Plan another operating system in the guest that runs."""
-    generation = next_number(machine.name, volumes, metadata)
+    by: By = "agent" if policy.strategy == "live" else "ssh"
+    below = layer_bottom(domain, metadata, policy.since) if by == "agent" and policy.since else None
+    if below is None:
+        generation = next_number(machine.name, observation.volumes, metadata)
+        # That it lets us in proves more than an earlier look, unless nobody knows what it is.
+        fallback = proven(metadata) if metadata.generation.changing else metadata.current
+    else:
+        generation, fallback = metadata.current, below.number
     stopping = next(iter(stop(policy.restart, policy)), None)
     try:
         require_takeable_back(machine, policy)
@@ -119,7 +150,7 @@ def change_in_place(  # noqa: PLR0917 -- what there is, what is wanted, and what
             generation,
             changed,
             restart=stopping,
-            by="agent" if policy.strategy == "live" else "ssh",
+            by=by,
         )
     except RequestRefusedError as error:
         return refused(machine, "live", error, changed)
@@ -136,9 +167,30 @@ def change_in_place(  # noqa: PLR0917 -- what there is, what is wanted, and what
             AwaitReady(timeout=machine.ready_timeout),
         ),
         differences=as_done_in_place(changed),
-        # That it lets us in proves more than an earlier look, unless nobody knows what it is.
-        fallback=proven(metadata) if metadata.generation.changing else metadata.current,
+        fallback=fallback,
         foreign=foreign_devices(machine, domain),
         strategy=policy.strategy,
         reason=REASON,
     )
+
+
+def change_live_or_replace(  # noqa: PLR0917 -- what there is, what is wanted, and what is allowed
+    machine: VirtualMachine,
+    domain: ObservedDomain,
+    metadata: Metadata,
+    observation: Observation,
+    bases: Bases,
+    changed: tuple[Difference, ...],
+    policy: Policy,
+) -> MachinePlan:
+    """Plan another operating system in the guest that runs, or else a new root volume."""
+    as_live = msgspec.structs.replace(policy, strategy="live")
+    live = change_in_place(machine, domain, metadata, observation, changed, as_live)
+    if live.refusal is None:
+        return msgspec.structs.replace(live, reason=REASON_PREFERRED)
+    made = replace(machine, domain, metadata, observation.volumes, bases, changed, policy)
+    if domain.state in OFF or not isinstance(machine.image, SystemImage):
+        # Nobody expects that a guest is changed which does not run.
+        return made
+    reason = "; ".join(filter(None, (live.refusal, made.reason)))
+    return msgspec.structs.replace(made, reason=reason)

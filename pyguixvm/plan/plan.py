@@ -28,7 +28,12 @@ class Policy(msgspec.Struct, frozen=True):
 
     RESTART guests; power off those that do not stop (FORCE); replace, or power
     off, those that are declared to be protected (UNPROTECT).  STOP_TIMEOUT is how long
-    (seconds) a guest may take to shut down, None for the usual.
+    (seconds) a guest may take to shut down, None for the usual.  FAST_STOP: one that gets a
+    new root is powered off with its file systems frozen, if its agent does that.
+    PREFER_LIVE: with the strategy "auto", a guest that runs is changed by its agent where
+    that is possible.
+    Such changes go to the volume of the first of them if that was made SINCE then (UTC in ISO
+    8601), None for a volume each.
     """
 
     restart: bool = True
@@ -36,6 +41,9 @@ class Policy(msgspec.Struct, frozen=True):
     unprotect: bool = False
     strategy: Strategy = "auto"
     stop_timeout: int | None = None
+    fast_stop: bool = False
+    prefer_live: bool = False
+    since: str | None = None
 
     def stop(self) -> StopDomain:
         """Return how a guest is stopped."""

@@ -11,7 +11,13 @@ from pyguixvm.model.observation import Observation, ObservedDomain
 from pyguixvm.plan.drift import differences
 from pyguixvm.plan.foreseen import foreseen
 from pyguixvm.plan.interference import require_idle_disks, require_no_memory
-from pyguixvm.plan.new_root import change_in_place, create, replace
+from pyguixvm.plan.new_root import (
+    change_in_place,
+    change_live_or_replace,
+    create,
+    kept_state,
+    replace,
+)
 from pyguixvm.plan.ownership import (
     Owner,
     require_not_elsewhere,
@@ -114,7 +120,11 @@ def _plan_machine(  # noqa: PLR0917 -- one machine, what there is, and what is a
         return refused(machine, "none", error)
     if domain is None or metadata is None:
         return create(machine, volumes, bases, policy)
-    changed = (*differences(machine, domain), *taken_over(metadata, owner))
+    changed = (
+        *differences(machine, domain),
+        *taken_over(metadata, owner),
+        *kept_state(metadata, policy),
+    )
     try:
         require_data_kept(machine, domain, observation, owner.name)
     except RequestRefusedError as error:
@@ -122,7 +132,11 @@ def _plan_machine(  # noqa: PLR0917 -- one machine, what there is, and what is a
     if strongest(changed) != "replace":
         made = restart_or_live(machine, domain, metadata, volumes, changed, policy)
     elif policy.strategy in CHANGING_GUESTS:
-        made = change_in_place(machine, domain, metadata, volumes, changed, policy)
+        made = change_in_place(machine, domain, metadata, observation, changed, policy)
+    elif policy.prefer_live and policy.strategy == "auto":
+        made = change_live_or_replace(
+            machine, domain, metadata, observation, bases, changed, policy
+        )
     else:
         made = replace(machine, domain, metadata, volumes, bases, changed, policy)
     try:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
+
 from pyguixvm.errors import PyguixvmError
 from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.model.declaration import VirtualMachine
@@ -52,6 +54,11 @@ def define(machine: VirtualMachine, generation: int) -> DefineDomain:
 def stop(running: bool, policy: Policy) -> tuple[StopDomain, ...]:
     """Return the steps, if any, that end a guest if it is RUNNING, as POLICY allows."""
     return (policy.stop(),) if running else ()
+
+
+def as_fast_as_allowed(stop: StopDomain, policy: Policy) -> StopDomain:
+    """Return STOP for a guest whose root is thrown away, as POLICY allows."""
+    return msgspec.structs.replace(stop, fast=policy.fast_stop)
 
 
 def start(machine: VirtualMachine) -> StartDomain:

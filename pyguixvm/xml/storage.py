@@ -13,7 +13,7 @@ import msgspec
 from lxml import etree
 
 from pyguixvm.model.declaration import MountPoint
-from pyguixvm.xml.text import element
+from pyguixvm.xml.text import element, render
 
 
 class BackingFile(msgspec.Struct, frozen=True):
@@ -73,6 +73,25 @@ def further_disks(disks: tuple[AttachedDisk, ...]) -> Iterator[etree._Element]:
             element("target", {"dev": target_name(index), "bus": "virtio"}),
             *serial,
         )
+
+
+def parcel_disk_xml(path: str, serial: str) -> str:
+    """Return a disk that a guest only reads, the file PATH, which it knows by SERIAL.
+
+    It is the last one by its name: no disk that is declared has that.
+    """
+    return render(
+        element(
+            "disk",
+            {"type": "file", "device": "disk"},
+            element("driver", {"name": "qemu", "type": "raw"}),
+            element("source", {"file": path}),
+            element("backingStore"),
+            element("target", {"dev": "vdzz", "bus": "virtio"}),
+            element("readonly"),
+            element("serial", serial),
+        )
+    )
 
 
 def target_name(index: int) -> str:

@@ -21,6 +21,7 @@ from pathlib import Path
 import evaluation
 import growth
 import in_place
+import live
 import loop
 import msgspec
 import planning
@@ -56,6 +57,7 @@ PARTS = {
     "plan": Part(planning.hundred, 2, 15),
     "loop": Part(loop.deployments, 500, 120),
     "several": Part(loop.several, 150),
+    "live": Part(live.saves, 100, 300),
     "in-place": Part(in_place.activations, 180, 120),
     "edits": Part(growth.edits, 10, 60),
     "closures": Part(growth.closures, 20, 60),

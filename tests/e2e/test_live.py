@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CONFIGS, Ran, pyguixvm
+from conftest import CONFIGS, Ran, pyguixvm, virsh
 from guest import Guest, eventually
 
 CONFIG = CONFIGS / "live.scm"
@@ -151,3 +151,58 @@ def test_the_hypervisor_takes_it_back_as_it_was(tmp_path: Path) -> None:
     changed = deploy(edition="five")
     assert changed.status == 0, changed.err
     assert guest.content("/etc/edition") == "five"
+
+
+def test_what_the_guest_lost_of_its_store_comes_again() -> None:
+    lost = run("readlink -f /gnu/store/*-shepherd-above.go | head -n 1").strip()
+    assert lost.endswith("-shepherd-above.go")
+    run(f"unshare -m sh -c 'mount -o remount,rw,bind /gnu/store; rm {lost}'")
+    assert not there(lost)
+    changed = deploy(edition="six")
+    assert changed.status == 0, changed.err
+    assert guest.content("/etc/edition") == "six"
+    assert there(lost)
+
+
+def test_what_is_large_comes_too() -> None:
+    changed = deploy(edition="six", megabytes="50")
+    assert changed.status == 0, changed.err
+    assert "50" in changed.err
+    assert run("wc -c < /etc/large").strip() == str(50 * 1024**2)
+    assert ".parcel" not in virsh("dumpxml", NAME)
+
+
+def test_each_save_that_is_watched_arrives_without_a_boot(tmp_path: Path) -> None:
+    boot, config = guest.booted(), tmp_path / "live.scm"
+    before = len(generations())
+
+    def save(edition: str) -> None:
+        text = CONFIG.read_text()
+        config.write_text(text.replace('(setting "EDITION" "one")', f'"{edition}"'))
+
+    save("save 0")
+    with subprocess.Popen(
+        ["pyguixvm", "watch", config], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as watching:
+        try:
+            for number in range(5):
+                save(f"save {number}")
+                eventually(lambda: guest.content("/etc/edition") == f"save {number}")  # noqa: B023
+            assert guest.booted() == boot
+            assert len(generations()) == before
+            # Without an agent, it is as it was without all this: a fresh root, and a boot.
+            herd = "/run/current-system/profile/bin/herd"
+            guest.agent("guest-exec", path=herd, arg=["stop", "qemu-guest-agent"])
+            eventually(lambda: "state='disconnected'" in virsh("dumpxml", NAME))
+            save("save 5")
+            eventually(lambda: len(generations()) == before + 1)
+            # Begun, it is finished.
+            watching.send_signal(signal.SIGINT)
+            told, _ = watching.communicate(timeout=600)
+        finally:
+            watching.kill()
+    assert "its guest has no agent that runs programs; it gets a new root" in told
+    assert pyguixvm("deploy", config).status == 0
+    assert guest.booted() != boot
+    assert guest.content("/etc/edition") == "save 5"
+    assert generations()[-1]["under"] == []

@@ -17,6 +17,7 @@ import libvirt
 import msgspec
 import pytest
 from deploying import deploy, some_metadata, with_image
+from editions import UPDATE, declared, run_script
 from hostile import HostileAgent
 
 from pyguixvm.events import ignore
@@ -287,3 +288,31 @@ def halting(connection, a_machine, pool, tmp_path):
     for checkpoint in handle.listAllCheckpoints():
         checkpoint.delete(libvirt.VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY)
     handle.undefine()
+
+
+@pytest.fixture
+def edition(connection, tiny_machine, pool, tmp_path):
+    """Yield a function that declares an edition of a machine whose first one runs."""
+    machine = tiny_machine(
+        "agent,button,dhcp", ready=(GuestAgentReady(), AddressReady()), pool=pool.name
+    )
+    image = tmp_path / "image.raw"
+    image.touch()
+    os.truncate(image, 16 * MIB)
+    modified = int(image.stat().st_mtime)
+    local = LocalImage(path=str(image), format="raw", size=16 * MIB, modified=modified)
+    first = domains.read_metadata(connection, machine.name)
+    first = first.having(
+        msgspec.structs.replace(
+            first.generation, pool=pool.name, volume=f"pyguixvm-{machine.name}.g1.qcow2"
+        )
+    )
+    domains.write_metadata(connection, machine.name, first)
+    run_script(UPDATE, msgspec.structs.replace(machine, image=local), "never")
+    # From here on it passes for one that was made of an operating-system.
+    metadata = domains.read_metadata(connection, machine.name)
+    made = msgspec.structs.replace(
+        metadata.generation, declaration=declared(machine, "one"), label="one", kernel="linux"
+    )
+    domains.write_metadata(connection, machine.name, metadata.having(made))
+    return lambda name: declared(machine, name)

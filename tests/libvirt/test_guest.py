@@ -286,6 +286,22 @@ def test_the_agent_shuts_down_and_reboots(connection, tiny_machine):
     assert power.shutdown(connection, machine.name, timeout=60) == "already"
 
 
+def test_a_guest_is_cut_off_only_if_its_agent_freezes_its_file_systems(connection, tiny_machine):
+    machine = tiny_machine("agent", ready=(GuestAgentReady(),))
+    with boot(connection, machine) as evidence:
+        assert wait_ready(machine, evidence, deadline=time.monotonic() + 90).outcome == "ready"
+    begun = time.monotonic()
+    assert power.cut_off(connection, machine.name)
+    assert domains.state(connection, machine.name) == "shut off"
+    # Which is far less than it takes to shut down.
+    assert time.monotonic() - begun < 10
+    assert not power.cut_off(connection, machine.name)
+    deaf = tiny_machine("")
+    with boot(connection, deaf):
+        assert not power.cut_off(connection, deaf.name)
+        assert domains.state(connection, deaf.name) == "running"
+
+
 def test_an_agent_that_comes_while_the_guest_boots_shuts_it_down(connection, tiny_machine):
     machine = tiny_machine("agent")
     with boot(connection, machine) as evidence:

@@ -85,6 +85,7 @@ def test_generations(metadata: Metadata, keep: int, before: str, gone: list[int]
         (stored(OTHER_FORMER_BASE), True),
         (stored("pyguixvm-web.g9.qcow2", whole=False), True),
         (stored("pyguixvm-web.lock"), True),
+        (stored("pyguixvm-web.parcel"), True),
         (stored("pyguixvm-web.lock.qcow2"), False),
     ],
 )

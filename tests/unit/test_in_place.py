@@ -34,6 +34,7 @@ from pyguixvm.plan.actions import (
     AwaitReady,
     CreateRoot,
     DefineDomain,
+    KeepLayer,
     PrepareSystem,
     SetMemory,
     StackRoot,
@@ -116,6 +117,118 @@ def test_what_only_a_boot_changes_is_refused_live(what: str, changed: dict[str, 
     assert web.hint is not None
     assert "--strategy auto" in web.hint
     assert in_place(there(), **changed).refusal is None
+
+
+PREFERRED = Policy(prefer_live=True)
+
+
+def test_where_live_is_preferred_it_is_done_where_it_is_possible() -> None:
+    web = in_place(there(), policy=PREFERRED)
+    assert web.strategy == "live"
+    assert web.actions == in_place(there(), policy=LIVE).actions
+    assert in_place(there(), policy=Policy()).strategy == "full"
+    # Whoever asks for another way gets that.
+    assert in_place(there(), policy=Policy(prefer_live=True, strategy="full")).strategy == "full"
+
+
+@pytest.mark.parametrize(
+    ("found", "changed", "why"),
+    [
+        ({}, {"image": msgspec.structs.replace(TWO, kernel="linux@2")}, "image.kernel changed"),
+        ({}, {"domain": domain(storage=20 * GIB)}, "domain.storage changed, too"),
+        ({"state": "paused"}, {}, "it is paused"),
+        ({"state": "shut off"}, {}, None),
+    ],
+)
+def test_where_live_is_preferred_and_impossible_a_new_root_is_made(
+    found: dict[str, Any], changed: dict[str, Any], why: str | None
+) -> None:
+    web = in_place(there(**found), policy=PREFERRED, **changed)
+    assert (web.effect, web.strategy, web.refusal) == ("replace", "full", None)
+    assert web.reason is not None
+    assert ("cannot be changed live" in web.reason) == (why is not None)
+    assert (why or "") in web.reason
+
+
+LAYER = "pyguixvm-web.g2.qcow2"
+WINDOW = "2026-01-01T00:00:00+00:00"
+
+
+def changed_once(*, metadata: Metadata | None = None, **changes: Any) -> ObservedDomain:
+    """Return a domain whose guest was changed live, to generation 2 on the volume of the first."""
+    before = metadata or applied(image=ONE)
+    first = before.generation
+    second = msgspec.structs.replace(
+        first, number=2, volume=LAYER, under=(first.volume,), pinned_uuid="1111-2222",
+        activated="/gnu/store/a-pinned", **changes,
+    )  # fmt: skip
+    return there(
+        metadata=msgspec.structs.replace(before.having(second), current=2),
+        defined=hardware(disks=(f"/pool/{LAYER}",)),
+        live=hardware(disks=(f"/pool/{LAYER}",)),
+    )
+
+
+def test_changes_of_a_window_share_a_volume_and_are_taken_back_together() -> None:
+    web = in_place(changed_once(), policy=Policy(strategy="live", since=WINDOW))
+    assert web.fallback == 1
+    prepare, keep, activate, define, wait = web.actions
+    assert isinstance(prepare, PrepareSystem)
+    assert keep == KeepLayer(generation=2)
+    assert isinstance(activate, ActivateSystem)
+    assert define == DefineDomain(generation=2, autostart=True)
+    assert isinstance(wait, AwaitReady)
+
+
+def test_a_change_that_was_broken_off_in_a_window_is_done_on_the_same_volume() -> None:
+    found = changed_once(changing=True)
+    web = in_place(found, policy=Policy(strategy="live", since=WINDOW))
+    assert (web.fallback, web.actions[1]) == (1, KeepLayer(generation=2))
+
+
+@pytest.mark.parametrize(
+    ("found", "policy"),
+    [
+        (changed_once(), Policy(strategy="live")),
+        (changed_once(), Policy(strategy="live", since="2026-01-01T00:00:01+00:00")),
+        (changed_once(), Policy(strategy="in-place", since=WINDOW)),
+        (changed_once(failed=True), Policy(strategy="live", since=WINDOW)),
+        # It was rolled back to: what is below its volume is no generation.
+        (
+            changed_once(
+                metadata=applied(image=ONE).having(
+                    msgspec.structs.replace(applied(image=ONE).generation, failed=True)
+                )
+            ),
+            Policy(strategy="live", since=WINDOW),
+        ),
+    ],
+)
+def test_another_change_gets_a_volume_of_its_own(found: ObservedDomain, policy: Policy) -> None:
+    web = in_place(found, policy=policy)
+    assert web.actions[1] == StackRoot(
+        generation=3, volume="pyguixvm-web.g3.qcow2", image="/gnu/store/x"
+    )
+    assert web.fallback == 2
+
+
+def test_only_a_guest_whose_root_is_replaced_is_cut_off() -> None:
+    def stops(**changed: Any) -> list[bool]:
+        web = in_place(there(), policy=Policy(fast_stop=True), **changed)
+        return [each.fast for each in web.actions if isinstance(each, StopDomain)]
+
+    assert stops() == [True]
+    assert stops(image=ONE, domain=domain(maximum_cpu=4)) == [False]
+
+
+def test_a_fresh_root_is_made_where_it_is_asked_for() -> None:
+    found = changed_once()
+    for strategy in ("full", "increment"):
+        web = in_place(found, image=ONE, policy=Policy(strategy=strategy))
+        assert [each.path for each in web.differences] == ["root"]
+        assert web.effect == "replace"
+    assert in_place(found, image=ONE, policy=Policy()).actions == ()
+    assert in_place(there(), image=ONE, policy=Policy(strategy="full")).actions == ()
 
 
 def test_what_a_guest_has_is_known_as_far_as_it_was_given_that() -> None:

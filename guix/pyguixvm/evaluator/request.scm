@@ -8,12 +8,12 @@
   #:use-module (pyguixvm evaluator handling)
   #:use-module (pyguixvm evaluator json)
   #:use-module (pyguixvm evaluator realization)
+  #:use-module (pyguixvm machine live)
   #:use-module (pyguixvm system guest)
   #:use-module (ice-9 match)
   #:use-module (json)
   ;; Few want it, and it takes Guile-SSH.
   #:autoload   (pyguixvm machine in-place) (prepare-activation activate)
-  #:autoload   (pyguixvm machine live) (prepare-live)
   #:export (parse-request
             request-command
             request-stderr
@@ -124,6 +124,7 @@ with each new connection to the store."
 
 (define (answer-live request prepare)
   "Return the JSON of what a running guest is to get that is to follow REQUEST."
+  (remember-module-closures!)
   (parameterize ((%sharing (request-ref request "sharing" (%sharing))))
     (prepare-live (request-ref request "config")
                   (request-ref request "machine")

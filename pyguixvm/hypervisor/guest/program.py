@@ -17,7 +17,7 @@ import msgspec
 from pyguixvm.hypervisor.guest import agent
 
 _FIRST_PAUSE = 0.05
-_LONGEST_PAUSE = 0.5
+_LONGEST_PAUSE = 0.2
 # Larger ones are no faster, and one of 256 KiB never arrived (libvirt 9.0, QEMU 7.2).
 _CHUNK = 64 * 1024
 _NEEDED = frozenset({

@@ -10,17 +10,24 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from pyguixvm.errors import RequestRefusedError
-from pyguixvm.model.applied import Metadata
+from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.model.declaration import SystemImage, VirtualMachine
 from pyguixvm.model.difference import Difference
 from pyguixvm.model.observation import ObservedDomain
 from pyguixvm.model.volume_names import generation_volume
-from pyguixvm.plan.actions import ActivateSystem, PrepareSystem, StackRoot, StopDomain
+from pyguixvm.plan.actions import (
+    ActivateSystem,
+    KeepLayer,
+    PrepareSystem,
+    StackRoot,
+    StopDomain,
+)
 
 # What reaches the guest.
 By: TypeAlias = Literal["ssh", "agent"]
 
 REASON = "asked for: the guest keeps its state"
+REASON_PREFERRED = "a guest that runs can follow this: it keeps its state"
 _HINT = (
     "Deploy with --strategy auto for a new root volume; that loses what the guest keeps on its root"
 )
@@ -46,17 +53,21 @@ def activation(
     *,
     restart: StopDomain | None,
     by: By = "ssh",
-) -> tuple[PrepareSystem, StackRoot, ActivateSystem]:
+) -> tuple[PrepareSystem, StackRoot | KeepLayer, ActivateSystem]:
     """Return what makes generation NUMBER of MACHINE in its running guest.
 
-    RESTART is how to stop it if need be, BY what reaches it.  Raises RequestRefusedError
-    if CHANGED is not for a running guest.
+    RESTART is how to stop it if need be, BY what reaches it.  If NUMBER is that of the
+    current generation, it stays on the volume that it has, see `layer_bottom`.  Raises
+    RequestRefusedError if CHANGED is not for a running guest.
     """
     image = machine.image
     root_uuid = metadata.generation.root_uuid
     if not isinstance(image, SystemImage) or image.content is None or root_uuid is None:
         raise _refused(machine, by, "its root is not made of an operating-system alone")
-    _require_stackable(machine, domain, metadata, by)
+    kept = number == metadata.current
+    _require_changeable(machine, domain, by)
+    if not kept:
+        _require_stackable(machine, domain, metadata, by)
     changed = tuple(changed)
     found = [*_others(changed, stacked=_writes_below(domain, metadata))]
     if by == "agent":
@@ -72,20 +83,43 @@ def activation(
     volume = generation_volume(machine.name, number)
     return (
         PrepareSystem(system=system, root_uuid=root_uuid, by=by),
-        StackRoot(generation=number, volume=volume, image=metadata.generation.image),
+        KeepLayer(generation=number)
+        if kept
+        else StackRoot(generation=number, volume=volume, image=metadata.generation.image),
         ActivateSystem(system=system, root_uuid=root_uuid, restart=restart),
     )
+
+
+def layer_bottom(domain: ObservedDomain, metadata: Metadata, since: str) -> Generation | None:
+    """Return the generation that the current one of METADATA can be taken back to as it is.
+
+    That is the one on whose volume its own was put when the guest was changed, SINCE then
+    (UTC in ISO 8601).  None if there is no such: another change of DOMAIN takes a volume of
+    its own then.
+    """
+    current = metadata.generation
+    disks = {PurePosixPath(disk).name for disk in domain.live.disks} if domain.live else set()
+    if current.failed or current.volume not in disks or not since <= current.date:
+        return None
+    for each in metadata.generations:
+        if current.under[:1] == (each.volume,) and each.pool == current.pool and not each.failed:
+            return each
+    return None
+
+
+def _require_changeable(machine: VirtualMachine, domain: ObservedDomain, by: By) -> None:
+    """Raise RequestRefusedError unless there is a guest of DOMAIN to change."""
+    if domain.state != "running":
+        how = f"pyguixvm start {machine.name}" if domain.live is None else "virsh resume"
+        raise _refused(
+            machine, by, f"it is {domain.state}", f"Have it run with '{how}', and deploy again.  "
+        )
 
 
 def _require_stackable(
     machine: VirtualMachine, domain: ObservedDomain, metadata: Metadata, by: By
 ) -> None:
     """Raise RequestRefusedError unless the guest of DOMAIN can get a volume on its root."""
-    if domain.state != "running":
-        how = f"pyguixvm start {machine.name}" if domain.live is None else "virsh resume"
-        raise _refused(
-            machine, by, f"it is {domain.state}", f"Have it run with '{how}', and deploy again.  "
-        )
     if domain.checkpoints:
         checkpoint = domain.checkpoints[-1]
         raise _refused(

@@ -30,6 +30,25 @@
        (list (telling 'newcomer "here" '()))
        '())))
 
+;; What does not compress, nor is anywhere yet.
+(define large-file
+  (computed-file "large"
+                 (with-imported-modules '((guix build utils))
+                   #~(begin
+                       (use-modules (guix build utils) (rnrs bytevectors) (ice-9 binary-ports))
+                       (let ((block (make-bytevector (expt 2 20))))
+                         (let fill ((i 0) (state 12345))
+                           (when (< i (bytevector-length block))
+                             (bytevector-u8-set! block i (logand (ash state -16) 255))
+                             (fill (+ i 1)
+                                   (logand (+ (* state 1103515245) 12345) #x7fffffff))))
+                         (call-with-output-file #$output
+                           (lambda (port)
+                             (let repeat ((n #$(string->number (setting "MEGABYTES" "0"))))
+                               (unless (zero? n)
+                                 (put-bytevector port block)
+                                 (repeat (- n 1)))))))))))
+
 (virtual-machine
   (name "live")
   (operating-system
@@ -52,7 +71,10 @@
                        (extra-special-file "/etc/edition"
                                            (plain-file "edition"
                                                        (setting "EDITION" "one")))
-                       %base-services))))
+                       (append (if (getenv "PYGUIXVM_TEST_MEGABYTES")
+                                   (list (extra-special-file "/etc/large" large-file))
+                                   '())
+                               %base-services)))))
   (libvirt-domain
     (storage 5G)
     (memory 1G)

@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Changes of a guest by its agent, saved again and again, and the ways back.
+
+The guests are tiny; what they are given are scripts, sent and run as systems are.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import libvirt
+import msgspec
+import pytest
+from editions import (
+    KILLED,
+    MIB,
+    booted,
+    content,
+    read,
+    run,
+    run_script,
+    write,
+)
+from live_once import FURNISH, Living, change_live
+
+from pyguixvm.commands.undefine import root_volumes
+from pyguixvm.errors import NotLiveError, RolledBackError
+from pyguixvm.events import Notice, ignore
+from pyguixvm.hypervisor import domains
+from pyguixvm.hypervisor.observe import observe
+from pyguixvm.model.volume_names import is_base, is_marker, is_parcel, parcel_volume
+from pyguixvm.plan.drift import differences
+from pyguixvm.xml.storage import parcel_disk_xml
+
+LIVE = Path(__file__).with_name("live_once.py")
+
+
+@pytest.fixture
+def furnished(connection, edition):
+    run(connection, edition("one").name, FURNISH)
+    return edition
+
+
+def eventually(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def system_of(connection, name):
+    return run(connection, name, "cat /run/system")
+
+
+def left_volumes(pool, connection):
+    """Return the volumes of POOL beside bases."""
+    handle = connection.handle.storagePoolLookupByName(pool.name)
+    handle.refresh()
+    return {each for each in handle.listVolumes() if not is_base(each)}
+
+
+def test_ten_saves_in_a_row_take_one_volume_and_are_taken_back_together(
+    connection, furnished, pool, tmp_path
+):
+    name = furnished("one").name
+    write(connection, name, "before")
+    old = domains.read_metadata(connection, name).generation
+    boot = booted(connection, name)
+    told = []
+    for number in range(10):
+        machine = furnished(f"save-{number}")
+        outcome = change_live(connection, machine, told.append, Living(tmp_path))
+        assert (outcome.outcome, outcome.error) == ("updated", None)
+        assert system_of(connection, name) == f"save-{number}"
+        observed = observe(connection).domains[name]
+        assert differences(machine, observed) == ()
+        assert observed.metadata.fallback is None
+        current = observed.metadata.generation
+        assert (current.number, current.label) == (old.number + 1, f"save-{number}")
+        assert current.under == (old.volume, *old.under)
+        write(connection, name, f"save-{number}")
+    # That it keeps its state is no news after the first.
+    assert len([e for e in told if isinstance(e, Notice) and "keeps its state" in e.message]) == 1
+    known = {volume for _, volume in root_volumes(observed.metadata)}
+    assert left_volumes(pool, connection) == known
+    assert booted(connection, name) == boot
+
+    broken = Living(tmp_path, "printf broken > /run/system; echo it does not want to >&2; false")
+    outcome = change_live(connection, furnished("broken"), ignore, broken)
+    assert isinstance(outcome.error, RolledBackError)
+    assert "it does not want to" in outcome.error.message
+    assert read(connection, name) == "before"
+    metadata = domains.read_metadata(connection, name)
+    assert (metadata.current, metadata.fallback) == (old.number, None)
+    failed = metadata.find(old.number + 1)
+    assert failed.failed
+    assert content(connection, pool.name, failed.volume, tmp_path) == "save-9"
+    # What was taken back is not written to again.
+    run(connection, name, FURNISH)
+    machine = furnished("mended")
+    outcome = change_live(connection, machine, ignore, Living(tmp_path))
+    assert outcome.error is None
+    current = domains.read_metadata(connection, name).generation
+    assert current.number > failed.number
+    assert failed.volume not in current.volumes
+    assert content(connection, pool.name, failed.volume, tmp_path) == "save-9"
+
+
+def test_a_save_that_the_guest_does_not_take_leaves_the_ones_before(
+    connection, furnished, tmp_path
+):
+    name = furnished("one").name
+    assert change_live(connection, furnished("two"), ignore, Living(tmp_path)).error is None
+    before = domains.read_metadata(connection, name)
+    run(connection, name, "mv /gnu/store /gnu/away")
+    outcome = change_live(connection, furnished("three"), ignore, Living(tmp_path))
+    assert isinstance(outcome.error, NotLiveError)
+    assert "did not take what it lacks" in outcome.error.message
+    assert domains.read_metadata(connection, name) == before
+    run(connection, name, "mv /gnu/away /gnu/store")
+    assert change_live(connection, furnished("three"), ignore, Living(tmp_path)).error is None
+    assert system_of(connection, name) == "three"
+    assert domains.read_metadata(connection, name).current == before.current
+
+
+# As much as a tiny guest has room for, twice.
+LARGE = 20 * MIB
+
+
+def attached(connection, name):
+    live = observe(connection).domains[name].live
+    return [Path(disk).name for disk in live.disks]
+
+
+def test_what_is_large_comes_as_a_disk_and_goes_again(connection, furnished, pool, tmp_path):
+    name = furnished("one").name
+    before = domains.inactive_xml(connection, name)
+    # The size of what is there, and of which disk it came.
+    switch = """
+        printf "$(wc -c < "$0") $(cat /sys/block/*/serial | grep -c parcel)" > /run/system
+        [ ! -e /run/pyguixvm-parcel ] || exit 1
+        echo done"""
+    outcome = change_live(
+        connection, furnished("two"), ignore, Living(tmp_path, switch, size=LARGE)
+    )
+    assert outcome.error is None
+    size, disks = system_of(connection, name).split()
+    assert (int(size) > LARGE, disks) == (True, "1")
+    assert run(connection, name, "cat /sys/block/*/serial").strip() == ""
+    metadata = domains.read_metadata(connection, name)
+    assert left_volumes(pool, connection) == {volume for _, volume in root_volumes(metadata)}
+    after = domains.inactive_xml(connection, name)
+    assert "parcel" not in after
+    assert before.count("<disk") == after.count("<disk")
+    # It is another one each time.
+    again = Living(tmp_path, switch, size=LARGE)
+    assert change_live(connection, furnished("three"), ignore, again).error is None
+
+
+def test_without_a_port_for_a_disk_the_agent_brings_it(connection, furnished, tmp_path, pool):
+    name = furnished("one").name
+    handle = connection.handle.lookupByName(name)
+    taken = []
+    with suppress(libvirt.libvirtError):
+        for number in range(40):
+            file = Path(pool.path) / f"taken-{number}.raw"
+            file.touch()
+            os.truncate(file, MIB)
+            element = parcel_disk_xml(str(file), f"taken-{number}").replace(
+                "vdzz", f"vdy{chr(97 + number)}"
+            )
+            handle.attachDeviceFlags(element, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+            taken.append(element)
+    assert taken
+    told = []
+    outcome = change_live(connection, furnished("two"), told.append, Living(tmp_path, size=3 * MIB))
+    assert outcome.error is None
+    assert any("through its agent" in e.message for e in told if isinstance(e, Notice))
+    assert system_of(connection, name) == "two"
+    assert not any(is_parcel(volume) for volume in left_volumes(pool, connection))
+
+
+@pytest.mark.parametrize("moment", ["sent", "plugged", "unpacked"])
+def test_a_large_change_that_is_killed_leaves_nothing_for_long(
+    connection, furnished, pool, tmp_path, moment
+):
+    name = furnished("one").name
+    machine = furnished("two")
+    begun = subprocess.Popen(
+        [sys.executable, LIVE, msgspec.json.encode(machine).decode(), "never", tmp_path, "true"],
+        env={**os.environ, "LIVE_SIZE": str(LARGE)},
+    )
+    {
+        "sent": lambda: eventually(lambda: parcel_volume(name) in left_volumes(pool, connection)),
+        "plugged": lambda: eventually(lambda: parcel_volume(name) in attached(connection, name)),
+        "unpacked": lambda: eventually(lambda: "-switch" in run(connection, name, "ls /gnu/store")),
+    }[moment]()
+    begun.send_signal(signal.SIGKILL)
+    assert begun.wait() == -signal.SIGKILL
+    assert parcel_volume(name) in left_volumes(pool, connection)
+    outcome = change_live(connection, furnished("two"), ignore, Living(tmp_path))
+    assert outcome.error is None
+    assert system_of(connection, name) == "two"
+    assert parcel_volume(name) not in attached(connection, name)
+    metadata = domains.read_metadata(connection, name)
+    assert left_volumes(pool, connection) == {volume for _, volume in root_volumes(metadata)}
+
+
+def test_what_the_guest_lost_meanwhile_is_sent_to_it(connection, furnished, tmp_path):
+    name = furnished("one").name
+    asked = []
+
+    class Kept:
+        """What stands for this machine's store."""
+
+        def items_beyond(self, present, wanted):
+            asked.append((present, wanted))
+            return activation.made
+
+    class Unaware(Living):
+        """It takes for granted that the guest has everything."""
+
+        def prepare_live(self, target):
+            system = super().prepare_live(target)
+            self.made = system.items
+            return msgspec.structs.replace(system, items=())
+
+    activation = Unaware(tmp_path)
+    outcome = change_live(connection, furnished("two"), ignore, activation, Kept())
+    assert outcome.error is None
+    assert system_of(connection, name) == "two"
+    (item,) = activation.made
+    assert asked == [(set(), (f"/gnu/store/{Path(item.path).name}",))]
+
+
+def test_a_save_that_is_killed_anywhere_is_taken_up_by_the_next(
+    connection, furnished, pool, tmp_path
+):
+    name = furnished("one").name
+    number, event = 2, 1
+    while True:
+        machine = furnished(f"edition-{number}")
+        killed = run_script(LIVE, machine, event, tmp_path, *KILLED, check=False)
+        if killed.returncode == 0:
+            break
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        assert domains.state(connection, name) == "running"
+        run_script(LIVE, machine, "never", tmp_path)
+        assert system_of(connection, name) == f"edition-{number}"
+        observed = observe(connection).domains[name]
+        assert differences(machine, observed) == ()
+        assert observed.metadata.fallback is None
+        left = left_volumes(pool, connection)
+        assert not any(is_marker(volume) for volume in left)
+        assert left == {volume for _, volume in root_volumes(observed.metadata)}
+        number, event = number + 1, event + 1
+    assert event > 6
+    # Each stayed on the volume of the first, but where that was being made.
+    assert len(observed.metadata.generation.under) <= 4
