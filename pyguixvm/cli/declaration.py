@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pyguixvm.cli import as_documents, documents
+from pyguixvm.cli.build_options import build_options
 from pyguixvm.cli.options import (
     Options,
     common_options,
@@ -53,7 +54,7 @@ def session(options: Options, output: Output) -> Session:
     printing = threading.RLock()
     return Session(
         uri=options.uri,
-        load_path=tuple(options.load_path),
+        options=tuple(options.build_options),
         environment=dict(os.environ),
         emit=undisturbed(in_turn(printing, output.emit)),
         forward=undisturbed(in_turn(printing, output.forward)),
@@ -84,6 +85,7 @@ def observed(
 @config_arguments
 @click.option("--exit-code", is_flag=True, help="Exit with 8 if there is anything to do.")
 @policy_options
+@build_options
 @common_options
 @click.pass_obj
 def plan_command(
@@ -125,6 +127,7 @@ def plan_command(
     help="Remove machines of the deployment, which needs a name, that it declares no more.",
 )
 @click.option("--yes", "-y", is_flag=True, help="Do not ask before --prune removes.")
+@build_options
 @common_options
 @click.pass_obj
 def deploy_command(

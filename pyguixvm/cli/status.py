@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import click
 
 from pyguixvm.cli import as_documents, documents
+from pyguixvm.cli.build_options import build_options
 from pyguixvm.cli.declaration import DIFFERENCES_FOUND, session
 from pyguixvm.cli.differences import difference_lines
 from pyguixvm.cli.options import (
@@ -35,6 +36,7 @@ _SIGNS = {
 @click.command("status")
 @config_arguments
 @click.option("--exit-code", is_flag=True, help="Exit with 8 unless all is deployed as declared.")
+@build_options
 @common_options
 @click.pass_obj
 def status_command(options: Options, arguments: tuple[str, ...], exit_code: bool) -> int:

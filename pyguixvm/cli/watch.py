@@ -16,6 +16,7 @@ from typing import NoReturn
 import click
 
 from pyguixvm import process
+from pyguixvm.cli.build_options import build_options
 from pyguixvm.cli.declaration import deploy_once, require_triable, session, status_of
 from pyguixvm.cli.options import (
     Options,
@@ -123,6 +124,7 @@ class _Round:
     "--on-success", metavar="COMMAND", help="Have the shell run COMMAND if all went well."
 )
 @click.option("--on-failure", metavar="COMMAND", help="Have the shell run COMMAND if not.")
+@build_options
 @common_options
 @click.pass_obj
 def watch_command(

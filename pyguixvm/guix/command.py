@@ -34,6 +34,19 @@ def identity(file: Path) -> str:
     return f"{file} {file.resolve()} {status.st_mtime_ns} {status.st_size}"
 
 
+def guix_identity(guix: Path) -> str:
+    """Return a text that changes when another Guix, or one with other channels, is behind GUIX.
+
+    What ``guix pull`` makes is a profile.  When only another channel changed, the command in
+    it is the same.
+    """
+    names = [guix]
+    while names[-1].is_symlink():
+        names.append(names[-1].parent / names[-1].readlink())
+    profiles = (str(name.parent.parent.resolve()) for name in names)
+    return " ".join([identity(guix), *profiles])
+
+
 def scheme_directory() -> Path:
     """Return the directory to put on Guile's load path for the modules ``(pyguixvm …)``.
 

@@ -38,26 +38,36 @@ _SINGLE = {"GC_INITIAL_HEAP_SIZE": "512M"}
 # Seconds that the evaluator has, beyond the time limit, to say that it was exceeded.
 _GRACE = 15.0
 _CHUNK = 65536
+# Of an evaluator that has loaded other versions of files than a new one would.
+_OUTDATED = b'{"unfit":"outdated"}\n'
+_SHADOWED = b'{"unfit":"shadowed"}\n'
 
 
 class _LostError(Exception):
     """The evaluator closed the connection without a word: it was about to end."""
 
 
+class _UnfitError(Exception):
+    """A process of its own has to answer."""
+
+
 class Exchange:
-    """The way to the evaluator for one Guix, load path and environment."""
+    """The way to the evaluator for one Guix, its build options and environment."""
 
     def __init__(
         self,
         guix: Path,
-        load_path: Sequence[Path],
+        options: Sequence[str],
         environment: Mapping[str, str],
         *,
         connect: Callable[[Setting, Path], socket.socket] = endpoint.connect,
     ) -> None:
-        """Remember whom to ask.  Nothing is started: CONNECT does that when it is called."""
-        absolute = tuple(directory.absolute() for directory in load_path)
-        self._setting = Setting(guix, absolute, dict(environment))
+        """Remember whom to ask.  Nothing is started: CONNECT does that when it is called.
+
+        OPTIONS are build options as ``guix system`` takes them, file names absolute.
+        """
+        self._setting = Setting(guix, dict(environment))
+        self._options = tuple(options)
         self._connect = connect
 
     def ask(
@@ -72,6 +82,7 @@ class Exchange:
             **request,
             "schema": SCHEMA,
             "command": command,
+            "options": self._options,
             "directory": _directory(),
             "environment": _readable(self._setting.environment),
             "stderr": None,
@@ -80,10 +91,14 @@ class Exchange:
         if self._setting.environment.get(EVALUATOR_VARIABLE) == "off":
             return self._ask_new_one(whole, forward, seconds)
         directory = endpoint.runtime_directory(self._setting.environment)
-        # An evaluator that has waited long enough may end just when we come.
-        for _ in range(2):
-            with suppress(_LostError):
-                return self._ask(whole, directory, forward, seconds)
+        # An evaluator that has waited long enough may end just when we come, and one that has
+        # loaded what was changed since ends because we come.
+        try:
+            for _ in range(3):
+                with suppress(_LostError):
+                    return self._ask(whole, directory, forward, seconds)
+        except _UnfitError:
+            return self._ask_new_one(whole, forward, seconds)
         raise EvaluationError(
             "the evaluator ended without an answer",
             hint=f"Its log is in {directory}.  {EVALUATOR_VARIABLE}=off does without it.",
@@ -118,6 +133,10 @@ class Exchange:
                 raise _LostError from None
             answer = _receive(connection, messages, forward, seconds + _GRACE)
             _forward_available(messages, forward)
+        if answer == _OUTDATED:
+            raise _LostError
+        if answer == _SHADOWED:
+            raise _UnfitError
         return answer
 
 

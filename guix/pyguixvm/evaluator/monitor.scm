@@ -62,7 +62,7 @@
 (define (limit-memory bytes)
   (setrlimit 'as bytes bytes))
 
-(define (work request result memory-limit prepare)
+(define (work request result memory-limit prepare unfit)
   "Do what REQUEST asks for and write the answer to the port RESULT."
   (define self (getpid))
 
@@ -70,7 +70,7 @@
   (spare-collections)
   (redirect "/dev/null" O_RDONLY 0)
   (redirect (or (request-stderr request) "/dev/null") O_WRONLY 1 2)
-  (let ((line (answer request #:prepare prepare)))
+  (let ((line (answer request #:prepare prepare #:unfit unfit)))
     (force-output (current-output-port))
     (force-output (current-error-port))
     ;; A configuration that forks comes here twice.
@@ -113,19 +113,23 @@ or one that says why there is none, or #f as soon as CLIENT is gone."
             ((<= left 0) (timeout-line seconds))
             (else (loop received))))))
 
-(define (work-in-worker request client memory-limit prepare)
+(define* (work-in-worker request client #:key memory-limit prepare unfit stop)
   "Do what REQUEST asks for in a process of its own and send the answer to CLIENT."
   (let*-values (((ends)        (pipe))
                 ((result sink) (values (car ends) (cdr ends)))
                 ((worker)      (fork (lambda ()
                                        (close-port result)
                                        (close-port client)
-                                       (work request sink memory-limit prepare)))))
+                                       (work request sink memory-limit prepare
+                                             unfit)))))
     (close-port sink)
     (let ((line (supervise worker result client (request-time-limit request))))
       ;; Whatever the configuration started ends with it.
       (kill-group worker)
       (when line
+        ;; Before the client, which comes again, could find us once more.
+        (when (outdated-line? line)
+          (stop))
         (send-line client line))
       ;; To let go of so much memory takes its time, which the client need not wait.
       (await-end worker))))
@@ -135,15 +139,15 @@ or one that says why there is none, or #f as soon as CLIENT is gone."
 ;;; The client.
 ;;;
 
-(define* (attend client #:key memory-limit prepare stop)
+(define* (attend client #:key memory-limit prepare unfit stop)
   "Serve CLIENT, a connected socket, with workers of at most MEMORY-LIMIT bytes that
-call PREPARE with their connection to the store.  STOP is called when the client
-wants the evaluator to end."
+call PREPARE and UNFIT as 'answer' does.  STOP is called when the evaluator is to end."
   (setvbuf client 'block)                         ;sockets are not by themselves
   (let ((request (and=> (receive-line client %request-seconds) parse-request)))
     (case (and request (request-command request))
       ((evaluate realize items prepare-activation activate prepare-live)
-       (work-in-worker request client memory-limit prepare))
+       (work-in-worker request client #:memory-limit memory-limit
+                       #:prepare prepare #:unfit unfit #:stop stop))
       ((ping)
        (send-line client (json-line `(("pong" . (("pid" . ,(getppid))))))))
       ((stop)

@@ -7,6 +7,7 @@
   #:use-module (pyguixvm evaluator guix)
   #:use-module (pyguixvm evaluator handling)
   #:use-module (pyguixvm evaluator json)
+  #:use-module (pyguixvm evaluator options)
   #:use-module (pyguixvm evaluator realization)
   #:use-module (pyguixvm system guest)
   #:use-module (ice-9 match)
@@ -21,6 +22,7 @@
 
             failure-line
             json-line
+            outdated-line?
             answer))
 
 ;;; Commentary:
@@ -153,15 +155,32 @@ with each new connection to the store."
      (failure->json
       (make-failure 'exception "malformed request" #f #f)))))
 
-(define* (answer request #:key (prepare (const #t)))
+(define (unfit-line reason)
+  "Return the answer of an evaluator that should not answer, for REASON, a symbol."
+  (json-line `(("unfit" . ,(symbol->string reason)))))
+
+(define (outdated-line? line)
+  "Is LINE an answer because of which this evaluator has no use any more?"
+  (string=? line (unfit-line 'outdated)))
+
+(define* (answer request #:key (prepare (const #t)) (unfit (const #f)))
   "Return the answer to REQUEST, which asks for work, as a line.  This process takes the
-client's environment and directory, so it should not do anything else later.  PREPARE
-is called with each new connection to the store that an evaluation opens."
+client's environment, directory and load path, so it should not do anything else later.
+PREPARE is called with each new connection to the store that an evaluation opens; UNFIT
+with the directories that REQUEST adds to the load path: it returns a symbol that says
+why another process has to answer, or #f."
+  (define (answer/options directories)
+    (match (unfit directories)
+      (#f     (json-line (do-work request prepare)))
+      (reason (unfit-line reason))))
+
   (if (equal? %schema (request-ref request "schema"))
       (match (call-with-failure-handling
               (lambda ()
                 (adopt-environment request)
-                (json-line (do-work request prepare))))
+                (call-with-build-options
+                 (vector->list (request-ref request "options" #()))
+                 answer/options)))
         ((? failure? failure) (json-line (failure->json failure)))
         (line line))
       (failure-line 'exception
