@@ -61,10 +61,17 @@ def session(options: Options, output: Output) -> Session:
     )
 
 
-def evaluated(here: Session, config: Path, machines: Sequence[str], policy: Policy) -> Deployment:
-    """Return what CONFIG declares, as it is to be planned by POLICY."""
+def evaluated(
+    here: Session, config: Path, machines: Sequence[str], policy: Policy, *, build: bool = True
+) -> Deployment:
+    """Return what CONFIG declares, as it is to be planned by POLICY; BUILD what grafts take."""
     return evaluate.evaluate(
-        here, config, machines, want="images", shared_store=policy.strategy == "shared-store"
+        here,
+        config,
+        machines,
+        want="images",
+        shared_store=policy.strategy == "shared-store",
+        build=build,
     )
 
 
@@ -99,7 +106,7 @@ def plan_command(
     output = Output(options)
     here = session(options, output)
     config, machines = split_config(arguments)
-    deployment = evaluated(here, config, machines, policy)
+    deployment = evaluated(here, config, machines, policy, build=False)
     with observed(here, deployment, policy, whole=not machines) as planned:
         plans = [examined(here, each) for each in planned]
         lost = {each.error.status for each in planned if isinstance(each, planning.Unreached)}

@@ -28,7 +28,9 @@ def check_command(options: Options, arguments: tuple[str, ...]) -> int:
     """
     output = Output(options)
     config, machines = split_config(arguments)
-    deployment = evaluate.evaluate(session(options, output), config, machines, want="systems")
+    deployment = evaluate.evaluate(
+        session(options, output), config, machines, want="systems", build=False
+    )
     if output.json:
         output.document(as_documents.checked(deployment))
     else:

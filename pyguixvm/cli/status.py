@@ -49,7 +49,7 @@ def status_command(options: Options, arguments: tuple[str, ...], exit_code: bool
     here = session(options, output)
     if names_config(arguments):
         config, machines = split_config(arguments)
-        deployment = evaluate.evaluate(here, config, machines, want="images")
+        deployment = evaluate.evaluate(here, config, machines, want="images", build=False)
         found = status.statuses(
             here, deployment.machines, None if machines else deployment.config, deployment.name
         )

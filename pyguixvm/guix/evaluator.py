@@ -10,7 +10,7 @@ from typing import Literal, NoReturn, TypeAlias
 import msgspec
 
 from pyguixvm.errors import BuildError, EvaluationError, UnknownMachineError
-from pyguixvm.guix.request import Exchange, Forward
+from pyguixvm.guix.request import Building, Exchange, Forward
 from pyguixvm.model.declaration import SCHEMA, Caution, Deployment, Location
 
 # What the derivations are computed of: nothing, the operating systems, the images, or both.
@@ -57,6 +57,8 @@ def evaluate(
     machines: Sequence[str] | None = None,
     sharing: Literal["virtiofs", "9p"] = "virtiofs",
     shared_store: bool = False,
+    build: bool = True,
+    building: Building = lambda: None,
     forward: Forward,
     depends: Depends = lambda _files: None,
     seconds: float = _SECONDS,
@@ -64,10 +66,12 @@ def evaluate(
     """Return what the file CONFIG declares, of MACHINES only if any are given.
 
     SHARING is how the default hypervisor shares directories with its guests.  With
-    SHARED_STORE, machines run from the store of their host, where they can.
+    SHARED_STORE, machines run from the store of their host, where they can.  What grafts
+    take is built only if BUILD, and BUILDING is called before; images say if they are not
+    grafted because of that.
     FORWARD gets what the configuration and Guix write to standard error,
     while they do; DEPENDS the names of the files that they read or looked
-    for, whether they like them or not.  It may take SECONDS.  Raises
+    for, whether they like them or not.  It may take SECONDS, beside what is built.  Raises
     EvaluationError, and BuildError if the daemon cannot be reached.
     """
     request = {
@@ -76,8 +80,10 @@ def evaluate(
         "machines": None if machines is None else list(machines),
         "sharing": sharing,
         "shared-store": shared_store,
+        "build": build,
     }
-    return decode(exchange.ask("evaluate", request, forward=forward, seconds=seconds), depends)
+    line = exchange.ask("evaluate", request, forward=forward, seconds=seconds, building=building)
+    return decode(line, depends)
 
 
 def decode(line: bytes, depends: Depends = lambda _files: None) -> Deployment:

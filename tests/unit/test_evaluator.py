@@ -92,6 +92,7 @@ def test_the_request_says_all_that_an_evaluation_depends_on(
         "options": ["--no-grafts"],
         "sharing": "virtiofs",
         "shared-store": False,
+        "build": True,
         "time-limit": 600,
     }
     assert list((runtime / "pyguixvm").iterdir()) == []

@@ -22,6 +22,7 @@
 
             failure-line
             json-line
+            building-line
             outdated-line?
             answer))
 
@@ -108,6 +109,7 @@ with each new connection to the store."
                                                    vector->list)
                                     #:shared-store? (request-ref request
                                                                  "shared-store")
+                                    #:build? (request-ref request "build" #f)
                                     #:prepare prepare))))
             (acons "dependencies" (list->vector (dependencies)) result)))
         (failure->json
@@ -158,6 +160,10 @@ with each new connection to the store."
 (define (unfit-line reason)
   "Return the answer of an evaluator that should not answer, for REASON, a symbol."
   (json-line `(("unfit" . ,(symbol->string reason)))))
+
+(define building-line
+  ;; What comes before an answer, as soon as Guix builds or fetches something for it.
+  (json-line '(("building" . #t))))
 
 (define (outdated-line? line)
   "Is LINE an answer because of which this evaluator has no use any more?"

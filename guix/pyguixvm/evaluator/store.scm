@@ -2,6 +2,7 @@
 
 (define-module (pyguixvm evaluator store)
   #:use-module (pyguixvm evaluator options)
+  #:use-module (guix derivations)
   #:use-module (guix gexp)
   #:use-module (guix grafts)
   #:use-module (guix monads)
@@ -10,8 +11,13 @@
   #:use-module (guix status)
   #:use-module (guix store)
   #:use-module (guix ui)
+  #:use-module (ice-9 control)
+  #:use-module (ice-9 match)
   #:use-module (srfi srfi-1)
-  #:export (call-with-guix
+  #:use-module (srfi srfi-26)
+  #:export (%note-build
+            call-with-guix
+            call-without-building
             grafts-wanted?
             open-guix-connection
             run-with-guix))
@@ -35,6 +41,38 @@
     #:target (build-option 'target)
     #:system (build-option 'system)))
 
+(define %note-build
+  ;; Called before the daemon is asked for what it has to build or fetch, which may take
+  ;; any time.
+  (make-parameter (const #t)))
+
+(define (missing? store thing)
+  "Is THING, as the daemon is asked to build it, not there yet?"
+  (match thing
+    ((or ((? derivation-path? drv) . _) (? derivation-path? drv))
+     (or (not (file-exists? drv))
+         (any (match-lambda
+                ((_ . output)
+                 (not (valid-path? store (derivation-output-path output)))))
+              (derivation-outputs (read-derivation-from-file drv)))))
+    (item
+     (not (valid-path? store item)))))
+
+(define (noting-builds handler)
+  "Return a build handler that does as HANDLER, and calls the procedure in %NOTE-BUILD
+before."
+  (lambda (continue store things mode)
+    (when (any (cut missing? store <>) things)
+      ((%note-build)))
+    (handler continue store things mode)))
+
+(define (call-without-building thunk)
+  "Return what THUNK returns, or #f as soon as it would have the daemon build something."
+  (let/ec escape
+    (with-build-handler (lambda _ (escape #f))
+      (parameterize ((%graft? (%graft?)))         ;which 'set-grafting' may have changed
+        (thunk)))))
+
 (define* (call-with-guix proc #:key keep-going?)
   "Call PROC with a new connection to the store that obeys the build options.  With
 KEEP-GOING?, a build that fails does not end the others."
@@ -48,8 +86,9 @@ KEEP-GOING?, a build that fails does not end the others."
       (with-status-verbosity verbosity
         (with-store store
           (set-build-options-from-command-line store options)
-          (with-build-handler (build-notifier #:use-substitutes? substitutes?
-                                              #:verbosity verbosity)
+          (with-build-handler (noting-builds
+                               (build-notifier #:use-substitutes? substitutes?
+                                               #:verbosity verbosity))
             (proc store)))))))
 
 (define (open-guix-connection)

@@ -5,6 +5,7 @@
   #:use-module (pyguixvm json)
   #:use-module (pyguixvm libvirt)
   #:use-module (pyguixvm machine)
+  #:use-module (pyguixvm system grafting)
   #:use-module (pyguixvm system guest)
   #:use-module (gnu bootloader)
   #:use-module (gnu image)
@@ -154,11 +155,7 @@ with another root."
 (define (machine-system-derivation machine)
   "Return, as a monadic value, the derivation of the operating-system of MACHINE
 without grafts: computing it builds nothing."
-  (mlet* %store-monad ((graft? (set-grafting #f))
-                       (drv    (operating-system-derivation
-                                (effective-operating-system machine)))
-                       (_      (set-grafting graft?)))
-    (return drv)))
+  (ungrafted (operating-system-derivation (effective-operating-system machine))))
 
 
 ;;;
