@@ -10,6 +10,7 @@ from typing import Literal, NoReturn, TypeAlias
 import msgspec
 
 from pyguixvm.errors import BuildError, EvaluationError, UnknownMachineError
+from pyguixvm.guix.log import failure as build_failure
 from pyguixvm.guix.request import Building, Exchange, Forward
 from pyguixvm.model.declaration import SCHEMA, Caution, Deployment, Location
 
@@ -31,8 +32,7 @@ class Failure(msgspec.Struct, forbid_unknown_fields=True):
     @property
     def unreachable(self) -> bool:
         """Whether it is that guix-daemon cannot be reached."""
-        # Guix's own words (guix/store.scm, &store-connection-error).
-        return "failed to connect to" in self.message and self.kind != "validation"
+        return self.kind == "unreachable"
 
     @property
     def unknown_machine(self) -> bool:
@@ -46,6 +46,7 @@ class _Answer(msgspec.Struct, forbid_unknown_fields=True):
     deployment: Deployment | None = None
     error: Failure | None = None
     errors: tuple[Failure, ...] = ()
+    log: str | None = None
     warnings: tuple[Caution, ...] = ()
 
 
@@ -72,7 +73,7 @@ def evaluate(
     FORWARD gets what the configuration and Guix write to standard error,
     while they do; DEPENDS the names of the files that they read or looked
     for, whether they like them or not.  It may take SECONDS, beside what is built.  Raises
-    EvaluationError, and BuildError if the daemon cannot be reached.
+    EvaluationError, and BuildError if the daemon cannot be reached or a build fails.
     """
     request = {
         "config": str(config.absolute()),
@@ -89,7 +90,8 @@ def evaluate(
 def decode(line: bytes, depends: Depends = lambda _files: None) -> Deployment:
     """Return the deployment that the answer LINE holds, and tell DEPENDS what it depends on.
 
-    Raises EvaluationError with the failures that it holds instead.
+    Raises EvaluationError with the failures that it holds instead, and BuildError if it is
+    a build that failed.
     """
     try:
         answer = msgspec.json.decode(line, type=_Answer)
@@ -99,6 +101,8 @@ def decode(line: bytes, depends: Depends = lambda _files: None) -> Deployment:
             hint="Are pyguixvm's Python and Scheme parts of the same version?",
         ) from error
     depends(answer.dependencies)
+    if answer.error is not None and answer.log is not None:
+        raise build_failure(answer.error.message, answer.log)
     if answer.error is not None:
         _raise(answer.error, answer.errors[1:])
     if answer.deployment is None or answer.deployment.schema != SCHEMA:

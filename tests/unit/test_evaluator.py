@@ -222,9 +222,9 @@ def test_a_machine_that_is_not_declared_is_no_mistake_in_the_configuration() -> 
 
 
 def test_a_daemon_that_is_not_there_is_no_mistake_in_the_configuration() -> None:
-    words = "failed to connect to `/var/guix/daemon-socket/socket': No such file or directory"
+    words = "Verbindung zu »/var/guix/daemon-socket/socket« fehlgeschlagen"
     with pytest.raises(BuildError) as caught:
-        decode(failure(kind="guix", message=words))
+        decode(failure(kind="unreachable", message=words))
     assert caught.value.status == 4
     assert caught.value.hint == "Is guix-daemon running?"
 
@@ -255,7 +255,7 @@ def setting(**environment: str) -> Setting:
 
 @pytest.mark.parametrize(
     "name",
-    ["GUIX_DAEMON_SOCKET", "GUIX_PACKAGE_PATH", "GUILE_LOAD_PATH", "HOME", "LANG", "LC_ALL"],
+    ["GUIX_DAEMON_SOCKET", "GUIX_PACKAGE_PATH", "GUILE_LOAD_PATH", "HOME", "XDG_CACHE_HOME"],
 )
 def test_what_an_evaluator_keeps_from_its_start_makes_another_one(name: str) -> None:
     assert setting(**{name: "/another"}).digest() != setting().digest()
@@ -264,6 +264,7 @@ def test_what_an_evaluator_keeps_from_its_start_makes_another_one(name: str) -> 
 def test_what_travels_with_the_request_does_not() -> None:
     assert setting(EDITOR="vi", PATH="/x").digest() == setting().digest()
     assert setting(GUIX_BUILD_OPTIONS="-L /x").digest() == setting().digest()
+    assert setting(LC_ALL="de_DE.UTF-8", LANGUAGE="de").digest() == setting().digest()
 
 
 def test_another_guix_makes_another_evaluator(runtime: Path) -> None:

@@ -9,6 +9,7 @@
   #:use-module (pyguixvm evaluator json)
   #:use-module (pyguixvm evaluator options)
   #:use-module (pyguixvm evaluator realization)
+  #:use-module ((pyguixvm evaluator store) #:select (failed-build-log))
   #:use-module (pyguixvm system guest)
   #:use-module (ice-9 match)
   #:use-module (json)
@@ -169,6 +170,12 @@ with each new connection to the store."
   "Is LINE an answer because of which this evaluator has no use any more?"
   (string=? line (unfit-line 'outdated)))
 
+(define (with-log json)
+  "Return JSON, an answer, with the log of the build that failed, if it is about one."
+  (match (and (assoc "error" json) (failed-build-log))
+    (#f   json)
+    (file (acons "log" file json))))
+
 (define* (answer request #:key (prepare (const #t)) (unfit (const #f)))
   "Return the answer to REQUEST, which asks for work, as a line.  This process takes the
 client's environment, directory and load path, so it should not do anything else later.
@@ -177,7 +184,7 @@ with the directories that REQUEST adds to the load path: it returns a symbol tha
 why another process has to answer, or #f."
   (define (answer/options directories)
     (match (unfit directories)
-      (#f     (json-line (do-work request prepare)))
+      (#f     (json-line (with-log (do-work request prepare))))
       (reason (unfit-line reason))))
 
   (if (equal? %schema (request-ref request "schema"))
@@ -187,7 +194,7 @@ why another process has to answer, or #f."
                 (call-with-build-options
                  (vector->list (request-ref request "options" #()))
                  answer/options)))
-        ((? failure? failure) (json-line (failure->json failure)))
+        ((? failure? failure) (json-line (with-log (failure->json failure))))
         (line line))
       (failure-line 'exception
                     (format #f "this evaluator speaks schema ~a" %schema))))

@@ -18,6 +18,7 @@
   #:export (%note-build
             call-with-guix
             call-without-building
+            failed-build-log
             grafts-wanted?
             open-guix-connection
             run-with-guix))
@@ -40,6 +41,24 @@
       mvalue)
     #:target (build-option 'target)
     #:system (build-option 'system)))
+
+(define %failed
+  ;; The derivation that was the first whose build failed, a file name, or #f.  Of several,
+  ;; the others depend on it.
+  #f)
+
+(define (failed-build-log)
+  "Return the file name of the log of the first build that failed in this process, or #f."
+  (and=> %failed derivation-log-file))
+
+(define (note-and-print event . rest)
+  "Print EVENT, of a build, as Guix does unless it is to be verbose; note failures."
+  (match event
+    (('build-failed (? derivation-path? drv) _ ...)
+     (unless %failed
+       (set! %failed drv)))
+    (_ #t))
+  (apply print-build-event/quiet event rest))
 
 (define %note-build
   ;; Called before the daemon is asked for what it has to build or fetch, which may take
@@ -83,7 +102,7 @@ KEEP-GOING?, a build that fails does not end the others."
          (verbosity    (assoc-ref options 'verbosity))
          (substitutes? (assoc-ref options 'substitutes?)))
     (parameterize ((%graft? (assoc-ref options 'graft?)))
-      (with-status-verbosity verbosity
+      (with-status-report note-and-print
         (with-store store
           (set-build-options-from-command-line store options)
           (with-build-handler (noting-builds
