@@ -17,11 +17,23 @@ _HINT = (
 )
 
 
+# The guix to use instead of the one in PATH; 'guix vm' says so.
+GUIX_VARIABLE = "PYGUIXVM_GUIX"
+
+
 def find_guix(environment: Mapping[str, str]) -> Path:
-    """Return the file name of the guix in the PATH of ENVIRONMENT.
+    """Return the file name of the guix that ENVIRONMENT names, or has in its PATH.
 
     Raises BuildError.
     """
+    given = environment.get(GUIX_VARIABLE)
+    if given:
+        if not os.access(given, os.X_OK):
+            raise BuildError(
+                f"{GUIX_VARIABLE} is '{given}', which is no program",
+                hint="Unset it to use the guix in PATH.",
+            )
+        return Path(given).absolute()
     found = shutil.which("guix", path=environment.get("PATH", os.defpath))
     if found is None:
         raise BuildError("the command 'guix' is not in PATH", hint=_HINT)

@@ -13,13 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from conftest import pyguixvm
 
 from pyguixvm.guix.command import find_guix
 from pyguixvm.guix.evaluator import evaluate
 from pyguixvm.guix.request import Exchange
 from pyguixvm.model.declaration import SharedStore, SystemImage
-
-from .conftest import pyguixvm
 
 pytestmark = pytest.mark.guix
 

@@ -11,8 +11,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-
-from .conftest import pyguixvm
+from conftest import pyguixvm
 
 pytestmark = pytest.mark.guix
 

@@ -422,6 +422,15 @@ def test_a_guix_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert "Install GNU Guix" in (caught.value.hint or "")
 
 
+def test_a_guix_may_be_named(tmp_path: Path) -> None:
+    """As ``guix vm`` does, which is another Guix than the one in PATH."""
+    (tmp_path / "guix").touch(mode=0o755)
+    named = {"PATH": os.environ["PATH"], "PYGUIXVM_GUIX": str(tmp_path / "guix")}
+    assert find_guix(named) == tmp_path / "guix"
+    with pytest.raises(BuildError, match="no program"):
+        find_guix({**named, "PYGUIXVM_GUIX": str(tmp_path / "none")})
+
+
 def test_without_an_evaluator_that_stays_each_request_has_its_own(tmp_path: Path) -> None:
     guix = tmp_path / "guix"
     guix.write_text(
