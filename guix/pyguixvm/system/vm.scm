@@ -95,6 +95,7 @@ it the store?"
   "Return OS as it runs from the store of its host."
   (operating-system
     (inherit os)
+    (location (operating-system-location os))     ;which is not inherited
     (initrd-modules (initrd-modules-needed os))
     (file-systems (cons* %root-file-system
                          %store-file-system
