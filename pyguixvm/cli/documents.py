@@ -271,6 +271,22 @@ class Collected(Document, frozen=True, kw_only=True):
     garbage: Garbage
 
 
+class RunningEvaluator(_Part, frozen=True, kw_only=True):
+    """An evaluator; MEMORY is in bytes.  Of a BUSY one nothing else is known."""
+
+    pid: int | None
+    guix: str | None
+    memory: int | None
+    busy: bool
+
+
+class Evaluators(Document, frozen=True, kw_only=True):
+    """Of ``evaluator``: those that run, or were STOPPED."""
+
+    stopped: bool
+    evaluators: tuple[RunningEvaluator, ...]
+
+
 # Of each verb that has one.
 OF_VERBS: dict[str, type[Document]] = {
     "check": Checked,
@@ -284,4 +300,5 @@ OF_VERBS: dict[str, type[Document]] = {
     "gc": Collected,
     "list": Machines,
     **dict.fromkeys(("start", "shutdown", "reboot", "destroy", "autostart", "undefine"), Changed),
+    "evaluator": Evaluators,
 }

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from conftest import pyguixvm
 
 from pyguixvm.errors import EvaluationError
 from pyguixvm.guix.command import find_guix
@@ -179,3 +181,17 @@ def test_a_directory_may_have_other_versions_of_what_is_loaded(tmp_path: Path) -
     machine(write(tmp_path), ["--no-grafts"])
     for _ in range(2):
         assert machine(config, [f"--load-path={directory}"]).name == "mine"
+
+
+def test_an_evaluator_is_shown_and_stopped(tmp_path: Path) -> None:
+    """In a directory of the test's own, with a name short enough for sockets."""
+    with tempfile.TemporaryDirectory(prefix="run-") as directory:
+        own = {"XDG_RUNTIME_DIR": directory}
+        assert pyguixvm("evaluator", "status", **own).err == "no evaluator runs\n"
+        machine(write(tmp_path), ["--no-grafts"], **own)
+        machine(write(tmp_path), ["--no-grafts"], LC_ALL="de_DE.UTF-8", **own)
+        (found,) = pyguixvm("evaluator", "--json", "status", **own).json["evaluators"]
+        (stopped,) = pyguixvm("evaluator", "--json", "stop", **own).json["evaluators"]
+        assert found["pid"] == stopped["pid"]
+        assert found["memory"] > 50 * 1024**2
+        assert pyguixvm("evaluator", "status", **own).err == "no evaluator runs\n"
