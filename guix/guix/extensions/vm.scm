@@ -6,6 +6,7 @@
   #:use-module (guix scripts)
   #:use-module (guix ui)
   #:use-module (ice-9 match)
+  #:use-module (srfi srfi-1)
   #:export (guix-vm))
 
 ;;; Commentary:
@@ -20,18 +21,18 @@
   ;; As a command of a shell sees it; Guix has no other way to tell.
   (car (program-arguments)))
 
-(define %here
-  (dirname (current-filename)))
-
-(define (beside-this-file)
-  "Return the name that pyguixvm has in the profile in which this file is
-share/guix/extensions/vm.scm."
-  (string-append (dirname (dirname (dirname %here))) "/bin/pyguixvm"))
+(define %beside
+  ;; Where pyguixvm is in the profile in which this file is share/guix/extensions/vm.scm;
+  ;; #f where the file was not loaded by name.
+  (and=> (current-filename)
+         (lambda (file)
+           (string-append (fold (lambda (_ name) (dirname name)) file (iota 4))
+                          "/bin/pyguixvm"))))
 
 (define (find-pyguixvm)
   "Return the file name of pyguixvm, or #f."
-  (if (access? (beside-this-file) X_OK)
-      (beside-this-file)
+  (if (and %beside (access? %beside X_OK))
+      %beside
       (search-path (parse-path (or (getenv "PATH") "")) "pyguixvm")))
 
 (define (absolute file)
