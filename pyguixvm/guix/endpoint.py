@@ -29,9 +29,9 @@ _SCRIPT = Path(__file__).with_name("evaluator-main.scm")
 
 # Read by Guix and Guile when their modules load, so that a running process has them for good.
 _PREFIXES = ("GUIX_", "GUILE_")
-# What counts as it is for each request.
-_OF_REQUESTS = frozenset({"GUIX_BUILD_OPTIONS", "GUIX_LOCPATH"})
 _VARIABLES = frozenset({"HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"})
+# Of these, what each request brings along.
+_OF_REQUESTS = frozenset({"GUIX_BUILD_OPTIONS", "GUIX_LOCPATH"})
 
 # unix(7): 108 bytes with the final zero; the evaluator adds its process id while it starts.
 _LONGEST_ADDRESS = 107 - len(".4194304")
