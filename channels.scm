@@ -2,7 +2,7 @@
 ;;;
 ;;; The Guix that pyguixvm is made for, version 1.5.0:
 ;;;
-;;;   guix time-machine -C channels.scm -- shell -m manifest.scm -- pyguixvm deploy
+;;;   guix shell -m manifest.scm -- guix time-machine -C channels.scm -- vm deploy
 
 (list (channel
        (name 'guix)

@@ -4,7 +4,8 @@
 ;;;
 ;;;   guix shell -m manifest.scm -- pyguixvm deploy
 ;;;
-;;; Guix itself is the one that runs 'guix shell'.
+;;; Guix itself is the one in PATH; with 'guix vm' instead of 'pyguixvm', the one that runs
+;;; that.
 
 (packages->manifest
  ;; A file, not a module: nobody has to say '-L .guix/modules'.

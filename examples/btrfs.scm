@@ -32,7 +32,6 @@
                               %base-file-systems))
           (services (cons* (service dhcpcd-service-type)
                            (service qemu-guest-agent-service-type)
-                           shutdown-service
                            %base-services))))))
   (libvirt-domain
     (memory 2G)

@@ -22,7 +22,6 @@
                         %base-file-systems))
     (services (cons* (service dhcpcd-service-type)
                      (service qemu-guest-agent-service-type)
-                     shutdown-service
                      (append services %base-services)))))
 
 (define web

@@ -4,7 +4,6 @@
   #:use-module (pyguixvm libvirt)
   #:use-module (pyguixvm machine)
   #:use-module (pyguixvm readiness)
-  #:use-module (pyguixvm services power)
   #:use-module (pyguixvm storage)
   #:re-export (deployment
                virtual-machine
@@ -16,7 +15,6 @@
                mount-point
                local-image
                remote-image
-               shutdown-service
 
                virtual-machine-name
                virtual-machine-operating-system

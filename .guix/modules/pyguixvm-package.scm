@@ -11,6 +11,7 @@
   #:use-module (guix gexp)
   #:use-module ((guix licenses) #:prefix license:)
   #:use-module (guix packages)
+  #:use-module (guix search-paths)
   #:use-module (srfi srfi-1)
   #:export (pyguixvm))
 
@@ -65,6 +66,11 @@ because a test changed."
                   python-watchdog
                   qemu-minimal
                   util-linux))
+    ;; 'guix vm'.
+    (native-search-paths
+     (list (search-path-specification
+            (variable "GUIX_EXTENSIONS_PATH")
+            (files '("share/guix/extensions")))))
     (home-page "https://guix.gnu.org")
     (synopsis "Declare virtual machines in Scheme and run them on libvirt")
     (description

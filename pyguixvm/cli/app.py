@@ -39,6 +39,7 @@ _COMMANDS = {
     "destroy": ("machines", "Power machines off at once, keeping all they have."),
     "autostart": ("machines", "Start machines with their host, or not."),
     "undefine": ("machines", "Remove machines and their root volumes."),
+    "evaluator": ("evaluator", "Show or stop what stays of Guix to evaluate configurations."),
 }
 
 # What an interrupted verb leaves behind; the others change nothing on any hypervisor.
@@ -54,6 +55,7 @@ _LEFT = {
     "reboot": "Guests that were asked go on rebooting. 'pyguixvm list' shows their state.",
     "destroy": "Some machines may be powered off. 'pyguixvm list' shows their state.",
     "autostart": "Some machines may be changed. 'pyguixvm list' shows what holds.",
+    "evaluator": "'pyguixvm evaluator status' shows what is left.",
     "undefine": "'pyguixvm list' shows the machines that are left. Of one that is gone, volumes "
     "named pyguixvm-MACHINE may be left in their pools.",
 }

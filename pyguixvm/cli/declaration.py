@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pyguixvm.cli import as_documents, documents
+from pyguixvm.cli.build_options import build_options
 from pyguixvm.cli.options import (
     Options,
     common_options,
@@ -53,17 +54,24 @@ def session(options: Options, output: Output) -> Session:
     printing = threading.RLock()
     return Session(
         uri=options.uri,
-        load_path=tuple(options.load_path),
+        options=tuple(options.build_options),
         environment=dict(os.environ),
         emit=undisturbed(in_turn(printing, output.emit)),
         forward=undisturbed(in_turn(printing, output.forward)),
     )
 
 
-def evaluated(here: Session, config: Path, machines: Sequence[str], policy: Policy) -> Deployment:
-    """Return what CONFIG declares, as it is to be planned by POLICY."""
+def evaluated(
+    here: Session, config: Path, machines: Sequence[str], policy: Policy, *, build: bool = True
+) -> Deployment:
+    """Return what CONFIG declares, as it is to be planned by POLICY; BUILD what grafts take."""
     return evaluate.evaluate(
-        here, config, machines, want="images", shared_store=policy.strategy == "shared-store"
+        here,
+        config,
+        machines,
+        want="images",
+        shared_store=policy.strategy == "shared-store",
+        build=build,
     )
 
 
@@ -84,6 +92,7 @@ def observed(
 @config_arguments
 @click.option("--exit-code", is_flag=True, help="Exit with 8 if there is anything to do.")
 @policy_options
+@build_options
 @common_options
 @click.pass_obj
 def plan_command(
@@ -97,7 +106,7 @@ def plan_command(
     output = Output(options)
     here = session(options, output)
     config, machines = split_config(arguments)
-    deployment = evaluated(here, config, machines, policy)
+    deployment = evaluated(here, config, machines, policy, build=False)
     with observed(here, deployment, policy, whole=not machines) as planned:
         plans = [examined(here, each) for each in planned]
         lost = {each.error.status for each in planned if isinstance(each, planning.Unreached)}
@@ -125,6 +134,7 @@ def plan_command(
     help="Remove machines of the deployment, which needs a name, that it declares no more.",
 )
 @click.option("--yes", "-y", is_flag=True, help="Do not ask before --prune removes.")
+@build_options
 @common_options
 @click.pass_obj
 def deploy_command(

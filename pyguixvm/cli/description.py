@@ -6,6 +6,7 @@ from __future__ import annotations
 import click
 
 from pyguixvm.cli import as_documents, documents
+from pyguixvm.cli.build_options import build_options
 from pyguixvm.cli.declaration import session
 from pyguixvm.cli.options import Options, common_options, config_arguments, split_config
 from pyguixvm.cli.output import Output
@@ -16,6 +17,7 @@ from pyguixvm.model.declaration import SystemImage
 
 @click.command("check")
 @config_arguments
+@build_options
 @common_options
 @click.pass_obj
 def check_command(options: Options, arguments: tuple[str, ...]) -> int:
@@ -26,7 +28,9 @@ def check_command(options: Options, arguments: tuple[str, ...]) -> int:
     """
     output = Output(options)
     config, machines = split_config(arguments)
-    deployment = evaluate.evaluate(session(options, output), config, machines, want="systems")
+    deployment = evaluate.evaluate(
+        session(options, output), config, machines, want="systems", build=False
+    )
     if output.json:
         output.document(as_documents.checked(deployment))
     else:
@@ -38,6 +42,7 @@ def check_command(options: Options, arguments: tuple[str, ...]) -> int:
 @click.command("build")
 @config_arguments
 @click.option("--derivation", "-d", is_flag=True, help="Print the derivations; build nothing.")
+@build_options
 @common_options
 @click.pass_obj
 def build_command(options: Options, arguments: tuple[str, ...], derivation: bool) -> int:
@@ -66,6 +71,7 @@ def build_command(options: Options, arguments: tuple[str, ...], derivation: bool
 
 @click.command("xml")
 @config_arguments
+@build_options
 @common_options
 @click.pass_obj
 def xml_command(options: Options, arguments: tuple[str, ...]) -> int:

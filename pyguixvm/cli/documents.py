@@ -283,6 +283,22 @@ class Volumes(Document, frozen=True, kw_only=True):
     done: Done | None
 
 
+class RunningEvaluator(_Part, frozen=True, kw_only=True):
+    """An evaluator; MEMORY is in bytes.  Of a BUSY one nothing else is known."""
+
+    pid: int | None
+    guix: str | None
+    memory: int | None
+    busy: bool
+
+
+class Evaluators(Document, frozen=True, kw_only=True):
+    """Of ``evaluator``: those that run, or were STOPPED."""
+
+    stopped: bool
+    evaluators: tuple[RunningEvaluator, ...]
+
+
 # Of each verb that has one.
 OF_VERBS: dict[str, type[Document]] = {
     "check": Checked,
@@ -297,4 +313,5 @@ OF_VERBS: dict[str, type[Document]] = {
     "list": Machines,
     "volumes": Volumes,
     **dict.fromkeys(("start", "shutdown", "reboot", "destroy", "autostart", "undefine"), Changed),
+    "evaluator": Evaluators,
 }

@@ -32,6 +32,8 @@ class Options:
 
     uri: str | None = None
     load_path: list[Path] = field(default_factory=list)
+    # Those of Guix's commands, as these take them.
+    build_options: list[str] = field(default_factory=list)
     json: bool = False
     verbosity: int = 0
     debug: bool = False
@@ -43,7 +45,9 @@ def _store(attribute: str) -> Callable[[click.Context, click.Parameter, Any], No
     def callback(context: click.Context, _parameter: click.Parameter, value: Any) -> None:
         options = context.ensure_object(Options)
         if attribute == "load_path":
-            options.load_path.extend(Path(directory).absolute() for directory in value)
+            for directory in (Path(given).absolute() for given in value):
+                options.load_path.append(directory)
+                options.build_options.append(f"--load-path={directory}")
         elif attribute == "quiet":
             options.verbosity -= value
         elif attribute == "verbose":
@@ -67,7 +71,7 @@ def common_options(command: F) -> F:
                      help="Print the result as JSON."),
         click.option("-L", "--load-path", multiple=True, metavar="DIR", expose_value=False,
                      type=click.Path(exists=True, file_okay=False), callback=_store("load_path"),
-                     help="Look for Scheme modules in DIR first (may be repeated)."),
+                     help="Look for Scheme modules and packages in DIR first (may be repeated)."),
         click.option("-c", "--connect", metavar="URI", expose_value=False, callback=_store("uri"),
                      help="Hypervisor for machines that name none; default: "
                      "$LIBVIRT_DEFAULT_URI, then libvirt's own choice."),

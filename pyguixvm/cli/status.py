@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import click
 
 from pyguixvm.cli import as_documents, documents
+from pyguixvm.cli.build_options import build_options
 from pyguixvm.cli.declaration import DIFFERENCES_FOUND, session
 from pyguixvm.cli.differences import difference_lines
 from pyguixvm.cli.options import (
@@ -35,6 +36,7 @@ _SIGNS = {
 @click.command("status")
 @config_arguments
 @click.option("--exit-code", is_flag=True, help="Exit with 8 unless all is deployed as declared.")
+@build_options
 @common_options
 @click.pass_obj
 def status_command(options: Options, arguments: tuple[str, ...], exit_code: bool) -> int:
@@ -47,7 +49,7 @@ def status_command(options: Options, arguments: tuple[str, ...], exit_code: bool
     here = session(options, output)
     if names_config(arguments):
         config, machines = split_config(arguments)
-        deployment = evaluate.evaluate(here, config, machines, want="images")
+        deployment = evaluate.evaluate(here, config, machines, want="images", build=False)
         found = status.statuses(
             here, deployment.machines, None if machines else deployment.config, deployment.name
         )

@@ -17,6 +17,7 @@ import click
 import msgspec
 
 from pyguixvm import process
+from pyguixvm.cli.build_options import build_options
 from pyguixvm.cli.declaration import deploy_once, require_triable, session, status_of
 from pyguixvm.cli.options import (
     Options,
@@ -124,6 +125,7 @@ class _Round:
     "--on-success", metavar="COMMAND", help="Have the shell run COMMAND if all went well."
 )
 @click.option("--on-failure", metavar="COMMAND", help="Have the shell run COMMAND if not.")
+@build_options
 @common_options
 @click.pass_obj
 def watch_command(

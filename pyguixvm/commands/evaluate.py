@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from pyguixvm.commands.session import Session
 from pyguixvm.errors import UsageError
-from pyguixvm.events import DependenciesFound, Notice, phase
+from pyguixvm.events import BuildOutput, DependenciesFound, Notice, phase
 from pyguixvm.guix.evaluator import Want
 from pyguixvm.guix.evaluator import evaluate as ask_for_evaluation
+from pyguixvm.guix.log import Lines
 from pyguixvm.model.declaration import (
     Deployment,
     VirtualMachine,
@@ -26,10 +28,12 @@ def evaluate(
     *,
     want: Want,
     shared_store: bool = False,
+    build: bool = True,
 ) -> Deployment:
     """Return what CONFIG declares, of MACHINES only if any are named.
 
-    SHARED_STORE: as machines are that run from the store of their host.
+    SHARED_STORE: as machines are that run from the store of their host.  What grafts take is
+    built only if BUILD.
     Raises UsageError if there is no such file, EvaluationError if it is refused.
     """
     if config.is_dir():
@@ -42,15 +46,18 @@ def evaluate(
             hint="Give its name, or go to the directory of a config.scm.",
         )
     exchange = session.exchange()
-    with phase(session.emit, "evaluate", detail=str(config)) as result:
+    with phase(session.emit, "evaluate", detail=str(config)) as result, ExitStack() as shown:
+        said = _Said(session, shown)
         deployment = ask_for_evaluation(
             exchange,
             config.absolute(),
             want=want,
             machines=tuple(machines) or None,
             shared_store=shared_store,
+            build=build,
+            building=said.building,
             sharing=session.sharing,
-            forward=session.forward,
+            forward=said.take,
             depends=lambda files: session.emit(DependenciesFound(files)),
         )
         for machine in deployment.machines:
@@ -60,6 +67,30 @@ def evaluate(
     for caution in deployment.warnings:
         session.emit(Notice(str(caution), warning=True))
     return deployment
+
+
+class _Said:
+    """What is written to standard error: at first by the configuration, then by builders.
+
+    From then on the evaluation is shown as a build, which ends with SHOWN.
+    """
+
+    def __init__(self, session: Session, shown: ExitStack) -> None:
+        self._session = session
+        self._shown = shown
+        self._take = session.forward
+
+    def building(self) -> None:
+        """Guix begins to build or fetch something."""
+        emit = self._session.emit
+        lines = Lines(lambda line: emit(BuildOutput(line=line)))
+        self._shown.enter_context(phase(emit, "build", detail="what grafts take"))
+        self._shown.callback(lines.finish)
+        self._take = lines.take
+
+    def take(self, data: bytes) -> None:
+        """Show DATA."""
+        self._take(data)
 
 
 def _count(machines: Sequence[VirtualMachine]) -> str:

@@ -22,13 +22,13 @@ from pyguixvm.state_directory import state_directory
 class Session:
     """Where a run takes place: everything that comes from outside the configuration.
 
-    URI is the hypervisor of machines that name none; FORWARD takes what
-    the configuration itself writes to standard error.  INTERRUPTION tells whether
-    the person wants the run to end.
+    URI is the hypervisor of machines that name none; OPTIONS are build options for
+    Guix; FORWARD takes what the configuration itself writes to standard error.
+    INTERRUPTION tells whether the person wants the run to end.
     """
 
     uri: str | None
-    load_path: tuple[Path, ...]
+    options: tuple[str, ...]
     environment: Mapping[str, str]
     emit: Emit
     forward: Callable[[bytes], None]
@@ -51,4 +51,4 @@ class Session:
 
     def exchange(self) -> Exchange:
         """Return the way to the evaluator.  Raises BuildError if there is no Guix."""
-        return Exchange(find_guix(self.environment), self.load_path, self.environment)
+        return Exchange(find_guix(self.environment), self.options, self.environment)

@@ -154,6 +154,12 @@ def _hint(message: str, host: Host) -> str | None:
             "Have the guest's operating-system run guix-service-type, or deploy without "
             "--strategy in-place, which takes a boot.",
         ),
+        (
+            "nothing is mounted at",
+            "Add that to the file-systems of the operating-system, for instance (file-system "
+            '(mount-point "/boot/efi") (device (file-system-label "GNU-ESP")) (type "vfat")), '
+            "and deploy once without --strategy in-place.",
+        ),
         ("no signing key", "Run as root, once: guix archive --generate-key"),
         (
             "would not trust",

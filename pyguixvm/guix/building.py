@@ -16,9 +16,13 @@ from pyguixvm.guix.request import Exchange
 
 
 class Answer(msgspec.Struct, forbid_unknown_fields=True):
-    """What comes back: an ERROR, or the fields that each kind of answer adds."""
+    """What comes back: an ERROR, or the fields that each kind of answer adds.
+
+    LOG is the file name of the log of a build that failed.
+    """
 
     error: Failure | None = None
+    log: str | None = None
 
 
 _Kind = TypeVar("_Kind", bound=Answer)
@@ -45,7 +49,7 @@ def work(  # noqa: PLR0917 -- whom to ask, what, and how to take it
         return answer
     if answer.error.unreachable:
         raise BuildError(answer.error.message, hint="Is guix-daemon running?")
-    failed = log.failure(answer.error.message, lines.all)
+    failed = log.failure(answer.error.message, answer.log, lines.all)
     if answer.error.kind == "half-done":
         raise HalfDoneError(failed.message, log=failed.log, tail=failed.tail)
     raise failed

@@ -2,8 +2,8 @@
 """Where the evaluator that stays can be reached, and starting it.
 
 Each evaluator has a socket named by a digest of all that it was started with:
-another Guix, load path, environment or version of ours has another socket, so
-that an evaluator is never stale.
+another Guix, environment or version of ours has another socket.  Whether files have
+changed that it has loaded it sees itself.
 """
 
 from __future__ import annotations
@@ -21,15 +21,17 @@ import msgspec
 
 from pyguixvm.daemon import detach
 from pyguixvm.errors import EvaluationError, RequestRefusedError
-from pyguixvm.guix.command import identity, scheme_directory
+from pyguixvm.guix.command import guix_identity, identity, scheme_directory
 from pyguixvm.model.declaration import SCHEMA
 from pyguixvm.process import CommandFailedError, CommandTimeoutError
 
 _SCRIPT = Path(__file__).with_name("evaluator-main.scm")
 
 # Read by Guix and Guile when their modules load, so that a running process has them for good.
-_PREFIXES = ("GUIX_", "GUILE_", "LC_")
-_VARIABLES = frozenset({"HOME", "LANG", "LANGUAGE", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"})
+_PREFIXES = ("GUIX_", "GUILE_")
+_VARIABLES = frozenset({"HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"})
+# Of these, what each request brings along.
+_OF_REQUESTS = frozenset({"GUIX_BUILD_OPTIONS", "GUIX_LOCPATH"})
 
 # unix(7): 108 bytes with the final zero; the evaluator adds its process id while it starts.
 _LONGEST_ADDRESS = 107 - len(".4194304")
@@ -43,15 +45,12 @@ class Setting(msgspec.Struct, frozen=True):
     """All that identifies an evaluator."""
 
     guix: Path
-    load_path: tuple[Path, ...]
     environment: Mapping[str, str]
 
     def command(self, *arguments: str) -> list[str]:
         """Return the command that runs the evaluator's script with ARGUMENTS."""
-        directories = [
-            f"--load-path={directory}" for directory in (scheme_directory(), *self.load_path)
-        ]
-        return [str(self.guix), "repl", *directories, "--", str(_SCRIPT), *arguments]
+        script = [str(_SCRIPT), str(scheme_directory())]
+        return [str(self.guix), "repl", "--", *script, *arguments]
 
     def digest(self) -> str:
         """Return what changes with anything that an evaluator keeps."""
@@ -59,12 +58,11 @@ class Setting(msgspec.Struct, frozen=True):
         relevant = {
             name: value
             for name, value in self.environment.items()
-            if name in _VARIABLES or name.startswith(_PREFIXES)
+            if (name in _VARIABLES or name.startswith(_PREFIXES)) and name not in _OF_REQUESTS
         }
         facts = [
             str(SCHEMA),
-            identity(self.guix),
-            *map(str, self.load_path),
+            guix_identity(self.guix),
             *map(identity, (_SCRIPT, *sorted(ours))),
             *(f"{name}={value}" for name, value in sorted(relevant.items())),
         ]

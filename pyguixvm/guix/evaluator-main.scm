@@ -4,9 +4,9 @@
 ;;;
 ;;; The evaluator's script, run with Guix's modules and ours, which are in DIRECTORY:
 ;;;
-;;;   guix repl -L DIRECTORY -- evaluator-main.scm SOCKET [--log FILE] [--idle SECONDS]
-;;;                                                       [--memory BYTES]
-;;;   guix repl -L DIRECTORY -- evaluator-main.scm --once
+;;;   guix repl -- evaluator-main.scm DIRECTORY SOCKET [--log FILE] [--idle SECONDS]
+;;;                                             [--memory BYTES]
+;;;   guix repl -- evaluator-main.scm DIRECTORY --once
 ;;;
 ;;; The first form serves clients at SOCKET and prints "ready" when it does; the
 ;;; second one answers the request on its standard input.
@@ -15,13 +15,12 @@
 
 (eval-when (expand load eval)
   (define %directory
-    (canonicalize-path (dirname (search-path %load-path "pyguixvm.scm"))))
+    (canonicalize-path (cadr (program-arguments))))
 
-  ;; Last, since Guix looks up its own modules again and again, and asks every
-  ;; directory before.
-  (set! %load-path
-        (append (delete %directory %load-path) (list %directory)))
-  (set! %load-compiled-path (delete %directory %load-compiled-path)))
+  ;; Last: Guix looks up its own modules again and again, and asks every directory
+  ;; before; and it takes what is first for itself, so that '-L' would have it look
+  ;; for channels before its own modules.
+  (set! %load-path (append %load-path (list %directory))))
 
 (use-modules (pyguixvm evaluator compilation))
 
@@ -39,7 +38,6 @@
 
 (use-modules (pyguixvm evaluator request)
              (pyguixvm evaluator server)
-             (gnu packages)
              (guix diagnostics)
              (ice-9 getopt-long)
              (ice-9 match)
@@ -80,16 +78,13 @@ may appear: what the configuration prints goes to standard error."
          (number  (lambda (name default)
                     (string->number
                      (option-ref options name (number->string default))))))
-    ;; Our modules are no packages: without this, 'specification->package' would
-    ;; load each of them.
-    (%package-module-path (delete %directory (%package-module-path)))
     (stay-single-threaded)
     ;; Guix's messages are not about 'guix repl'.
     (program-name #f)
     (if (option-ref options 'once #f)
         (answer-once)
         (match (option-ref options '() '())
-          ((socket)
+          ((_ socket)
            (serve socket
                   #:idle-seconds (number 'idle 1800)
                   #:memory-limit (number 'memory (* 4 (expt 1024 3)))
@@ -99,7 +94,7 @@ may appear: what the configuration prints goes to standard error."
                   #:ready (lambda ()
                             (detach (option-ref options 'log "/dev/null")))))
           (_
-           (display "usage: evaluator-main.scm SOCKET | --once\n"
+           (display "usage: evaluator-main.scm DIRECTORY (SOCKET | --once)\n"
                     (current-error-port))
            (exit 2))))))
 

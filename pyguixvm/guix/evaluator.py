@@ -10,7 +10,8 @@ from typing import Literal, NoReturn, TypeAlias
 import msgspec
 
 from pyguixvm.errors import BuildError, EvaluationError, UnknownMachineError
-from pyguixvm.guix.request import Exchange, Forward
+from pyguixvm.guix.log import failure as build_failure
+from pyguixvm.guix.request import Building, Exchange, Forward
 from pyguixvm.model.declaration import SCHEMA, Caution, Deployment, Location
 
 # What the derivations are computed of: nothing, the operating systems, the images, or both.
@@ -31,8 +32,7 @@ class Failure(msgspec.Struct, forbid_unknown_fields=True):
     @property
     def unreachable(self) -> bool:
         """Whether it is that guix-daemon cannot be reached."""
-        # Guix's own words (guix/store.scm, &store-connection-error).
-        return "failed to connect to" in self.message and self.kind != "validation"
+        return self.kind == "unreachable"
 
     @property
     def unknown_machine(self) -> bool:
@@ -46,6 +46,7 @@ class _Answer(msgspec.Struct, forbid_unknown_fields=True):
     deployment: Deployment | None = None
     error: Failure | None = None
     errors: tuple[Failure, ...] = ()
+    log: str | None = None
     warnings: tuple[Caution, ...] = ()
 
 
@@ -57,6 +58,8 @@ def evaluate(
     machines: Sequence[str] | None = None,
     sharing: Literal["virtiofs", "9p"] = "virtiofs",
     shared_store: bool = False,
+    build: bool = True,
+    building: Building = lambda: None,
     forward: Forward,
     depends: Depends = lambda _files: None,
     seconds: float = _SECONDS,
@@ -64,11 +67,13 @@ def evaluate(
     """Return what the file CONFIG declares, of MACHINES only if any are given.
 
     SHARING is how the default hypervisor shares directories with its guests.  With
-    SHARED_STORE, machines run from the store of their host, where they can.
+    SHARED_STORE, machines run from the store of their host, where they can.  What grafts
+    take is built only if BUILD, and BUILDING is called before; images say if they are not
+    grafted because of that.
     FORWARD gets what the configuration and Guix write to standard error,
     while they do; DEPENDS the names of the files that they read or looked
-    for, whether they like them or not.  It may take SECONDS.  Raises
-    EvaluationError, and BuildError if the daemon cannot be reached.
+    for, whether they like them or not.  It may take SECONDS, beside what is built.  Raises
+    EvaluationError, and BuildError if the daemon cannot be reached or a build fails.
     """
     request = {
         "config": str(config.absolute()),
@@ -76,14 +81,17 @@ def evaluate(
         "machines": None if machines is None else list(machines),
         "sharing": sharing,
         "shared-store": shared_store,
+        "build": build,
     }
-    return decode(exchange.ask("evaluate", request, forward=forward, seconds=seconds), depends)
+    line = exchange.ask("evaluate", request, forward=forward, seconds=seconds, building=building)
+    return decode(line, depends)
 
 
 def decode(line: bytes, depends: Depends = lambda _files: None) -> Deployment:
     """Return the deployment that the answer LINE holds, and tell DEPENDS what it depends on.
 
-    Raises EvaluationError with the failures that it holds instead.
+    Raises EvaluationError with the failures that it holds instead, and BuildError if it is
+    a build that failed.
     """
     try:
         answer = msgspec.json.decode(line, type=_Answer)
@@ -93,6 +101,8 @@ def decode(line: bytes, depends: Depends = lambda _files: None) -> Deployment:
             hint="Are pyguixvm's Python and Scheme parts of the same version?",
         ) from error
     depends(answer.dependencies)
+    if answer.error is not None and answer.log is not None:
+        raise build_failure(answer.error.message, answer.log)
     if answer.error is not None:
         _raise(answer.error, answer.errors[1:])
     if answer.deployment is None or answer.deployment.schema != SCHEMA:

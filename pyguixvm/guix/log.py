@@ -13,7 +13,6 @@ from pathlib import Path
 from pyguixvm.errors import BuildError
 
 _TAIL_LINES = 20
-_LOG = re.compile(r"View build log at '([^']+)'")
 # Colours and the erasing of lines (ECMA-48, control sequences).
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 
@@ -50,13 +49,14 @@ def clean(line: str) -> str:
     return _CONTROL.sub("", line).rstrip("\r\n").rpartition("\r")[2].rstrip()
 
 
-def failure(message: str, lines: Sequence[str]) -> BuildError:
-    """Return what to tell about a failure with MESSAGE, before which Guix wrote LINES."""
-    logs = [match[1] for line in lines if (match := _LOG.search(line))]
-    if not logs:
+def failure(message: str, log: str | None, lines: Sequence[str] = ()) -> BuildError:
+    """Return what to tell about a failure with MESSAGE, before which Guix wrote LINES.
+
+    LOG is the file name of the log of the build that failed, None if none did.
+    """
+    if log is None:
         return BuildError(message, tail=tuple(lines[-_TAIL_LINES:]))
-    # Of several, the first one failed; the others depend on it.
-    return BuildError(message, log=logs[0], tail=_tail(Path(logs[0]), lines))
+    return BuildError(message, log=log, tail=_tail(Path(log), lines))
 
 
 _DECOMPRESS: dict[str, Callable[[bytes], bytes]] = {

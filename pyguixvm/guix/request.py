@@ -8,6 +8,7 @@ side is ``guix/pyguixvm/evaluator/request.scm``.
 from __future__ import annotations
 
 import json
+import math
 import os
 import select
 import shutil
@@ -27,6 +28,7 @@ from pyguixvm.interruption import LOOK_SECONDS, end_here_if_asked, followed_here
 from pyguixvm.model.declaration import SCHEMA
 
 Forward: TypeAlias = Callable[[bytes], None]
+Building: TypeAlias = Callable[[], None]
 
 # "off" has each request answered by a process of its own, which ends with it.
 EVALUATOR_VARIABLE = "PYGUIXVM_EVALUATOR"
@@ -37,75 +39,103 @@ _SINGLE = {"GC_INITIAL_HEAP_SIZE": "512M"}
 
 # Seconds that the evaluator has, beyond the time limit, to say that it was exceeded.
 _GRACE = 15.0
+_LONGEST_WAIT = 3600.0
 _CHUNK = 65536
+# What comes before an answer as soon as Guix builds or fetches something for it.
+_BUILDING = b'{"building":true}\n'
+# Of an evaluator that has loaded other versions of files than a new one would.
+_OUTDATED = b'{"unfit":"outdated"}\n'
+_SHADOWED = b'{"unfit":"shadowed"}\n'
 
 
 class _LostError(Exception):
     """The evaluator closed the connection without a word: it was about to end."""
 
 
+class _UnfitError(Exception):
+    """A process of its own has to answer."""
+
+
 class Exchange:
-    """The way to the evaluator for one Guix, load path and environment."""
+    """The way to the evaluator for one Guix, its build options and environment."""
 
     def __init__(
         self,
         guix: Path,
-        load_path: Sequence[Path],
+        options: Sequence[str],
         environment: Mapping[str, str],
         *,
         connect: Callable[[Setting, Path], socket.socket] = endpoint.connect,
     ) -> None:
-        """Remember whom to ask.  Nothing is started: CONNECT does that when it is called."""
-        absolute = tuple(directory.absolute() for directory in load_path)
-        self._setting = Setting(guix, absolute, dict(environment))
+        """Remember whom to ask.  Nothing is started: CONNECT does that when it is called.
+
+        OPTIONS are build options as ``guix system`` takes them, file names absolute.
+        """
+        self._setting = Setting(guix, dict(environment))
+        self._options = tuple(options)
         self._connect = connect
 
     def ask(
-        self, command: str, request: Mapping[str, object], *, forward: Forward, seconds: float
+        self,
+        command: str,
+        request: Mapping[str, object],
+        *,
+        forward: Forward,
+        seconds: float,
+        building: Building = lambda: None,
     ) -> bytes:
         """Return the answer to COMMAND with what REQUEST adds, which may take SECONDS.
 
-        FORWARD gets what is written to standard error meanwhile.  Raises
-        EvaluationError if there is no answer.
+        That is unless Guix builds or fetches something for it, which takes what it takes:
+        BUILDING is called when it begins to.  FORWARD gets what is written to standard error
+        meanwhile.  Raises EvaluationError if there is no answer.
         """
         whole = {
             **request,
             "schema": SCHEMA,
             "command": command,
+            "options": self._options,
             "directory": _directory(),
             "environment": _readable(self._setting.environment),
             "stderr": None,
             "time-limit": round(seconds),
         }
         if self._setting.environment.get(EVALUATOR_VARIABLE) == "off":
-            return self._ask_new_one(whole, forward, seconds)
+            return self._ask_new_one(whole, forward)
         directory = endpoint.runtime_directory(self._setting.environment)
-        # An evaluator that has waited long enough may end just when we come.
-        for _ in range(2):
-            with suppress(_LostError):
-                return self._ask(whole, directory, forward, seconds)
+        # An evaluator that has waited long enough may end just when we come, and one that has
+        # loaded what was changed since ends because we come.
+        try:
+            for _ in range(3):
+                with suppress(_LostError):
+                    return self._ask(whole, directory, forward, seconds, building)
+        except _UnfitError:
+            return self._ask_new_one(whole, forward)
         raise EvaluationError(
             "the evaluator ended without an answer",
             hint=f"Its log is in {directory}.  {EVALUATOR_VARIABLE}=off does without it.",
         )
 
-    def _ask_new_one(
-        self, request: Mapping[str, object], forward: Forward, seconds: float
-    ) -> bytes:
+    def _ask_new_one(self, request: Mapping[str, object], forward: Forward) -> bytes:
+        # Without a time limit: nobody tells whether Guix builds something.
         try:
             done = process.run(
                 self._setting.command("--once"),
                 stdin=_line(request),
                 environment={**self._setting.environment, **_SINGLE},
-                timeout=seconds + _GRACE,
                 on_error_line=lambda line: forward(f"{line}\n".encode()),
             )
-        except (process.CommandFailedError, process.CommandTimeoutError) as error:
+        except process.CommandFailedError as error:
             raise EvaluationError(f"the evaluation failed: {error.message}") from error
         return done.stdout
 
     def _ask(
-        self, request: Mapping[str, object], directory: Path, forward: Forward, seconds: float
+        self,
+        request: Mapping[str, object],
+        directory: Path,
+        forward: Forward,
+        seconds: float,
+        building: Building,
     ) -> bytes:
         with (
             _fifo(directory) as (name, messages),
@@ -116,8 +146,12 @@ class Exchange:
                 connection.sendall(_line({**request, "stderr": name}))
             except ConnectionError:
                 raise _LostError from None
-            answer = _receive(connection, messages, forward, seconds + _GRACE)
+            answer = _receive(connection, messages, forward, seconds + _GRACE, building)
             _forward_available(messages, forward)
+        if answer == _OUTDATED:
+            raise _LostError
+        if answer == _SHADOWED:
+            raise _UnfitError
         return answer
 
 
@@ -161,8 +195,17 @@ def _fifo(directory: Path) -> Iterator[tuple[str, int]]:
         shutil.rmtree(own, ignore_errors=True)
 
 
-def _receive(connection: socket.socket, messages: int, forward: Forward, seconds: float) -> bytes:
-    """Return the line that arrives on CONNECTION within SECONDS; forward MESSAGES meanwhile."""
+def _receive(
+    connection: socket.socket,
+    messages: int,
+    forward: Forward,
+    seconds: float,
+    building: Building,
+) -> bytes:
+    """Return the answer that arrives on CONNECTION; forward MESSAGES meanwhile.
+
+    Unless BUILDING is called for, it is to arrive within SECONDS.
+    """
     limit = time.monotonic() + seconds
     received = bytearray()
     while not received.endswith(b"\n"):
@@ -170,7 +213,7 @@ def _receive(connection: socket.socket, messages: int, forward: Forward, seconds
         remaining = max(limit - time.monotonic(), 0)
         wait = remaining if followed_here() is None else min(remaining, LOOK_SECONDS)
         ends = [connection.fileno(), messages]
-        readable, _, _ = select.select(ends, [], [], wait)
+        readable, _, _ = select.select(ends, [], [], min(wait, _LONGEST_WAIT))
         if not readable and remaining == 0:
             raise EvaluationError(f"the evaluation did not end within {seconds:g} s")
         if messages in readable:
@@ -180,6 +223,11 @@ def _receive(connection: socket.socket, messages: int, forward: Forward, seconds
             if not data:
                 raise _LostError
             received += data
+        while received.startswith(_BUILDING):
+            del received[: len(_BUILDING)]
+            if limit != math.inf:
+                limit = math.inf
+                building()
     return bytes(received)
 
 

@@ -80,8 +80,8 @@ def shutdown(
                     return "agent" if late else "acpi"
     raise RequestRefusedError(
         f"machine '{name}' still runs after {timeout:g} s: {_deaf(unwilling, timeout)}",
-        hint="let the guest run qemu-guest-agent with pyguixvm's shutdown-service, or handle the "
-        "power button (elogind does); 'ssh' into it and use 'halt', or power it off with "
+        hint="let the guest run qemu-guest-agent-service-type, or handle the power "
+        "button (elogind does); 'ssh' into it and use 'halt', or power it off with "
         f"'pyguixvm destroy {name}'",
     )
 

@@ -61,7 +61,9 @@ class SystemImage(_Declared, frozen=True, tag_field="kind", tag="system"):
     for an ``image``.  ROOT_FILE_SYSTEM is what its root partition holds.
     DERIVATION is the image's ``.drv`` and OUTPUT what it builds; SYSTEM is
     the ungrafted derivation of the operating system itself, and CONTENT what is
-    in the image.  They are None where the evaluation was not asked for them.
+    in the image.  They are None where the evaluation was not asked for them.  Not GRAFTED:
+    DERIVATION, OUTPUT and CONTENT are as without grafts, since what they are with them is not
+    known before something is built.
     """
 
     host_name: str
@@ -73,6 +75,7 @@ class SystemImage(_Declared, frozen=True, tag_field="kind", tag="system"):
     output: str | None = None
     system: str | None = None
     content: ImageContent | None = None
+    grafted: bool = True
 
     made_by_guix: ClassVar[bool] = True
     disk_format: ClassVar[Literal["raw"]] = "raw"
@@ -126,7 +129,8 @@ class SharedStore(_Declared, frozen=True, tag_field="kind", tag="shared-store"):
     """No image: an ``operating-system`` that runs from the store of its host.
 
     Its root is an ext4 with ROOT_LABEL.  SYSTEM is the operating system, which BOOT
-    starts; they are None where the evaluation was not asked for them.
+    starts, and UNGRAFTED its derivation without grafts; they are None where the evaluation
+    was not asked for them.  GRAFTED is as for a `SystemImage`.
     """
 
     host_name: str
@@ -135,6 +139,8 @@ class SharedStore(_Declared, frozen=True, tag_field="kind", tag="shared-store"):
     root_label: str
     system: Derivation | None = None
     boot: DirectBoot | None = None
+    ungrafted: str | None = None
+    grafted: bool = True
 
     made_by_guix: ClassVar[bool] = True
     disk_format: ClassVar[Literal["raw"]] = "raw"

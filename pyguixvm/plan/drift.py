@@ -8,13 +8,13 @@ change them there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 
 import msgspec
 
 from pyguixvm.model.applied import Generation
-from pyguixvm.model.declaration import Networking, VirtualMachine
+from pyguixvm.model.declaration import LocalImage, Networking, SharedStore, VirtualMachine
 from pyguixvm.model.difference import Difference, Value
 from pyguixvm.model.observation import Hardware, ObservedDomain, ObservedInterface
 from pyguixvm.model.plain_fields import PLAIN_FIELDS
@@ -88,7 +88,8 @@ def _of_a_broken_off_change(applied: Generation) -> Iterator[Difference]:
 
 
 def _of_the_root(applied: VirtualMachine, declared: VirtualMachine) -> Iterator[Difference]:
-    old, new = ({"image": _image(m)} | _domain_fields(m) for m in (applied, declared))
+    told = _told(applied, declared)
+    old, new = ({"image": _image(m, told)} | _domain_fields(m) for m in (applied, declared))
     for key in old:
         prefix = "" if key == "image" else "domain."
         yield from _walk(prefix + key, old[key], new[key])
@@ -102,11 +103,26 @@ def _of_the_local_image(applied: Generation, domain: ObservedDomain) -> Iterator
         )
 
 
-def _image(machine: VirtualMachine) -> Value:
+# What is in an image changes with its derivation, what a system boots by with itself.
+_FOLLOWING = frozenset({"content", "boot", "grafted"})
+_GRAFTED = frozenset({"derivation", "output"})
+
+
+def _told(applied: VirtualMachine, declared: VirtualMachine) -> Callable[[str], bool]:
+    """Return whether a field of an image tells whether it is the one that was APPLIED."""
+    image, before = declared.image, applied.image
+    if isinstance(image, SharedStore):
+        known = isinstance(before, SharedStore) and before.ungrafted is not None
+        beside = "ungrafted" if image.grafted or not known else "system"
+        return lambda field: field not in _FOLLOWING | {beside}
+    following = isinstance(image, LocalImage) or image.grafted
+    return lambda field: field not in (_FOLLOWING if following else _FOLLOWING | _GRAFTED)
+
+
+def _image(machine: VirtualMachine, told: Callable[[str], bool]) -> Value:
     fields = _fields(machine.image)
     assert isinstance(fields, dict)  # noqa: S101 -- for mypy: a struct becomes a dict
-    # What is in an image changes with its derivation, what a system boots by with itself.
-    return {key: value for key, value in fields.items() if key not in {"content", "boot"}}
+    return {key: value for key, value in fields.items() if told(key)}
 
 
 def _domain_fields(machine: VirtualMachine) -> dict[str, Value]:

@@ -31,7 +31,7 @@ def hundred(runs: int, work: Workspace) -> Iterator[Row]:
     """Plan machines that are all new, and then all there and running."""
     work.edit(count=_MACHINES)
     session = Session(
-        uri=_URI, load_path=(), environment=dict(os.environ), emit=ignore,
+        uri=_URI, options=(), environment=dict(os.environ), emit=ignore,
         forward=lambda _: None,
     )  # fmt: skip
     deployment = evaluate.evaluate(session, work.machines, want="images")

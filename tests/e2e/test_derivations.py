@@ -142,7 +142,7 @@ def only_image(answer: dict[str, Any]) -> dict[str, str]:
 
 def evaluate_once(message: dict[str, object]) -> dict[str, Any]:
     done = subprocess.run(
-        ["guix", "repl", "-L", str(GUIX_DIRECTORY), "--", str(SCRIPT), "--once"],
+        ["guix", "repl", "--", str(SCRIPT), str(GUIX_DIRECTORY), "--once"],
         input=json.dumps(message) + "\n",
         check=True, capture_output=True, text=True, env=ENVIRONMENT,
     )  # fmt: skip
@@ -156,7 +156,7 @@ class Evaluator:
     def __init__(self, path: Path, *options: str) -> None:
         self.path = path
         self.process = subprocess.Popen(
-            ["guix", "repl", "-L", str(GUIX_DIRECTORY), "--", str(SCRIPT), str(path),
+            ["guix", "repl", "--", str(SCRIPT), str(GUIX_DIRECTORY), str(path),
              "--log", f"{path}.log", *options],
             stdout=subprocess.PIPE, text=True, env=ENVIRONMENT,
         )  # fmt: skip

@@ -50,7 +50,7 @@ EDITS = st.fixed_dictionaries(
 def evaluated(edit: Mapping[str, str]) -> tuple[Session, SystemImage]:
     session = Session(
         uri=None,
-        load_path=(),
+        options=(),
         environment={**os.environ, **{f"PYGUIXVM_TEST_{k}": v for k, v in edit.items()}},
         emit=ignore,
         forward=sys.stderr.buffer.write,

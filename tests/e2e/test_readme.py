@@ -25,6 +25,9 @@ PROVEN = {
     "./demo": "tests/fresh/test",
     "./check": "tests/fresh/test",
     "guix shell -m manifest.scm -- pyguixvm deploy": "test_manifest.py",
+    "guix shell -m manifest.scm -- guix time-machine -C channels.scm -- vm deploy": (
+        "test_extension.py"
+    ),
     'eval "$(_PYGUIXVM_COMPLETE=bash_source pyguixvm)"': "here",
     'eval "$(_PYGUIXVM_COMPLETE=zsh_source pyguixvm)"': "here",
     "_PYGUIXVM_COMPLETE=fish_source pyguixvm | source": "here",

@@ -288,7 +288,7 @@ def test_an_inactive_network_is_started_now_and_with_the_host(connection, a_mach
 
 def test_of_several_machines_one_that_fails_does_not_stop_the_others(defined, a_machine):
     first, second = (defined(a_machine()) for _ in range(2))
-    here = Session(uri="qemu:///system", load_path=(), environment={}, emit=ignore, forward=bytes)
+    here = Session(uri="qemu:///system", options=(), environment={}, emit=ignore, forward=bytes)
     with pytest.raises(RequestRefusedError, match=first):
         requests.reboot(here, [first], 1)
     done = requests.reboot(here, [first, second], 1)

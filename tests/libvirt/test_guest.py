@@ -159,7 +159,7 @@ def test_a_guest_that_boots_already_is_waited_for(connection, tiny_machine):
     domains.destroy(connection, machine.name)
     with boot(connection, machine):
         pass
-    here = Session(uri="qemu:///system", load_path=(), environment={}, emit=ignore, forward=bytes)
+    here = Session(uri="qemu:///system", options=(), environment={}, emit=ignore, forward=bytes)
     (done,) = requests.start(here, [machine.name])
     assert done.detail == f"was running already: address {address}"
     assert done.addresses == (address,)

@@ -106,12 +106,19 @@ def changed() -> Document:
     return documents.Changed(machines=tuple(map(as_documents.changed, done)))
 
 
+def evaluators() -> Document:
+    idle = documents.RunningEvaluator(pid=1, guix="/g/guix", memory=GIB, busy=False)
+    busy = documents.RunningEvaluator(pid=None, guix=None, memory=None, busy=True)
+    return documents.Evaluators(stopped=False, evaluators=(idle, busy))
+
+
 EXAMPLES = {
     "check": declared, "plan": planned, "build": built, "deploy": deployed, "xml": defined,
     "status": compared, "generations": generations, "rollback": deployed, "gc": collected,
     "volumes": data_volumes, "list": listed,
     "start": changed, "shutdown": changed, "reboot": changed, "destroy": changed,
     "autostart": changed, "undefine": changed,
+    "evaluator": evaluators,
 }  # fmt: skip
 
 

@@ -61,7 +61,8 @@ class Server:
 
 def exchange(server: Server, runtime: Path) -> Exchange:
     environment = {**ENVIRONMENT, "XDG_RUNTIME_DIR": str(runtime)}
-    return Exchange(Path("/bin/true"), (), environment, connect=server.connect)
+    options = ("--no-grafts",)
+    return Exchange(Path("/bin/true"), options, environment, connect=server.connect)
 
 
 def test_the_request_says_all_that_an_evaluation_depends_on(
@@ -88,8 +89,10 @@ def test_the_request_says_all_that_an_evaluation_depends_on(
         "machines": ["web"],
         "directory": str(runtime),
         "environment": {**ENVIRONMENT, "XDG_RUNTIME_DIR": str(runtime)},
+        "options": ["--no-grafts"],
         "sharing": "virtiofs",
         "shared-store": False,
+        "build": True,
         "time-limit": 600,
     }
     assert list((runtime / "pyguixvm").iterdir()) == []
@@ -142,10 +145,16 @@ def test_an_evaluator_that_was_just_ending_is_asked_anew(runtime: Path) -> None:
     assert len(server.requests) == 2
 
 
+def test_an_evaluator_that_has_loaded_what_changed_since_is_asked_anew(runtime: Path) -> None:
+    server = Server(b'{"unfit":"outdated"}\n', GOOD)
+    evaluate(exchange(server, runtime), Path("c"), want="metadata", forward=lambda _: None)
+    assert len(server.requests) == 2
+
+
 def test_an_evaluator_that_keeps_ending_is_an_error(runtime: Path) -> None:
     with pytest.raises(EvaluationError, match="ended without an answer"):
         evaluate(
-            exchange(Server(b"", b""), runtime),
+            exchange(Server(b"", b"", b""), runtime),
             Path("c"),
             want="metadata",
             forward=lambda _: None,
@@ -213,9 +222,9 @@ def test_a_machine_that_is_not_declared_is_no_mistake_in_the_configuration() -> 
 
 
 def test_a_daemon_that_is_not_there_is_no_mistake_in_the_configuration() -> None:
-    words = "failed to connect to `/var/guix/daemon-socket/socket': No such file or directory"
+    words = "Verbindung zu »/var/guix/daemon-socket/socket« fehlgeschlagen"
     with pytest.raises(BuildError) as caught:
-        decode(failure(kind="guix", message=words))
+        decode(failure(kind="unreachable", message=words))
     assert caught.value.status == 4
     assert caught.value.hint == "Is guix-daemon running?"
 
@@ -241,12 +250,12 @@ def test_an_answer_of_another_version_is_refused(line: bytes) -> None:
 
 
 def setting(**environment: str) -> Setting:
-    return Setting(Path("/bin/true"), (), {**ENVIRONMENT, **environment})
+    return Setting(Path("/bin/true"), {**ENVIRONMENT, **environment})
 
 
 @pytest.mark.parametrize(
     "name",
-    ["GUIX_DAEMON_SOCKET", "GUIX_PACKAGE_PATH", "GUILE_LOAD_PATH", "HOME", "LANG", "LC_ALL"],
+    ["GUIX_DAEMON_SOCKET", "GUIX_PACKAGE_PATH", "GUILE_LOAD_PATH", "HOME", "XDG_CACHE_HOME"],
 )
 def test_what_an_evaluator_keeps_from_its_start_makes_another_one(name: str) -> None:
     assert setting(**{name: "/another"}).digest() != setting().digest()
@@ -254,16 +263,38 @@ def test_what_an_evaluator_keeps_from_its_start_makes_another_one(name: str) -> 
 
 def test_what_travels_with_the_request_does_not() -> None:
     assert setting(EDITOR="vi", PATH="/x").digest() == setting().digest()
+    assert setting(GUIX_BUILD_OPTIONS="-L /x").digest() == setting().digest()
+    assert setting(LC_ALL="de_DE.UTF-8", LANGUAGE="de").digest() == setting().digest()
 
 
-def test_another_guix_or_load_path_makes_another_evaluator(runtime: Path) -> None:
+def test_another_guix_makes_another_evaluator(runtime: Path) -> None:
     guix = runtime / "guix"
     guix.symlink_to("/bin/true")
-    one = Setting(guix, (), {}).digest()
+    one = Setting(guix, {}).digest()
     guix.unlink()
     guix.symlink_to("/bin/false")
-    assert Setting(guix, (), {}).digest() != one
-    assert Setting(guix, (runtime,), {}).digest() != Setting(guix, (), {}).digest()
+    assert Setting(guix, {}).digest() != one
+
+
+def test_another_channel_of_the_same_guix_makes_another_evaluator(runtime: Path) -> None:
+    """``guix pull`` makes another profile, with a link to the same command as before."""
+    (runtime / "store/guix-command/bin").mkdir(parents=True)
+    (runtime / "store/guix-command/bin/guix").touch()
+    for profile in ("store/one-profile", "store/other-profile"):
+        (runtime / profile).mkdir()
+        (runtime / profile / "bin").symlink_to(runtime / "store/guix-command/bin")
+    current = runtime / "current"
+    current.symlink_to("store/one-profile")
+    outside = runtime / "guix"
+    outside.symlink_to("current/bin/guix")
+
+    def digests() -> list[str]:
+        return [Setting(name, {}).digest() for name in (current / "bin/guix", outside)]
+
+    before = digests()
+    current.unlink()
+    current.symlink_to("store/other-profile")
+    assert not set(before) & set(digests())
 
 
 def test_a_changed_file_has_another_identity(runtime: Path) -> None:
@@ -274,19 +305,18 @@ def test_a_changed_file_has_another_identity(runtime: Path) -> None:
     assert identity(file) != one
 
 
-def test_the_command_names_our_modules_before_the_users(runtime: Path) -> None:
-    command = Setting(Path("/g/guix"), (runtime,), {}).command("--once")
+def test_the_command_names_our_modules() -> None:
+    command = Setting(Path("/g/guix"), {}).command("--once")
     scheme = scheme_directory()
     assert command == [
         "/g/guix",
         "repl",
-        f"--load-path={scheme}",
-        f"--load-path={runtime}",
         "--",
         str(Path(endpoint.__file__).with_name("evaluator-main.scm")),
+        str(scheme),
         "--once",
     ]
-    assert Path(command[-2]).is_file()
+    assert Path(command[-3]).is_file()
 
 
 def test_the_runtime_directory_is_made_private(runtime: Path) -> None:
@@ -324,7 +354,7 @@ def test_a_name_too_long_for_a_socket_is_avoided(tmp_path: Path) -> None:
 
 FAKE_GUIX = """#!{python}
 import os, socket, sys
-address = sys.argv[sys.argv.index("--") + 2]
+address = sys.argv[sys.argv.index("--") + 3]
 server = socket.socket(socket.AF_UNIX)
 try:
     os.unlink(address)
@@ -353,7 +383,7 @@ def fake_guix(tmp_path: Path, *, connections: int) -> Path:
 
 
 def test_commands_at_once_start_one_evaluator(tmp_path: Path) -> None:
-    what = Setting(fake_guix(tmp_path, connections=4), (), dict(os.environ))
+    what = Setting(fake_guix(tmp_path, connections=4), dict(os.environ))
     connections: list[socket.socket] = []
     threads = [
         threading.Thread(target=lambda: connections.append(endpoint.connect(what, tmp_path)))
@@ -370,7 +400,7 @@ def test_commands_at_once_start_one_evaluator(tmp_path: Path) -> None:
 
 
 def test_a_stale_socket_is_replaced(tmp_path: Path) -> None:
-    what = Setting(fake_guix(tmp_path, connections=1), (), dict(os.environ))
+    what = Setting(fake_guix(tmp_path, connections=1), dict(os.environ))
     stale = socket.socket(socket.AF_UNIX)
     stale.bind(str(tmp_path / f"{what.digest()}.socket"))
     stale.close()
@@ -383,13 +413,22 @@ def test_an_evaluator_that_does_not_start_shows_its_log(tmp_path: Path) -> None:
     guix.write_text("#!/bin/sh\necho 'no code for module (gnu)' >&2\nexit 1\n")
     guix.chmod(0o755)
     with pytest.raises(EvaluationError, match=r"no code for module \(gnu\)"):
-        endpoint.connect(Setting(guix, (), dict(os.environ)), tmp_path)
+        endpoint.connect(Setting(guix, dict(os.environ)), tmp_path)
 
 
 def test_a_guix_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="'guix' is not in PATH") as caught:
         find_guix({"PATH": str(tmp_path)})
     assert "Install GNU Guix" in (caught.value.hint or "")
+
+
+def test_a_guix_may_be_named(tmp_path: Path) -> None:
+    """As ``guix vm`` does, which is another Guix than the one in PATH."""
+    (tmp_path / "guix").touch(mode=0o755)
+    named = {"PATH": os.environ["PATH"], "PYGUIXVM_GUIX": str(tmp_path / "guix")}
+    assert find_guix(named) == tmp_path / "guix"
+    with pytest.raises(BuildError, match="no program"):
+        find_guix({**named, "PYGUIXVM_GUIX": str(tmp_path / "none")})
 
 
 def test_without_an_evaluator_that_stays_each_request_has_its_own(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@
   #:use-module (pyguixvm system image)
   #:use-module (guix grafts)
   #:use-module (guix store)
-  #:use-module (ice-9 control)
   #:use-module (system base compile)
   #:export (warm-up))
 
@@ -51,12 +50,6 @@
         (set-current-module module)
         (compile %sample #:env module #:optimization-level 1))))))
 
-(define (call-without-building store thunk)
-  "Call THUNK, but leave it as soon as it would have the daemon build something."
-  (let/ec escape
-    (with-build-handler (lambda _ (escape #f))
-      (thunk))))
-
 (define (warm-up)
   "Return an open connection to the store whose caches know a usual system."
   (let ((store   (open-guix-connection))
@@ -70,5 +63,5 @@
     ;; What grafts need may have to be built, which is for the user to ask.
     (when (grafts-wanted?)
       (parameterize ((%graft? #t))
-        (call-without-building store lower)))
+        (call-without-building lower)))
     store))

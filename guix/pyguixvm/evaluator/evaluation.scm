@@ -10,6 +10,7 @@
   #:use-module (pyguixvm lint)
   #:use-module (pyguixvm machine)
   #:use-module (pyguixvm system image-kinds)
+  #:use-module (guix grafts)
   #:use-module (ice-9 match)
   #:use-module (srfi srfi-1)
   #:use-module (srfi srfi-11)
@@ -22,39 +23,60 @@
 ;;;
 ;;; Code:
 
-(define (machines->json machines want shared-store? prepare)
+(define (lower/no-build lower)
+  "Return what LOWER, a thunk, returns, and whether that has the grafts that are wanted: it
+is without them where nobody can know with them before something is built."
+  (match (call-without-building lower)
+    (#f
+     (values (parameterize ((%graft? #f))
+               (lower))
+             (not (%graft?))))
+    (lowered
+     (values lowered #t))))
+
+(define (machines->json machines want shared-store? build? prepare)
   "Return the JSON of each of MACHINES, or what stands for it where that fails."
   (define kinds
     (map (cut machine-image-kind <> #:shared-store? shared-store?) machines))
 
-  (define (lower store machine kind)
-    (and=> (image-kind-lower kind)
-           (lambda (lower)
-             (run-with-guix store (lower machine want)))))
+  (define (nothing kind machine)
+    (values #f #t))
+
+  (define (lower store)
+    (lambda (kind machine)
+      (define (lower-image)
+        (run-with-guix store ((image-kind-lower kind) machine want)))
+
+      (cond ((not (image-kind-lower kind)) (nothing kind machine))
+            (build?                        (values (lower-image) #t))
+            (else                          (lower/no-build lower-image)))))
 
   (define (describe-all lower)
     (map (lambda (machine kind)
            (attempt (lambda ()
-                      (machine->json machine kind (lower machine kind)))
+                      (let-values (((lowered grafted?) (lower kind machine)))
+                        (machine->json machine kind lowered
+                                       #:grafted? grafted?)))
                     (virtual-machine-location machine)))
          machines kinds))
 
   (if (or (eq? want 'metadata)
           (not (any image-kind-lower kinds)))
-      (describe-all (const #f))
+      (describe-all nothing)
       (call-with-guix
        (lambda (store)
          (prepare store)
-         (describe-all (cut lower store <> <>))))))
+         (describe-all (lower store))))))
 
-(define* (evaluate config #:key (want 'metadata) names shared-store?
+(define* (evaluate config #:key (want 'metadata) names shared-store? (build? #t)
                    (prepare (const #t)))
   "Return as JSON what the file CONFIG declares, or the errors in it.  WANT is one of
 'metadata, which computes no derivation; 'systems, which adds those of the
 operating systems, and builds nothing; 'derivations, which adds those of the disk
 images; and 'images, which adds both, and the content of the images.  With
 SHARED-STORE?, machines with an operating-system run from the store of their host, and
-have no image.  NAMES restricts the result to the machines with one of them, unless it
+have no image.  Unless BUILD?, nothing is built for that: what cannot be known before is
+as without grafts, and says so.  NAMES restricts the result to the machines with one of them, unless it
 is #f.  PREPARE is called with a connection to the store before it is used."
   (define (describe file findings)
     (let ((deployment (load-configuration file)))
@@ -66,7 +88,7 @@ is #f.  PREPARE is called with a connection to the store before it is used."
                               (filter lowerable?
                                       (select-machines
                                        (deployment-machines deployment) names))
-                              want shared-store? prepare)))))
+                              want shared-store? build? prepare)))))
 
   (match (find-configuration-file config)
     ((? failure? failure)

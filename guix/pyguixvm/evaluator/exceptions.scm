@@ -43,31 +43,39 @@ operating-system."
 (define (false-if-exception* thunk default)
   (catch #t thunk (const default)))
 
-(define %diagnostic-rx
-  (make-regexp "^(([^:\n]+):([0-9]+):([0-9]+): )?(guix [^:]*: )?error: "
+(define (translated text)
+  "Return TEXT, a prefix of Guix's diagnostics, in the user's language."
+  (gettext text %gettext-domain))
+
+(define (diagnostic-rx)
+  "Return what matches the beginning of an error that Guix prints."
+  (make-regexp (string-append "^(([^:\n]+):([0-9]+):([0-9]+): )?(guix [^:]*: )?"
+                              (regexp-quote (translated "error: ")))
                regexp/extended regexp/newline))
 
 (define (parse-diagnostic text kind)
   "Return the last error that TEXT, printed by Guix, reports as a failure of KIND,
 or #f."
   (define (last-match)
-    (fold-matches %diagnostic-rx text #f (lambda (m previous) m)))
+    (fold-matches (diagnostic-rx) text #f (lambda (m previous) m)))
 
   (define (group m n)
     (string->number (match:substring m n)))
 
+  (define %hint
+    (string-append "\n" (translated "hint: ")))
+
   (and=> (last-match)
          (lambda (m)
            (let* ((body   (string-drop text (match:end m)))
-                  (hint   (string-contains body "\nhint: "))
+                  (hint   (string-contains body %hint))
                   (end    (or hint (string-length body))))
              (make-failure kind
                            (string-trim-both (string-take body end))
                            (and hint
                                 (string-trim-both
                                  (string-drop body
-                                              (+ hint (string-length
-                                                       "\nhint: ")))))
+                                              (+ hint (string-length %hint)))))
                            (and (match:substring m 1)
                                 (location (match:substring m 2)
                                           (group m 3) (group m 4))))))))
@@ -107,9 +115,11 @@ condition, or #f if they know nothing of it."
         ((message-condition? object)
          (make (gettext (condition-message object) %gettext-domain)))
         ((store-connection-error? object)
-         (make (format #f (G_ "failed to connect to `~a': ~a")
-                       (store-connection-error-file object)
-                       (strerror (store-connection-error-code object)))))
+         (make-failure 'unreachable
+                       (format #f (G_ "failed to connect to `~a': ~a")
+                               (store-connection-error-file object)
+                               (strerror (store-connection-error-code object)))
+                       #f #f))
         ((guix-failure object))
         (else
          (make-failure 'exception

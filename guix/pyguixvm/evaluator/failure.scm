@@ -21,7 +21,7 @@
 (define-record-type <failure>
   (make-failure kind message hint location)
   failure?
-  (kind     failure-kind)              ;'syntax, 'unbound-variable, 'validation, …
+  (kind     failure-kind)              ;'syntax, 'validation, 'unreachable: the daemon, …
   (message  failure-message)           ;string
   (hint     failure-hint)              ;string | #f
   (location failure-location))         ;<location> | #f

@@ -102,9 +102,34 @@
       (() *unspecified*)
       ((value . _) value))))
 
+(define (defined-name form)
+  "Return the name that FORM, syntax, defines and no other form does, or #f."
+  (match (syntax->datum form)
+    (((or 'define 'define* 'define-public)
+      (or ((? symbol? name) . _) (? symbol? name)) . _)
+     name)
+    (_ #f)))
+
+(define (evaluate-definition form name)
+  "Evaluate FORM, which defines NAME.  If that is refused and the evaluation goes on, so is
+what NAME stands for: the forms after it may have errors of their own."
+  (let ((value (attempt (lambda () (evaluate-form form)) loaded-form-location)))
+    (when (refused? value)
+      (module-define! (current-module) name value))
+    value))
+
 (define* (load-forms file #:optional (note (const #t)))
   "Load FILE, an absolute name, form by form, and return the value of the last one.  NOTE
 is called with the <location> of each form and its value."
+  (define evaluate
+    ;; Of a module, or of a file that is loaded, all is needed.
+    (if (null? (%loading))
+        (lambda (form)
+          (match (defined-name form)
+            (#f   (evaluate-form form))
+            (name (evaluate-definition form name))))
+        evaluate-form))
+
   (define (load-from port outer)
     (let loop ((value *unspecified*))
       (let ((form (read-syntax port)))
@@ -115,7 +140,7 @@ is called with the <location> of each form and its value."
             (begin
               (set! %form (or (syntax-place form) outer))
               (let* ((place %form)
-                     (value (evaluate-form form)))
+                     (value (evaluate form)))
                 (note (place->location place) value)
                 (loop value)))))))
 

@@ -11,7 +11,8 @@
             observe-local-files!
             remember-module-closures!
             adopt-caches
-            module-of-variable))
+            module-of-variable
+            expect-shared-directories!))
 
 ;;; Commentary:
 ;;;
@@ -111,3 +112,20 @@ connection that must not be used at the same time."
          (lambda (known-variable-definition)
            (and=> ((variable-ref known-variable-definition) variable)
                   module-name))))
+
+
+;;;
+;;; Deployment.
+;;;
+
+;; Public, but changed: 'managed-host-environment-type' has the guest look for the device
+;; of each file system that is not of these types.  Guix knows that the device of a
+;; virtiofs is none; that of a 9p is a tag of the hypervisor's as well.  Without it, a
+;; guest with a directory that is shared by 9p could not be changed in place.
+(define (expect-shared-directories!)
+  "In this process, have deployments take for granted what is shared by 9p."
+  (replace! '(gnu system file-systems) '%pseudo-file-system-types
+            (lambda (types)
+              (if (member "9p" types)
+                  types
+                  (cons "9p" types)))))

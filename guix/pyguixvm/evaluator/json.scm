@@ -67,14 +67,20 @@
                                     further-mounts)))
        ("disks"        (all disk->json (machine-disks machine))))))
 
-(define (machine->json machine kind lowered)
+(define (image->json machine kind lowered grafted?)
+  `(,@((image-kind->json kind) machine lowered)
+    ,@(if grafted?
+          '()
+          '(("grafted" . #f)))))
+
+(define* (machine->json machine kind lowered #:key (grafted? #t))
   "Return the JSON of MACHINE, whose image is of KIND; LOWERED is what was lowered of
-that, or #f."
+that, GRAFTED? as it is wanted, or #f."
   `(,@(declaration->json machine #:except '(operating-system image libvirt-domain
                                              shared-store? persist ready))
     ,@(object
        ("location" (location->json (virtual-machine-location machine)))
-       ("image"    ((image-kind->json kind) machine lowered))
+       ("image"    (image->json machine kind lowered grafted?))
        ("domain"   (domain->json machine (image-kind-mount-points kind)))
        ("ready"    (list->vector
                     (map readiness->json (virtual-machine-ready machine)))))))

@@ -132,7 +132,8 @@ a <deployment>."
      (refuse location "the last expression is an empty list of machines"
              #:hint "End the file with at least one virtual-machine."))
     ((? list?)
-     (machines->deployment (map (cut object->machine <> location) object)))
+     (machines->deployment (map (cut object->machine <> location)
+                                (remove refused? object))))
     ((? (lambda (object) (or (machine? object) (guix-virtual-machine? object))))
      (machines->deployment (list (object->machine object location))))
     (_

@@ -3,9 +3,13 @@
 (define-module (pyguixvm evaluator monitor)
   #:use-module (pyguixvm evaluator process)
   #:use-module (pyguixvm evaluator request)
+  #:use-module (pyguixvm evaluator store)
   #:use-module (ice-9 binary-ports)
+  #:use-module (ice-9 match)
   #:use-module (rnrs bytevectors)
+  #:use-module (srfi srfi-1)
   #:use-module (srfi srfi-11)
+  #:use-module (srfi srfi-26)
   #:export (attend))
 
 ;;; Commentary:
@@ -28,6 +32,21 @@
     (bytevector-copy! first 0 result 0 size)
     (bytevector-copy! second 0 result size (bytevector-length second))
     result))
+
+(define* (bytevector-slice bytes start #:optional (end (bytevector-length bytes)))
+  (let ((result (make-bytevector (- end start))))
+    (bytevector-copy! bytes start result 0 (- end start))
+    result))
+
+(define (bytevector-index bytes byte)
+  "Return the index of the first BYTE in BYTES, or #f."
+  (let loop ((index 0))
+    (cond ((= index (bytevector-length bytes)) #f)
+          ((= byte (bytevector-u8-ref bytes index)) index)
+          (else (loop (+ 1 index))))))
+
+(define (building-line? line)
+  (string=? line building-line))
 
 (define (ends-line? bytes)
   (let ((size (bytevector-length bytes)))
@@ -62,7 +81,7 @@
 (define (limit-memory bytes)
   (setrlimit 'as bytes bytes))
 
-(define (work request result memory-limit prepare)
+(define (work request result memory-limit prepare unfit)
   "Do what REQUEST asks for and write the answer to the port RESULT."
   (define self (getpid))
 
@@ -70,13 +89,17 @@
   (spare-collections)
   (redirect "/dev/null" O_RDONLY 0)
   (redirect (or (request-stderr request) "/dev/null") O_WRONLY 1 2)
-  (let ((line (answer request #:prepare prepare)))
+  (define (write-line line)
+    (put-bytevector result (string->utf8 line))
+    (force-output result))
+
+  (let ((line (parameterize ((%note-build (cut write-line building-line)))
+                (answer request #:prepare prepare #:unfit unfit))))
     (force-output (current-output-port))
     (force-output (current-error-port))
     ;; A configuration that forks comes here twice.
     (when (= self (getpid))
-      (put-bytevector result (string->utf8 line))
-      (force-output result))))
+      (write-line line))))
 
 (define (death-line status)
   (failure-line 'exception
@@ -87,45 +110,60 @@
   (failure-line 'timeout
                 (format #f "the evaluation took longer than ~a seconds" seconds)))
 
-(define (supervise worker result client seconds)
-  "Return the line that the process WORKER writes to the port RESULT within SECONDS,
-or one that says why there is none, or #f as soon as CLIENT is gone."
-  (define deadline (+ (monotonic-seconds) seconds))
+(define (split-lines bytes)
+  "Return the lines in BYTES as strings, and what follows the last of them."
+  (let loop ((lines '())
+             (rest  bytes))
+    (match (bytevector-index rest %newline)
+      (#f (values (reverse lines) rest))
+      (end
+       (loop (cons (utf8->string (bytevector-slice rest 0 (+ 1 end))) lines)
+             (bytevector-slice rest (+ 1 end)))))))
 
-  (let loop ((received #vu8()))
+(define (supervise worker result client seconds)
+  "Return the line with the answer that the process WORKER writes to the port RESULT
+within SECONDS, or one that says why there is none, or #f as soon as CLIENT is gone.
+CLIENT gets the lines before it; once Guix builds something, there is no time limit."
+  (let loop ((received #vu8())
+             (deadline (+ (monotonic-seconds) seconds)))
     (let* ((left  (- deadline (monotonic-seconds)))
            ;; Wake up now and then: while a child of the worker keeps RESULT open,
            ;; its end does not tell that the worker died.
            (ports (readable (list client result) (max 0 (min left 1)))))
-      (cond ((ends-line? received) (utf8->string received))
-            ((and (memq client ports)
+      (cond ((and (memq client ports)
                   (zero? (bytevector-length (read-available client))))
              #f)
             ((memq result ports)
              (let ((bytes (read-available result)))
                (if (zero? (bytevector-length bytes))
                    (death-line (cdr (waitpid worker)))
-                   (let ((received (bytevector-append received bytes)))
-                     (if (ends-line? received)
-                         (utf8->string received)
-                         (loop received))))))
+                   (let-values (((lines rest)
+                                 (split-lines (bytevector-append received bytes))))
+                     (for-each (cut send-line client <>)
+                               (filter building-line? lines))
+                     (or (find (negate building-line?) lines)
+                         (loop rest (if (null? lines) deadline (inf))))))))
             ((wait-for worker) => death-line)
             ((<= left 0) (timeout-line seconds))
-            (else (loop received))))))
+            (else (loop received deadline))))))
 
-(define (work-in-worker request client memory-limit prepare)
+(define* (work-in-worker request client #:key memory-limit prepare unfit stop)
   "Do what REQUEST asks for in a process of its own and send the answer to CLIENT."
   (let*-values (((ends)        (pipe))
                 ((result sink) (values (car ends) (cdr ends)))
                 ((worker)      (fork (lambda ()
                                        (close-port result)
                                        (close-port client)
-                                       (work request sink memory-limit prepare)))))
+                                       (work request sink memory-limit prepare
+                                             unfit)))))
     (close-port sink)
     (let ((line (supervise worker result client (request-time-limit request))))
       ;; Whatever the configuration started ends with it.
       (kill-group worker)
       (when line
+        ;; Before the client, which comes again, could find us once more.
+        (when (outdated-line? line)
+          (stop))
         (send-line client line))
       ;; To let go of so much memory takes its time, which the client need not wait.
       (await-end worker))))
@@ -135,15 +173,15 @@ or one that says why there is none, or #f as soon as CLIENT is gone."
 ;;; The client.
 ;;;
 
-(define* (attend client #:key memory-limit prepare stop)
+(define* (attend client #:key memory-limit prepare unfit stop)
   "Serve CLIENT, a connected socket, with workers of at most MEMORY-LIMIT bytes that
-call PREPARE with their connection to the store.  STOP is called when the client
-wants the evaluator to end."
+call PREPARE and UNFIT as 'answer' does.  STOP is called when the evaluator is to end."
   (setvbuf client 'block)                         ;sockets are not by themselves
   (let ((request (and=> (receive-line client %request-seconds) parse-request)))
     (case (and request (request-command request))
       ((evaluate realize items prepare-activation activate prepare-live)
-       (work-in-worker request client memory-limit prepare))
+       (work-in-worker request client #:memory-limit memory-limit
+                       #:prepare prepare #:unfit unfit #:stop stop))
       ((ping)
        (send-line client (json-line `(("pong" . (("pid" . ,(getppid))))))))
       ((stop)

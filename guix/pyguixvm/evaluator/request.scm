@@ -7,7 +7,9 @@
   #:use-module (pyguixvm evaluator guix)
   #:use-module (pyguixvm evaluator handling)
   #:use-module (pyguixvm evaluator json)
+  #:use-module (pyguixvm evaluator options)
   #:use-module (pyguixvm evaluator realization)
+  #:use-module ((pyguixvm evaluator store) #:select (failed-build-log))
   #:use-module (pyguixvm machine live)
   #:use-module (pyguixvm system guest)
   #:use-module (ice-9 match)
@@ -21,6 +23,8 @@
 
             failure-line
             json-line
+            building-line
+            outdated-line?
             answer))
 
 ;;; Commentary:
@@ -106,6 +110,7 @@ with each new connection to the store."
                                                    vector->list)
                                     #:shared-store? (request-ref request
                                                                  "shared-store")
+                                    #:build? (request-ref request "build" #f)
                                     #:prepare prepare))))
             (acons "dependencies" (list->vector (dependencies)) result)))
         (failure->json
@@ -154,16 +159,43 @@ with each new connection to the store."
      (failure->json
       (make-failure 'exception "malformed request" #f #f)))))
 
-(define* (answer request #:key (prepare (const #t)))
+(define (unfit-line reason)
+  "Return the answer of an evaluator that should not answer, for REASON, a symbol."
+  (json-line `(("unfit" . ,(symbol->string reason)))))
+
+(define building-line
+  ;; What comes before an answer, as soon as Guix builds or fetches something for it.
+  (json-line '(("building" . #t))))
+
+(define (outdated-line? line)
+  "Is LINE an answer because of which this evaluator has no use any more?"
+  (string=? line (unfit-line 'outdated)))
+
+(define (with-log json)
+  "Return JSON, an answer, with the log of the build that failed, if it is about one."
+  (match (and (assoc "error" json) (failed-build-log))
+    (#f   json)
+    (file (acons "log" file json))))
+
+(define* (answer request #:key (prepare (const #t)) (unfit (const #f)))
   "Return the answer to REQUEST, which asks for work, as a line.  This process takes the
-client's environment and directory, so it should not do anything else later.  PREPARE
-is called with each new connection to the store that an evaluation opens."
+client's environment, directory and load path, so it should not do anything else later.
+PREPARE is called with each new connection to the store that an evaluation opens; UNFIT
+with the directories that REQUEST adds to the load path: it returns a symbol that says
+why another process has to answer, or #f."
+  (define (answer/options directories)
+    (match (unfit directories)
+      (#f     (json-line (with-log (do-work request prepare))))
+      (reason (unfit-line reason))))
+
   (if (equal? %schema (request-ref request "schema"))
       (match (call-with-failure-handling
               (lambda ()
                 (adopt-environment request)
-                (json-line (do-work request prepare))))
-        ((? failure? failure) (json-line (failure->json failure)))
+                (call-with-build-options
+                 (vector->list (request-ref request "options" #()))
+                 answer/options)))
+        ((? failure? failure) (json-line (with-log (failure->json failure))))
         (line line))
       (failure-line 'exception
                     (format #f "this evaluator speaks schema ~a" %schema))))

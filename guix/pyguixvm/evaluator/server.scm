@@ -2,6 +2,7 @@
 
 (define-module (pyguixvm evaluator server)
   #:use-module (pyguixvm evaluator cache)
+  #:use-module (pyguixvm evaluator freshness)
   #:use-module (pyguixvm evaluator guix)
   #:use-module (pyguixvm evaluator monitor)
   #:use-module (pyguixvm evaluator process)
@@ -61,9 +62,10 @@
 ;;; Clients.
 ;;;
 
-(define (start-monitor server proc)
+(define (start-monitor server forget proc)
   "Return a new <monitor>: a process without SERVER, our socket, that calls PROC with
-a procedure by which it can stop us."
+a procedure by which it can stop us: from then on nobody reaches us, for which FORGET is
+called."
   (match (pipe)
     ((input . output)
      (let ((pid (fork
@@ -71,6 +73,7 @@ a procedure by which it can stop us."
                    (close-port server)
                    (close-port input)
                    (proc (lambda ()
+                           (forget)
                            (display "stop" output)
                            (force-output output)))))))
        (close-port output)
@@ -83,6 +86,7 @@ whose caches its worker inherits."
     (attend client
             #:memory-limit memory-limit
             #:prepare (if warm (adopt-caches warm) (const #t))
+            #:unfit why-unfit
             #:stop stop)))
 
 (define (accept-client server)
@@ -136,18 +140,21 @@ to do."
             ((not warm) (if served? 0 1))
             (else (max 0 (- (+ since idle-seconds) (monotonic-seconds))))))
 
+    (define (forget)
+      (remove-socket file identity))
+
     (define (accept-one monitors warm)
       (match (accept-client server)
         (#f monitors)
         (client
-         (let ((monitor (start-monitor server
+         (let ((monitor (start-monitor server forget
                                        (serve-client client memory-limit
                                                      (warm-connection warm)))))
            (close-port client)
            (cons monitor monitors)))))
 
     (define (spend-leisure monitors)
-      (cons (start-monitor server
+      (cons (start-monitor server forget
                            (lambda (stop)
                              (nice 10)
                              (at-leisure)))
@@ -181,13 +188,15 @@ to do."
                (loop monitors warm served? since))
               ((not warm)
                (let ((warm (or (try-warm-up) 'failed)))
+                 (note-loaded-modules!)
                  (loop (spend-leisure monitors) warm served?
                        (monotonic-seconds))))
               ((>= (monotonic-seconds) (+ since idle-seconds)) 'idle)
               (else
                (loop monitors warm served? since)))))
 
+    (note-loaded-modules!)
     (ready)
     (loop '() #f #f (monotonic-seconds))
-    (remove-socket file identity)
+    (forget)
     (close-port server)))

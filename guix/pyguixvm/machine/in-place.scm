@@ -2,10 +2,12 @@
 
 (define-module (pyguixvm machine in-place)
   #:use-module (pyguixvm evaluator failure)
+  #:use-module ((pyguixvm evaluator guix) #:select (expect-shared-directories!))
   #:use-module (pyguixvm evaluator handling)
   #:use-module (pyguixvm evaluator store)
   #:use-module (pyguixvm machine pinned)
   #:use-module (pyguixvm system guest)
+  #:use-module (gnu bootloader)
   #:use-module (gnu machine)
   #:use-module (gnu machine ssh)
   #:use-module (gnu services)
@@ -32,6 +34,8 @@
   #:use-module (srfi srfi-34)
   #:export (ssh-port
             trusts?
+            host-machine
+            boot-directories
             prepare-activation
             activate))
 
@@ -98,9 +102,18 @@ the key with the text PUBLIC-KEY.  A system makes the list of whom it trusts ane
             (G_ "the system would not trust the signing key '~a' of this machine")
             %public-key-file))))
 
+(define (boot-directories os)
+  "Return the directories to which the boot loader of OS is installed: on a file system of
+its own, which has to be mounted."
+  (filter (lambda (target)
+            (and (string-prefix? "/" target)
+                 (not (string-prefix? "/dev/" target))))
+          (bootloader-configuration-targets (operating-system-bootloader os))))
+
 (define (host-machine os address port host-key)
   "Return the <machine> for OS at ADDRESS and PORT.  Its ssh host key is HOST-KEY, as in
 a file of public keys."
+  (expect-shared-directories!)
   (machine
    (operating-system os)
    (environment managed-host-environment-type)
@@ -162,6 +175,19 @@ fails."
             (G_ "the guest has no Guix at work: no 'guix', or no daemon at '~a'")
             %guest-daemon))))
 
+(define (require-boot-directories host os)
+  "Raise an error unless the boot loader of OS can be installed at HOST."
+  (call-with-session host
+    (lambda (session)
+      (for-each (lambda (directory)
+                  (unless (what-writes session
+                                       (format #f "grep ' ~a ' /proc/mounts" directory))
+                    (raise (formatted-message
+                            (G_ "nothing is mounted at '~a', where the boot loader is to \
+be installed")
+                            directory))))
+                (boot-directories os)))))
+
 (define (system-of host)
   "Return the systems that HOST runs and is to boot, or #f if it does not say: as long as
 they are the same, nothing was activated there.  Raise an error unless it lets us in."
@@ -180,6 +206,7 @@ in.  Nothing is changed in the guest."
                            (bootcfg (lower-object (operating-system-bootcfg os))))
         (built-derivations (list drv bootcfg))))
     (require-guix host)
+    (require-boot-directories host os)
     '(("prepared" . #t)))
 
   (call-with-host config name system root-uuid address host-key prepare build))

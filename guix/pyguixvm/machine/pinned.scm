@@ -31,6 +31,7 @@
 that is there, where an image of OS would have another."
   (operating-system
     (inherit os)
+    (location (operating-system-location os))     ;which is not inherited
     (file-systems
      (map (lambda (declared)
             (if (string=? "/" (file-system-mount-point declared))

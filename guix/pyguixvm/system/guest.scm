@@ -131,6 +131,7 @@ has none."
         os
         (operating-system
           (inherit os)
+          (location (operating-system-location os)) ;which is not inherited
           (kernel-arguments
            (append (operating-system-user-kernel-arguments os) arguments))
           (file-systems (append (operating-system-file-systems os) mounts))

@@ -5,6 +5,7 @@
   #:use-module (pyguixvm json)
   #:use-module (pyguixvm libvirt)
   #:use-module (pyguixvm machine)
+  #:use-module (pyguixvm system grafting)
   #:use-module (pyguixvm system guest)
   #:use-module (gnu bootloader)
   #:use-module (gnu image)
@@ -154,11 +155,7 @@ with another root."
 (define (machine-system-derivation machine)
   "Return, as a monadic value, the derivation of the operating-system of MACHINE
 without grafts: computing it builds nothing."
-  (mlet* %store-monad ((graft? (set-grafting #f))
-                       (drv    (operating-system-derivation
-                                (effective-operating-system machine)))
-                       (_      (set-grafting graft?)))
-    (return drv)))
+  (ungrafted (operating-system-derivation (effective-operating-system machine))))
 
 
 ;;;
@@ -193,9 +190,26 @@ without grafts: computing it builds nothing."
              (list (partition-size partition)
                    (and=> (partition-uuid partition) uuid->string)))))
 
-(define (image-layout image bootloader package)
+(define (code->datum code)
+  "Return, as a monadic value, what tells CODE, a gexp, or what stands for one, from
+another."
+  (with-monad %store-monad
+    (if (gexp? code)
+        (mlet %store-monad ((lowered (lower-gexp code)))
+          (return (list (lowered-gexp-sexp lowered)
+                        ;; Where its modules are.
+                        (lowered-gexp-load-path lowered))))
+        (return code))))
+
+(define (image-code image bootloader)
+  "Return the gexps that run while the disk of IMAGE is made, as 'system-image' has them."
+  (append (map partition-initializer (image-partitions image))
+          (list (bootloader-installer bootloader)
+                (bootloader-disk-image-installer bootloader))))
+
+(define (image-layout image bootloader package code)
   "Return a digest of all that makes the disk of IMAGE but for its content.  PACKAGE
-is the derivation of BOOTLOADER, or #f."
+is the derivation of BOOTLOADER, or #f; CODE are data for what runs meanwhile."
   (bytevector->nix-base32-string
    (sha256
     (string->utf8
@@ -207,7 +221,8 @@ is the derivation of BOOTLOADER, or #f."
                  (image-partitions image))
             (bootloader-name bootloader)
             (bootloader-configuration-file bootloader)
-            (and=> package derivation-file-name)))))))
+            (and=> package derivation-file-name)
+            code))))))
 
 (define (machine-image-content machine)
   "Return, as a monadic value, the <image-content> of the disk image of MACHINE."
@@ -221,8 +236,10 @@ is the derivation of BOOTLOADER, or #f."
                         (bootcfg (lower-object (operating-system-bootcfg os)))
                         (loader  (if package
                                      (lower-object package)
-                                     (return #f))))
-      (return (make-image-content (image-layout image bootloader loader)
+                                     (return #f)))
+                        (code    (mapm %store-monad code->datum
+                                       (image-code image bootloader))))
+      (return (make-image-content (image-layout image bootloader loader code)
                                   (root-uuid os)
                                   system
                                   bootcfg

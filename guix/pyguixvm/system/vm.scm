@@ -3,9 +3,11 @@
 (define-module (pyguixvm system vm)
   #:use-module (pyguixvm json)
   #:use-module (pyguixvm storage)
+  #:use-module (pyguixvm system grafting)
   #:use-module (pyguixvm system guest)
   #:use-module (gnu system)
   #:use-module (gnu system file-systems)
+  #:use-module ((guix derivations) #:select (derivation-file-name))
   #:use-module (guix gexp)
   #:use-module (guix monads)
   #:use-module (guix store)
@@ -93,6 +95,7 @@ it the store?"
   "Return OS as it runs from the store of its host."
   (operating-system
     (inherit os)
+    (location (operating-system-location os))     ;which is not inherited
     (initrd-modules (initrd-modules-needed os))
     (file-systems (cons* %root-file-system
                          %store-file-system
@@ -100,9 +103,10 @@ it the store?"
 
 ;; What a hypervisor starts: the operating system, and how.
 (define-record-type <shared-system>
-  (make-shared-system derivation kernel initrd arguments)
+  (make-shared-system derivation ungrafted kernel initrd arguments)
   shared-system?
   (derivation shared-system-derivation)           ;<derivation>
+  (ungrafted  shared-system-ungrafted)            ;<derivation>
   (kernel     shared-system-kernel)               ;file name in the store
   (initrd     shared-system-initrd)               ;file name in the store
   (arguments  shared-system-arguments))           ;list of strings
@@ -112,6 +116,7 @@ it the store?"
   (let ((os (shared-store-operating-system (effective-operating-system machine))))
     (mlet* %store-monad
         ((derivation (lower-object os))
+         (ungrafted  (ungrafted (lower-object os)))
          ;; Arguments may be G-expressions: what a builder would make of them is
          ;; known before anything is built.
          (lowered    (lower-gexp
@@ -121,7 +126,8 @@ it the store?"
                                   os (file-system-device %root-file-system))))))
       (match (eval (lowered-gexp-sexp lowered) (make-fresh-user-module))
         ((kernel initrd arguments ...)
-         (return (make-shared-system derivation kernel initrd arguments)))))))
+         (return (make-shared-system derivation ungrafted
+                                     kernel initrd arguments)))))))
 
 (define (boot->json system)
   (object ("kernel"    (shared-system-kernel system))
@@ -137,4 +143,7 @@ SYSTEM is its <shared-system>, or #f if that was not computed."
        ("root-label" %root-label)
        ("system"     (and=> system
                             (compose derivation->json shared-system-derivation)))
-       ("boot"       (and=> system boot->json)))))
+       ("boot"       (and=> system boot->json))
+       ("ungrafted"  (and=> system
+                            (compose derivation-file-name
+                                     shared-system-ungrafted))))))

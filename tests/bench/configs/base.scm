@@ -5,11 +5,6 @@
              (guix gexp))
 (use-service-modules networking virtualization)
 
-;; What the guest agent runs to shut the guest down; it gives options, too.
-(define shutdown
-  (program-file "shutdown"
-                #~(execl "/run/current-system/profile/sbin/shutdown" "shutdown")))
-
 ;; So many megabytes, half of them as compressible as text.
 (define data
   (computed-file "data"
@@ -42,7 +37,6 @@
                       %base-file-systems))
   (services (cons* (service dhcpcd-service-type)
                    (service qemu-guest-agent-service-type)
-                   (extra-special-file "/sbin/shutdown" shutdown)
                    (extra-special-file "/etc/edition" (plain-file "edition" "EDITION"))
                    (append (if (zero? MEGABYTES)
                                '()

@@ -3,13 +3,6 @@
 ;; the manual.  PYGUIXVM_TEST_* let a test change one thing at a time.
 (use-modules (gnu))
 (use-service-modules networking virtualization)
-(use-modules (guix gexp))
-
-;; The agent shuts the guest down with this program, and with options that the
-;; Shepherd's own does not know.
-(define shutdown
-  (program-file "shutdown"
-                #~(execl "/run/current-system/profile/sbin/shutdown" "shutdown")))
 
 (define %memory (or (getenv "PYGUIXVM_TEST_MEMORY") "1G"))
 
@@ -31,7 +24,6 @@
                                 (dhcpcd-configuration
                                   (extra-content "noarp\nnodelay\n")))
                        (service qemu-guest-agent-service-type)
-                       (extra-special-file "/sbin/shutdown" shutdown)
                        %base-services))))
   (libvirt-domain
     (cpu 2)

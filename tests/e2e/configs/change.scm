@@ -3,28 +3,15 @@
 ;; out of the system what its readiness asks for.
 (use-modules (gnu))
 (use-service-modules networking virtualization)
-(use-modules (guix gexp))
 
 (define* (setting name default)
   (or (getenv (string-append "PYGUIXVM_TEST_" name)) default))
-
-;; The agent shuts the guest down, or has it reboot, with this program and with
-;; options that the Shepherd's own do not know.
-(define shutdown
-  (program-file "shutdown"
-                #~(let ((program (if (member "-r" (command-line))
-                                     "reboot"
-                                     "shutdown")))
-                    (execl (string-append "/run/current-system/profile/sbin/"
-                                          program)
-                           program))))
 
 (define reachable
   (list (service dhcpcd-service-type
                  (dhcpcd-configuration
                    (extra-content "noarp\nnodelay\n")))
-        (service qemu-guest-agent-service-type)
-        (extra-special-file "/sbin/shutdown" shutdown)))
+        (service qemu-guest-agent-service-type)))
 
 (deployment
   (name "change")

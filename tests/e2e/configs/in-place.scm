@@ -4,8 +4,7 @@
 (use-modules (gnu))
 (use-service-modules networking ssh virtualization)
 (use-modules (guix gexp)
-             (gnu bootloader)
-             (pyguixvm services power))
+             (gnu bootloader))
 
 (define* (setting name default)
   (or (getenv (string-append "PYGUIXVM_TEST_" name)) default))
@@ -52,7 +51,6 @@
                                                           "root.pub"))))
                                   (extra-content "SetEnv GUILE_LOAD_PATH=/etc/modules")))
                        (service qemu-guest-agent-service-type)
-                       shutdown-service
                        (extra-special-file "/etc/modules/gnu.scm" stand-in)
                        (extra-special-file "/var/run/shepherd" "/run/shepherd")
                        (extra-special-file "/etc/edition"
@@ -76,6 +74,10 @@
     (kernel-arguments (cons "console=ttyS0"
                             (string-tokenize (setting "ARGUMENTS" ""))))
     (networking (mac-address 52:54:00:ab:cd:0a))
+    ;; By 9p, with a tag that is no device in the guest.
+    (mount-points (mount-point (source "/usr/share/common-licenses")
+                               (target "/licenses")
+                               (read-only? #t)))
     (autostart? #f))
   (ready (list (address) (guest-agent) (tcp-port 22)))
   (ready-timeout 300))

@@ -3,8 +3,7 @@
 ;; it changes.
 (use-modules (gnu))
 (use-service-modules networking shepherd virtualization)
-(use-modules (guix gexp)
-             (pyguixvm services power))
+(use-modules (guix gexp))
 
 (define* (setting name default)
   (or (getenv (string-append "PYGUIXVM_TEST_" name)) default))
@@ -65,7 +64,6 @@
                           %base-file-systems))
       (services (cons* (service dhcpcd-service-type)
                        (service qemu-guest-agent-service-type)
-                       shutdown-service
                        (simple-service 'telling shepherd-root-service-type
                                        services-that-tell)
                        (extra-special-file "/etc/edition"

@@ -3,15 +3,8 @@
 ;; system has.
 (use-modules (gnu))
 (use-service-modules networking virtualization)
-(use-modules (guix gexp))
 
 (define edition "one")
-
-;; The agent shuts the guest down with this program, and with options that the
-;; Shepherd's own does not know.
-(define shutdown
-  (program-file "shutdown"
-                #~(execl "/run/current-system/profile/sbin/shutdown" "shutdown")))
 
 (virtual-machine
   (name "shared")
@@ -30,7 +23,6 @@
                                 (dhcpcd-configuration
                                   (extra-content "noarp\nnodelay\n")))
                        (service qemu-guest-agent-service-type)
-                       (extra-special-file "/sbin/shutdown" shutdown)
                        (extra-special-file "/etc/edition"
                                            (plain-file "edition" edition))
                        %base-services))))

@@ -3,16 +3,9 @@
 ;; host.  PYGUIXVM_TEST_* say how it changes.
 (use-modules (gnu))
 (use-service-modules networking ssh virtualization)
-(use-modules (guix gexp))
 
 (define* (setting name default)
   (or (getenv (string-append "PYGUIXVM_TEST_" name)) default))
-
-;; The agent shuts the guest down with this program, and with options that the
-;; Shepherd's own does not know.
-(define shutdown
-  (program-file "shutdown"
-                #~(execl "/run/current-system/profile/sbin/shutdown" "shutdown")))
 
 (define written
   (mount-point (source (setting "WRITTEN" "/var/tmp/written"))
@@ -48,7 +41,6 @@
                                   (extra-content "noarp\nnodelay\n")))
                        (service openssh-service-type)
                        (service qemu-guest-agent-service-type)
-                       (extra-special-file "/sbin/shutdown" shutdown)
                        (extra-special-file
                         "/etc/edition"
                         (plain-file "edition" (setting "EDITION" "one")))

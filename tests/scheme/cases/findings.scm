@@ -3,6 +3,7 @@
 ;; All that is wrong with a configuration is told at once, in the order of the places.
 
 (use-modules (tests configuration)
+             (guix utils)
              (srfi srfi-64))
 
 (define* (places+words json #:optional (key "errors"))
@@ -55,6 +56,40 @@ is not provided by any service"))
 (virtual-machine (operating-system %network-os)
   (libvirt-domain (cpu 0) (maximum-cpu 1) (disks disk)))"
    '((2 24 "data-disk") (4 23 "cpu"))))
+
+;; An error that ends a definition hides no other one, and what follows from it is none.
+(test-group "definitions"
+  (test-places
+   "(define one (undefined-procedure 1))
+(define (vm name) (virtual-machine (name name) (operating-system %network-os) (colour 1)))
+(define two (car '()))
+(list (virtual-machine (operating-system %network-os) (ready-timeout 0))
+      one (vm \"b\") two)"
+   '((2 13 "undefined-procedure") (3 78 "virtual-machine") (4 12 "In procedure car")
+     (5 69 "ready-timeout")))
+  ;; A procedure that could not be defined.
+  (test-places
+   "(define (vm name) (let ((x)) name))
+(list (vm \"a\") (virtual-machine (operating-system %network-os) (ready-timeout 0)))"
+   '((2 18 "(let ((x)) name)")))
+  ;; Without its modules nothing can be told of the rest.
+  (test-places
+   "(use-modules (no such module))
+(define os (operating-system (host-name \"x\")))
+os"
+   '((2 0 "no code for module (no such module)")))
+  ;; What is loaded is needed as a whole.
+  (test-equal "a file that is loaded"
+    1
+    (call-with-temporary-directory
+     (lambda (directory)
+       (let ((file (string-append directory "/part.scm")))
+         (call-with-output-file file
+           (lambda (port)
+             (display "(define a (car '()))\n(define b (cdr '()))\n" port)))
+         (vector-length
+          (ref (evaluate-text (format #f "(load ~s)\n%network-os" file))
+               "errors")))))))
 
 (test-equal "the first is the error"
   '("validation" "3:8" "cpu: 0 is not an integer of at least 1")

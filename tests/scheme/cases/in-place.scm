@@ -11,6 +11,7 @@
              (gnu system file-systems)
              (gnu system uuid)
              (gcrypt pk-crypto)
+             (guix diagnostics)
              (guix gexp)
              (guix utils)
              (ice-9 match)
@@ -112,5 +113,42 @@
 (test-equal "another declaration than was planned"
   "the configuration changed while it was deployed"
   (message-of "/gnu/store/00000000000000000000000000000000-system.drv"))
+
+(test-group "what the guest is looked at for"
+  (define shared
+    (file-system (device "tag") (mount-point "/shared") (type "9p")))
+
+  (define (devices . more)
+    "Return how many devices a guest with MORE file systems is asked for."
+    (length
+     ((@@ (gnu machine ssh) machine-check-file-system-availability)
+      (host-machine (operating-system
+                      (inherit %os)
+                      (file-systems (append more (operating-system-file-systems %os))))
+                    "192.0.2.1" 22 #f))))
+
+  (test-equal "a directory that is shared by 9p is no device"
+    (devices)
+    (devices shared))
+
+  (test-equal "another file system is"
+    (+ 1 (devices))
+    (devices (file-system (inherit shared) (type "ext4")))))
+
+(test-equal "a boot loader that is put into a file system"
+  '("/boot/efi")
+  (boot-directories %efi-os))
+
+(test-equal "a boot loader that is put onto a disk"
+  '()
+  (boot-directories %os))
+
+(test-equal "where an operating-system was declared stays known"
+  (list "/their/config.scm" 7)
+  (let ((os (operating-system
+              (inherit %os)
+              (location (location "/their/config.scm" 7 0)))))
+    (match (operating-system-location (pin-root os %root-uuid))
+      (location (list (location-file location) (location-line location))))))
 
 (test-end "in-place")

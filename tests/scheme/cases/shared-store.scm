@@ -59,6 +59,10 @@
               (member (first mount) '("/" "/gnu/store" "/boot/efi" "/home")))
             (mounts shared)))
 
+  (test-equal "it was declared where it was"
+    (operating-system-location os)
+    (operating-system-location shared))
+
   ;; Among the base file systems is one that keeps the guest from writing its store.
   (test-equal "the store is mounted once"
     1

@@ -62,8 +62,8 @@ done
                   #:debian '("dhcpcd-base")))
 
 (define %qemu
-  ;; The guest agent for images, 'qemu-img' for their builds.
-  (runtime-recipe "programs qemu-guest-agent\ndebian_tool qemu-img\n"
+  (runtime-recipe (script-file "qemu.sh")
+                  #:inputs (list %coreutils)
                   #:debian '("qemu-guest-agent" "qemu-utils")))
 
 (define %cloud-utils

@@ -1,0 +1,86 @@
+;;; SPDX-License-Identifier: GPL-3.0-or-later
+
+(define-module (pyguixvm evaluator options)
+  #:use-module (guix grafts)
+  #:use-module (guix scripts)
+  #:use-module (guix scripts build)
+  #:use-module (guix utils)
+  #:use-module (srfi srfi-1)
+  #:use-module (srfi srfi-37)
+  #:export (build-option
+            build-options
+            call-with-build-options))
+
+;;; Commentary:
+;;;
+;;; The build options of 'guix system': those of the command line, and before them those in
+;;; GUIX_BUILD_OPTIONS.  To parse them has effects: "-L" changes the load path and where
+;;; packages are looked for.
+;;;
+;;; Code:
+
+(define %options
+  (append %standard-build-options
+          %standard-cross-build-options
+          %standard-native-build-options))
+
+(define (default-options)
+  ;; As 'guix system' has them.
+  `((system . ,(%current-system))
+    (target . #f)
+    (substitutes? . #t)
+    (offload? . #t)
+    (print-build-trace? . #t)
+    (print-extended-build-trace? . #t)
+    (multiplexed-build-output? . #t)
+    (graft? . #t)
+    (debug . 0)
+    (verbosity . 1)))
+
+(define (names-load-path? option)
+  (member "load-path" (option-names option)))
+
+(define (parse arguments load-path)
+  "Return the options that ARGUMENTS and GUIX_BUILD_OPTIONS spell, an alist; LOAD-PATH is
+what the processor of \"-L\" is made of: it gets that of Guix."
+  (parse-command-line arguments
+                      (map (lambda (given)
+                             (if (names-load-path? given)
+                                 (option (option-names given) #t #f
+                                         (load-path (option-processor given)))
+                                 given))
+                           %options)
+                      (list (default-options))))
+
+(define (usual-build-options)
+  "Return the build options that GUIX_BUILD_OPTIONS asks for, whatever the load path of
+whoever asks: this process stays as it is."
+  (parse '() (const (lambda (option name argument result . rest)
+                      (apply values result rest)))))
+
+(define %build-options
+  ;; Those of the request that is being answered; #f: of none.
+  (make-parameter #f))
+
+(define (build-options)
+  "Return the build options of the request that is being answered, an alist."
+  (or (%build-options) (usual-build-options)))
+
+(define (build-option key)
+  "Return the value of the build option KEY, see 'build-options'."
+  (assoc-ref (build-options) key))
+
+(define (call-with-build-options arguments proc)
+  "Have this process follow ARGUMENTS and GUIX_BUILD_OPTIONS, and call PROC with the
+directories that they add to the load path."
+  (define directories '())
+
+  (define (noting process)
+    (lambda (option name argument . rest)
+      (set! directories (cons argument directories))
+      (apply process option name argument rest)))
+
+  (let ((options (parse arguments noting)))
+    (parameterize ((%build-options options)
+                   (%graft? (assoc-ref options 'graft?)))
+      (proc directories))))

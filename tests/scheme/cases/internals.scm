@@ -1,0 +1,57 @@
+;;; SPDX-License-Identifier: GPL-3.0-or-later
+
+;; What is used of Guix beside what it promises, all in (pyguixvm evaluator guix), is there
+;; in this Guix.  Where one is gone, its comment there says what to do without it.
+
+(use-modules (pyguixvm evaluator guix)
+             (guix gexp)
+             (guix store)
+             (gnu system file-systems)
+             (srfi srfi-1)
+             (srfi srfi-64))
+
+(define (variable module name)
+  (and=> (module-variable (resolve-module module) name) variable-ref))
+
+(test-begin "internals")
+
+(test-assert "(guix gexp) has the constructor of local files"
+  (procedure? (variable '(guix gexp) '%local-file)))
+
+(test-equal "it is called with the name and the promise of the absolute one"
+  '("internals.scm" #t)
+  (let ((noted #f)
+        (make  (variable '(guix gexp) '%local-file)))
+    (dynamic-wind
+      (lambda ()
+        (observe-local-files! (lambda (file promise)
+                                (set! noted (list file (promise? promise))))))
+      (lambda ()
+        ;; As a configuration does, which is compiled later.
+        (primitive-eval '(begin (use-modules (guix gexp))
+                                (local-file "internals.scm")))
+        noted)
+      (lambda ()
+        (variable-set! (module-variable (resolve-module '(guix gexp)) '%local-file)
+                       make)))))
+
+(test-assert "(guix modules) has the closure of modules"
+  (procedure? (variable '(guix modules) 'source-module-closure)))
+
+(test-assert "(guix store) has the caches of a connection"
+  (with-store store
+    (lset<= eq? '(ats-cache atts-cache caches)
+            (record-type-fields (struct-vtable store)))))
+
+(test-equal "(guix ui) knows which module exports a variable"
+  '(gnu packages bash)
+  (module-of-variable 'bash))
+
+(test-assert "(gnu system file-systems) has the types without devices"
+  (member "tmpfs" (variable '(gnu system file-systems) '%pseudo-file-system-types)))
+
+(test-equal "what is not there is left alone"
+  #f
+  (replace! '(guix gexp) 'no-such-procedure identity))
+
+(test-end "internals")

@@ -1,0 +1,66 @@
+;;; SPDX-License-Identifier: GPL-3.0-or-later
+
+;; Which images can share what they stand on: those of one layout.
+
+(use-modules (tests configuration)
+             (tests systems)
+             (ice-9 match)
+             (srfi srfi-64))
+
+(define (image initializer)
+  "Return the text of an <image> whose ESP is filled by INITIALIZER."
+  (string-append "(make-image \"ext4\" #:partitions (lambda (esp root) \
+(list (partition (inherit esp) (initializer " initializer ")) root)))"))
+
+(define (installed-by installer)
+  "Return the text of an operating-system whose boot loader INSTALLER puts into an image."
+  (string-append "(operating-system (inherit %os) (bootloader (bootloader-configuration \
+(targets '(\"/dev/vda\")) (bootloader (bootloader (inherit grub-bootloader) \
+(disk-image-installer " installer "))))))"))
+
+(define (layout clauses)
+  "Return the layout of the machine with CLAUSES."
+  (ref (evaluate-text (string-append
+                       "(use-modules (gnu) (gnu image) (guix gexp) (guix modules))
+(virtual-machine " clauses ")")
+                      #:want 'images)
+       "deployment" "machines" 0 "image" "content" "layout"))
+
+(define (layout/image initializer)
+  (layout (string-append "(image " (image initializer)
+                         ") (libvirt-domain (firmware 'uefi))")))
+
+(define (layout/os os)
+  (layout (string-append "(operating-system " os ")")))
+
+(define (with text)
+  (format #f "(let ((text ~s)) (gexp (lambda (root . _) (display (ungexp text)))))"
+          text))
+
+(test-begin "layouts")
+
+(test-equal "a partition that is filled as another one"
+  (layout/image (with "one"))
+  (layout/image (with "one")))
+
+(test-assert "a partition that is filled otherwise"
+  (not (equal? (layout/image (with "one")) (layout/image (with "other")))))
+
+(test-assert "a partition that is filled with other modules"
+  (not (equal? (layout/image "#~(lambda _ #t)")
+               (layout/image "(with-imported-modules '((guix build utils)) \
+#~(lambda _ #t))"))))
+
+(test-equal "a boot loader that is installed as another one"
+  (layout/os (installed-by "#~(lambda _ 1)"))
+  (layout/os (installed-by "#~(lambda _ 1)")))
+
+(test-assert "a boot loader that is installed otherwise"
+  (not (equal? (layout/os (installed-by "#~(lambda _ 1)"))
+               (layout/os (installed-by "#~(lambda _ 2)")))))
+
+(test-equal "what is in an image is no layout"
+  (layout/os "%os")
+  (layout/os "(operating-system (inherit %os) (host-name \"other\"))"))
+
+(test-end "layouts")
