@@ -18,9 +18,11 @@ from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.domains import Domain, Which, exists
 from pyguixvm.hypervisor.errors import explained, is_code
 from pyguixvm.hypervisor.guest.addresses import addresses
+from pyguixvm.hypervisor.guest.inside import with_insides
 from pyguixvm.hypervisor.machine_lock.lock import holders
 from pyguixvm.hypervisor.shared_directories import store_access
 from pyguixvm.hypervisor.states import all_states, domain_state, has_kept_memory
+from pyguixvm.hypervisor.statistics import pool_spaces, statistics
 from pyguixvm.model.observation import Host, Observation, ObservedDomain, State, StoredVolume
 from pyguixvm.model.volume_names import data_of, is_marker, is_ours, is_store_item, marker
 from pyguixvm.xml.capabilities import maximum_vcpus
@@ -48,6 +50,10 @@ class Depth(Flag):
     VOLUMES = auto()
     # Who is changing which machine.
     HOLDERS = auto()
+    # What domains use, in one request for all, and how full the pools are.
+    STATISTICS = auto()
+    # What the guests of our machines say, each of which has some seconds for it.
+    GUESTS = auto()
 
 
 def observe(
@@ -73,8 +79,9 @@ def observe(
         kept |= _uuids(names(libvirt.VIR_CONNECT_LIST_DOMAINS_HAS_CHECKPOINT))
         observed = []
         domains = all_states(connection.handle)
-        named = {domain.name() for domain, _ in domains}
-        for domain, state in domains:
+        named = {domain.name() for domain, _, _ in domains}
+        used = statistics(connection) if Depth.STATISTICS in depth else {}
+        for domain, state, reason in domains:
             uuid = domain.UUIDString()
             try:
                 close = machines is None or domain.name() in machines
@@ -91,6 +98,8 @@ def observe(
                     found,
                     autostart=uuid in autostarted,
                     persistent=uuid in persistent,
+                    reason=reason,
+                    statistics=used.get(uuid),
                 )
             except libvirt.libvirtError as error:
                 if is_code(error, libvirt.VIR_ERR_NO_DOMAIN):
@@ -99,6 +108,8 @@ def observe(
             observed.append(
                 _with_addresses(connection, domain, found) if Depth.ADDRESSES in depth else found
             )
+    if Depth.GUESTS in depth and not connection.read_only:
+        observed = list(with_insides(observed, [domain for domain, _, _ in domains]))
     there = _whole_volumes(connection)
     return Observation(
         uri=connection.uri,
@@ -112,6 +123,7 @@ def observe(
         stored=tuple(_stored(connection)) if Depth.VOLUMES in depth else (),
         holders=_holders(connection) if Depth.HOLDERS in depth else {},
         begun=begun,
+        spaces=pool_spaces(connection) if Depth.STATISTICS in depth else (),
     )
 
 

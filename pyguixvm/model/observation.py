@@ -8,6 +8,8 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from pyguixvm.model.applied import Metadata
+from pyguixvm.model.guest import Inside
+from pyguixvm.model.statistics import PoolSpace, Statistics
 
 State: TypeAlias = Literal["running", "paused", "shut off", "crashed", "suspended"]
 
@@ -91,7 +93,9 @@ class ObservedDomain(msgspec.Struct, frozen=True, rename="kebab"):
     SNAPSHOTS and CHECKPOINTS are those that libvirt keeps of it, parents first, and JOBS what
     goes on at its disks.  ROOT_GONE: it does not run, and the file of its root is not there.
     SAVED: it does not run, and goes on from memory that libvirt keeps when it is started.
-    ADDRESSES are those of its guest, none where nobody asked for them.
+    ADDRESSES are those of its guest, none where nobody asked for them, nor for STATISTICS.
+    INSIDE is what its guest says, None where it says nothing or was not asked.  REASON says
+    why it is in its STATE, if that is worth a word.
     """
 
     name: str
@@ -112,6 +116,9 @@ class ObservedDomain(msgspec.Struct, frozen=True, rename="kebab"):
     root_gone: bool = False
     saved: bool = False
     addresses: tuple[str, ...] = ()
+    reason: str | None = None
+    statistics: Statistics | None = None
+    inside: Inside | None = None
 
 
 class Host(msgspec.Struct, frozen=True, rename="kebab"):
@@ -151,7 +158,8 @@ class Observation(msgspec.Struct, frozen=True, rename="kebab"):
     store of this machine, too.  HOST is the hypervisor's machine.  STORED are our volumes,
     those half made among them, and HOLDERS who changes which machine, in words; both are
     empty where nobody asked for them.  BEGUN is when it was looked at (seconds since the
-    epoch); what was made later may not have been seen.
+    epoch); what was made later may not have been seen.  SPACES is how full the pools are,
+    where somebody asked for statistics.
     """
 
     uri: str
@@ -165,3 +173,4 @@ class Observation(msgspec.Struct, frozen=True, rename="kebab"):
     stored: tuple[StoredVolume, ...] = ()
     holders: dict[str, str] = {}
     begun: float = 0.0
+    spaces: tuple[PoolSpace, ...] = ()
