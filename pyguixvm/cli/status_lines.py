@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pyguixvm.cli.differences import Paint, difference_lines, plain, shortened
+from pyguixvm.model.durations import format_duration
 from pyguixvm.model.sizes import format_size
 from pyguixvm.plan.rates import Rates
 from pyguixvm.plan.status import MachineStatus, PastDeploy
@@ -18,7 +19,6 @@ _SIGNS = {
     "not seen ready": "~",
     "stopped": "~",
 }
-_MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _GUEST = {
     "as deployed": "runs what was deployed",
     "reconfigured": "was reconfigured by hand",
@@ -73,7 +73,7 @@ def _guest(status: MachineStatus) -> str:
 
 def _uptime(status: MachineStatus) -> str:
     seconds = status.inside.uptime if status.inside else None
-    return "" if seconds is None else f", up for {duration(seconds)}"
+    return "" if seconds is None else f", up for {format_duration(seconds)}"
 
 
 def _used(status: MachineStatus, measured: Rates) -> Iterator[str]:
@@ -82,7 +82,7 @@ def _used(status: MachineStatus, measured: Rates) -> Iterator[str]:
         return
     if used.cpu_seconds is not None:
         now = "" if measured.cpu is None else f", {100 * measured.cpu:.0f} % of one now"
-        yield f"cpu: {used.cpus or '?'}, {duration(used.cpu_seconds)} used{now}"
+        yield f"cpu: {used.cpus or '?'}, {format_duration(used.cpu_seconds)} used{now}"
     if used.memory is not None:
         unused = "" if used.unused is None else f", {format_size(used.unused)} unused"
         yield f"memory: {format_size(used.memory)}{unused}"
@@ -108,17 +108,3 @@ def _deploy(deploy: PastDeploy) -> str:
     by = f" by {deploy.by}" if deploy.by else ""
     took = "" if deploy.seconds is None else f", in {deploy.seconds:.0f} s"
     return f"generation {deploy.generation}, {deploy.date}{by}{took}: {deploy.ended}"
-
-
-def duration(seconds: float) -> str:
-    """Return SECONDS as people say it.
-
-    >>> duration(93784)
-    '1 d 2 h'
-    """
-    whole = int(seconds)
-    if whole >= _DAY:
-        return f"{whole // _DAY} d {whole % _DAY // _HOUR} h"
-    if whole >= _HOUR:
-        return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE} min"
-    return f"{whole // _MINUTE} min {whole % _MINUTE} s" if whole >= _MINUTE else f"{whole} s"
