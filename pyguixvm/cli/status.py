@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import click
 
@@ -23,7 +25,7 @@ from pyguixvm.cli.output import Output
 from pyguixvm.cli.status_lines import status_lines
 from pyguixvm.commands import evaluate, status
 from pyguixvm.commands.session import Session
-from pyguixvm.commands.status import Asked
+from pyguixvm.commands.status import Asked, Sighted
 from pyguixvm.commands.status_watch import Look, looks
 from pyguixvm.errors import HypervisorError, UsageError
 from pyguixvm.plan.rates import Rates
@@ -46,6 +48,17 @@ _CLEAR = "\x1b[H\x1b[2J"
     metavar="COMMAND",
     help="With --watch, have the shell run COMMAND for each machine that changes.",
 )
+@click.option(
+    "--prometheus",
+    is_flag=True,
+    help="Print metrics, for a file in node_exporter's textfile directory.",
+)
+@click.option(
+    "--html",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write a page to FILE as well.",
+)
 @common_options
 @click.pass_obj
 def status_command(
@@ -56,6 +69,8 @@ def status_command(
     ignore: tuple[str, ...],
     watch: bool,
     on_change: str | None,
+    prometheus: bool,
+    html: Path | None,
 ) -> int:
     """Tell whether machines are deployed, and what differs from their declaration.
 
@@ -71,14 +86,21 @@ def status_command(
     """
     if on_change is not None and not watch:
         raise UsageError("--on-change goes with --watch", hint="Give both.")
+    if prometheus and options.json:
+        raise UsageError("--prometheus and --json exclude each other", hint="Give one of them.")
     output = Output(options)
     here = session(options, output)
     asked = _asked(here, arguments, ignore)
     if watch:
         _watch(here, asked, output, options, on_change)
-    found = status.status(here, asked)
+    sighted = status.sighted(here, asked)
+    found = tuple(machine for each in sighted for machine in each.statuses)
+    if html is not None:
+        _write(html, sighted)
     measured = status.measured(here, asked, found) if options.verbosity > 0 else {}
-    if output.json:
+    if prometheus:
+        output.verbatim(_metrics(sighted))
+    elif output.json:
         output.document(_document(found, measured))
     elif not found:
         output.no_machines(here)
@@ -88,6 +110,33 @@ def status_command(
         return HypervisorError.status
     clean = all(machine.status == "deployed" for machine in found)
     return DIFFERENCES_FOUND if exit_code and not clean else 0
+
+
+def _metrics(sighted: Sequence[Sighted]) -> str:
+    from pyguixvm.exporter.metrics import exposition
+    from pyguixvm.exporter.once import view_of
+
+    now = time.time()
+    begun = [each.observation.begun for each in sighted if each.observation]
+    return exposition(view_of(sighted, now), now, now - min(begun, default=now)).decode()
+
+
+def _write(file: Path, sighted: Sequence[Sighted]) -> None:
+    """Write a page of what was SIGHTED to FILE, which is whole at any time."""
+    from pyguixvm.exporter.once import no_history, view_of
+    from pyguixvm.exporter.page import static_page
+    from pyguixvm.exporter.server import packaged
+
+    now = time.time()
+    text = static_page(view_of(sighted, now), no_history, now, packaged("page.css"))
+    new = file.with_name(f".{file.name}.new")
+    try:
+        new.write_text(text)
+        new.replace(file)
+    except OSError as error:
+        raise UsageError(
+            f"cannot write {file}: {error.strerror}", hint="Name a file that can be written."
+        ) from error
 
 
 def _asked(here: Session, arguments: tuple[str, ...], ignore: tuple[str, ...]) -> Asked:

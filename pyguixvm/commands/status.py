@@ -15,6 +15,7 @@ from pyguixvm.model.declaration import (
 if TYPE_CHECKING:
     # libvirt is loaded only by the runs that get as far as a hypervisor.
     from pyguixvm.hypervisor.observe import Depth
+    from pyguixvm.model.observation import Observation
     from pyguixvm.plan.rates import Rates
     from pyguixvm.plan.status import MachineStatus
 from pyguixvm.commands.planning import Unreached, observed
@@ -45,15 +46,33 @@ class Asked:
         return tuple(dict.fromkeys(each.hypervisor or session.uri for each in self.machines))
 
 
+@dataclass(frozen=True)
+class Sighted:
+    """What was seen at the hypervisor at URI: STATUSES, by an OBSERVATION.
+
+    Without one, it did not answer for ERROR.
+    """
+
+    uri: str
+    statuses: tuple[MachineStatus, ...]
+    observation: Observation | None = None
+    error: str | None = None
+
+
 def status(session: Session, asked: Asked) -> tuple[MachineStatus, ...]:
-    """Return the status of what is ASKED about.
+    """Return the status of what is ASKED about; raises as `sighted`."""
+    return tuple(status for each in sighted(session, asked) for status in each.statuses)
+
+
+def sighted(session: Session, asked: Asked) -> tuple[Sighted, ...]:
+    """Return what is seen of what is ASKED about, by hypervisor.
 
     Raises RequestRefusedError if there is no machine of a name, and HypervisorError if the
     only hypervisor cannot be looked at.
     """
     if asked.machines is None:
-        return applied_statuses(session, asked.names, asked.ignore)
-    return statuses(session, asked.machines, asked.config, asked.deployment, asked.ignore)
+        return (_applied(session, asked.names, asked.ignore),)
+    return _declared(session, asked, asked.machines)
 
 
 def statuses(
@@ -61,35 +80,14 @@ def statuses(
     machines: Sequence[VirtualMachine],
     config: str | None,
     deployment: str | None = None,
-    ignore: Collection[str] = (),
 ) -> tuple[MachineStatus, ...]:
     """Return how MACHINES compare with what is there.
 
     CONFIG is the file that declares them, if these are all of its machines, and
     DEPLOYMENT its name, if it has one: then those that it does not declare any more
-    are reported, too.  Differences at the paths of IGNORE count for nothing.
+    are reported, too.
     """
-    from pyguixvm.hypervisor.observe import Depth
-    from pyguixvm.plan.status import statuses as compare
-    from pyguixvm.plan.status import unreachable
-
-    with observed(
-        session, machines, depth=_depth() | Depth.HOST, config=config, deployment=deployment
-    ) as planned:
-        return tuple(
-            status
-            for each in planned
-            for status in (
-                unreachable([m.machine for m in each.plan.machines], each.error, each.plan.uri)
-                if isinstance(each, Unreached)
-                else compare(
-                    [machine.machine for machine in each.plan.machines],
-                    each.observation,
-                    each.plan.undeclared,
-                    ignore,
-                )
-            )
-        )
+    return status(session, Asked(tuple(machines), config, deployment))
 
 
 def applied_statuses(
@@ -100,6 +98,35 @@ def applied_statuses(
     Differences at the paths of IGNORE count for nothing.  Raises RequestRefusedError if there
     is no machine of one of NAMES.
     """
+    return status(session, Asked(names=tuple(names), ignore=tuple(ignore)))
+
+
+def _declared(
+    session: Session, asked: Asked, machines: Sequence[VirtualMachine]
+) -> tuple[Sighted, ...]:
+    from pyguixvm.hypervisor.observe import Depth
+    from pyguixvm.plan.status import statuses as compare
+    from pyguixvm.plan.status import unreachable
+
+    depth = _depth() | Depth.HOST
+    with observed(
+        session, machines, depth=depth, config=asked.config, deployment=asked.deployment
+    ) as planned:
+        found = []
+        for each in planned:
+            theirs = [machine.machine for machine in each.plan.machines]
+            uri = each.plan.uri
+            if isinstance(each, Unreached):
+                lost = unreachable(theirs, each.error, uri)
+                found.append(Sighted(uri, lost, error=each.error.message))
+            else:
+                there = each.observation
+                compared = compare(theirs, there, each.plan.undeclared, asked.ignore)
+                found.append(Sighted(uri, compared, there))
+        return tuple(found)
+
+
+def _applied(session: Session, names: Sequence[str], ignore: Collection[str]) -> Sighted:
     from pyguixvm.commands.machines import no_machine
     from pyguixvm.hypervisor.connection import connect
     from pyguixvm.hypervisor.observe import observe
@@ -111,7 +138,7 @@ def applied_statuses(
         missing = set(names) - {status.name for status in found}
         if missing:
             raise no_machine(min(missing), observation)
-        return found
+        return Sighted(connection.uri, found, observation)
 
 
 def measured(

@@ -112,3 +112,21 @@ def test_a_command_that_nothing_would_run_is_refused():
     )
     assert done.returncode == 2
     assert "--watch" in done.stderr
+
+
+def test_what_was_seen_once_is_written_for_prometheus_and_people(halting, tmp_path):
+    page = tmp_path / "machines.html"
+    command = ["pyguixvm", "-c", "qemu:///system", "status"]
+    done = subprocess.run(
+        [*command, "--prometheus", "--html", page], capture_output=True, text=True, check=True
+    )
+    subprocess.run(["promtool", "check", "metrics"], input=done.stdout, text=True, check=True)
+    label = f'{{hypervisor="qemu:///system",machine="{halting.name}"}}'
+    assert f"pyguixvm_machine_as_declared{label} 1.0" in done.stdout
+    assert "libvirt_domain_block_stats_allocation_bytes{" in done.stdout
+    assert halting.name in page.read_text()
+    # Whole by itself, and nothing in it does anything.
+    assert "<style>" in page.read_text()
+    assert "<script" not in page.read_text()
+    done = subprocess.run([*command, "--html", "/nowhere/x.html"], capture_output=True, text=True)
+    assert (done.returncode, "cannot write /nowhere/x.html" in done.stderr) == (2, True)
