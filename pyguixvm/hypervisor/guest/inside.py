@@ -23,7 +23,7 @@ from pyguixvm.model.observation import ObservedDomain
 # Libvirtd answers some twenty requests at once, and others want to be answered, too.
 _AT_ONCE = 8
 # How long (seconds) a guest may take for all that it is asked.
-PATIENCE = 10.0
+PATIENCE = 15.0
 _SHELL = "/run/current-system/profile/bin/sh"
 # Of what a guest says, so much is read (entries, characters of each).
 _MOST = 64
@@ -31,6 +31,8 @@ _LONGEST = 255
 _ITEM = re.compile(r"/gnu/store/[0-9a-z]{32}-[A-Za-z0-9+._?=-]{1,200}")
 _SERVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._/@:-]{0,99}")
 _NANOSECONDS = 1e9
+# No guest runs for longer (seconds).
+_AGES = 1e10
 # A line each: a word, and what it says.  Nothing is written, and nobody is waited for.
 _SCRIPT = r"""
 PATH=/run/current-system/profile/bin:/run/current-system/profile/sbin
@@ -48,7 +50,7 @@ echo "uptime $uptime"
 for part in kernel initrd; do
     echo "$part $(readlink -f "$booted/$part") $(readlink -f "$running/$part")"
 done
-if failed=$(timeout 3 herd status 2> /dev/null); then
+if failed=$(timeout 12 herd status 2> /dev/null); then
     echo services
     echo "$failed" | head -n 500 | sed -n '/^Failed/,/^[^ ]*:$/s/^ [^A-Za-z0-9]*/failed /p'
 fi
@@ -130,7 +132,7 @@ def _seconds(said: list[str] | None) -> float | None:
         seconds = float(said[0][:_LONGEST]) if said else math.nan
     except ValueError:
         return None
-    return seconds if math.isfinite(seconds) and seconds >= 0 else None
+    return seconds if 0 <= seconds < _AGES else None
 
 
 def _names(said: list[str]) -> Iterator[str]:
