@@ -2,6 +2,7 @@
 
 (define-module (pyguixvm-package)
   #:use-module (gnu packages linux)
+  #:use-module (gnu packages monitoring)
   #:use-module (gnu packages python-build)
   #:use-module (gnu packages python-xyz)
   #:use-module (gnu packages serialization)
@@ -62,6 +63,7 @@ because a test changed."
                   python-libvirt
                   python-lxml
                   python-msgspec
+                  python-prometheus-client
                   python-rich
                   python-watchdog
                   qemu-minimal

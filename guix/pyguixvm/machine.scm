@@ -112,6 +112,9 @@
   (protect?       virtual-machine-protect?        ;Boolean
                   (default #f)
                   (sanitize check-boolean))
+  (ignore-drift   virtual-machine-ignore-drift    ;list of strings, such as "domain.memory"
+                  (default '())
+                  (sanitize (check-one-or-each check-text)))
   (ready          virtual-machine-ready           ;list of readiness forms
                   (default (list (address)))
                   (sanitize (check-one-or-each check-ready)))

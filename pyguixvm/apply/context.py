@@ -17,7 +17,9 @@ from pyguixvm.guix.activation import Activation
 from pyguixvm.guix.roots import Roots
 from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor.connection import Connection
+from pyguixvm.hypervisor.machine_lock.holder import operator
 from pyguixvm.interruption import LOOK_SECONDS, Interruption, end_here_if_asked, pause
+from pyguixvm.model.applied import LastDeploy
 from pyguixvm.state_directory import state_directory
 
 
@@ -56,7 +58,7 @@ class Workshop:
     unless it is ours to change.  PLACE is held while something is made that takes
     processors and lines, not while a guest is waited for; TURNS are those of all machines
     of the hypervisor.  ROOTS keep what machines stand on in Guix's store; None where
-    nothing does.
+    nothing does.  BEGUN is when the work began.
     """
 
     connection: Connection
@@ -66,12 +68,18 @@ class Workshop:
     activation: Activation | None = None
     interruption: Interruption = field(default_factory=Interruption)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    begun: datetime = field(default_factory=lambda: datetime.now(UTC))
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = pause
     require: Callable[[str], None] = lambda _machine: None
     place: Callable[[], AbstractContextManager[None]] = nullcontext
     turns: Turns = field(default_factory=Turns)
     roots: Roots | None = None
+
+    def deploy(self, *, over: bool = False) -> LastDeploy:
+        """Return who changes machines here since when, and how long that took if it is OVER."""
+        seconds = round((self.now() - self.begun).total_seconds(), 1) if over else None
+        return LastDeploy(operator(), self.begun.isoformat(timespec="seconds"), seconds)
 
     @property
     def digests(self) -> Digests:

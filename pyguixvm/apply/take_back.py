@@ -58,7 +58,9 @@ def _return_to(name: str, number: int, workshop: Workshop) -> None:
     # Work at its disks, which ends with the guest, is lost; what a layer has must not be.
     require_untouched(connection, name, metadata, number)
     if metadata.current != number:
-        failed = msgspec.structs.replace(metadata.generation, failed=True)
+        failed = msgspec.structs.replace(
+            metadata.generation, failed=True, deploy=workshop.deploy(over=True)
+        )
         workshop.require(name)
         domains.write_metadata(connection, name, metadata.having(failed))
     machine = metadata.find(number).declaration

@@ -102,6 +102,7 @@ def _remember_ready(name: str, downtime: float | None, workshop: Workshop) -> No
         current,
         failed=False,
         unseen=False,
+        deploy=workshop.deploy(over=True),
         downtime=current.downtime if downtime is None else round(downtime, 1),
     )
     metadata = msgspec.structs.replace(metadata.having(seen), fallback=None)

@@ -27,6 +27,7 @@ _COMMANDS = {
     "watch": ("watch", "Deploy whenever the configuration is saved."),
     "xml": ("description", "Print the domain XML that deploy would define."),
     "status": ("status", "Tell whether machines are deployed as declared."),
+    "exporter": ("exporter", "Tell Prometheus and people how machines are, and go on doing so."),
     "generations": ("history", "List the generations of machines."),
     "rollback": ("history", "Return a machine to an earlier generation."),
     "gc": ("history", "Remove what no machine needs any more."),
@@ -63,7 +64,7 @@ _LEFT = {
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
 
 _NOT_YET = frozenset({
-    "graph", "ssh", "repl", "test", "publish", "exporter",
+    "graph", "ssh", "repl", "test", "publish",
 })  # fmt: skip
 
 

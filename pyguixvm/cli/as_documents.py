@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from pyguixvm.model.listed import Listed
     from pyguixvm.plan.garbage import Garbage
     from pyguixvm.plan.plan import MachinePlan, Plan
-    from pyguixvm.plan.status import MachineStatus
+    from pyguixvm.plan.rates import Rates
+from pyguixvm.plan.status import MachineStatus
 
 
 def place(text: str | None) -> Location | None:
@@ -119,8 +120,8 @@ def changed(done: Done) -> ChangedMachine:
     )
 
 
-def compared(status: MachineStatus) -> ComparedMachine:
-    """Return how a machine compares as it stands in documents."""
+def compared(status: MachineStatus, rates: Rates | None = None) -> ComparedMachine:
+    """Return how a machine compares, and what it uses in a second, as it stands in documents."""
     return ComparedMachine(
         machine=status.name,
         status=status.status,
@@ -130,6 +131,17 @@ def compared(status: MachineStatus) -> ComparedMachine:
         foreign=status.foreign,
         detail=status.detail,
         addresses=status.addresses,
+        ignored=status.ignored,
+        reason=status.reason,
+        uuid=status.uuid,
+        label=status.label,
+        hypervisor=status.hypervisor,
+        guest=status.guest,
+        inside=status.inside,
+        statistics=status.statistics,
+        rates=rates,
+        space=status.space,
+        deploy=status.deploy,
     )
 
 

@@ -58,6 +58,7 @@ def session(options: Options, output: Output) -> Session:
         environment=dict(os.environ),
         emit=undisturbed(in_turn(printing, output.emit)),
         forward=undisturbed(in_turn(printing, output.forward)),
+        load_path=tuple(options.load_path),
     )
 
 

@@ -15,13 +15,17 @@ from msgspec import UNSET, UnsetType
 
 from pyguixvm.model.declaration import Caution, Location, VirtualMachine
 from pyguixvm.model.difference import Difference, Effect
+from pyguixvm.model.guest import Inside
 from pyguixvm.model.listed import Listed, ListedGeneration, ListedVolume
 from pyguixvm.model.observation import State, StoredVolume
+from pyguixvm.model.statistics import PoolSpace, Statistics
 from pyguixvm.model.system_change import SystemChange
 from pyguixvm.model.usage import Kept
 from pyguixvm.plan.actions import Action
 from pyguixvm.plan.garbage import Garbage
-from pyguixvm.plan.status import Verdict
+from pyguixvm.plan.guest import GuestSystem
+from pyguixvm.plan.rates import Rates
+from pyguixvm.plan.status import PastDeploy, Verdict
 
 Schema: TypeAlias = Literal[2]
 SCHEMA: Schema = 2
@@ -209,8 +213,11 @@ class Changed(Document, frozen=True, kw_only=True):
 class ComparedMachine(_Named, frozen=True, kw_only=True):
     """How a machine compares with its declaration; DETAIL says what DIFFERENCES do not.
 
-    STATE is null if it is not there.  FOREIGN names devices that are not ours.  NAME is
-    MACHINE (deprecated).
+    STATE is null if it is not there, and REASON says why it is in it, if that is worth a word.
+    FOREIGN names devices that are not ours, IGNORED what differs and counts for nothing.
+    GUEST is what its guest runs, INSIDE what that says of itself, null where it says nothing.
+    STATISTICS is what the machine uses, SPACE how full its pool is, RATES what it uses in a
+    second, which is measured with --verbose.  NAME is MACHINE (deprecated).
     """
 
     status: Verdict
@@ -220,6 +227,17 @@ class ComparedMachine(_Named, frozen=True, kw_only=True):
     foreign: tuple[str, ...]
     detail: str | None
     addresses: tuple[str, ...]
+    ignored: tuple[Difference, ...]
+    reason: str | None
+    uuid: str | None
+    label: str | None
+    hypervisor: str | None
+    guest: GuestSystem
+    inside: Inside | None
+    statistics: Statistics | None
+    rates: Rates | None
+    space: PoolSpace | None
+    deploy: PastDeploy | None
 
 
 class Compared(Document, frozen=True, kw_only=True):

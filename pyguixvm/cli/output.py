@@ -123,6 +123,14 @@ class Output:
         sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
         sys.stdout.buffer.flush()
 
+    def compact(self, value: Document) -> None:
+        """Print VALUE, one of several, as one line of JSON."""
+        import msgspec
+
+        self.settle()
+        sys.stdout.buffer.write(msgspec.json.encode(value) + b"\n")
+        sys.stdout.buffer.flush()
+
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Print ROWS under HEADER, in columns as wide as they need to be."""
         self.settle()

@@ -23,7 +23,8 @@ class Session:
     """Where a run takes place: everything that comes from outside the configuration.
 
     URI is the hypervisor of machines that name none; OPTIONS are build options for
-    Guix; FORWARD takes what the configuration itself writes to standard error.
+    Guix, and LOAD_PATH the directories among them that hold modules; FORWARD takes
+    what the configuration itself writes to standard error.
     INTERRUPTION tells whether the person wants the run to end.
     """
 
@@ -33,6 +34,7 @@ class Session:
     emit: Emit
     forward: Callable[[bytes], None]
     interruption: Interruption = field(default_factory=Interruption)
+    load_path: tuple[Path, ...] = ()
 
     @property
     def state_directory(self) -> Path:

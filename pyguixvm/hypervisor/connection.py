@@ -30,13 +30,16 @@ _ASKING_SECONDS = 120.0
 _CLOSE_SECONDS = 2.0
 # How long (seconds) a request may take that needs neither disks nor guests.
 _PATIENCE = 30.0
+# What in a URI's query asks for a connection that only looks.
+_READ_ONLY = frozenset({"ro", "ro=1"})
 
 
 @dataclass(frozen=True)
 class Connection:
     """An open connection to the hypervisor at URI; LOCAL if that is this machine.
 
-    Of an alias (https://libvirt.org/uri.html), URI is what it stands for.
+    Of an alias (https://libvirt.org/uri.html), URI is what it stands for.  READ_ONLY: it may
+    look, and nothing else, which takes no rights at a local libvirtd.
     HANDLE is libvirt's own object, EVENTS what it tells and RESOLVED what it was asked
     for by name, for this package only.
     """
@@ -46,6 +49,7 @@ class Connection:
     handle: libvirt.virConnect
     events: Events
     resolved: Resolved
+    read_only: bool = False
 
 
 @contextmanager
@@ -55,7 +59,8 @@ def connect(
     """Connect to the hypervisor at URI, and disconnect at the end.
 
     Without URI, libvirt chooses: $LIBVIRT_DEFAULT_URI, its configuration
-    file, then what it finds (https://libvirt.org/uri.html).  Raises
+    file, then what it finds (https://libvirt.org/uri.html).  One that ends in ``?ro`` (or
+    ``&ro``) is connected to for looking only.  Raises
     `HypervisorError` when it cannot be reached, or not within SECONDS.  Each request
     over it has PATIENCE seconds; minutes, if it depends on disks or guests.
     """
@@ -80,11 +85,26 @@ def may_ask(uri: str | None) -> bool:
 
 
 def _opened(uri: str | None, patience: float) -> Connection:
-    handle = libvirt.open(uri or None)
+    uri, read_only = without_read_only(uri or "")
+    handle = (libvirt.openReadOnly if read_only else libvirt.open)(uri or None)
     # Not what was asked for: that may be an alias.
     actual = handle.getURI()
     limited = bounded(handle, patience)
-    return Connection(actual, is_local(actual), limited, Events(limited), Resolved(limited))
+    return Connection(
+        actual, is_local(actual), limited, Events(limited), Resolved(limited), read_only
+    )
+
+
+def without_read_only(uri: str) -> tuple[str, bool]:
+    """Return URI as libvirt knows it, and whether it asked for looking only.
+
+    >>> without_read_only("qemu+ssh://host/system?keyfile=key&ro")
+    ('qemu+ssh://host/system?keyfile=key', True)
+    """
+    before, mark, query = uri.partition("?")
+    words = query.split("&") if mark else []
+    kept = [word for word in words if word not in _READ_ONLY]
+    return before + ("?" if kept else "") + "&".join(kept), len(kept) < len(words)
 
 
 def _close(connection: Connection) -> None:

@@ -25,12 +25,16 @@ class Events:
         self._handle = handle
         self._lock = threading.Lock()
         self._registered: dict[int, int] = {}
-        self._listening: dict[int, tuple[int, str, Callable[..., None]]] = {}
+        self._listening: dict[int, tuple[int, str | None, Callable[..., None]]] = {}
         self._numbers = itertools.count()
 
     @contextmanager
-    def listening(self, uuid: str, callbacks: Mapping[int, Callable[..., None]]) -> Iterator[None]:
+    def listening(
+        self, uuid: str | None, callbacks: Mapping[int, Callable[..., None]]
+    ) -> Iterator[None]:
         """Have CALLBACKS, by VIR_DOMAIN_EVENT_ID_…, called for the domain of UUID in the body.
+
+        Without UUID, for all domains.
 
         They are called by the event loop, with what libvirt says beside the domain.  Raises
         libvirtError.
@@ -66,5 +70,5 @@ class Events:
         *details, event = said
         uuid = domain.UUIDString()
         for wanted, whose, callback in tuple(self._listening.values()):
-            if (wanted, whose) == (event, uuid):
+            if wanted == event and whose in {None, uuid}:
                 callback(*details)

@@ -4,13 +4,27 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 
 import libvirt
 
 from pyguixvm.hypervisor.connection import Connection
+from pyguixvm.hypervisor.errors import explained
+
+# What changes how a machine compares with its declaration; the drivers know all of these.
+_EVENTS = (
+    libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE,
+    libvirt.VIR_DOMAIN_EVENT_ID_REBOOT,
+    libvirt.VIR_DOMAIN_EVENT_ID_IO_ERROR_REASON,
+    libvirt.VIR_DOMAIN_EVENT_ID_BLOCK_JOB,
+    libvirt.VIR_DOMAIN_EVENT_ID_BALLOON_CHANGE,
+    libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_ADDED,
+    libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED,
+    libvirt.VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE,
+    libvirt.VIR_DOMAIN_EVENT_ID_METADATA_CHANGE,
+)
 
 
 def happenings(
@@ -48,6 +62,22 @@ def reboots(
             libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE: libvirt.VIR_DOMAIN_EVENT_RESUMED,
         },
     )
+
+
+@contextmanager
+def all_happenings(connection: Connection, tell: Callable[[], object]) -> Iterator[None]:
+    """Have TELL called, in the body, whenever something happens to a domain of CONNECTION.
+
+    Raises HypervisorError.
+    """
+
+    def hear(*_said: object) -> None:
+        tell()
+
+    with ExitStack() as listening:
+        with explained("hear what happens"):
+            listening.enter_context(connection.events.listening(None, dict.fromkeys(_EVENTS, hear)))
+        yield
 
 
 @contextmanager

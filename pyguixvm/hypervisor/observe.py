@@ -19,10 +19,12 @@ from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.domains import Domain, Which, exists
 from pyguixvm.hypervisor.errors import explained, is_code
 from pyguixvm.hypervisor.guest.addresses import addresses
+from pyguixvm.hypervisor.guest.inside import with_insides
 from pyguixvm.hypervisor.machine_lock.lock import holders
 from pyguixvm.hypervisor.machine_lock.secret import all_secrets
 from pyguixvm.hypervisor.shared_directories import store_access
 from pyguixvm.hypervisor.states import all_states, domain_state, has_kept_memory
+from pyguixvm.hypervisor.statistics import pool_spaces, statistics
 from pyguixvm.model.data_record import FoundRecord
 from pyguixvm.model.observation import (
     Host,
@@ -60,6 +62,10 @@ class Depth(Flag):
     HOLDERS = auto()
     # What is remembered of data volumes for the machines that are looked at closely.
     RECORDS = auto()
+    # What domains use, in one request for all, and how full the pools are.
+    STATISTICS = auto()
+    # What the guests of our machines say, each of which has some seconds for it.
+    GUESTS = auto()
 
 
 def observe(
@@ -85,8 +91,9 @@ def observe(
         kept |= _uuids(names(libvirt.VIR_CONNECT_LIST_DOMAINS_HAS_CHECKPOINT))
         observed = []
         domains = all_states(connection.handle)
-        named = {domain.name() for domain, _ in domains}
-        for domain, state in domains:
+        named = {domain.name() for domain, _, _ in domains}
+        used = statistics(connection) if Depth.STATISTICS in depth else {}
+        for domain, state, reason in domains:
             uuid = domain.UUIDString()
             try:
                 close = machines is None or domain.name() in machines
@@ -103,6 +110,8 @@ def observe(
                     found,
                     autostart=uuid in autostarted,
                     persistent=uuid in persistent,
+                    reason=reason,
+                    statistics=used.get(uuid),
                 )
             except libvirt.libvirtError as error:
                 if is_code(error, libvirt.VIR_ERR_NO_DOMAIN):
@@ -111,6 +120,8 @@ def observe(
             observed.append(
                 _with_addresses(connection, domain, found) if Depth.ADDRESSES in depth else found
             )
+    if Depth.GUESTS in depth and not connection.read_only:
+        observed = list(with_insides(observed, [domain for domain, _, _ in domains]))
     there = _whole_volumes(connection)
     wanted = partial(_is_missing, observed, machines)
     secrets = _secrets(connection) if depth & (Depth.HOLDERS | Depth.RECORDS) else []
@@ -127,6 +138,7 @@ def observe(
         holders=_holders(connection, secrets) if Depth.HOLDERS in depth else {},
         recorded=_recorded(connection, secrets, wanted, there) if Depth.RECORDS in depth else (),
         begun=begun,
+        spaces=pool_spaces(connection) if Depth.STATISTICS in depth else (),
     )
 
 

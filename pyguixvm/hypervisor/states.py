@@ -23,8 +23,45 @@ _STATES: dict[int, State] = {
 }
 
 
-def all_states(connection: libvirt.virConnect) -> list[tuple[libvirt.virDomain, State]]:
-    """Return all domains with the states that they are in: one request, where there is that.
+# Why a domain is in a state that asks for a reason; libvirt's words for a start are no news.
+_REASONS: dict[int, dict[int, str]] = {
+    libvirt.VIR_DOMAIN_PAUSED: {
+        libvirt.VIR_DOMAIN_PAUSED_USER: "by somebody",
+        libvirt.VIR_DOMAIN_PAUSED_MIGRATION: "for a migration",
+        libvirt.VIR_DOMAIN_PAUSED_SAVE: "to save its memory",
+        libvirt.VIR_DOMAIN_PAUSED_DUMP: "for a dump",
+        libvirt.VIR_DOMAIN_PAUSED_IOERROR: "by an I/O error",
+        libvirt.VIR_DOMAIN_PAUSED_WATCHDOG: "by its watchdog",
+        libvirt.VIR_DOMAIN_PAUSED_FROM_SNAPSHOT: "since it came from a snapshot",
+        libvirt.VIR_DOMAIN_PAUSED_SHUTTING_DOWN: "while it shuts down",
+        libvirt.VIR_DOMAIN_PAUSED_SNAPSHOT: "for a snapshot",
+        libvirt.VIR_DOMAIN_PAUSED_CRASHED: "since its guest crashed",
+        libvirt.VIR_DOMAIN_PAUSED_STARTING_UP: "while it starts",
+        libvirt.VIR_DOMAIN_PAUSED_POSTCOPY: "for a migration",
+        libvirt.VIR_DOMAIN_PAUSED_POSTCOPY_FAILED: "by a failed migration",
+    },
+    libvirt.VIR_DOMAIN_SHUTOFF: {
+        libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN: "its guest shut down",
+        libvirt.VIR_DOMAIN_SHUTOFF_DESTROYED: "powered off by somebody",
+        libvirt.VIR_DOMAIN_SHUTOFF_CRASHED: "its guest crashed",
+        libvirt.VIR_DOMAIN_SHUTOFF_MIGRATED: "migrated away",
+        libvirt.VIR_DOMAIN_SHUTOFF_SAVED: "its memory was saved",
+        libvirt.VIR_DOMAIN_SHUTOFF_FAILED: "it failed to start, or its QEMU ended",
+        libvirt.VIR_DOMAIN_SHUTOFF_DAEMON: "libvirtd ended it",
+    },
+    libvirt.VIR_DOMAIN_CRASHED: {libvirt.VIR_DOMAIN_CRASHED_PANICKED: "its kernel panicked"},
+}
+
+
+def reason_of(state: int, reason: int) -> str | None:
+    """Return why a domain is in STATE, which libvirt gives the number REASON, if that is known."""
+    return _REASONS.get(state, {}).get(reason)
+
+
+def all_states(
+    connection: libvirt.virConnect,
+) -> list[tuple[libvirt.virDomain, State, str | None]]:
+    """Return all domains with the states that they are in, and why: one request where possible.
 
     Raises libvirtError.
     """
@@ -33,8 +70,13 @@ def all_states(connection: libvirt.virConnect) -> list[tuple[libvirt.virDomain, 
     except libvirt.libvirtError as error:
         if not is_code(error, libvirt.VIR_ERR_NO_SUPPORT):
             raise
-        return [(domain, domain_state(domain)) for domain in connection.listAllDomains(0)]
-    return [(domain, _STATES.get(stats["state.state"], "running")) for domain, stats in found]
+        asked = ((domain, *domain.state()[:2]) for domain in connection.listAllDomains(0))
+    else:
+        asked = ((domain, each["state.state"], each["state.reason"]) for domain, each in found)
+    return [
+        (domain, _STATES.get(state, "running"), reason_of(state, reason))
+        for domain, state, reason in asked
+    ]
 
 
 def has_kept_memory(domain: libvirt.virDomain) -> bool:

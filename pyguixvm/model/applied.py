@@ -10,6 +10,17 @@ import msgspec
 from pyguixvm.model.declaration import SystemImage, VirtualMachine
 
 
+class LastDeploy(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
+    """Who, ``user@host``, last deployed a generation, and when that began (UTC in ISO 8601).
+
+    It took SECONDS until it was over, None where nobody was there to say so.
+    """
+
+    by: str
+    date: str
+    seconds: float | None = None
+
+
 class Generation(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
     """One state of a machine that can be returned to.
 
@@ -25,7 +36,7 @@ class Generation(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True
     being changed in place, and what it runs is not known if that does not end.  DOWNTIME
     is how long (seconds) the machine was away when it switched to this
     generation.  FAILED: it was not ready in time.  UNSEEN: its guest was started, and nobody
-    has seen it ready since.
+    has seen it ready since.  DEPLOY is the last that there was of it.
     """
 
     number: int
@@ -45,6 +56,7 @@ class Generation(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True
     downtime: float | None = None
     failed: bool = False
     unseen: bool = False
+    deploy: LastDeploy | None = None
 
     @property
     def volumes(self) -> tuple[str, ...]:

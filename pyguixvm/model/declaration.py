@@ -268,6 +268,8 @@ class VirtualMachine(_Declared, frozen=True):
     """One declared machine; HYPERVISOR is a libvirt URI, or None for the default one.
 
     PROTECT: nothing takes it away, or its root, unless the user says so each time.
+    IGNORE_DRIFT are paths of differences, and of what is below them, that count for nothing
+    where it is asked whether it is as declared.
     """
 
     name: str
@@ -278,6 +280,7 @@ class VirtualMachine(_Declared, frozen=True):
     ready_timeout: int
     hypervisor: str | None = None
     protect: bool = False
+    ignore_drift: tuple[str, ...] = ()
 
 
 class Caution(_Declared, frozen=True):

@@ -10,6 +10,8 @@ import msgspec
 
 from pyguixvm.model.applied import Metadata
 from pyguixvm.model.data_record import FoundRecord
+from pyguixvm.model.guest import Inside
+from pyguixvm.model.statistics import PoolSpace, Statistics
 from pyguixvm.model.volume_names import data_label, data_of
 
 State: TypeAlias = Literal["running", "paused", "shut off", "crashed", "suspended"]
@@ -111,9 +113,10 @@ class ObservedDomain(msgspec.Struct, frozen=True, rename="kebab"):
     SNAPSHOTS and CHECKPOINTS are those that libvirt keeps of it, parents first, and JOBS what
     goes on at its disks.  ROOT_GONE: it does not run, and the file of its root is not there.
     SAVED: it does not run, and goes on from memory that libvirt keeps when it is started.
-    ADDRESSES are those of its guest, none where nobody asked for them.  LOCAL_BASE is the name
-    of the base volume that the declared local image needs by what it holds now, None where that
-    was not looked at.
+    ADDRESSES are those of its guest, none where nobody asked for them, nor for STATISTICS.
+    LOCAL_BASE is the name of the base volume that the declared local image needs by what it
+    holds now, None where that was not looked at.  INSIDE is what its guest says, None where it
+    says nothing or was not asked.  REASON says why it is in its STATE, if that is worth a word.
     """
 
     name: str
@@ -135,6 +138,9 @@ class ObservedDomain(msgspec.Struct, frozen=True, rename="kebab"):
     saved: bool = False
     addresses: tuple[str, ...] = ()
     local_base: str | None = None
+    reason: str | None = None
+    statistics: Statistics | None = None
+    inside: Inside | None = None
 
 
 class Host(msgspec.Struct, frozen=True, rename="kebab"):
@@ -174,8 +180,9 @@ class Observation(msgspec.Struct, frozen=True, rename="kebab"):
     store of this machine, too.  HOST is the hypervisor's machine.  STORED are our volumes,
     those half made among them, HOLDERS who changes which machine, in words, and RECORDED the data
     volumes that are remembered for machines which do not have them; all are empty where nobody
-    asked for them.  BEGUN is when it was looked at (seconds since the
-    epoch); what was made later may not have been seen.
+    asked for them.  BEGUN is when it was looked at (seconds since the epoch); what was made
+    later may not have been seen.  SPACES is how full the pools are, where somebody asked for
+    statistics.
     """
 
     uri: str
@@ -190,3 +197,4 @@ class Observation(msgspec.Struct, frozen=True, rename="kebab"):
     holders: dict[str, str] = {}
     recorded: tuple[FoundRecord, ...] = ()
     begun: float = 0.0
+    spaces: tuple[PoolSpace, ...] = ()

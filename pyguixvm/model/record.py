@@ -9,6 +9,7 @@ changed its meaning is carried over by the migration of its version.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -36,7 +37,13 @@ def from_plain(data: object, schema: int) -> Metadata:
         if version not in _MIGRATIONS:
             raise ValueError(f"schema is {schema}")
         data = _MIGRATIONS[version](data)
-    return msgspec.convert(_known(data, inspect.type_info(Metadata)), Metadata)
+    return msgspec.convert(_known(data, _metadata_type()), Metadata)
+
+
+@functools.cache
+def _metadata_type() -> inspect.Type:
+    """Return what metadata is made of: to find that out takes longer than to read some."""
+    return inspect.type_info(Metadata)
 
 
 def _from_1(data: dict[str, Any]) -> dict[str, Any]:

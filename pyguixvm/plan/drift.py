@@ -155,6 +155,7 @@ def _of_what_is_remembered(
         ("ready", _forms(applied), _forms(declared)),
         ("ready-timeout", applied.ready_timeout, declared.ready_timeout),
         ("protect", applied.protect, declared.protect),
+        ("ignore-drift", list(applied.ignore_drift), list(declared.ignore_drift)),
     ):
         if old != new:
             yield Difference(path=path, old=old, new=new, effect="live")

@@ -3,17 +3,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Literal, TypeAlias
 
 import msgspec
 
 from pyguixvm.errors import PyguixvmError
-from pyguixvm.model.applied import Generation, Metadata
+from pyguixvm.model.applied import Generation, LastDeploy, Metadata
 from pyguixvm.model.declaration import SharedStore, VirtualMachine
 from pyguixvm.model.difference import Difference
+from pyguixvm.model.guest import Inside
 from pyguixvm.model.observation import Observation, ObservedDomain, State
+from pyguixvm.model.statistics import PoolSpace, Statistics
 from pyguixvm.plan.drift import differences, foreign_devices
+from pyguixvm.plan.guest import GuestSystem, guest_differences, guest_system, guest_troubles
+from pyguixvm.plan.volumes_seen import volume_differences
 
 Verdict: TypeAlias = Literal[
     "deployed", "drifted", "pending restart", "not seen ready", "stopped", "missing",
@@ -21,11 +25,31 @@ Verdict: TypeAlias = Literal[
 ]  # fmt: skip
 
 
+Ended: TypeAlias = Literal["ready", "not seen ready", "rolled back"]
+
+
+class PastDeploy(msgspec.Struct, frozen=True, rename="kebab"):
+    """The last deploy of a machine, of GENERATION: how it ENDED, who did it BY which account.
+
+    DATE is when it began (UTC in ISO 8601), or when that generation was made if nobody noted
+    more, and SECONDS how long it took, if that is known.
+    """
+
+    generation: int
+    ended: Ended
+    date: str
+    by: str | None = None
+    seconds: float | None = None
+
+
 class MachineStatus(msgspec.Struct, frozen=True, rename="kebab"):
     """How one machine compares with its declaration; DETAIL says what differences do not.
 
-    STATE is what its domain is in, None if there is none; ADDRESSES are those that its guest
-    is known to have.
+    STATE is what its domain is in, None if there is none, and REASON why; ADDRESSES are those
+    that its guest is known to have.  IGNORED are differences that count for nothing.  GUEST is
+    what the guest runs, INSIDE what it says itself, STATISTICS what it uses, SPACE how full its
+    pool is, and DEPLOY its last deploy; what was not asked, or not answered, is None.
+    HYPERVISOR is the URI of where it was looked for.
     """
 
     name: str
@@ -36,62 +60,135 @@ class MachineStatus(msgspec.Struct, frozen=True, rename="kebab"):
     foreign: tuple[str, ...] = ()
     detail: str | None = None
     addresses: tuple[str, ...] = ()
+    ignored: tuple[Difference, ...] = ()
+    reason: str | None = None
+    uuid: str | None = None
+    label: str | None = None
+    guest: GuestSystem = GuestSystem("unknown")
+    inside: Inside | None = None
+    statistics: Statistics | None = None
+    space: PoolSpace | None = None
+    deploy: PastDeploy | None = None
+    hypervisor: str | None = None
 
 
 def statuses(
-    machines: Iterable[VirtualMachine], observation: Observation, undeclared: Iterable[str] = ()
+    machines: Iterable[VirtualMachine],
+    observation: Observation,
+    undeclared: Iterable[str] = (),
+    ignore: Collection[str] = (),
 ) -> tuple[MachineStatus, ...]:
-    """Return the status of each of MACHINES, and of those that are UNDECLARED."""
+    """Return the status of each of MACHINES, and of those that are UNDECLARED.
+
+    Differences at the paths of IGNORE, and below them, count for nothing.
+    """
     return (
-        *(_status(machine, observation) for machine in machines),
-        *(MachineStatus(name=name, status="not declared") for name in undeclared),
+        *(_status(machine, observation, ignore) for machine in machines),
+        *(
+            MachineStatus(name=name, status="not declared", hypervisor=observation.uri)
+            for name in undeclared
+        ),
     )
 
 
 def unreachable(
-    machines: Iterable[VirtualMachine], error: PyguixvmError
+    machines: Iterable[VirtualMachine], error: PyguixvmError, uri: str | None = None
 ) -> tuple[MachineStatus, ...]:
-    """Return the status of each of MACHINES, whose hypervisor did not answer for ERROR."""
+    """Return the status of each of MACHINES, whose hypervisor at URI did not answer for ERROR."""
     return tuple(
-        MachineStatus(name=machine.name, status="unreachable", detail=error.message)
+        MachineStatus(name=machine.name, status="unreachable", detail=error.message, hypervisor=uri)
         for machine in machines
     )
 
 
 def applied_statuses(
-    observation: Observation, names: Iterable[str] = ()
+    observation: Observation, names: Iterable[str] = (), ignore: Collection[str] = ()
 ) -> tuple[MachineStatus, ...]:
-    """Return the status of our domains, of those NAMES if any, against what was applied."""
+    """Return the status of our domains, of those NAMES if any, against what was applied.
+
+    IGNORE is as for `statuses`.
+    """
     wanted = tuple(names)
     return tuple(
-        _compared(domain.metadata.generation.declaration, domain, observation.holders.get(name))
+        _compared(domain.metadata.generation.declaration, domain, observation, ignore)
         if domain.metadata is not None
         else MachineStatus(
-            name=name, status="not ours", state=domain.state, detail=domain.unreadable
+            name=name,
+            status="not ours",
+            state=domain.state,
+            detail=domain.unreadable,
+            uuid=domain.uuid,
+            hypervisor=observation.uri,
         )
         for name, domain in sorted(observation.domains.items())
         if (domain.metadata is not None or domain.unreadable) and (not wanted or name in wanted)
     )
 
 
-def _status(machine: VirtualMachine, observation: Observation) -> MachineStatus:
+def is_ignored(path: str, ignore: Collection[str]) -> bool:
+    """Whether PATH of a difference, or what it is below, is among those of IGNORE."""
+    return any(path == each or path.startswith(f"{each}.") for each in ignore)
+
+
+def last_deploy(metadata: Metadata) -> PastDeploy:
+    """Return the last deploy that METADATA knows of, one that was taken back included."""
+    newest = max(
+        metadata.generations,
+        # What was taken back began when what came back was defined again.
+        key=lambda each: (_deploy(each).date, each.failed, each.number == metadata.current),
+    )
+    said = _deploy(newest)
+    unproven = newest.unseen or metadata.fallback is not None
+    return PastDeploy(
+        generation=newest.number,
+        ended="rolled back" if newest.failed else "not seen ready" if unproven else "ready",
+        date=said.date,
+        by=said.by or None,
+        seconds=said.seconds,
+    )
+
+
+def _deploy(generation: Generation) -> LastDeploy:
+    return generation.deploy or LastDeploy(by="", date=generation.date)
+
+
+def _status(
+    machine: VirtualMachine, observation: Observation, ignore: Collection[str]
+) -> MachineStatus:
     domain = observation.domains.get(machine.name)
     holder = observation.holders.get(machine.name)
     if domain is None:
         detail = None if holder is None else f"being changed by {holder}"
-        return MachineStatus(name=machine.name, status="missing", detail=detail)
-    return _compared(machine, domain, holder)
+        return MachineStatus(
+            name=machine.name, status="missing", detail=detail, hypervisor=observation.uri
+        )
+    return _compared(machine, domain, observation, ignore)
 
 
-def _compared(machine: VirtualMachine, domain: ObservedDomain, holder: str | None) -> MachineStatus:
+def _compared(
+    machine: VirtualMachine,
+    domain: ObservedDomain,
+    observation: Observation,
+    ignore: Collection[str],
+) -> MachineStatus:
+    holder = observation.holders.get(machine.name)
     if domain.metadata is None:
         return MachineStatus(
             name=machine.name,
             status="not ours",
             state=domain.state,
             detail=domain.unreadable or "a domain of that name exists that pyguixvm did not make",
+            uuid=domain.uuid,
+            hypervisor=observation.uri,
         )
-    changed = differences(machine, domain)
+    unwanted = {*ignore, *machine.ignore_drift}
+    found = (
+        *differences(machine, domain),
+        *volume_differences(machine, domain),
+        *guest_differences(domain),
+    )
+    changed = tuple(each for each in found if not is_ignored(each.path, unwanted))
+    current = domain.metadata.generation
     return MachineStatus(
         name=domain.name,
         status=_verdict(changed, domain, domain.metadata),
@@ -99,8 +196,18 @@ def _compared(machine: VirtualMachine, domain: ObservedDomain, holder: str | Non
         state=domain.state,
         differences=changed,
         foreign=foreign_devices(machine, domain),
-        detail=", ".join(_details(domain, domain.metadata.generation, holder)) or None,
+        detail=", ".join(_details(domain, current, holder)) or None,
         addresses=domain.addresses,
+        ignored=tuple(each for each in found if each not in changed),
+        reason=domain.reason,
+        uuid=domain.uuid,
+        label=current.label,
+        guest=guest_system(domain),
+        inside=domain.inside,
+        statistics=domain.statistics,
+        space=next((each for each in observation.spaces if each.name == current.pool), None),
+        deploy=last_deploy(domain.metadata),
+        hypervisor=observation.uri,
     )
 
 
@@ -108,7 +215,8 @@ def _details(domain: ObservedDomain, applied: Generation, holder: str | None) ->
     if holder is not None:
         yield f"being changed by {holder}"
     if domain.state not in ("running", "shut off"):
-        yield domain.state
+        yield f"{domain.state} {domain.reason}" if domain.reason else domain.state
+    yield from guest_troubles(domain)
     if domain.saved:
         yield "its memory is kept: 'virsh start' lets it go on"
     if isinstance(applied.declaration.image, SharedStore):

@@ -25,6 +25,7 @@ import live
 import loop
 import msgspec
 import planning
+import scrapes
 import updates
 import volumes
 from measure import FailedCommandError, Row
@@ -55,6 +56,7 @@ PARTS = {
     "unchanged": Part(evaluation.unchanged, 15, 30),
     "grow": Part(volumes.growths, 40),
     "plan": Part(planning.hundred, 2, 15),
+    "scrapes": Part(scrapes.scrapes, 0, 90),
     "loop": Part(loop.deployments, 500, 120),
     "several": Part(loop.several, 150),
     "live": Part(live.saves, 100, 300),

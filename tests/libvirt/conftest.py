@@ -278,16 +278,18 @@ def halting(connection, a_machine, pool, tmp_path):
     declared = with_image(declared, image)
     deploy(connection, declared)
     yield declared
-    if not domains.exists(connection, declared.name):
-        return
-    handle = connection.handle.lookupByName(declared.name)
-    with suppress(libvirt.libvirtError):
-        handle.destroy()
-    for snapshot in handle.listAllSnapshots():
-        snapshot.delete(libvirt.VIR_DOMAIN_SNAPSHOT_DELETE_METADATA_ONLY)
-    for checkpoint in handle.listAllCheckpoints():
-        checkpoint.delete(libvirt.VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY)
-    handle.undefine()
+    # A connection of its own: a test may have restarted libvirtd.
+    with connections.connect(SYSTEM) as last:
+        if not domains.exists(last, declared.name):
+            return
+        handle = last.handle.lookupByName(declared.name)
+        with suppress(libvirt.libvirtError):
+            handle.destroy()
+        for snapshot in handle.listAllSnapshots():
+            snapshot.delete(libvirt.VIR_DOMAIN_SNAPSHOT_DELETE_METADATA_ONLY)
+        for checkpoint in handle.listAllCheckpoints():
+            checkpoint.delete(libvirt.VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY)
+        handle.undefine()
 
 
 @pytest.fixture

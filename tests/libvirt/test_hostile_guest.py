@@ -18,6 +18,8 @@ from pyguixvm.hypervisor.guest.addresses import addresses
 from pyguixvm.hypervisor.guest.evidence import watch
 from pyguixvm.hypervisor.guest.file_systems import grow_file_systems
 from pyguixvm.hypervisor.guest.host_key import ssh_host_key
+from pyguixvm.hypervisor.guest.inside import inside
+from pyguixvm.model.guest import FileSystem, Inside
 
 MIB = 1024**2
 
@@ -194,3 +196,53 @@ def test_an_agent_that_goes_away_while_it_is_asked_is_none(connection, hostile):
     threading.Timer(1, connection.handle.lookupByName(machine.name).destroy).start()
     with at_most(10):
         assert addresses(connection, machine.name) == ()
+
+
+RUNNING = f"/gnu/store/{'a' * 32}-system"
+
+
+def said(text):
+    """Return how a program ends that wrote TEXT."""
+    out = base64.b64encode(text.encode()).decode()
+    return {"exited": True, "exitcode": 0, "out-data": out}
+
+
+def test_of_what_a_guest_says_of_itself_only_what_it_may_be_is_believed(connection, hostile):
+    machine, agent = hostile
+    domain = connection.handle.lookupByName(machine.name)
+    with at_most(10):
+        assert inside(domain) is None
+    agent.returns("guest-get-time", 5_000_000_000)
+    agent.returns("guest-exec", {"pid": 1})
+    agent.returns("guest-get-fsinfo", [
+        {"mountpoint": "/", "total-bytes": 100, "used-bytes": 50},
+        {"mountpoint": "/more", "total-bytes": 100, "used-bytes": 101},
+        {"mountpoint": "/none"},
+        {"mountpoint": "x" * 9999, "total-bytes": 100, "used-bytes": 50},
+    ])  # fmt: skip
+    agent.returns("guest-exec-status", said(
+        f"booted {RUNNING}\nrunning {RUNNING}\nuptime 12.5\nkernel a a\ninitrd a b\n"
+        "services\nfailed nginx\nfailed \x1b[2J\nfailed <b>\n"
+    ))  # fmt: skip
+    with at_most(10):
+        found = inside(domain, clock=lambda: 2.0)
+    assert found == Inside(
+        booted=RUNNING, running=RUNNING, restart=True, uptime=12.5, clock=3.0, failed=("nginx",),
+        file_systems=(FileSystem("/", 100, 50),),
+    )  # fmt: skip
+    for lie in (
+        f"running {RUNNING}/../../etc\nuptime inf\n",
+        "running /tmp/x\nuptime -1\nkernel a\n",
+        "running\nuptime " + "9" * 9999,
+        "\x00\xff" * 999,
+        "failed nginx\n" * 9999,
+    ):
+        agent.returns("guest-exec-status", said(lie))
+        agent.returns("guest-get-fsinfo", lie)
+        with at_most(10):
+            found = inside(domain)
+        assert (found.running, found.uptime, found.restart) == (None, None, None)
+        assert found.failed is None
+        assert found.file_systems is None
+    agent.returns("guest-get-time", "now")
+    assert inside(domain) is None

@@ -30,7 +30,7 @@ def addresses(connection: Connection, name: Which) -> tuple[str, ...]:
         live = domain.XMLDesc(0)
         interfaces = network_interfaces(live)
         macs = frozenset(interface.mac_address for interface in interfaces)
-        if has_agent(live):
+        if has_agent(live) and not connection.read_only:
             agent.limit(domain, agent.SECONDS)
             # Not those of bridges in the guest, which may be addresses of this host, too.
             found = useful(at_interfaces(domain, AGENT, macs))

@@ -56,6 +56,11 @@ def myself(verb: str) -> Holder:
     )
 
 
+def operator() -> str:
+    """Return who works here, ``user@host``."""
+    return f"{_plain(_user())}@{_plain(socket.gethostname())}"
+
+
 def has_died(holder: Holder) -> bool:
     """Whether HOLDER is known to have died; False if it cannot be known from here.
 

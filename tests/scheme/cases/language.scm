@@ -27,6 +27,7 @@
             `(("name" "host")
               ("ready-timeout" 120)
               ("protect" #f)
+              ("ignore-drift" #())
               ("hypervisor" null)
               ("ready" 0 "kind" "address")
               ("domain" "cpu" 1)

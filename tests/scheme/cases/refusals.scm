@@ -37,6 +37,7 @@
      ("(nonsense 1)" 0 "unknown field 'nonsense'" "name, operating-system, image")
      ("(name)" 0 "field 'name' takes one value, and '(name)' has 0")
      ("(name \"a\" \"b\")" 0 "field 'name' takes one value" "has 2")
+     ("(ignore-drift (list 5))" 14 "5 is not a non-empty string")
      ("(protect? 'yes)" 10 "'yes is not #t or #f")
      ("(shared-store? \"yes\")" 15 "\"yes\" is not #t or #f"))
    #:wrap (lambda (clause) (string-append %machine clause ")"))

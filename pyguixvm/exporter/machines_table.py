@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The machines as a table: what they are, what differs, and what they use; pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+
+from pyguixvm.exporter.markup import Child, Markup, tag
+from pyguixvm.exporter.sparkline import sparkline
+from pyguixvm.model.difference import Difference, Value
+from pyguixvm.model.durations import format_duration
+from pyguixvm.model.sizes import format_size
+from pyguixvm.plan.rates import Rates
+from pyguixvm.plan.status import MachineStatus
+
+_NAMES = (
+    "Machine", "Status", "Generation", "Guest", "Address", "Up for", "CPU", "Memory", "Disks",
+    "Network",
+)  # fmt: skip
+# A sign beside the word: colour alone tells not everybody.
+_SIGNS = {"deployed": "✓", "drifted": "≠", "pending restart": "↻", "not seen ready": "…",
+          "stopped": "■"}  # fmt: skip
+
+
+def machines_table(
+    statuses: Sequence[MachineStatus], history: Callable[[str | None], tuple[Rates, ...]]
+) -> Markup:
+    """Return STATUSES as a table, those first that need somebody; HISTORY is asked by UUID."""
+    if not statuses:
+        return tag("p", "There are none.")
+    ordered = sorted(statuses, key=lambda each: (each.status == "deployed", each.name))
+    head = tag("thead", tag("tr", *(tag("th", name, scope="col") for name in _NAMES)))
+    rows = [_row(each, history(each.uuid)) for each in ordered]
+    return tag("div", tag("table", head, tag("tbody", *rows)), class_="wide")
+
+
+def _row(status: MachineStatus, used: Sequence[Rates]) -> Markup:
+    troubled = () if status.status == "deployed" else ("Status",)
+    last = used[-1] if used else Rates()
+    cells: tuple[tuple[Child, ...], ...] = (
+        (f"{_SIGNS.get(status.status, '✗')} {status.status}", *_more(status)),
+        (f"{status.generation or '-'}", tag("small", status.label) if status.label else None),
+        (_guest(status),),
+        (", ".join(status.addresses) or "-",),
+        (_uptime(status),),
+        (
+            sparkline([each.cpu for each in used], f"CPU {_percent(last.cpu)}"),
+            tag("small", _percent(last.cpu)),
+        ),
+        (_memory(status),),
+        (
+            sparkline([_sum(each.read, each.written) for each in used],
+                      f"disks {_rate(_sum(last.read, last.written))}"),
+            tag("small", _disks(status)),
+        ),
+        (
+            sparkline([_sum(each.received, each.sent) for each in used],
+                      f"network {_rate(_sum(last.received, last.sent))}"),
+            tag("small", _rate(_sum(last.received, last.sent))),
+        ),
+    )  # fmt: skip
+    return tag(
+        "tr",
+        tag("th", status.name, scope="row", data_label=_NAMES[0]),
+        *(
+            tag("td", *cell, data_label=name, class_="bad" if name in troubled else None)
+            for name, cell in zip(_NAMES[1:], cells, strict=True)
+        ),
+        id=f"machine-{status.name}",
+    )  # fmt: skip
+
+
+def _more(status: MachineStatus) -> Iterator[Child]:
+    """Yield what there is to say of STATUS beside its word: details, and what differs."""
+    if status.detail:
+        yield tag("p", status.detail)
+    if status.differences:
+        count = len(status.differences)
+        yield tag(
+            "details",
+            tag("summary", f"{count} difference{'' if count == 1 else 's'}"),
+            tag("dl", *(each for found in status.differences for each in _difference(found))),
+            id=f"differences-{status.name}",
+            open=True,
+        )
+    for device in status.foreign:
+        yield tag("p", f"{device}: not ours")
+
+
+def _difference(found: Difference) -> Iterator[Markup]:
+    pending = ", pending until restart" if found.pending else ""
+    yield tag("dt", tag("code", found.path), pending)
+    yield tag("dd", "is ", tag("del", _value(found.path, found.old)), ", declared ",
+              tag("ins", _value(found.path, found.new)))  # fmt: skip
+
+
+def _value(path: str, value: Value) -> str:
+    if isinstance(value, int) and not isinstance(value, bool) and path.endswith(
+        ("memory", "size", "storage")
+    ):  # fmt: skip
+        return format_size(value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _guest(status: MachineStatus) -> str:
+    number = status.guest.generation
+    return f"{status.guest.verdict}{f' ({number})' if number else ''}"
+
+
+def _uptime(status: MachineStatus) -> str:
+    seconds = status.inside.uptime if status.inside else None
+    return "-" if seconds is None else format_duration(seconds)
+
+
+def _memory(status: MachineStatus) -> str:
+    used = status.statistics
+    if used is None or used.memory is None:
+        return "-"
+    if used.unused is None:
+        return format_size(used.memory)
+    return f"{format_size(max(0, used.memory - used.unused))} of {format_size(used.memory)}"
+
+
+def _disks(status: MachineStatus) -> str:
+    disks = status.statistics.disks if status.statistics else ()
+    allocated = [each.allocation for each in disks if each.allocation is not None]
+    return format_size(sum(allocated)) if allocated else "-"
+
+
+def _percent(cpu: float | None) -> str:
+    return "-" if cpu is None else f"{100 * cpu:.0f} %"
+
+
+def _rate(bytes_a_second: float | None) -> str:
+    return "-" if bytes_a_second is None else f"{format_size(round(bytes_a_second))}/s"
+
+
+def _sum(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else one + other

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What status tells of machines at a real libvirtd, once and as long as somebody looks."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import time
+from contextlib import contextmanager
+
+from counting import requests
+from deploying import session, virsh
+from fleet import fleet
+
+from pyguixvm.commands.status import Asked, applied_statuses, measured
+from pyguixvm.hypervisor.connection import connect
+from pyguixvm.hypervisor.statistics import statistics
+
+
+def test_what_a_machine_uses_and_who_deployed_it(halting, tmp_path):
+    here = session(tmp_path)
+    (found,) = applied_statuses(here, [halting.name])
+    used = found.statistics
+    assert used.cpu_seconds > 0
+    assert used.memory == halting.domain.memory
+    assert {disk.target for disk in used.disks} == {"vda", "vdb"}
+    (root,) = (disk for disk in used.disks if disk.target == "vda")
+    assert root.capacity == halting.domain.storage
+    assert root.allocation is not None
+    assert [interface.received_bytes is not None for interface in used.interfaces] == [True]
+    assert found.space.name == halting.domain.pool
+    assert found.space.available > 0
+    assert found.deploy.ended == "ready"
+    assert "@" in found.deploy.by
+    assert 0 < found.deploy.seconds < 600
+    (rates,) = measured(here, Asked(names=(halting.name,)), [found]).values()
+    assert rates.cpu is not None
+    assert rates.received is not None
+
+
+def test_why_a_machine_is_paused(halting, tmp_path):
+    virsh(f"suspend {halting.name}")
+    (found,) = applied_statuses(session(tmp_path), [halting.name])
+    assert (found.status, found.reason) == ("stopped", "by somebody")
+    virsh(f"destroy {halting.name}")
+    (found,) = applied_statuses(session(tmp_path), [halting.name])
+    assert (found.state, found.reason) == ("shut off", "powered off by somebody")
+
+
+def test_one_request_tells_what_all_domains_use(halting, tmp_path):
+    with fleet(tmp_path, 50) as uri:
+        for each in (uri, "qemu:///system"):
+            with connect(each) as connection, requests() as counts:
+                assert statistics(connection)
+            assert sum(counts.values()) == 1, counts
+
+
+def test_a_fleet_is_as_applied(tmp_path):
+    with fleet(tmp_path, 200) as uri:
+        here = dataclasses.replace(session(tmp_path), uri=uri)
+        found = applied_statuses(here, [])
+    assert [each.status for each in found] == ["deployed"] * 200
+
+
+@contextmanager
+def watching(*arguments, **environment):
+    """Yield a process that watches as ARGUMENTS say."""
+    process = subprocess.Popen(
+        ["pyguixvm", "-c", "qemu:///system", "status", "--watch", *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | environment,
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
+        process.stdout.close()
+
+
+def test_what_changes_is_told_as_it_happens(halting, tmp_path):
+    told = tmp_path / "told"
+    command = f'echo "$PYGUIXVM_MACHINE $PYGUIXVM_BEFORE $PYGUIXVM_STATUS" >> {told}'
+    with watching("--json", halting.name, "--on-change", command) as process:
+        first = json.loads(process.stdout.readline())
+        assert first["machines"][0]["status"] == "deployed"
+        begun = time.monotonic()
+        virsh(f"suspend {halting.name}")
+        second = json.loads(process.stdout.readline())
+        # By libvirt's event, and not when it is looked again anyway.
+        assert time.monotonic() - begun < 10
+        assert second["machines"][0]["reason"] == "by somebody"
+        virsh(f"resume {halting.name}")
+        third = json.loads(process.stdout.readline())
+        assert third["machines"][0]["status"] == "deployed"
+        deadline = time.monotonic() + 20
+        while told.read_text().count("\n") < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    assert told.read_text().splitlines() == [
+        f"{halting.name} deployed stopped",
+        f"{halting.name} stopped deployed",
+    ]
+
+
+def test_a_command_that_nothing_would_run_is_refused():
+    done = subprocess.run(
+        ["pyguixvm", "-c", "test:///default", "status", "--on-change", "true"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "--watch" in done.stderr
+
+
+def test_what_was_seen_once_is_written_for_prometheus_and_people(halting, tmp_path):
+    page = tmp_path / "machines.html"
+    command = ["pyguixvm", "-c", "qemu:///system", "status"]
+    done = subprocess.run(
+        [*command, "--prometheus", "--html", page], capture_output=True, text=True, check=True
+    )
+    subprocess.run(["promtool", "check", "metrics"], input=done.stdout, text=True, check=True)
+    label = f'{{hypervisor="qemu:///system",machine="{halting.name}"}}'
+    assert f"pyguixvm_machine_as_declared{label} 1.0" in done.stdout
+    assert "libvirt_domain_block_stats_allocation_bytes{" in done.stdout
+    assert halting.name in page.read_text()
+    # Whole by itself, and nothing in it does anything.
+    assert "<style>" in page.read_text()
+    assert "<script" not in page.read_text()
+    done = subprocess.run([*command, "--html", "/nowhere/x.html"], capture_output=True, text=True)
+    assert (done.returncode, "cannot write /nowhere/x.html" in done.stderr) == (2, True)
