@@ -49,9 +49,9 @@ class Guest:
         return {fields[1]: [fields[0], fields[2], fields[3]] for fields in lines}
 
 
-def eventually(holds: Callable[[], bool]) -> None:
-    """Wait until HOLDS is true: a guest does what it was told at its own pace."""
-    deadline = time.monotonic() + 60
+def eventually(holds: Callable[[], bool], seconds: float = 60) -> None:
+    """Wait until HOLDS is true, SECONDS at most: a guest does what it was told at its own pace."""
+    deadline = time.monotonic() + seconds
     while not holds():
-        assert time.monotonic() < deadline, "it does not hold after 60 s"
+        assert time.monotonic() < deadline, f"it does not hold after {seconds} s"
         time.sleep(0.5)

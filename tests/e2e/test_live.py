@@ -8,6 +8,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,13 @@ def there(file: str) -> bool:
     """Whether the guest has FILE; it says nothing while its file systems are frozen."""
     with suppress(AssertionError):
         return run(f"ls {file}") == f"{file}\n"
+    return False
+
+
+def edition_is(text: str) -> bool:
+    """Whether the guest has the edition TEXT; it says nothing while its file systems are frozen."""
+    with suppress(AssertionError):
+        return guest.content("/etc/edition") == text
     return False
 
 
@@ -174,7 +182,6 @@ def test_what_is_large_comes_too() -> None:
 
 def test_each_save_that_is_watched_arrives_without_a_boot(tmp_path: Path) -> None:
     boot, config = guest.booted(), tmp_path / "live.scm"
-    before = len(generations())
 
     def save(edition: str) -> None:
         text = CONFIG.read_text()
@@ -182,20 +189,27 @@ def test_each_save_that_is_watched_arrives_without_a_boot(tmp_path: Path) -> Non
 
     save("save 0")
     with subprocess.Popen(
-        ["pyguixvm", "watch", config], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ["pyguixvm", "watch", "--force", "--stop-timeout", "5", config],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     ) as watching:
         try:
-            for number in range(5):
+            eventually(partial(edition_is, "save 0"), 300)
+            # The first save may begin a window of its own.
+            before = len(generations())
+            for number in range(1, 4):
                 save(f"save {number}")
-                eventually(lambda: guest.content("/etc/edition") == f"save {number}")  # noqa: B023
+                eventually(partial(edition_is, f"save {number}"))
             assert guest.booted() == boot
             assert len(generations()) == before
-            # Without an agent, it is as it was without all this: a fresh root, and a boot.
+            # Without an agent, it is as it was without all this: a fresh root, and a boot.  Nor
+            # does such a guest shut down.
             herd = "/run/current-system/profile/bin/herd"
             guest.agent("guest-exec", path=herd, arg=["stop", "qemu-guest-agent"])
             eventually(lambda: "state='disconnected'" in virsh("dumpxml", NAME))
             save("save 5")
-            eventually(lambda: len(generations()) == before + 1)
+            eventually(lambda: len(generations()) == before + 1, 300)
             # Begun, it is finished.
             watching.send_signal(signal.SIGINT)
             told, _ = watching.communicate(timeout=600)
