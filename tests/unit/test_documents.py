@@ -21,7 +21,7 @@ from pyguixvm.commands.machines import Done
 from pyguixvm.errors import BuildError, EvaluationError, NotReadyError
 from pyguixvm.model.declaration import Deployment, Location
 from pyguixvm.model.difference import Difference
-from pyguixvm.model.listed import Listed, ListedGeneration
+from pyguixvm.model.listed import Listed, ListedGeneration, ListedVolume
 from pyguixvm.model.observation import Observation, StoredVolume
 from pyguixvm.model.usage import Kept
 from pyguixvm.plan.garbage import Garbage
@@ -88,6 +88,14 @@ def collected() -> Document:
     return as_documents.collected(garbage, removed=False)
 
 
+def data_volumes() -> Document:
+    found = ListedVolume(
+        pool="default", volume="pyguixvm-web.db.qcow2", machine="web", disk="db", uuid=None,
+        deployment="infra", size=GIB, allocation=GIB, file_system="ext4", state="kept", detail=None,
+    )  # fmt: skip
+    return documents.Volumes(volumes=(found,), done=None)
+
+
 def listed() -> Document:
     ours = Listed("web", "running", 1, GIB, True, 1, "GNU", ("192.0.2.1",))
     return documents.Machines(machines=(as_documents.listed(ours),))
@@ -98,17 +106,24 @@ def changed() -> Document:
     return documents.Changed(machines=tuple(map(as_documents.changed, done)))
 
 
+def evaluators() -> Document:
+    idle = documents.RunningEvaluator(pid=1, guix="/g/guix", memory=GIB, busy=False)
+    busy = documents.RunningEvaluator(pid=None, guix=None, memory=None, busy=True)
+    return documents.Evaluators(stopped=False, evaluators=(idle, busy))
+
+
 EXAMPLES = {
     "check": declared, "plan": planned, "build": built, "deploy": deployed, "xml": defined,
     "status": compared, "generations": generations, "rollback": deployed, "gc": collected,
-    "list": listed, "start": changed, "shutdown": changed, "reboot": changed, "destroy": changed,
+    "volumes": data_volumes, "list": listed,
+    "start": changed, "shutdown": changed, "reboot": changed, "destroy": changed,
     "autostart": changed, "undefine": changed,
+    "evaluator": evaluators,
 }  # fmt: skip
 
 
 def test_every_verb_says_what_it_prints() -> None:
-    printing = _COMMANDS.keys() - {"watch", "console", "exporter"}
-    assert OF_VERBS.keys() == EXAMPLES.keys() == printing
+    assert OF_VERBS.keys() == EXAMPLES.keys() == _COMMANDS.keys() - {"watch", "console", "exporter"}
 
 
 @pytest.mark.parametrize("verb", EXAMPLES)
