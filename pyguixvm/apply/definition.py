@@ -20,7 +20,7 @@ from pyguixvm.events import phase
 from pyguixvm.hypervisor import domains, networks, volumes
 from pyguixvm.hypervisor.connection import Connection, capabilities
 from pyguixvm.hypervisor.domains import Domain, Which
-from pyguixvm.hypervisor.observe import observe_domain
+from pyguixvm.hypervisor.observe_domain import observe_domain
 from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.model.declaration import BlockDevice, VirtualMachine
 from pyguixvm.model.usage import Address

@@ -15,7 +15,7 @@ from pyguixvm.errors import RequestRefusedError
 from pyguixvm.hypervisor import domains
 from pyguixvm.hypervisor.connection import connect
 from pyguixvm.hypervisor.machine_lock.lock import held
-from pyguixvm.hypervisor.observe import observe_domain
+from pyguixvm.hypervisor.observe_domain import observe_domain
 from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.plan.actions import Action, DefineDomain, StartDomain
 from pyguixvm.plan.interference import require_idle_disks

@@ -14,36 +14,32 @@ from pathlib import Path, PurePosixPath
 import libvirt
 import msgspec
 
-from pyguixvm.hypervisor import data_records, disks, pools, volumes
+from pyguixvm.hypervisor import data_records, pools, volumes
 from pyguixvm.hypervisor.connection import Connection
-from pyguixvm.hypervisor.domains import Domain, Which, exists
 from pyguixvm.hypervisor.errors import explained, is_code
-from pyguixvm.hypervisor.guest.addresses import addresses
 from pyguixvm.hypervisor.guest.inside import with_insides
 from pyguixvm.hypervisor.machine_lock.lock import holders
 from pyguixvm.hypervisor.machine_lock.secret import all_secrets
+from pyguixvm.hypervisor.observe_domain import (
+    capacities,
+    described,
+    with_addresses,
+    with_disks,
+)
 from pyguixvm.hypervisor.shared_directories import store_access
-from pyguixvm.hypervisor.states import all_states, domain_state, has_kept_memory
+from pyguixvm.hypervisor.states import all_states
 from pyguixvm.hypervisor.statistics import pool_spaces, statistics
 from pyguixvm.model.data_record import FoundRecord
 from pyguixvm.model.observation import (
     Host,
     Observation,
     ObservedDomain,
-    State,
     StoredVolume,
     disks_of,
 )
 from pyguixvm.model.volume_names import data_of, is_marker, is_ours, is_store_item, marker
 from pyguixvm.xml.capabilities import maximum_vcpus
 from pyguixvm.xml.domain import EMULATOR_MACHINE
-from pyguixvm.xml.inspection import VOLUME_DISK, inspect_domain
-from pyguixvm.xml.metadata import (
-    NAMESPACE,
-    StrayMetadataError,
-    UnreadableMetadataError,
-    read_metadata,
-)
 
 _MIB = 1024**2
 
@@ -101,10 +97,10 @@ def observe(
                 if known is not None and known.uuid == uuid:
                     found = msgspec.structs.replace(known, state=state)
                 else:
-                    found = _described(domain, state, named.__contains__)
+                    found = described(domain, state, named.__contains__)
                     if close and found.metadata is not None:
-                        found = _with_disks(connection, domain, found, kept=uuid in kept)
-                        sizes = _capacities(connection, domain, found)
+                        found = with_disks(connection, domain, found, kept=uuid in kept)
+                        sizes = capacities(connection, domain, found)
                         found = msgspec.structs.replace(found, capacities=sizes)
                 found = msgspec.structs.replace(
                     found,
@@ -118,7 +114,7 @@ def observe(
                     continue
                 raise
             observed.append(
-                _with_addresses(connection, domain, found) if Depth.ADDRESSES in depth else found
+                with_addresses(connection, domain, found) if Depth.ADDRESSES in depth else found
             )
     if Depth.GUESTS in depth and not connection.read_only:
         observed = list(with_insides(observed, [domain for domain, _, _ in domains]))
@@ -140,15 +136,6 @@ def observe(
         begun=begun,
         spaces=pool_spaces(connection) if Depth.STATISTICS in depth else (),
     )
-
-
-def _with_addresses(
-    connection: Connection, domain: libvirt.virDomain, observed: ObservedDomain
-) -> ObservedDomain:
-    if observed.state != "running" or observed.metadata is None:
-        return observed
-    found = addresses(connection, Domain(observed.name, observed.uuid, domain))
-    return msgspec.structs.replace(observed, addresses=found)
 
 
 def _secrets(connection: Connection) -> list[libvirt.virSecret]:
@@ -205,50 +192,6 @@ def _stored(connection: Connection) -> Iterator[StoredVolume]:
             )
 
 
-def observe_domain(connection: Connection, name: Which) -> ObservedDomain:
-    """Return domain NAME as `observe` does; autostart, persistence and sizes are left out.
-
-    Raises HypervisorError if there is no such domain.
-    """
-    with explained(f"look at domain '{name}'"):
-        domain = name.handle if isinstance(name, Domain) else connection.handle.lookupByName(name)
-        found = _described(domain, domain_state(domain), lambda other: exists(connection, other))
-        return _with_disks(connection, domain, found, kept=True)
-
-
-def _described(
-    domain: libvirt.virDomain, state: State, is_there: Callable[[str], bool]
-) -> ObservedDomain:
-    """Return what the XML of DOMAIN says, which is in STATE; IS_THERE is as for `_observed`."""
-    xml = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
-    # What only others care about is not worth a request.
-    ours = NAMESPACE in xml and state != "shut off"
-    return _observed(xml, domain.XMLDesc(0) if ours else None, state, is_there)
-
-
-def _with_disks(
-    connection: Connection, domain: libvirt.virDomain, observed: ObservedDomain, *, kept: bool
-) -> ObservedDomain:
-    """Return OBSERVED with what there is to know of the disks of DOMAIN.
-
-    KEPT: libvirt may keep snapshots or checkpoints of it.  Those of other domains are
-    nobody's business here.
-    """
-    if observed.metadata is None:
-        return observed
-    live = observed.live
-    return msgspec.structs.replace(
-        observed,
-        snapshots=disks.snapshots(domain) if kept else (),
-        defined=disks.completed(connection, observed.defined),
-        live=None if live is None else disks.completed(connection, live),
-        checkpoints=disks.checkpoints(domain) if kept else (),
-        jobs=() if live is None else tuple(disks.jobs(domain, live)),
-        root_gone=live is None and _root_gone(domain, observed),
-        saved=live is None and has_kept_memory(domain),
-    )
-
-
 def _host_seen(connection: Connection, depth: Depth, before: Observation | None) -> Host:
     if Depth.HOST not in depth:
         return Host()
@@ -303,68 +246,5 @@ def _unless_stopped(pool: libvirt.virStoragePool) -> Iterator[None]:
             raise
 
 
-def _capacities(
-    connection: Connection, domain: libvirt.virDomain, observed: ObservedDomain
-) -> dict[str, int]:
-    """Return the sizes (bytes) of the data disks of DOMAIN, one request for each."""
-    capacities: dict[str, int] = {}
-    seen: set[str] = set()
-    stacks = (*observed.defined.stacks, *(observed.live.stacks if observed.live else ()))
-    targets = {disk.source: disk.target for disk in stacks}
-    for source in disks_of(observed.defined, observed.live):
-        volume, target = PurePosixPath(source).name, targets[source]
-        if data_of(volume) is not None and volume not in seen:
-            seen.add(volume)
-            # A volume that is gone has no size; whoever needs it will say so.
-            with suppress(libvirt.libvirtError):
-                capacities[volume] = _capacity(connection, domain, target, source)
-    return capacities
-
-
-def _root_gone(domain: libvirt.virDomain, observed: ObservedDomain) -> bool:
-    """Whether the root volume that DOMAIN, as OBSERVED, would start from is not there."""
-    volume = observed.metadata.generation.volume if observed.metadata else None
-    return any(
-        PurePosixPath(disk.source).name == volume and disks.is_gone(domain, disk)
-        for disk in observed.defined.stacks
-    )
-
-
-def _capacity(connection: Connection, domain: libvirt.virDomain, target: str, source: str) -> int:
-    """Return the size (bytes) of the disk TARGET of DOMAIN, which is on SOURCE."""
-    # What names pool and volume is found only when the domain starts.
-    named = volumes.at(connection, source) if source.startswith(VOLUME_DISK) else None
-    return named.capacity if named else int(domain.blockInfo(target)[0])
-
-
 def _uuids(domains: list[libvirt.virDomain]) -> frozenset[str]:
     return frozenset(domain.UUIDString() for domain in domains)
-
-
-def _observed(
-    xml: str, live: str | None, state: State, is_there: Callable[[str], bool]
-) -> ObservedDomain:
-    """Return the domain that XML and LIVE describe; IS_THERE tells whether one of a name is."""
-    found = inspect_domain(xml)
-    metadata, unreadable, hint, renamed_from = None, None, None, None
-    try:
-        metadata = read_metadata(found.root, is_there)
-    except UnreadableMetadataError as error:
-        unreadable, hint = error.message, error.hint
-        renamed_from = error.renamed_from if isinstance(error, StrayMetadataError) else None
-    except Exception as error:  # noqa: BLE001 -- anybody can write there what nobody thinks of
-        unreadable = f"the metadata of domain '{found.name}' cannot be read: {error}"
-        hint = f"see 'virsh metadata {found.name} {NAMESPACE}'; the domain is left alone"
-    return ObservedDomain(
-        name=found.name,
-        uuid=found.uuid,
-        state=state,
-        autostart=False,
-        persistent=True,
-        defined=found.hardware,
-        live=None if live is None else inspect_domain(live).hardware,
-        metadata=metadata,
-        unreadable=unreadable,
-        hint=hint,
-        renamed_from=renamed_from,
-    )

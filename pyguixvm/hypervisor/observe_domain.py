@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One domain as it is now: what its XML says, its disks, its guest's addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import PurePosixPath
+
+import libvirt
+import msgspec
+
+from pyguixvm.hypervisor import disks, volumes
+from pyguixvm.hypervisor.connection import Connection
+from pyguixvm.hypervisor.domains import Domain, Which, exists
+from pyguixvm.hypervisor.errors import explained
+from pyguixvm.hypervisor.guest.addresses import addresses
+from pyguixvm.hypervisor.states import domain_state, has_kept_memory
+from pyguixvm.model.observation import ObservedDomain, State, disks_of
+from pyguixvm.model.volume_names import data_of
+from pyguixvm.xml.inspection import VOLUME_DISK, inspect_domain
+from pyguixvm.xml.metadata import (
+    NAMESPACE,
+    StrayMetadataError,
+    UnreadableMetadataError,
+    read_metadata,
+)
+
+
+def observe_domain(connection: Connection, name: Which) -> ObservedDomain:
+    """Return domain NAME as `observe` does; autostart, persistence and sizes are left out.
+
+    Raises HypervisorError if there is no such domain.
+    """
+    with explained(f"look at domain '{name}'"):
+        domain = name.handle if isinstance(name, Domain) else connection.handle.lookupByName(name)
+        found = described(domain, domain_state(domain), lambda other: exists(connection, other))
+        return with_disks(connection, domain, found, kept=True)
+
+
+def described(
+    domain: libvirt.virDomain, state: State, is_there: Callable[[str], bool]
+) -> ObservedDomain:
+    """Return what the XML of DOMAIN says, which is in STATE.
+
+    IS_THERE tells whether there is a domain of a name.
+    """
+    xml = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+    # What only others care about is not worth a request.
+    ours = NAMESPACE in xml and state != "shut off"
+    return _observed(xml, domain.XMLDesc(0) if ours else None, state, is_there)
+
+
+def with_disks(
+    connection: Connection, domain: libvirt.virDomain, observed: ObservedDomain, *, kept: bool
+) -> ObservedDomain:
+    """Return OBSERVED with what there is to know of the disks of DOMAIN.
+
+    KEPT: libvirt may keep snapshots or checkpoints of it.  Those of other domains are
+    nobody's business here.
+    """
+    if observed.metadata is None:
+        return observed
+    live = observed.live
+    return msgspec.structs.replace(
+        observed,
+        snapshots=disks.snapshots(domain) if kept else (),
+        defined=disks.completed(connection, observed.defined),
+        live=None if live is None else disks.completed(connection, live),
+        checkpoints=disks.checkpoints(domain) if kept else (),
+        jobs=() if live is None else tuple(disks.jobs(domain, live)),
+        root_gone=live is None and _root_gone(domain, observed),
+        saved=live is None and has_kept_memory(domain),
+    )
+
+
+def with_addresses(
+    connection: Connection, domain: libvirt.virDomain, observed: ObservedDomain
+) -> ObservedDomain:
+    """Return OBSERVED with the addresses of the guest of DOMAIN, if it is ours and runs."""
+    if observed.state != "running" or observed.metadata is None:
+        return observed
+    found = addresses(connection, Domain(observed.name, observed.uuid, domain))
+    return msgspec.structs.replace(observed, addresses=found)
+
+
+def capacities(
+    connection: Connection, domain: libvirt.virDomain, observed: ObservedDomain
+) -> dict[str, int]:
+    """Return the sizes (bytes) of the data disks of DOMAIN, one request for each."""
+    sizes: dict[str, int] = {}
+    seen: set[str] = set()
+    stacks = (*observed.defined.stacks, *(observed.live.stacks if observed.live else ()))
+    targets = {disk.source: disk.target for disk in stacks}
+    for source in disks_of(observed.defined, observed.live):
+        volume, target = PurePosixPath(source).name, targets[source]
+        if data_of(volume) is not None and volume not in seen:
+            seen.add(volume)
+            # A volume that is gone has no size; whoever needs it will say so.
+            with suppress(libvirt.libvirtError):
+                sizes[volume] = _capacity(connection, domain, target, source)
+    return sizes
+
+
+def _root_gone(domain: libvirt.virDomain, observed: ObservedDomain) -> bool:
+    """Whether the root volume that DOMAIN, as OBSERVED, would start from is not there."""
+    volume = observed.metadata.generation.volume if observed.metadata else None
+    return any(
+        PurePosixPath(disk.source).name == volume and disks.is_gone(domain, disk)
+        for disk in observed.defined.stacks
+    )
+
+
+def _capacity(connection: Connection, domain: libvirt.virDomain, target: str, source: str) -> int:
+    """Return the size (bytes) of the disk TARGET of DOMAIN, which is on SOURCE."""
+    # What names pool and volume is found only when the domain starts.
+    named = volumes.at(connection, source) if source.startswith(VOLUME_DISK) else None
+    return named.capacity if named else int(domain.blockInfo(target)[0])
+
+
+def _observed(
+    xml: str, live: str | None, state: State, is_there: Callable[[str], bool]
+) -> ObservedDomain:
+    """Return the domain that XML and LIVE describe; IS_THERE tells whether one of a name is."""
+    found = inspect_domain(xml)
+    metadata, unreadable, hint, renamed_from = None, None, None, None
+    try:
+        metadata = read_metadata(found.root, is_there)
+    except UnreadableMetadataError as error:
+        unreadable, hint = error.message, error.hint
+        renamed_from = error.renamed_from if isinstance(error, StrayMetadataError) else None
+    except Exception as error:  # noqa: BLE001 -- anybody can write there what nobody thinks of
+        unreadable = f"the metadata of domain '{found.name}' cannot be read: {error}"
+        hint = f"see 'virsh metadata {found.name} {NAMESPACE}'; the domain is left alone"
+    return ObservedDomain(
+        name=found.name,
+        uuid=found.uuid,
+        state=state,
+        autostart=False,
+        persistent=True,
+        defined=found.hardware,
+        live=None if live is None else inspect_domain(live).hardware,
+        metadata=metadata,
+        unreadable=unreadable,
+        hint=hint,
+        renamed_from=renamed_from,
+    )
