@@ -102,8 +102,8 @@ def require_no_memory(domain: ObservedDomain) -> None:
         name = domain.name
         raise RequestRefusedError(
             f"the memory of '{name}' is kept, as 'virsh managedsave' does, to go on from there",
-            hint=f"{_NOTHING_DONE}. Let it go on with 'virsh start {name}' and try again; or give "
-            f"up what it had not written to its disks with 'virsh managedsave-remove {name}'.",
+            hint=f"{_NOTHING_DONE}. Let it go on with 'pyguixvm start {name}' and try again; or "
+            f"give up what it had not written to its disks: 'virsh managedsave-remove {name}'.",
         )
 
 

@@ -218,7 +218,7 @@ def _details(domain: ObservedDomain, applied: Generation, holder: str | None) ->
         yield f"{domain.state} {domain.reason}" if domain.reason else domain.state
     yield from guest_troubles(domain)
     if domain.saved:
-        yield "its memory is kept: 'virsh start' lets it go on"
+        yield "its memory is kept: 'pyguixvm start' lets it go on"
     if isinstance(applied.declaration.image, SharedStore):
         yield "runs from the shared store of its host"
 

@@ -40,7 +40,7 @@ def test_a_guest_whose_memory_is_kept_is_not_started_on_another_root(connection,
     for wanted in (halting, changed(halting, title="other"), renewed(halting, tmp_path)):
         refusal = planned(connection, wanted)
         assert f"the memory of '{name}' is kept, as 'virsh managedsave' does" in refusal.refusal
-        assert f"virsh start {name}" in refusal.hint
+        assert f"pyguixvm start {name}" in refusal.hint
         assert f"virsh managedsave-remove {name}" in refusal.hint
         assert deploy(connection, wanted).status == 1
     assert virsh(f"dumpxml --inactive {name}") == before
