@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from pyguixvm.commands.build import realize_plans
+from pyguixvm.commands.planning import Planned, Sight
+from pyguixvm.commands.session import Session
+from pyguixvm.commands.system_contents import changes_within
 from pyguixvm.errors import BuildError, NotLiveError, PyguixvmError
 from pyguixvm.events import ChangePlanned, Emit, Event, Notice
 from pyguixvm.guix.activation import Activation
 from pyguixvm.interruption import end_here_if_asked, pause
-from pyguixvm.plan.actions import (
-    DefineDomain,
-)
+from pyguixvm.plan.actions import DefineDomain
 from pyguixvm.plan.plan import MachinePlan
 
 if TYPE_CHECKING:
@@ -31,10 +33,6 @@ if TYPE_CHECKING:
     from pyguixvm.guix.roots import Roots
     from pyguixvm.hypervisor.machine_lock.beats import Beats
     from pyguixvm.model.observation import Observation
-from pyguixvm.commands.build import realize_plans
-from pyguixvm.commands.planning import Planned, Sight
-from pyguixvm.commands.session import Session
-from pyguixvm.commands.system_contents import changes_within
 
 # For so many machines of a hypervisor at once, root volumes are made and sent.
 JOBS = 4
