@@ -23,6 +23,7 @@ from pyguixvm.cli.documents import (
 )
 from pyguixvm.errors import BuildError, EvaluationError, NotReadyError, PyguixvmError
 from pyguixvm.model.declaration import Deployment, Location
+from pyguixvm.plan.status import MachineStatus
 
 if TYPE_CHECKING:
     # An error is told without all that these load.
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from pyguixvm.plan.garbage import Garbage
     from pyguixvm.plan.plan import MachinePlan, Plan
     from pyguixvm.plan.rates import Rates
-from pyguixvm.plan.status import MachineStatus
 
 
 def place(text: str | None) -> Location | None:

@@ -8,9 +8,7 @@ from pathlib import Path
 
 from pyguixvm.commands.planning import Unreached, observed
 from pyguixvm.commands.session import Session
-from pyguixvm.model.declaration import (
-    VirtualMachine,
-)
+from pyguixvm.model.declaration import VirtualMachine
 
 
 def domain_documents(

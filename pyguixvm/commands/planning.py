@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import msgspec
 
+from pyguixvm.commands.session import Session
 from pyguixvm.commands.shared_look import SharedLook
+from pyguixvm.commands.system_contents import changes_within
 from pyguixvm.events import phase
-from pyguixvm.model.declaration import (
-    VirtualMachine,
-)
+from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.plan.actions import (
     CreateRoot,
     PrepareSystem,
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from pyguixvm.hypervisor.connection import Connection
     from pyguixvm.hypervisor.observe import Depth
     from pyguixvm.model.observation import Observation
-from pyguixvm.commands.session import Session
-from pyguixvm.commands.system_contents import changes_within
 
 # A save every few seconds would stack as many volumes.  What changes in such a window is taken
 # back together, with all that the guest wrote meanwhile: so it is not much longer.

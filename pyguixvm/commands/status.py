@@ -8,9 +8,9 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pyguixvm.model.declaration import (
-    VirtualMachine,
-)
+from pyguixvm.commands.planning import Unreached, observed
+from pyguixvm.commands.session import Session
+from pyguixvm.model.declaration import VirtualMachine
 
 if TYPE_CHECKING:
     # libvirt is loaded only by the runs that get as far as a hypervisor.
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from pyguixvm.model.observation import Observation
     from pyguixvm.plan.rates import Rates
     from pyguixvm.plan.status import MachineStatus
-from pyguixvm.commands.planning import Unreached, observed
-from pyguixvm.commands.session import Session
 
 # How long (seconds) it is measured what machines use.
 _MEASURE_SECONDS = 0.5

@@ -25,9 +25,7 @@ from pyguixvm.plan.disks import plug_actions, volume_actions
 from pyguixvm.plan.drift import defined_memory, foreign_devices
 from pyguixvm.plan.plan import MachinePlan, Policy
 from pyguixvm.plan.readiness import only_speaks
-from pyguixvm.plan.refusals import (
-    require_stoppable,
-)
+from pyguixvm.plan.refusals import require_stoppable
 from pyguixvm.plan.steps import OFF, define, last_downtime, refused, start, stop, strongest
 
 
