@@ -257,7 +257,7 @@ def verb(monkeypatch, capfd):
         declared = Deployment(
             schema=1, config="/src/config.scm", machines=tuple(machines), name=name
         )
-        monkeypatch.setattr(declaration, "evaluated", lambda *_: declared)
+        monkeypatch.setattr(declaration, "evaluated", lambda *_, **__: declared)
         monkeypatch.setattr("pyguixvm.commands.evaluate.evaluate", lambda *_, **__: declared)
         monkeypatch.setenv("PYGUIXVM_VIRT_TYPE", "qemu")
         status = main(["-c", SYSTEM, verb, *options, "/src/config.scm"])
