@@ -44,7 +44,7 @@ def declares(monkeypatch):
 
     def declare(*machines):
         found = Deployment(schema=1, config="/src/config.scm", machines=machines)
-        monkeypatch.setattr(declaration, "evaluated", lambda *_: found)
+        monkeypatch.setattr(declaration, "evaluated", lambda *_, **__: found)
         monkeypatch.setattr(status.evaluate, "evaluate", lambda *_, **__: found)
         return "/src/config.scm"
 

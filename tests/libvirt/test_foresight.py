@@ -30,7 +30,7 @@ def asked(monkeypatch, capfd):
 
     def run(verb, machine):
         found = Deployment(schema=1, config="/src/config.scm", machines=(machine,))
-        monkeypatch.setattr(declaration, "evaluated", lambda *_: found)
+        monkeypatch.setattr(declaration, "evaluated", lambda *_, **__: found)
         monkeypatch.setenv("PYGUIXVM_VIRT_TYPE", "qemu")
         status = main(["-c", SYSTEM, verb, "--json", "/src/config.scm"])
         document = json.loads(capfd.readouterr().out)

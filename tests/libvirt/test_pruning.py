@@ -40,7 +40,7 @@ def deploy(monkeypatch, capfd):
 
     def run(machines, *options, name=None, config="/src/config.scm", chosen=()):
         declared = Deployment(schema=1, config=config, machines=tuple(machines), name=name)
-        monkeypatch.setattr(declaration, "evaluated", lambda *_: declared)
+        monkeypatch.setattr(declaration, "evaluated", lambda *_, **__: declared)
         monkeypatch.setenv("PYGUIXVM_VIRT_TYPE", "qemu")
         status = main(["-c", SYSTEM, "deploy", "--json", *options, config, *chosen])
         return status, json.loads(capfd.readouterr().out)
