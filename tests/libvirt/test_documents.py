@@ -59,7 +59,7 @@ def test_each_verb(connection, deployed, declares, printed):
     # There is no system on its disk: it need not run on.
     domains.start_paused(connection, name)
     (shown,) = printed("status", name)["machines"]
-    assert (shown["state"], shown["detail"]) == ("paused", "paused")
+    assert (shown["state"], shown["detail"]) == ("paused", "paused by somebody")
     (found,) = [each for each in printed("list")["machines"] if each["machine"] == name]
     assert found["state"] == "paused"
     assert [each["machine"] for each in printed("generations", name)["generations"]] == [name]
