@@ -144,5 +144,5 @@ def test_an_evaluation_that_builds_is_shown_as_a_build(tmp_path: Path) -> None:
     ran = pyguixvm("build", "-d", write(tmp_path), GUIX_BUILD_OPTIONS="")
     assert ran.status == 0, ran.err
     assert "building; what Guix writes goes to" in ran.err
-    words = [line.split()[0].rstrip(":") for line in ran.err.splitlines()]
+    words = [line.split()[0].rstrip(":") for line in ran.err.splitlines() if line.strip()]
     assert words.index("built") < words.index("evaluated")

@@ -11,7 +11,8 @@ from pathlib import Path
 import libvirt
 import msgspec
 import pytest
-from deploying import BOOT_SECTOR, deploy, session, virsh, with_image
+from boot_sector import halting
+from deploying import deploy, session, virsh, with_image
 
 from pyguixvm.commands.status import applied_statuses
 from pyguixvm.hypervisor.connection import connect
@@ -34,7 +35,7 @@ RESTARTED = Path(__file__).with_name("restart-libvirtd")
 def machine(connection, a_machine, pool, tmp_path):
     """A deployed machine that runs and has something in every field."""
     image, shared = tmp_path / "image.raw", Path(pool.path) / "shared"
-    image.write_bytes(BOOT_SECTOR.ljust(510, b"\0") + b"\x55\xaa")
+    image.write_bytes(halting())
     shared.mkdir()
     (mac,) = (each.mac_address for each in a_machine().domain.networking)
     declared = a_machine(

@@ -11,8 +11,9 @@ import socket
 import subprocess
 from pathlib import Path
 
+import boot_sector
 import pytest
-from deploying import BOOT_SECTOR, virsh
+from deploying import virsh
 from exporting import exporter, prometheus
 from fleet import fleet
 
@@ -129,7 +130,7 @@ def test_counters_survive_the_exporter(halting, tmp_path):
 def test_a_configuration_that_does_not_evaluate_is_told_and_the_last_one_counts(tmp_path):
     config = tmp_path / "infra.scm"
     image = tmp_path / "disk.raw"
-    image.write_bytes(BOOT_SECTOR.ljust(510, b"\0") + b"\x55\xaa")
+    image.write_bytes(boot_sector.halting())
     with image.open("ab") as file:
         file.truncate(16 * 1024**2)
     well = f'(virtual-machine (name "nowhere") (image (local-image "{image}")))'

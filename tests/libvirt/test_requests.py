@@ -75,8 +75,9 @@ def deploying(here, machine):
 # At most so many, of all kinds; connecting is among them, and the lock's beats may be.
 BUDGETS = {
     "list": 20,
-    # With the addresses of a guest, what it uses, and how full the pools are.
-    "status": 28,
+    # With the addresses of a guest, what it uses, how full the pools are, and what is
+    # recorded of data disks.
+    "status": 29,
     "plan": 20,
     "deploy nothing": 20,
     # One is for the record of its data disk.
