@@ -95,14 +95,6 @@ class Prometheus:
             assert time.monotonic() < deadline, (query, found)
             time.sleep(0.5)
 
-    def firing(self):
-        """Return the names of the alerts that fire, and whom they are about."""
-        return {
-            (alert["labels"]["alertname"], alert["labels"].get("machine"))
-            for alert in self.ask("/api/v1/alerts")["alerts"]
-            if alert["state"] == "firing"
-        }
-
 
 @contextmanager
 def prometheus(directory, port, port_of_its_own=19090):
