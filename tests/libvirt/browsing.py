@@ -88,6 +88,8 @@ class Tab:
             features=[{"name": "prefers-color-scheme", "value": scheme}],
         )
         self.tell("Page.navigate", url=url)
+        # It is another page from now on, of which nothing may be there yet.
+        self.wait("document.readyState !== 'loading'")
 
     def value(self, expression):
         """Return what EXPRESSION is in the page."""
@@ -99,7 +101,7 @@ class Tab:
         """Return as soon as EXPRESSION is true in the page."""
         deadline = time.monotonic() + seconds
         while not self.value(expression):
-            assert time.monotonic() < deadline, (expression, self.value("document.body.innerText"))
+            assert time.monotonic() < deadline, (expression, self.value("document.body?.innerText"))
             time.sleep(0.2)
 
 
