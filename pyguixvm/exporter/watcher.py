@@ -21,6 +21,7 @@ from pyguixvm.hypervisor.happenings import all_happenings
 from pyguixvm.hypervisor.observe import Depth, observe
 from pyguixvm.hypervisor.statistics import pool_spaces, statistics
 from pyguixvm.model.observation import Observation
+from pyguixvm.plan.ownership import Owner, undeclared
 from pyguixvm.plan.status import MachineStatus, applied_statuses, statuses
 
 # Seconds: how often everything is looked at, how soon after something happened, how long
@@ -195,14 +196,7 @@ def _statuses(
         return applied_statuses(observation)
     found: list[MachineStatus] = []
     for each in declared:
-        names = {machine.name for machine in each.machines}
-        undeclared = [
-            name
-            for name, domain in observation.domains.items()
-            if domain.metadata is not None
-            and each.name is not None
-            and domain.metadata.deployment == each.name
-            and name not in names
-        ]
-        found.extend(statuses(each.machines, observation, undeclared))
+        owner = Owner(name=each.name, complete=True)
+        gone = undeclared(each.machines, observation, owner)
+        found.extend(statuses(each.machines, observation, gone))
     return tuple(found)
