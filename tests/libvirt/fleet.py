@@ -4,7 +4,6 @@
 import os
 from contextlib import contextmanager
 
-import msgspec
 from lxml import etree
 
 from pyguixvm.model.applied import Generation, Metadata
@@ -74,8 +73,3 @@ def fleet(directory, count, **fields):
     file = directory / f"node-{os.getpid()}-{count}.xml"
     file.write_bytes(node(declared))
     yield f"test://{file}"
-
-
-def changed(declared, **fields):
-    domain = msgspec.structs.replace(declared.domain, **fields)
-    return msgspec.structs.replace(declared, domain=domain)

@@ -7,27 +7,18 @@ EVENT and COMMAND are as for update_once.py.  What a system is, in a tiny guest,
 it says in a file of the guest which one it is.
 """
 
-import itertools
 import os
-import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
+from once import carried_out, change_once
 
-from pyguixvm.apply.context import Workshop
-from pyguixvm.apply.executor import apply
-from pyguixvm.events import PhaseFinished, PhaseStarted
 from pyguixvm.guix.activation import LiveSystem
-from pyguixvm.guix.store import Store
-from pyguixvm.hypervisor.connection import connect
-from pyguixvm.hypervisor.machine_lock.lock import held
-from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.model.store_item import StoreItem
 from pyguixvm.plan.plan import Policy
-from pyguixvm.plan.planner import plan
 
 # What a guest of Guix's has, and a tiny one lacks: busybox is all that there is.
 FURNISH = """
@@ -73,34 +64,18 @@ def change_live(connection, machine, emit, activation, store=None, **policy):
     """Carry out the plan for MACHINE; return its outcome."""
     since = (datetime.now(UTC) - timedelta(minutes=15)).isoformat(timespec="seconds")
     allowed = Policy(**{"strategy": "live", "since": since} | policy)
-    made = plan([machine], observe(connection), policy=allowed)
-    store = store or Store(lambda: sys.exit("there is no guix here"), emit)
-    environment = {"PYGUIXVM_VIRT_TYPE": "qemu"}
-    workshop = Workshop(connection, emit, environment, store, activation)
-    (outcome,) = apply(made, workshop)
-    return outcome
+    return carried_out(connection, machine, emit, activation, allowed, store)
 
 
 def main():
     machine = msgspec.json.decode(sys.argv[1], type=VirtualMachine)
-    events = itertools.count(1)
     last, directory, command = sys.argv[2], Path(sys.argv[3]), sys.argv[4:]
+    living = Living(directory, size=int(os.environ.get("LIVE_SIZE", "0")))
 
-    def emit(event):
-        if isinstance(event, PhaseStarted | PhaseFinished) and str(next(events)) == last:
-            subprocess.run(
-                command, check=True, env={**os.environ, "UPDATE_PROCESS": str(os.getpid())}
-            )
+    def change(connection, machine, emit):
+        return change_live(connection, machine, emit, living)
 
-    with (
-        connect("qemu:///system") as connection,
-        held(connection, [machine.name], emit, "deploy"),
-    ):
-        outcome = change_live(
-            connection, machine, emit, Living(directory, size=int(os.environ.get("LIVE_SIZE", "0")))
-        )
-    if outcome.error:
-        sys.exit(f"{outcome.error.message} ({outcome.error.hint})")
+    change_once(machine, change, last, command)
 
 
 if __name__ == "__main__":
