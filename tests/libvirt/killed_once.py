@@ -3,9 +3,9 @@
 
 usage: killed_once.py VERB MACHINE EVENT STATE
 
-VERB is "deploy", "gc", "undefine", or the number of a generation to roll back to; EVENT is
-the number of that phase, 0 for none; STATE is the directory for GC roots.  A line is written
-when the work begins.
+VERB is "deploy", "trial" (a deployment with one), "gc", "undefine", or the number of a
+generation to roll back to; EVENT is the number of that phase, 0 for none; STATE is the
+directory for GC roots.  A line is written when the work begins.
 """
 
 import itertools
@@ -39,8 +39,9 @@ def emit(event):
 def collect(here):
     found = garbage.unneeded(here, keep=0, older_than=timedelta(0))
     mine = tuple(each for each in found.generations if each[0] == machine.name)
+    copies = tuple(each for each in found.copies if each == f"{machine.name}-test")
     volumes = tuple(each for each in found.volumes if each.pool == machine.domain.pool)
-    agreed = msgspec.structs.replace(found, generations=mine, volumes=volumes)
+    agreed = msgspec.structs.replace(found, generations=mine, volumes=volumes, copies=copies)
     garbage.collect(here, keep=0, older_than=timedelta(0), agreed=agreed)
 
 
@@ -49,9 +50,10 @@ def work():
     here = Session("qemu:///system", (), environment, emit, print)
     print("begun", flush=True)
     match verb:
-        case "deploy":
+        case "deploy" | "trial":
             with observed(here, [machine], policy=policy) as planned:
-                (outcome,) = deploy.deploy(here, Path("/src/config.scm"), planned)
+                config, trial = Path("/src/config.scm"), verb == "trial"
+                (outcome,) = deploy.deploy(here, config, planned, trial=trial)
         case "gc":
             collect(here)
             return

@@ -29,10 +29,11 @@ def carried_out(connection, machine, emit, activation, policy, store=None):
 def change_once(machine, change, last, command):
     """Have CHANGE of a connection and a listener change MACHINE; exit with its error, if any.
 
-    After the event of number LAST, COMMAND is run, which may kill this process: its number is
-    in UPDATE_PROCESS.
+    A line is written when the work begins.  After the event of number LAST, COMMAND is run,
+    which may kill this process: its number is in UPDATE_PROCESS.
     """
     events = itertools.count(1)
+    print("begun", flush=True)
 
     def emit(event):
         if isinstance(event, PhaseStarted | PhaseFinished) and str(next(events)) == last:

@@ -6,6 +6,8 @@ The guests are tiny; that they switch systems is played.
 
 import signal
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import libvirt
@@ -22,6 +24,7 @@ from editions import (
     write,
 )
 from in_place_once import Switching, change_in_place
+from killing import begun, end, kill_after, moments
 
 from pyguixvm.apply.backing_chain import stacked
 from pyguixvm.apply.context import Workshop
@@ -230,8 +233,26 @@ def test_a_guest_that_boots_by_something_else_then_is_restarted_if_it_may_be(
     assert any("pending until its restart" in text for text in warnings) != allowed
 
 
+def require_taken_up(connection, pool, machine):
+    """Whatever was killed: the guest runs, and the next change has all that it needs."""
+    name = machine.name
+    assert domains.state(connection, name) == "running"
+    current = domains.read_metadata(connection, name).generation
+    assert volumes.lookup(connection, pool.name, current.volume) is not None
+    run_script(IN_PLACE, machine, "never")
+    observed = observe(connection).domains[name]
+    assert differences(machine, observed) == ()
+    assert observed.metadata.fallback is None
+    handle = connection.handle.storagePoolLookupByName(pool.name)
+    handle.refresh()
+    left = set(handle.listVolumes())
+    assert not any(is_marker(volume) for volume in left)
+    # Nothing is there that no generation knows.
+    known = {volume for _, volume in root_volumes(observed.metadata)}
+    assert {volume for volume in left if not is_base(volume)} == known
+
+
 def test_a_change_that_is_killed_anywhere_is_taken_up_by_the_next(connection, edition, pool):
-    name = edition("one").name
     number, event = 2, 1
     while True:
         machine = edition(f"edition-{number}")
@@ -239,20 +260,19 @@ def test_a_change_that_is_killed_anywhere_is_taken_up_by_the_next(connection, ed
         if killed.returncode == 0:
             break
         assert killed.returncode == -signal.SIGKILL, killed.stderr
-        # Whatever it was: the guest runs, and would start again from what is defined.
-        assert domains.state(connection, name) == "running"
-        current = domains.read_metadata(connection, name).generation
-        assert volumes.lookup(connection, pool.name, current.volume) is not None
-        run_script(IN_PLACE, machine, "never")
-        observed = observe(connection).domains[name]
-        assert differences(machine, observed) == ()
-        assert observed.metadata.fallback is None
-        handle = connection.handle.storagePoolLookupByName(pool.name)
-        handle.refresh()
-        left = set(handle.listVolumes())
-        assert not any(is_marker(volume) for volume in left)
-        # Nothing is there that no generation knows.
-        known = {volume for _, volume in root_volumes(observed.metadata)}
-        assert {volume for volume in left if not is_base(volume)} == known
+        require_taken_up(connection, pool, machine)
         number, event = number + 1, event + 1
     assert event > 8
+
+
+def test_a_change_that_is_killed_at_any_moment_is_taken_up_by_the_next(connection, edition, pool):
+    def start(machine):
+        document = msgspec.json.encode(machine).decode()
+        return begun([sys.executable, IN_PLACE, document, "never"])
+
+    since = time.monotonic()
+    end(start(edition("measured")))
+    for number, moment in enumerate(moments(time.monotonic() - since)):
+        machine = edition(f"edition-{number}")
+        kill_after(start(machine), moment)
+        require_taken_up(connection, pool, machine)

@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whatever is killed, at whatever moment: the next run finishes it, and no data is lost.
-
-PYGUIXVM_KILLS says at how many random moments each verb is killed (default: 3), and
-PYGUIXVM_SEED which ones those are.
-"""
+"""Whatever is killed, at whatever moment: the next run finishes it, and no data is lost."""
 
 import os
 import random
@@ -18,6 +14,7 @@ import msgspec
 import pytest
 from boot_sector import halting
 from deploying import MIB, changed, session, virsh, with_image
+from killing import begun, end, kill_after, moments
 
 from pyguixvm.commands import garbage, undefine
 from pyguixvm.hypervisor import domains, volumes
@@ -28,8 +25,6 @@ from pyguixvm.model.volume_names import data_volume, is_base, is_marker
 from pyguixvm.plan.drift import differences
 
 ONCE = Path(__file__).with_name("killed_once.py")
-KILLS = int(os.environ.get("PYGUIXVM_KILLS", "3"))
-SEED = int(os.environ.get("PYGUIXVM_SEED", "1"))
 BOOTABLE = halting()
 DATA = random.Random(1).randbytes(3 * MIB + 17)
 
@@ -41,7 +36,6 @@ class Victim:
         self.connection = connection
         self.machine = machine
         self.directory = directory
-        self._random = random.Random(SEED)
         self._editions = 0
 
     def start(self, verb, event=0):
@@ -49,34 +43,16 @@ class Victim:
             sys.executable, ONCE, verb, msgspec.json.encode(self.machine).decode(), str(event),
             self.directory / "state",
         ]  # fmt: skip
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        assert process.stdout.readline() == "begun\n", process.communicate()
-        return process
+        return begun(command)
 
     def run(self, verb):
         """Do VERB whole; return how long (seconds) it took."""
-        begun = time.monotonic()
-        process = self.start(verb)
-        _, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors
-        return time.monotonic() - begun
+        since = time.monotonic()
+        end(self.start(verb))
+        return time.monotonic() - since
 
     def kill_after(self, verb, seconds):
-        process = self.start(verb)
-        try:
-            process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            process.kill()
-        _, errors = process.communicate()
-        assert process.returncode in {0, -signal.SIGKILL}, errors
-
-    def moments(self, seconds):
-        """Return at how many seconds to kill, spread over SECONDS."""
-        return [
-            seconds * (number + self._random.random()) / max(KILLS, 1) for number in range(KILLS)
-        ]
+        kill_after(self.start(verb), seconds)
 
     def another_edition(self):
         """Have the next deployment make a new root, and grow the data disk."""
@@ -179,10 +155,28 @@ def test_a_deployment_that_is_killed_at_any_step_is_taken_up_by_the_next(victim)
 
 def test_a_deployment_that_is_killed_at_any_moment_is_taken_up_by_the_next(victim):
     victim.another_edition()
-    for moment in victim.moments(victim.run("deploy")):
+    for moment in moments(victim.run("deploy")):
         victim.another_edition()
         victim.kill_after("deploy", moment)
         deployed_again(victim)
+        victim.require_nothing_left()
+
+
+def test_a_trial_that_is_killed_at_any_moment_leaves_the_machine_and_nothing_of_its_copy(victim):
+    """The machine is changed only after its copy got ready."""
+    victim.another_edition()
+    for moment in moments(victim.run("trial")):
+        before = domains.read_metadata(victim.connection, victim.machine.name)
+        victim.another_edition()
+        victim.kill_after("trial", moment)
+        victim.require_usable()
+        victim.require_data()
+        after = domains.read_metadata(victim.connection, victim.machine.name)
+        assert after.current in {before.current, before.current + 1}
+        victim.run("gc")
+        assert not domains.exists(victim.connection, f"{victim.machine.name}-test")
+        victim.run("trial")
+        victim.require_converged()
         victim.require_nothing_left()
 
 
@@ -195,8 +189,7 @@ def test_a_way_back_that_is_killed_at_any_moment_can_be_gone_again(victim):
     victim.machine = second
     victim.run("deploy")
     declared = {1: first, 2: second}
-    moments = victim.moments(victim.run("1"))
-    for number, moment in enumerate(moments):
+    for number, moment in enumerate(moments(victim.run("1"))):
         target = 2 - number % 2
         victim.machine = declared[target]
         victim.kill_after(str(target), moment)
@@ -214,7 +207,7 @@ def test_a_way_back_that_is_killed_at_any_moment_can_be_gone_again(victim):
 def test_a_removal_that_is_killed_at_any_moment_is_finished(victim):
     seconds = victim.run("undefine")
     victim.require_data()
-    for moment in victim.moments(seconds):
+    for moment in moments(seconds):
         victim.run("deploy")
         victim.require_converged()
         victim.kill_after("undefine", moment)
@@ -233,7 +226,7 @@ def test_a_collection_that_is_killed_at_any_moment_is_finished(victim):
             victim.run("deploy")
 
     outdated()
-    for moment in victim.moments(victim.run("gc")):
+    for moment in moments(victim.run("gc")):
         outdated()
         victim.kill_after("gc", moment)
         victim.require_converged()
