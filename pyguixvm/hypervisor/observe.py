@@ -6,7 +6,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import Flag, auto
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -15,9 +16,11 @@ import libvirt
 import msgspec
 
 from pyguixvm.hypervisor import data_records, pools, volumes
+from pyguixvm.hypervisor.at_once import begun, each
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.errors import explained, is_code
 from pyguixvm.hypervisor.guest.inside import with_insides
+from pyguixvm.hypervisor.host import host_of
 from pyguixvm.hypervisor.machine_lock.lock import holders
 from pyguixvm.hypervisor.machine_lock.secret import all_secrets
 from pyguixvm.hypervisor.observe_domain import (
@@ -34,14 +37,20 @@ from pyguixvm.model.observation import (
     Host,
     Observation,
     ObservedDomain,
+    State,
     StoredVolume,
     disks_of,
 )
+from pyguixvm.model.statistics import PoolSpace, Statistics
 from pyguixvm.model.volume_names import data_of, is_marker, is_ours, is_store_item, marker
-from pyguixvm.xml.capabilities import maximum_vcpus
-from pyguixvm.xml.domain import EMULATOR_MACHINE
 
-_MIB = 1024**2
+# What is listed of domains beside their states, each in a request of its own.
+_LISTS = (
+    libvirt.VIR_CONNECT_LIST_DOMAINS_AUTOSTART,
+    libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT,
+    libvirt.VIR_CONNECT_LIST_DOMAINS_HAS_SNAPSHOT,
+    libvirt.VIR_CONNECT_LIST_DOMAINS_HAS_CHECKPOINT,
+)
 
 
 class Depth(Flag):
@@ -78,67 +87,123 @@ def observe(
 
     Whoever shows something of a hypervisor, or plans for it, looks at it here.
     """
-    begun = before.begun if before else time.time()
+    when = before.begun if before else time.time()
+    handle = connection.handle
+    there = begun(partial(_whole_volumes, connection))
+    host = begun(partial(_host_seen, connection, depth, before))
+    secrets = begun(partial(_secrets, connection, depth))
+    spaces = begun(partial(_spaces, connection, depth))
+    used = begun(partial(_used, connection, depth))
     with explained("list the domains"):
-        names = connection.handle.listAllDomains
-        autostarted = _uuids(names(libvirt.VIR_CONNECT_LIST_DOMAINS_AUTOSTART))
-        persistent = _uuids(names(libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT))
-        kept = _uuids(names(libvirt.VIR_CONNECT_LIST_DOMAINS_HAS_SNAPSHOT))
-        kept |= _uuids(names(libvirt.VIR_CONNECT_LIST_DOMAINS_HAS_CHECKPOINT))
-        observed = []
-        domains = all_states(connection.handle)
-        named = {domain.name() for domain, _, _ in domains}
-        used = statistics(connection) if Depth.STATISTICS in depth else {}
-        for domain, state, reason in domains:
-            uuid = domain.UUIDString()
-            try:
-                close = machines is None or domain.name() in machines
-                known = None if close or before is None else before.domains.get(domain.name())
-                if known is not None and known.uuid == uuid:
-                    found = msgspec.structs.replace(known, state=state)
-                else:
-                    found = described(domain, state, named.__contains__)
-                    if close and found.metadata is not None:
-                        found = with_disks(connection, domain, found, kept=uuid in kept)
-                        sizes = capacities(connection, domain, found)
-                        found = msgspec.structs.replace(found, capacities=sizes)
-                found = msgspec.structs.replace(
-                    found,
-                    autostart=uuid in autostarted,
-                    persistent=uuid in persistent,
-                    reason=reason,
-                    statistics=used.get(uuid),
-                )
-            except libvirt.libvirtError as error:
-                if is_code(error, libvirt.VIR_ERR_NO_DOMAIN):
-                    continue
-                raise
-            observed.append(
-                with_addresses(connection, domain, found) if Depth.ADDRESSES in depth else found
-            )
+        autostarted, persistent, snapshots, checkpoints = (
+            begun(partial(_uuids, handle, flag)) for flag in _LISTS
+        )
+        domains = all_states(handle)
+        looking = _Looking(
+            connection,
+            depth,
+            machines,
+            before,
+            named=frozenset(domain.name() for domain, _, _ in domains),
+            autostarted=autostarted(),
+            persistent=persistent(),
+            kept=snapshots() | checkpoints(),
+            used=used(),
+        )
+        seen = each(looking.at, domains)
+    observed = [domain for domain in seen if domain is not None]
     if Depth.GUESTS in depth and not connection.read_only:
         observed = list(with_insides(observed, [domain for domain, _, _ in domains]))
-    there = _whole_volumes(connection)
     wanted = partial(_is_missing, observed, machines)
-    secrets = _secrets(connection) if depth & (Depth.HOLDERS | Depth.RECORDS) else []
     return Observation(
         uri=connection.uri,
         local=connection.local,
         domains={domain.name: domain for domain in observed},
-        volumes=tuple(sorted({name for names in there.values() for name in names})),
-        pools=there,
+        volumes=tuple(sorted({name for names in there().values() for name in names})),
+        pools=there(),
         images=frozenset(_images_here(observed)),
         store=store_access(connection.uri, os.geteuid()),
-        host=_host_seen(connection, depth, before),
+        host=host(),
         stored=tuple(_stored(connection)) if Depth.VOLUMES in depth else (),
-        holders=_holders(connection, secrets) if Depth.HOLDERS in depth else {},
-        recorded=_recorded(connection, secrets, wanted, there) if Depth.RECORDS in depth else (),
-        begun=begun,
-        spaces=pool_spaces(connection) if Depth.STATISTICS in depth else (),
+        holders=_holders(connection, secrets()) if Depth.HOLDERS in depth else {},
+        recorded=_recorded(connection, secrets(), wanted, there())
+        if Depth.RECORDS in depth
+        else (),
+        begun=when,
+        spaces=spaces(),
     )
 
 
-def _secrets(connection: Connection) -> list[libvirt.virSecret]:
+@dataclass(frozen=True)
+class _Looking:
+    """A look at each domain, to DEPTH, where all domains are NAMED.
+
+    MACHINES and BEFORE are as for `observe`.  Of all domains, by their UUIDs: those that are
+    AUTOSTARTED, PERSISTENT, those of which libvirt has KEPT something, and what they USED.
+    """
+
+    connection: Connection
+    depth: Depth
+    machines: Collection[str] | None
+    before: Observation | None
+    named: frozenset[str]
+    autostarted: frozenset[str]
+    persistent: frozenset[str]
+    kept: frozenset[str]
+    used: Mapping[str, Statistics]
+
+    def at(self, listed: tuple[libvirt.virDomain, State, str | None]) -> ObservedDomain | None:
+        """Return the domain that is LISTED with its state and why; None if it is gone by now."""
+        domain, state, reason = listed
+        uuid = domain.UUIDString()
+        try:
+            found = msgspec.structs.replace(
+                self._known(domain, uuid, state) or self._described(domain, uuid, state),
+                autostart=uuid in self.autostarted,
+                persistent=uuid in self.persistent,
+                reason=reason,
+                statistics=self.used.get(uuid),
+            )
+            if Depth.ADDRESSES in self.depth:
+                found = with_addresses(self.connection, domain, found)
+        except libvirt.libvirtError as error:
+            if is_code(error, libvirt.VIR_ERR_NO_DOMAIN):
+                return None
+            raise
+        return found
+
+    def _close(self, name: str) -> bool:
+        return self.machines is None or name in self.machines
+
+    def _known(self, domain: libvirt.virDomain, uuid: str, state: State) -> ObservedDomain | None:
+        """Return DOMAIN as it was seen before, if that will do."""
+        if self.before is None or self._close(domain.name()):
+            return None
+        known = self.before.domains.get(domain.name())
+        if known is None or known.uuid != uuid:
+            return None
+        return msgspec.structs.replace(known, state=state)
+
+    def _described(self, domain: libvirt.virDomain, uuid: str, state: State) -> ObservedDomain:
+        found = described(domain, state, self.named.__contains__)
+        if not self._close(domain.name()) or found.metadata is None:
+            return found
+        found = with_disks(self.connection, domain, found, kept=uuid in self.kept)
+        sizes = capacities(self.connection, domain, found)
+        return msgspec.structs.replace(found, capacities=sizes)
+
+
+def _used(connection: Connection, depth: Depth) -> dict[str, Statistics]:
+    return statistics(connection) if Depth.STATISTICS in depth else {}
+
+
+def _spaces(connection: Connection, depth: Depth) -> tuple[PoolSpace, ...]:
+    return pool_spaces(connection) if Depth.STATISTICS in depth else ()
+
+
+def _secrets(connection: Connection, depth: Depth) -> list[libvirt.virSecret]:
+    if not depth & (Depth.HOLDERS | Depth.RECORDS):
+        return []
     with explained("list the secrets"):
         return all_secrets(connection)
 
@@ -195,22 +260,7 @@ def _stored(connection: Connection) -> Iterator[StoredVolume]:
 def _host_seen(connection: Connection, depth: Depth, before: Observation | None) -> Host:
     if Depth.HOST not in depth:
         return Host()
-    return _host(connection) if before is None else before.host
-
-
-def _host(connection: Connection) -> Host:
-    """Return what the hypervisor's machine has, as far as the hypervisor can say it."""
-    memory = maximum_cpu = networks = pools = None
-    with suppress(libvirt.libvirtError):
-        memory = connection.handle.getInfo()[1] * _MIB
-    with suppress(libvirt.libvirtError):
-        offered = connection.handle.getDomainCapabilities(None, None, EMULATOR_MACHINE, None)
-        maximum_cpu = maximum_vcpus(offered)
-    with suppress(libvirt.libvirtError):
-        networks = tuple(sorted(each.name() for each in connection.handle.listAllNetworks()))
-    with suppress(libvirt.libvirtError):
-        pools = tuple(sorted(each.name() for each in connection.handle.listAllStoragePools()))
-    return Host(memory=memory, maximum_cpu=maximum_cpu, networks=networks, pools=pools)
+    return host_of(connection) if before is None else before.host
 
 
 def _images_here(observed: Iterable[ObservedDomain]) -> Iterator[str]:
@@ -246,5 +296,6 @@ def _unless_stopped(pool: libvirt.virStoragePool) -> Iterator[None]:
             raise
 
 
-def _uuids(domains: list[libvirt.virDomain]) -> frozenset[str]:
-    return frozenset(domain.UUIDString() for domain in domains)
+def _uuids(handle: libvirt.virConnect, flag: int) -> frozenset[str]:
+    """Return the UUIDs of the domains that FLAG lists."""
+    return frozenset(domain.UUIDString() for domain in handle.listAllDomains(flag))

@@ -49,8 +49,10 @@ class Threads:
         jobs.put(job)
 
     def counted(self, call: Callable[[], _Answer]) -> Callable[[], _Answer]:
-        """Return CALL, which goes on from now to its end."""
+        """Return CALL, which goes on from now to its end.  Raises HypervisorError after `end`."""
         with self._lock:
+            if self._ended:
+                raise HypervisorError("the connection was closed meanwhile")
             self._going_on += 1
 
         def counted() -> _Answer:
@@ -100,13 +102,13 @@ def within(
     and what it returns at last is for UNWANTED.  That thread is one of THREADS, if given.
     PATIENCE: how often (seconds) to call what raises an error if there is no use in waiting.
     """
-    request = _Request(call if threads is None else threads.counted(call), unwanted)
+    request = Request(call if threads is None else threads.counted(call), unwanted)
     try:
         if threads is None:
             threading.Thread(target=request.run, name="request", daemon=True).start()
         else:
             threads.run(request.run)
-        if not _ends(request.ended, seconds, patience):
+        if not ends(request.ended, seconds, patience):
             raise SilenceError(doing, seconds)
     except KeyboardInterrupt:
         request.ended.wait(grace)
@@ -116,8 +118,10 @@ def within(
     return request.result()
 
 
-def _ends(
-    ended: threading.Event, seconds: float, patience: tuple[float, Callable[[], object]] | None
+def ends(
+    ended: threading.Event,
+    seconds: float,
+    patience: tuple[float, Callable[[], object]] | None = None,
 ) -> bool:
     """Wait for ENDED up to SECONDS, as long as PATIENCE lets; whether it was."""
     every, look = patience or (seconds, end_here_if_asked)
@@ -136,7 +140,7 @@ def _ends(
 
 
 @dataclass
-class _Request(Generic[_Answer]):
+class Request(Generic[_Answer]):
     """CALL in a thread of its own; if nobody waits any more, its answer is for UNWANTED."""
 
     call: Callable[[], _Answer]

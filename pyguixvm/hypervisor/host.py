@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the machine of a hypervisor has for guests, as far as the hypervisor can say it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import TypeVar
+
+import libvirt
+
+from pyguixvm.hypervisor.at_once import begun
+from pyguixvm.hypervisor.connection import Connection
+from pyguixvm.model.observation import Host
+from pyguixvm.xml.capabilities import maximum_vcpus
+from pyguixvm.xml.domain import EMULATOR_MACHINE
+
+_Answer = TypeVar("_Answer")
+
+_MIB = 1024**2
+
+
+def host_of(connection: Connection) -> Host:
+    """Return what the machine of CONNECTION's hypervisor has."""
+    handle = connection.handle
+
+    def processors() -> int | None:
+        return maximum_vcpus(handle.getDomainCapabilities(None, None, EMULATOR_MACHINE, None))
+
+    def networks() -> tuple[str, ...]:
+        return tuple(sorted(network.name() for network in handle.listAllNetworks()))
+
+    def pools() -> tuple[str, ...]:
+        return tuple(sorted(pool.name() for pool in handle.listAllStoragePools()))
+
+    asked = begun(partial(_told, processors)), begun(partial(_told, networks))
+    stored = begun(partial(_told, pools))
+    memory = _told(lambda: int(handle.getInfo()[1]) * _MIB)
+    return Host(memory, asked[0](), asked[1](), stored())
+
+
+def _told(ask: Callable[[], _Answer]) -> _Answer | None:
+    """Return what ASK returns, None if the hypervisor cannot say that."""
+    with suppress(libvirt.libvirtError):
+        return ask()
+    return None
