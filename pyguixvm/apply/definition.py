@@ -30,7 +30,6 @@ from pyguixvm.plan.interference import require_no_memory, require_own_disks
 from pyguixvm.plan.plan import CHANGING_GUESTS, MachinePlan
 from pyguixvm.xml.capabilities import choose_domain_type
 from pyguixvm.xml.domain import DomainDefinition, domain_xml
-from pyguixvm.xml.inspection import inspect_domain
 from pyguixvm.xml.storage import AttachedDisk
 from pyguixvm.xml.update import Removed, updated_xml
 
@@ -54,12 +53,13 @@ def define(
 class ToBe:
     """The XML to define a domain by, and that DOMAIN as it is, None if it is to be made.
 
-    It is on GENERATION then.
+    It is defined by BEFORE so far, and is on GENERATION then.
     """
 
     xml: str
-    domain: Domain | None
     generation: Generation
+    domain: Domain | None = None
+    before: str | None = None
 
 
 def define_by(name: str, to_be: ToBe, action: DefineDomain, workshop: Workshop) -> Domain:
@@ -90,12 +90,14 @@ def definition_to_be(
     to define the domain.
     """
     connection, machine = workshop.connection, plan.machine
-    found = domains.find_definition(connection, machine.name)
+    # What is secret in it, the password of a display for example, is not to get lost.
+    found = domains.find_whole_definition(connection, machine.name)
     metadata = metadata_before = found[1] if found else Metadata(current=0, generations=())
-    uuid = inspect_domain(found[0]).uuid if found else str(uuid4())
+    uuid = found[2].uuid if found else str(uuid4())
     files: tuple[str, ...] = ()
     if found:
-        files = require_untouched(connection, found[2], metadata, action.generation)
+        before, _, domain = found
+        files = require_untouched(connection, domain, metadata, action.generation, before)
     with ExitStack() as made:
         in_place = plan.strategy in CHANGING_GUESTS
         if root is None:
@@ -132,11 +134,10 @@ def definition_to_be(
             definition(machine, root, disks, connection, workshop.environment, metadata)
         )
         if found:
-            # What is secret in it, the password of a display for example, is not to get lost.
-            whole = domains.whole_definition(connection, found[2]) or found[0]
-            yield ToBe(_in_place(new, whole, metadata_before, machine), found[2], generation)
+            xml = _in_place(new, before, metadata_before, machine)
+            yield ToBe(xml, generation, domain, before)
         else:
-            yield ToBe(new, None, generation)
+            yield ToBe(new, generation)
 
 
 def _lost(connection: Connection, metadata: Metadata) -> frozenset[Address]:
@@ -152,15 +153,15 @@ def _lost(connection: Connection, metadata: Metadata) -> frozenset[Address]:
 
 
 def require_untouched(
-    connection: Connection, name: Which, metadata: Metadata, generation: int
+    connection: Connection, name: Which, metadata: Metadata, generation: int, xml: str | None = None
 ) -> tuple[str, ...]:
     """Raise RequestRefusedError if others did something to the disks of domain NAME.
 
-    To return to GENERATION of METADATA is allowed if it is on the root of that.
-    Return the files of its disks: defined, and as it runs with.
+    To return to GENERATION of METADATA is allowed if it is on the root of that.  XML is as
+    for `observe_domain`.  Return the files of its disks: defined, and as it runs with.
     """
     roots = {each.number: each.volume for each in metadata.generations}
-    domain = observe_domain(connection, name)
+    domain = observe_domain(connection, name, xml)
     require_no_memory(domain)
     require_own_disks(domain, roots.get(generation))
     return all_disks(domain)

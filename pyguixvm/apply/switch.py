@@ -62,7 +62,7 @@ def switch(  # noqa: PLR0917 -- what to do, with what, and who is told
             networks.ensure_networks(workshop.connection, plan.machine)
         else:
             domain = to_be.domain
-        with unbroken(domain, name, workshop):
+        with unbroken(domain, name, workshop, to_be.before if to_be else None):
             for action in plan.switch:
                 match action:
                     case StopDomain():
@@ -106,17 +106,20 @@ def restarted(
 
 
 @contextmanager
-def unbroken(domain: Domain | None, name: str, workshop: Workshop) -> Iterator[None]:
+def unbroken(
+    domain: Domain | None, name: str, workshop: Workshop, xml: str | None = None
+) -> Iterator[None]:
     """Let the body take away the guest of NAME and start it again; who interrupts it waits.
 
-    DOMAIN is its own, None if there is none yet.
+    DOMAIN is its own, None if there is none yet, and XML what it is defined by, if that was
+    read already.
 
     If it fails and there is no guest then, the domain is defined as it was before, and
     started if it ran before.  What is the case is asked of libvirt: an exception
     does not tell whether what raised it was done.
     """
     with workshop.interruption.put_off(however_often=True):
-        before = None if domain is None else _before(workshop.connection, domain)
+        before = None if domain is None else _before(workshop.connection, domain, xml)
         try:
             yield
         except LostLockError:
@@ -143,8 +146,8 @@ class _Before:
     ran: bool
 
 
-def _before(connection: Connection, domain: Domain) -> _Before | None:
-    xml = domains.whole_definition(connection, domain)
+def _before(connection: Connection, domain: Domain, xml: str | None) -> _Before | None:
+    xml = xml or domains.whole_definition(connection, domain)
     if xml is None:
         return None
     return _Before(domain.name, xml, domains.state(connection, domain) not in _OFF)

@@ -69,7 +69,7 @@ def _return_to(name: str, number: int, workshop: Workshop) -> None:
     with ExitStack() as watched:
         with (
             definition_to_be(way_back, action, None, None, workshop) as to_be,
-            unbroken(to_be.domain, name, workshop),
+            unbroken(to_be.domain, name, workshop, to_be.before),
         ):
             workshop.require(name)
             domains.destroy(connection, to_be.domain or name)

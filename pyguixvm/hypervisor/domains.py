@@ -140,17 +140,24 @@ def write_metadata(connection: Connection, name: Which, metadata: Metadata) -> N
     """Let domain NAME remember METADATA, and its UUID; what other tools put there stays."""
     domain = our_domain(connection, name)
     metadata = msgspec.structs.replace(metadata, uuid=domain.UUIDString())
-    with explained(f"write the metadata of domain '{name}'"):
-        flags = libvirt.VIR_DOMAIN_AFFECT_CONFIG
-        if domain.isActive():
-            flags |= libvirt.VIR_DOMAIN_AFFECT_LIVE
+    element = our_metadata.metadata_xml(metadata)
+
+    def write(flags: int) -> None:
         domain.setMetadata(
             libvirt.VIR_DOMAIN_METADATA_ELEMENT,
-            our_metadata.metadata_xml(metadata),
+            element,
             our_metadata.PREFIX,
             our_metadata.NAMESPACE,
-            flags,
+            libvirt.VIR_DOMAIN_AFFECT_CONFIG | flags,
         )
+
+    with explained(f"write the metadata of domain '{name}'"):
+        try:
+            write(libvirt.VIR_DOMAIN_AFFECT_LIVE)
+        except libvirt.libvirtError as error:
+            if not is_code(error, libvirt.VIR_ERR_OPERATION_INVALID) or domain.isActive():
+                raise
+            write(0)
 
 
 def find_definition(connection: Connection, name: str) -> tuple[str, Metadata, Domain] | None:
@@ -161,6 +168,17 @@ def find_definition(connection: Connection, name: str) -> tuple[str, Metadata, D
     with explained(f"look for domain '{name}'"):
         handle = _find(connection, name)
     return None if handle is None else _definition(connection, name, handle)
+
+
+def find_whole_definition(connection: Connection, name: str) -> tuple[str, Metadata, Domain] | None:
+    """Return as `find_definition` what there is of domain NAME, but as `whole_definition` does."""
+    with explained(f"look for domain '{name}'"):
+        handle = _find(connection, name)
+    if handle is None:
+        return None
+    domain = Domain(name, handle.UUIDString(), handle)
+    xml = _whole_definition(domain)
+    return xml, _ours(connection, name, xml), domain
 
 
 def definition(connection: Connection, name: str) -> tuple[str, Metadata, Domain]:
@@ -191,13 +209,7 @@ def whole_definition(connection: Connection, name: Which) -> str | None:
     It holds what is secret, passwords of displays for example: it is not to be shown.
     """
     found = name if isinstance(name, Domain) else find(connection, name)
-    if found is None:
-        return None
-    domain = found.handle
-    with explained(f"read the definition of domain '{name}'"):
-        flags = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
-        xml: str = domain.XMLDesc(flags)
-    return xml
+    return None if found is None else _whole_definition(found)
 
 
 def disks(connection: Connection, name: Which) -> tuple[str, ...]:
@@ -267,6 +279,13 @@ def _find(connection: Connection, name: str) -> libvirt.virDomain | None:
 def _inactive_xml(domain: libvirt.virDomain, name: str) -> str:
     with explained(f"read the definition of domain '{name}'"):
         xml: str = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+    return xml
+
+
+def _whole_definition(domain: Domain) -> str:
+    with explained(f"read the definition of domain '{domain}'"):
+        flags = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
+        xml: str = domain.handle.XMLDesc(flags)
     return xml
 
 

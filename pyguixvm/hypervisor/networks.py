@@ -10,11 +10,21 @@ from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.errors import explained, is_code
 from pyguixvm.model.declaration import VirtualMachine
 
+# Nothing is to be done to such a network.
+_READY = (
+    libvirt.VIR_CONNECT_LIST_NETWORKS_ACTIVE
+    | libvirt.VIR_CONNECT_LIST_NETWORKS_PERSISTENT
+    | libvirt.VIR_CONNECT_LIST_NETWORKS_AUTOSTART
+)
+
 
 def ensure_networks(connection: Connection, machine: VirtualMachine) -> None:
     """Have the networks of MACHINE active, as `ensure_network` does."""
-    for interface in machine.domain.networking:
-        ensure_network(connection, interface.network)
+    names = {interface.network for interface in machine.domain.networking}
+    with explained("list the networks"):
+        ready = {each.name() for each in connection.handle.listAllNetworks(_READY)} if names else ()
+    for name in sorted(names.difference(ready)):
+        ensure_network(connection, name)
 
 
 def ensure_network(connection: Connection, name: str) -> bool:

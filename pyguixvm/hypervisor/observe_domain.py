@@ -27,25 +27,31 @@ from pyguixvm.xml.metadata import (
 )
 
 
-def observe_domain(connection: Connection, name: Which) -> ObservedDomain:
+def observe_domain(connection: Connection, name: Which, xml: str | None = None) -> ObservedDomain:
     """Return domain NAME as `observe` does; autostart, persistence and sizes are left out.
 
-    Raises HypervisorError if there is no such domain.
+    XML is what it is defined by, if that was read already.  Raises HypervisorError if there
+    is no such domain.
     """
     with explained(f"look at domain '{name}'"):
         domain = name.handle if isinstance(name, Domain) else connection.handle.lookupByName(name)
-        found = described(domain, domain_state(domain), lambda other: exists(connection, other))
+        state = domain_state(domain)
+        found = described(domain, state, lambda other: exists(connection, other), xml)
         return with_disks(connection, domain, found, kept=True)
 
 
 def described(
-    domain: libvirt.virDomain, state: State, is_there: Callable[[str], bool]
+    domain: libvirt.virDomain,
+    state: State,
+    is_there: Callable[[str], bool],
+    xml: str | None = None,
 ) -> ObservedDomain:
-    """Return what the XML of DOMAIN says, which is in STATE.
+    """Return what XML says, by which DOMAIN is defined, which is in STATE.
 
     IS_THERE tells whether there is a domain of a name.
     """
-    xml = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+    if xml is None:
+        xml = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
     # What only others care about is not worth a request.
     ours = NAMESPACE in xml and state != "shut off"
     return _observed(xml, domain.XMLDesc(0) if ours else None, state, is_there)

@@ -21,17 +21,21 @@ from pyguixvm.xml.pool import directory_pool_xml, pool_path
 # How often to look whether somebody else starts a pool.
 _TRIES = 10
 _POLL_SECONDS = 0.1
+# Nothing is to be done to such a pool.
+_READY = (
+    libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE
+    | libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_PERSISTENT
+    | libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_AUTOSTART
+)
 # Where libvirt's packages keep the images of the system's libvirtd.
 _SYSTEM_IMAGES = PurePosixPath("/var/lib/libvirt/images")
 
 
 class Pool(msgspec.Struct, frozen=True):
-    """An active pool; PATH is its directory, CAPACITY and AVAILABLE are bytes."""
+    """An active pool; PATH is its directory."""
 
     name: str
     path: str
-    capacity: int
-    available: int
 
 
 def find_pool(connection: Connection, name: str) -> Pool | None:
@@ -41,8 +45,8 @@ def find_pool(connection: Connection, name: str) -> Pool | None:
         return None if found is None or not found.isActive() else _described(found)
 
 
-def ensure_pool(connection: Connection, name: str) -> Pool:
-    """Return pool NAME, active now and after a reboot.
+def ensure_pool(connection: Connection, name: str) -> None:
+    """Have pool NAME active, now and after a reboot.
 
     One that does not exist is made: a directory under
     /var/lib/libvirt/images, or under the user's own data directory for a
@@ -52,6 +56,8 @@ def ensure_pool(connection: Connection, name: str) -> Pool:
     Raises HypervisorError if it cannot be started.
     """
     with explained(f"prepare pool '{name}'"):
+        if any(pool.name() == name for pool in connection.handle.listAllStoragePools(_READY)):
+            return
         pool = _lookup(connection, name)
         if pool is None:
             pool = _define(connection, name)
@@ -60,7 +66,6 @@ def ensure_pool(connection: Connection, name: str) -> Pool:
             _start(pool)
         if pool.isPersistent() and not pool.autostart():
             pool.setAutostart(1)
-        return _described(pool)
 
 
 def free_space(connection: Connection, name: str) -> int:
@@ -161,13 +166,7 @@ def _start(pool: libvirt.virStoragePool) -> None:
 
 
 def _described(pool: libvirt.virStoragePool) -> Pool:
-    _, capacity, _, available = pool.info()
-    return Pool(
-        name=pool.name(),
-        path=pool_path(pool.XMLDesc(0)) or "",
-        capacity=capacity,
-        available=available,
-    )
+    return Pool(name=pool.name(), path=pool_path(pool.XMLDesc(0)) or "")
 
 
 def active(connection: Connection) -> tuple[str, ...]:

@@ -66,16 +66,18 @@ def shutdown(
             by_agent = unwilling is None
             if by_agent and _stops(domain, ended, begun + timeout / 2, clock):
                 return "agent"
+            pressed = False
             while clock() < deadline:
                 # A guest that is still booting gets its agent while the button is pressed in vain.
                 late = False
-                if unwilling == _ABSENT:
+                if unwilling == _ABSENT and pressed:
                     unwilling = _ask_agent(domain, timeout / 2)
                     late = by_agent = unwilling is None
                 if late:
                     deadline = max(deadline, clock() + timeout / 2)
                 else:
                     _press(domain)
+                    pressed = True
                 if _stops(domain, ended, min(clock() + next(pauses), deadline), clock):
                     return "agent" if late else "acpi"
     raise RequestRefusedError(

@@ -67,7 +67,8 @@ def elsewhere():
 def pool(connection, request):
     """A pool that `ensure_pool` makes; removed with its directory."""
     name = f"{PREFIX}-{next(_NUMBERS)}"
-    made = pools.ensure_pool(connection, name)
+    pools.ensure_pool(connection, name)
+    made = pools.find_pool(connection, name)
     yield made
     # A connection of its own: a test may have restarted libvirtd.
     with connections.connect(SYSTEM) as last:

@@ -22,7 +22,8 @@ from pyguixvm.plan.status import statuses
 def backup(connection, pool):
     """The name of a pool that comes before all others in the alphabet."""
     name = f"a-{pool.name}"
-    directory = pools.ensure_pool(connection, name).path
+    pools.ensure_pool(connection, name)
+    directory = pools.find_pool(connection, name).path
     yield name
     virsh(f"pool-destroy {name}")
     virsh(f"pool-undefine {name}")
