@@ -54,6 +54,9 @@ def collect(session: Session, *, keep: int, older_than: timedelta, agreed: Garba
 
     A generation leaves its machine's memory before its volume goes: what is
     remembered is there.  Whoever is killed in between has marked it.
+
+    What a volume is needed for may begin at any time.  Who comes after it is marked does not
+    take it for whole, and makes it anew; who came before is seen by a look after that.
     """
     machines = {name for name, _ in agreed.generations}
     machines |= {machine for copy in agreed.copies if (machine := tried_machine(copy))}
@@ -66,12 +69,10 @@ def collect(session: Session, *, keep: int, older_than: timedelta, agreed: Garba
             copies=tuple(each for each in agreed.copies if each in still.copies),
         )
         with phase(session.emit, "remove"):
+            going = _condemned(connection, going, keep, older_than, machines)
             for copy in going.copies:
                 lock.require(tried_machine(copy) or "")
                 transient.remove_copy(connection, copy)
-            for volume in going.volumes:
-                if volume.whole and generation_of(volume.name):
-                    incomplete_volume.condemn(connection, volume.pool, volume.name)
             for name, number in going.generations:
                 lock.require(name)
                 _forget(connection, name, number)
@@ -79,12 +80,36 @@ def collect(session: Session, *, keep: int, older_than: timedelta, agreed: Garba
                 owner = generation_of(volume.name)
                 if owner and owner[0] in machines:
                     lock.require(owner[0])
-                if volume.whole:
-                    volumes.delete(connection, volume.pool, volume.name)
-                else:
-                    incomplete_volume.take_over(connection, volume.pool, volume.name, session.emit)
+                incomplete_volume.take_over(connection, volume.pool, volume.name, session.emit)
         _release(session, connection)
         return going
+
+
+def _condemned(
+    connection: Connection,
+    going: Garbage,
+    keep: int,
+    older_than: timedelta,
+    machines: Collection[str],
+) -> Garbage:
+    """Mark the volumes of GOING, which is what KEEP and OLDER_THAN let go of MACHINES.
+
+    Return what nobody has begun to need meanwhile.
+    """
+    whole = [each for each in going.volumes if each.whole]
+    for volume in whole:
+        incomplete_volume.condemn(connection, volume.pool, volume.name)
+    still = _unneeded(connection, keep, older_than, machines)
+    unneeded = {(each.pool, each.name) for each in still.volumes}
+    for volume in whole:
+        if (volume.pool, volume.name) not in unneeded:
+            volumes.delete_marker(connection, volume.pool, volume.name)
+    return Garbage(
+        generations=tuple(each for each in going.generations if each in still.generations),
+        volumes=tuple(each for each in going.volumes if (each.pool, each.name) in unneeded),
+        kept=still.kept,
+        copies=tuple(each for each in going.copies if each in still.copies),
+    )
 
 
 def _forget(connection: Connection, name: str, number: int) -> None:

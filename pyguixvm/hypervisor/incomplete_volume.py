@@ -70,7 +70,7 @@ def made_by_us(  # noqa: PLR0917 -- what is made where, who is told, and how lon
 
     It is a lock as those of machines are: who makes it has died if it was silent for the
     patience of TEMPO, or is known to have.  EMIT is told for whom MACHINE waits.  What is broken
-    off is deleted then.  Raises HypervisorError.
+    off is deleted then, unless something stands on it already.  Raises HypervisorError.
     """
 
     def told(event: Event) -> None:
@@ -80,7 +80,7 @@ def made_by_us(  # noqa: PLR0917 -- what is made where, who is told, and how lon
 
     with held(connection, [f"{pool}/{name}"], told, "upload", tempo or Tempo()):
         if volumes.incomplete(connection, pool, name):
-            volumes.delete(connection, pool, name)
+            _give_up(connection, pool, name)
         yield
 
 
@@ -93,8 +93,9 @@ def take_over(connection: Connection, pool: str, name: str, emit: Emit) -> None:
 def condemn(connection: Connection, pool: str, name: str) -> None:
     """Mark volume NAME as one that nobody needs any more, about to be deleted.
 
-    Whoever is killed before it is leaves what the next `gc` takes for broken off, instead
-    of a whole volume that nobody remembers.  What cannot be marked is not.
+    Nobody takes it for whole from now on.  Whoever is killed before it is deleted leaves what
+    the next `gc` takes for broken off, instead of a whole volume that nobody remembers.  What
+    cannot be marked is not.
     """
     with suppress(PyguixvmError):
         if volumes.is_whole(connection, pool, name):
@@ -104,8 +105,9 @@ def condemn(connection: Connection, pool: str, name: str) -> None:
 
 
 def _give_up(connection: Connection, pool: str, name: str) -> None:
-    volume = volumes.lookup(connection, pool, name)
-    if volume is not None and usage.is_used(connection, volume.path):
+    """Delete volume NAME, or if anything uses it, have it count as whole."""
+    used = usage.observe_usage(connection, lambda _file: None)
+    if used.kept([(pool, name)]):
         volumes.delete_marker(connection, pool, name)
     else:
         volumes.delete(connection, pool, name)

@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What is in the making is no garbage while whoever makes it holds a lock, quick or slow."""
 
+from contextlib import ExitStack
 from datetime import timedelta
+from pathlib import Path
 
+import msgspec
 import pytest
 from deploying import session
 
 from pyguixvm.commands import garbage
 from pyguixvm.events import ignore
-from pyguixvm.hypervisor import volumes
-from pyguixvm.hypervisor.machine_lock.lock import held
+from pyguixvm.hypervisor import incomplete_volume, upload, volumes
+from pyguixvm.hypervisor.machine_lock.lock import held, holders
+from pyguixvm.image import overlay
 from pyguixvm.model.volume_names import generation_volume, marker
 from pyguixvm.xml.volume import VolumeDefinition
 
@@ -38,3 +42,57 @@ def test_what_is_made_slowly_stays_while_its_maker_holds_the_lock(
         assert volumes.incomplete(connection, pool.name, volume)
     assert volume in waste()
     volumes.delete(connection, pool.name, volume)
+
+
+@pytest.fixture
+def base(connection, pool):
+    """A base volume that nothing stands on."""
+    made = volumes.create(connection, pool.name, VolumeDefinition(name=BASE, capacity=4096))
+    yield made
+    volumes.delete(connection, pool.name, BASE)
+
+
+def test_a_base_stays_for_who_comes_while_garbage_is_collected(
+    connection, pool, base, a_machine, tmp_path, monkeypatch
+):
+    """Who holds a lock may have found it whole, and is about to lay a root on it."""
+    here, name = session(tmp_path), a_machine().name
+    agreed = only(pool, garbage.unneeded(here, keep=0, older_than=timedelta(0)))
+    assert [each.name for each in agreed.volumes] == [BASE]
+    look = garbage._unneeded
+    with ExitStack() as coming, monkeypatch.context() as patched:
+
+        def looked(*arguments):
+            found = look(*arguments)
+            if name not in holders(connection):
+                coming.enter_context(held(connection, (name,), ignore, "deploy"))
+            return found
+
+        patched.setattr(garbage, "_unneeded", looked)
+        done = garbage.collect(here, keep=0, older_than=timedelta(0), agreed=agreed)
+        assert done.volumes == ()
+        assert volumes.is_whole(connection, pool.name, BASE)
+    assert garbage.collect(here, keep=0, older_than=timedelta(0), agreed=agreed).volumes != ()
+    assert volumes.lookup(connection, pool.name, BASE) is None
+
+
+def test_a_base_that_was_laid_on_is_not_made_anew_whatever_marks_it(
+    connection, pool, base, a_machine, tmp_path
+):
+    """Whoever collected garbage may be killed before it takes back what it meant to delete."""
+    root = tmp_path / "root.qcow2"
+    overlay.create_unsafe(Path(base.path), "raw", root, 4096)
+    upload.upload_volume(connection, pool.name, "pyguixvm-some.g1.qcow2", root, ignore)
+    before = Path(base.path).stat()
+    incomplete_volume.condemn(connection, pool.name, BASE)
+    with incomplete_volume.made_by_us(connection, pool.name, BASE, ignore):
+        pass
+    assert volumes.is_whole(connection, pool.name, BASE)
+    assert Path(base.path).stat().st_ino == before.st_ino
+    volumes.delete(connection, pool.name, "pyguixvm-some.g1.qcow2")
+
+
+def only(pool, found):
+    """Return what was FOUND in POOL."""
+    ours = tuple(each for each in found.volumes if each.pool == pool.name)
+    return msgspec.structs.replace(found, generations=(), volumes=ours, copies=())
