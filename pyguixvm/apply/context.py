@@ -76,10 +76,10 @@ class Workshop:
     turns: Turns = field(default_factory=Turns)
     roots: Roots | None = None
 
-    def deploy(self, *, over: bool = False) -> LastDeploy:
+    def deploy(self, *, over: bool = False, failed: bool = False) -> LastDeploy:
         """Return who changes machines here since when, and how long that took if it is OVER."""
         seconds = round((self.now() - self.begun).total_seconds(), 1) if over else None
-        return LastDeploy(operator(), self.begun.isoformat(timespec="seconds"), seconds)
+        return LastDeploy(operator(), self.begun.isoformat(timespec="seconds"), seconds, failed)
 
     @property
     def digests(self) -> Digests:

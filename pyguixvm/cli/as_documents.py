@@ -126,6 +126,7 @@ def compared(status: MachineStatus, rates: Rates | None = None) -> ComparedMachi
         machine=status.name,
         status=status.status,
         state=status.state,
+        ready=status.ready,
         generation=status.generation,
         differences=status.differences,
         foreign=status.foreign,

@@ -214,6 +214,7 @@ class ComparedMachine(_Named, frozen=True, kw_only=True):
     """How a machine compares with its declaration; DETAIL says what DIFFERENCES do not.
 
     STATE is null if it is not there, and REASON says why it is in it, if that is worth a word.
+    READY: its guest runs, and was seen ready since it was last deployed or started by us.
     FOREIGN names devices that are not ours, IGNORED what differs and counts for nothing.
     GUEST is what its guest runs, INSIDE what that says of itself, null where it says nothing.
     STATISTICS is what the machine uses, SPACE how full its pool is, RATES what it uses in a
@@ -222,6 +223,7 @@ class ComparedMachine(_Named, frozen=True, kw_only=True):
 
     status: Verdict
     state: State | None
+    ready: bool
     generation: int | None
     differences: tuple[Difference, ...]
     foreign: tuple[str, ...]

@@ -20,7 +20,6 @@ from pyguixvm.exporter.libvirt_metrics import libvirt_metrics
 from pyguixvm.exporter.table import Table, gauge
 from pyguixvm.exporter.view import FleetView
 from pyguixvm.model.guest import Inside
-from pyguixvm.plan.status import MachineStatus
 from pyguixvm.printable import printable
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -84,7 +83,7 @@ def _of_machines(view: FleetView, now: float) -> Iterator[Metric]:
         drift.add(key, len(each.differences))
         if each.state is None:
             continue
-        ready.add(key, _is_ready(each))
+        ready.add(key, each.ready)
         state.add((*key, each.state, each.reason or ""), 1)
         pending.add(key, any(difference.pending for difference in each.differences))
         number = each.guest.generation
@@ -96,11 +95,6 @@ def _of_machines(view: FleetView, now: float) -> Iterator[Metric]:
     for table in (as_declared, present, ready, status, state, drift, pending, generation, deployed):
         yield table.metric()
     yield from _counted(view, now)
-
-
-def _is_ready(status: MachineStatus) -> bool:
-    ended = status.deploy.ended if status.deploy else "ready"
-    return status.state == "running" and ended != "not seen ready"
 
 
 def _counted(view: FleetView, now: float) -> Iterator[Metric]:

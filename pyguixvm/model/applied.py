@@ -13,12 +13,14 @@ from pyguixvm.model.declaration import SystemImage, VirtualMachine
 class LastDeploy(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
     """Who, ``user@host``, last deployed a generation, and when that began (UTC in ISO 8601).
 
-    It took SECONDS until it was over, None where nobody was there to say so.
+    It took SECONDS until it was over, None where nobody was there to say so.  FAILED: it did
+    not do all that it was to.
     """
 
     by: str
     date: str
     seconds: float | None = None
+    failed: bool = False
 
 
 class Generation(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):

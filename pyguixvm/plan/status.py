@@ -25,14 +25,15 @@ Verdict: TypeAlias = Literal[
 ]  # fmt: skip
 
 
-Ended: TypeAlias = Literal["ready", "not seen ready", "rolled back"]
+Ended: TypeAlias = Literal["ready", "not seen ready", "rolled back", "failed", "not seen to end"]
 
 
 class PastDeploy(msgspec.Struct, frozen=True, rename="kebab"):
     """The last deploy of a machine, of GENERATION: how it ENDED, who did it BY which account.
 
     DATE is when it began (UTC in ISO 8601), or when that generation was made if nobody noted
-    more, and SECONDS how long it took, if that is known.
+    more, and SECONDS how long it took, if that is known.  One that goes on, or that was killed,
+    was not seen ready, or not seen to end where nothing is waited for.
     """
 
     generation: int
@@ -45,7 +46,8 @@ class PastDeploy(msgspec.Struct, frozen=True, rename="kebab"):
 class MachineStatus(msgspec.Struct, frozen=True, rename="kebab"):
     """How one machine compares with its declaration; DETAIL says what differences do not.
 
-    STATE is what its domain is in, None if there is none, and REASON why; ADDRESSES are those
+    STATE is what its domain is in, None if there is none, and REASON why; READY: its guest runs,
+    and was seen ready since its last deploy or start by us.  ADDRESSES are those
     that its guest is known to have.  IGNORED are differences that count for nothing.  GUEST is
     what the guest runs, INSIDE what it says itself, STATISTICS what it uses, SPACE how full its
     pool is, and DEPLOY its last deploy; what was not asked, or not answered, is None.
@@ -56,6 +58,7 @@ class MachineStatus(msgspec.Struct, frozen=True, rename="kebab"):
     status: Verdict
     generation: int | None = None
     state: State | None = None
+    ready: bool = False
     differences: tuple[Difference, ...] = ()
     foreign: tuple[str, ...] = ()
     detail: str | None = None
@@ -138,14 +141,32 @@ def last_deploy(metadata: Metadata) -> PastDeploy:
         key=lambda each: (_deploy(each).date, each.failed, each.number == metadata.current),
     )
     said = _deploy(newest)
-    unproven = newest.unseen or metadata.fallback is not None
     return PastDeploy(
         generation=newest.number,
-        ended="rolled back" if newest.failed else "not seen ready" if unproven else "ready",
+        ended=_ended(newest, metadata),
         date=said.date,
         by=said.by or None,
         seconds=said.seconds,
     )
+
+
+def _ended(newest: Generation, metadata: Metadata) -> Ended:
+    """Return how the last deploy in METADATA ended, which was that of NEWEST."""
+    deploy, back = newest.deploy, metadata.generation.deploy
+    if newest.failed and newest.number != metadata.current:
+        # What was to be returned to may not have come back either.
+        lost = deploy and back and back.failed and back.date == deploy.date
+        return "failed" if lost else "rolled back"
+    if newest.failed or (deploy is not None and deploy.failed):
+        return "failed"
+    if not _is_proven(metadata):
+        return "not seen ready"
+    return "not seen to end" if deploy is not None and deploy.seconds is None else "ready"
+
+
+def _is_proven(metadata: Metadata) -> bool:
+    """Whether the guest of METADATA's current generation was seen ready."""
+    return not metadata.generation.unseen and metadata.fallback is None
 
 
 def _deploy(generation: Generation) -> LastDeploy:
@@ -194,6 +215,7 @@ def _compared(
         status=_verdict(changed, domain, domain.metadata),
         generation=domain.metadata.current,
         state=domain.state,
+        ready=domain.state == "running" and _is_proven(domain.metadata),
         differences=changed,
         foreign=foreign_devices(machine, domain),
         detail=", ".join(_details(domain, current, holder)) or None,
@@ -232,5 +254,4 @@ def _verdict(
         return "pending restart"
     if domain.state != "running":
         return "stopped"
-    unproven = metadata.generation.unseen or metadata.fallback is not None
-    return "not seen ready" if unproven else "deployed"
+    return "deployed" if _is_proven(metadata) else "not seen ready"

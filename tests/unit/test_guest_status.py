@@ -107,6 +107,37 @@ def test_the_last_deploy_is_the_one_that_was_taken_back() -> None:
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("deploy", "unseen", "ended"),
+    [
+        (LastDeploy("a@b", "2026-03-01T00:00:00+00:00", 0.0), False, "ready"),
+        (LastDeploy("a@b", "2026-03-01T00:00:00+00:00", 9.0, failed=True), False, "failed"),
+        (LastDeploy("a@b", "2026-03-01T00:00:00+00:00", 9.0, failed=True), True, "failed"),
+        # It goes on, or was killed.
+        (LastDeploy("a@b", "2026-03-01T00:00:00+00:00"), True, "not seen ready"),
+        (LastDeploy("a@b", "2026-03-01T00:00:00+00:00"), False, "not seen to end"),
+    ],
+)
+def test_how_the_last_deploy_ended(deploy: LastDeploy, unseen: bool, ended: str) -> None:
+    second = msgspec.structs.replace(SECOND, deploy=deploy, unseen=unseen)
+    found = last_deploy(msgspec.structs.replace(TWO, generations=(FIRST, second)))
+    assert (found.generation, found.ended, found.seconds) == (2, ended, deploy.seconds)
+
+
+def test_a_way_back_that_failed_is_no_rollback() -> None:
+    begun = LastDeploy("ada@pc", "2026-03-01T00:00:00+00:00", 31.5)
+    failed = msgspec.structs.replace(SECOND, failed=True, deploy=begun)
+    lost = msgspec.structs.replace(begun, failed=True)
+    again = msgspec.structs.replace(FIRST, deploy=lost, unseen=True)
+    metadata = msgspec.structs.replace(TWO, current=1, generations=(again, failed))
+    assert last_deploy(metadata).ended == "failed"
+    # It was another deploy that failed back then.
+    earlier = msgspec.structs.replace(lost, date="2026-02-01T00:00:00+00:00")
+    again = msgspec.structs.replace(again, deploy=earlier)
+    metadata = msgspec.structs.replace(TWO, current=1, generations=(again, failed))
+    assert last_deploy(metadata).ended == "rolled back"
+
+
 def test_of_what_an_earlier_version_deployed_the_date_is_known() -> None:
     found = last_deploy(TWO)
     assert (found.generation, found.ended, found.by, found.date) == (
