@@ -129,7 +129,7 @@ def test_names_that_others_gave_break_no_metrics() -> None:
 
 def test_counters_go_on_where_they_were(tmp_path: Path) -> None:
     file = tmp_path / "state" / "exporter.json"
-    deploy = LastDeploy("ada@pc", "2026-03-01T00:00:00+00:00")
+    deploy = LastDeploy("ada@pc", "2026-03-01T00:00:00+00:00", 9.0)
     ended = msgspec.structs.replace(applied().generation, deploy=deploy)
     failed = msgspec.structs.replace(ended, number=2, failed=True)
     for generations in ((ended,), (ended, failed), (ended, failed)):
