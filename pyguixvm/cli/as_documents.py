@@ -139,6 +139,7 @@ def compared(status: MachineStatus, rates: Rates | None = None) -> ComparedMachi
         hypervisor=status.hypervisor,
         guest=status.guest,
         inside=status.inside,
+        booted=status.booted,
         statistics=status.statistics,
         rates=rates,
         space=status.space,

@@ -217,6 +217,7 @@ class ComparedMachine(_Named, frozen=True, kw_only=True):
     READY: its guest runs, and was seen ready since it was last deployed or started by us.
     FOREIGN names devices that are not ours, IGNORED what differs and counts for nothing.
     GUEST is what its guest runs, INSIDE what that says of itself, null where it says nothing.
+    BOOTED is the system that it booted, which it may have named on its console alone.
     STATISTICS is what the machine uses, SPACE how full its pool is, RATES what it uses in a
     second, which is measured with --verbose.  NAME is MACHINE (deprecated).
     """
@@ -236,6 +237,7 @@ class ComparedMachine(_Named, frozen=True, kw_only=True):
     hypervisor: str | None
     guest: GuestSystem
     inside: Inside | None
+    booted: str | None
     statistics: Statistics | None
     rates: Rates | None
     space: PoolSpace | None

@@ -21,6 +21,7 @@ _SIGNS = {
 }
 _GUEST = {
     "as deployed": "runs what was deployed",
+    "booted as deployed": "booted what was deployed, and what it runs since is unknown",
     "reconfigured": "was reconfigured by hand",
     "another generation": "runs another generation",
     "waiting for restart": "runs what was deployed, and waits for a restart to boot it",
@@ -66,7 +67,7 @@ def _details(status: MachineStatus, measured: Rates) -> Iterator[str]:
 def _guest(status: MachineStatus) -> str:
     said = _GUEST.get(status.guest.verdict, status.guest.verdict)
     number = f", {status.guest.generation}" if status.guest.generation else ""
-    system = status.inside.running if status.inside else None
+    system = (status.inside.running if status.inside else None) or status.booted
     other = status.guest.verdict in {"reconfigured", "another generation"}
     return f"{said}{number}{f': {shortened(system)}' if other and system else ''}"
 

@@ -66,8 +66,8 @@ def _of_machines(view: FleetView, now: float) -> Iterator[Metric]:
         "pyguixvm_machine_pending_restart", "Whether a change waits for its restart.", _MACHINE
     )
     generation = gauge(
-        "pyguixvm_machine_generation_info", "Which generation is deployed, and which one runs.",
-        (*_MACHINE, "deployed", "running", "label"),
+        "pyguixvm_machine_generation_info", "Which generation is deployed, was booted, and runs.",
+        (*_MACHINE, "deployed", "booted", "running", "label"),
     )  # fmt: skip
     deployed = gauge(
         "pyguixvm_machine_last_deploy_timestamp_seconds", "When its last deploy began.", _MACHINE
@@ -86,10 +86,8 @@ def _of_machines(view: FleetView, now: float) -> Iterator[Metric]:
         ready.add(key, each.ready)
         state.add((*key, each.state, each.reason or ""), 1)
         pending.add(key, any(difference.pending for difference in each.differences))
-        number = each.guest.generation
-        generation.add(
-            (*key, str(each.generation or ""), str(number or "unknown"), each.label or ""), 1
-        )
+        booted, runs = (str(n or "unknown") for n in (each.guest.booted, each.guest.generation))
+        generation.add((*key, str(each.generation or ""), booted, runs, each.label or ""), 1)
         if each.deploy is not None and (when := seconds_of(each.deploy.date)) is not None:
             deployed.add(key, when)
     for table in (as_declared, present, ready, status, state, drift, pending, generation, deployed):

@@ -116,8 +116,9 @@ def observe(
             observed.append(
                 with_addresses(connection, domain, found) if Depth.ADDRESSES in depth else found
             )
-    if Depth.GUESTS in depth and not connection.read_only:
-        observed = list(with_insides(observed, [domain for domain, _, _ in domains]))
+    if Depth.GUESTS in depth:
+        ours = [domain for domain, _, _ in domains]
+        observed = list(with_insides(observed, ours, read_only=connection.read_only))
     there = _whole_volumes(connection)
     wanted = partial(_is_missing, observed, machines)
     secrets = _secrets(connection) if depth & (Depth.HOLDERS | Depth.RECORDS) else []

@@ -49,9 +49,9 @@ class MachineStatus(msgspec.Struct, frozen=True, rename="kebab"):
     STATE is what its domain is in, None if there is none, and REASON why; READY: its guest runs,
     and was seen ready since its last deploy or start by us.  ADDRESSES are those
     that its guest is known to have.  IGNORED are differences that count for nothing.  GUEST is
-    what the guest runs, INSIDE what it says itself, STATISTICS what it uses, SPACE how full its
-    pool is, and DEPLOY its last deploy; what was not asked, or not answered, is None.
-    HYPERVISOR is the URI of where it was looked for.
+    what the guest runs, INSIDE what it says itself, BOOTED the system that it booted, STATISTICS
+    what it uses, SPACE how full its pool is, and DEPLOY its last deploy; what was not asked, or
+    not answered, is None.  HYPERVISOR is the URI of where it was looked for.
     """
 
     name: str
@@ -69,6 +69,7 @@ class MachineStatus(msgspec.Struct, frozen=True, rename="kebab"):
     label: str | None = None
     guest: GuestSystem = GuestSystem("unknown")
     inside: Inside | None = None
+    booted: str | None = None
     statistics: Statistics | None = None
     space: PoolSpace | None = None
     deploy: PastDeploy | None = None
@@ -226,6 +227,7 @@ def _compared(
         label=current.label,
         guest=guest_system(domain),
         inside=domain.inside,
+        booted=(domain.inside.booted if domain.inside else None) or domain.booted,
         statistics=domain.statistics,
         space=next((each for each in observation.spaces if each.name == current.pool), None),
         deploy=last_deploy(domain.metadata),

@@ -77,6 +77,34 @@ def test_what_was_not_deployed_with_a_known_system_is_unknown() -> None:
     assert (found.guest.verdict, found.status) == ("unknown", "deployed")
 
 
+@pytest.mark.parametrize(
+    ("booted", "verdict", "generation", "status_"),
+    [
+        ("b", "booted as deployed", 2, "deployed"),
+        ("a", "another generation", 1, "drifted"),
+        ("c", "reconfigured", None, "drifted"),
+    ],
+)
+def test_of_a_guest_that_says_nothing_what_it_wrote_when_it_booted_is_known(
+    booted: str, verdict: str, generation: int | None, status_: str
+) -> None:
+    found = status(booted=ITEMS[booted])
+    assert (found.guest.verdict, found.guest.booted, found.status) == (verdict, generation, status_)
+    # What it runs since then is not.
+    assert found.guest.generation is None
+    assert found.booted == ITEMS[booted]
+    # Nor what became of it if it was changed while it ran.
+    changed = msgspec.structs.replace(SECOND, pinned_uuid="uuid", activated=ITEMS["b"])
+    metadata = msgspec.structs.replace(TWO, generations=(FIRST, changed))
+    (later,) = statuses([DECLARED], hypervisor(observed(metadata=metadata, booted=ITEMS["c"])))
+    assert later.guest.verdict == "unknown"
+
+
+def test_what_a_guest_says_counts_more_than_what_it_wrote_when_it_booted() -> None:
+    found = status(booted=ITEMS["a"], inside=Inside(booted=ITEMS["b"], running=ITEMS["b"]))
+    assert (found.guest.verdict, found.guest.booted) == ("as deployed", 2)
+
+
 def test_a_guest_that_is_off_runs_nothing() -> None:
     assert status(state="shut off").guest.verdict == "off"
 
