@@ -8,9 +8,10 @@ import subprocess
 import time
 from contextlib import contextmanager
 
+import boot_sector
 import msgspec
 from counting import requests
-from deploying import MIB, changed, deploy, renewed, session, virsh
+from deploying import MIB, changed, deploy, renewed, session, virsh, with_image
 from exporting import exporter
 from fleet import fleet
 
@@ -82,6 +83,24 @@ def test_the_last_deploy_tells_of_one_whose_guest_never_got_ready(connection, ha
     assert (found.deploy.generation, found.deploy.ended) == (2, "rolled back")
     assert found.deploy.seconds >= 1
     assert found.ready
+
+
+def test_what_a_guest_without_an_agent_booted_is_known_from_its_console(
+    connection, halting, tmp_path
+):
+    system = f"/gnu/store/{'a' * 32}-system"
+    image = tmp_path / "speaking.raw"
+    said = f"making '{system}' the current system...\r\nup\r\n"
+    image.write_bytes(boot_sector.heeding_button(said))
+    assert deploy(connection, with_image(halting, image), force=True, stop_timeout=1) is None
+    (found,) = applied_statuses(session(tmp_path), [halting.name])
+    # Nothing tells what it runs since then, nor which system is in an image that others made.
+    assert (found.booted, found.inside, found.guest.verdict) == (system, None, "unknown")
+    # Another guest, whom nobody heard, booted who knows what.
+    virsh(f"destroy {halting.name}")
+    virsh(f"start {halting.name}")
+    (found,) = applied_statuses(session(tmp_path), [halting.name])
+    assert (found.state, found.booted) == ("running", None)
 
 
 def test_why_a_machine_is_paused(halting, tmp_path):
