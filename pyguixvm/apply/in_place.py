@@ -58,7 +58,7 @@ def stack_root(plan: MachinePlan, action: StackRoot, workshop: Workshop) -> None
             DefineDomain(generation=action.generation, autostart=autostart),
             pinned,
             None,
-            workshop,
+            dataclasses.replace(workshop, provenance=below.provenance),
         )
     with phase(workshop.emit, "update", name) as result:
         workshop.require(name)
