@@ -144,6 +144,7 @@ def compared(status: MachineStatus, rates: Rates | None = None) -> ComparedMachi
         rates=rates,
         space=status.space,
         deploy=status.deploy,
+        origins=status.origins,
     )
 
 

@@ -24,6 +24,7 @@ from pyguixvm.model.usage import Kept
 from pyguixvm.plan.actions import Action
 from pyguixvm.plan.garbage import Garbage
 from pyguixvm.plan.guest import GuestSystem
+from pyguixvm.plan.origins import Origins
 from pyguixvm.plan.rates import Rates
 from pyguixvm.plan.status import PastDeploy, Verdict
 
@@ -219,7 +220,8 @@ class ComparedMachine(_Named, frozen=True, kw_only=True):
     GUEST is what its guest runs, INSIDE what that says of itself, null where it says nothing.
     BOOTED is the system that it booted, which it may have named on its console alone.
     STATISTICS is what the machine uses, SPACE how full its pool is, RATES what it uses in a
-    second, which is measured with --verbose.  NAME is MACHINE (deprecated).
+    second, which is measured with --verbose.  ORIGINS are the generations that are declared,
+    deployed, booted and running, and their commits.  NAME is MACHINE (deprecated).
     """
 
     status: Verdict
@@ -242,6 +244,7 @@ class ComparedMachine(_Named, frozen=True, kw_only=True):
     rates: Rates | None
     space: PoolSpace | None
     deploy: PastDeploy | None
+    origins: Origins
 
 
 class Compared(Document, frozen=True, kw_only=True):

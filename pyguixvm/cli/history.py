@@ -11,6 +11,7 @@ from datetime import timedelta
 import click
 
 from pyguixvm.cli import as_documents, documents
+from pyguixvm.cli.commits import commits
 from pyguixvm.cli.confirmation import confirm
 from pyguixvm.cli.declaration import session, status_of
 from pyguixvm.cli.machines import complete_machine
@@ -20,15 +21,12 @@ from pyguixvm.cli.safepoints import heeded
 from pyguixvm.commands import garbage, generations, rollback
 from pyguixvm.errors import PyguixvmError
 from pyguixvm.model.listed import ListedGeneration
-from pyguixvm.model.provenance import Provenance
 from pyguixvm.model.sizes import format_size
 from pyguixvm.plan.plan import Policy
 
 _AGE = re.compile(r"(?P<count>[0-9]+)(?P<unit>[mhdw])")
 # Longer than anything can be old, and what dates can still be reckoned with.
 _LONGEST = timedelta(days=365 * 1000)
-# As long as Git shows commits.
-_COMMIT = 7
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -104,17 +102,6 @@ def generations_command(options: Options, machines: tuple[str, ...]) -> int:
         ],
     )
     return 0
-
-
-def commits(provenance: Provenance | None) -> str:
-    """Return the commits of PROVENANCE in a few words, that of the configuration first."""
-    if provenance is None:
-        return "-"
-    own = provenance.configuration
-    named = [f"{each.name} {each.commit[:_COMMIT]}" for each in provenance.channels]
-    if own is not None:
-        named.insert(0, f"{own.commit[:_COMMIT]}{'+' if own.modified else ''}")
-    return ", ".join(named) or "-"
 
 
 def _mark(generation: ListedGeneration) -> str:

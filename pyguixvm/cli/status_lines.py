@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pyguixvm.cli.commits import commits
 from pyguixvm.cli.differences import Paint, difference_lines, plain, shortened
 from pyguixvm.model.durations import format_duration
 from pyguixvm.model.sizes import format_size
+from pyguixvm.plan.origins import Origin, Origins
 from pyguixvm.plan.rates import Rates
 from pyguixvm.plan.status import MachineStatus, PastDeploy
 from pyguixvm.printable import printable
@@ -57,11 +59,28 @@ def _details(status: MachineStatus, measured: Rates) -> Iterator[str]:
         yield f"state: {status.state}{reason}{_uptime(status)}"
     if status.state not in {None, "shut off"}:
         yield f"guest: {_guest(status)}"
+    yield from _origins(status.origins)
     yield from _used(status, measured)
     if status.deploy is not None:
         yield f"last deploy: {_deploy(status.deploy)}"
     for line in difference_lines(status.ignored):
         yield f"ignored: {line}"
+
+
+def _origins(origins: Origins) -> Iterator[str]:
+    for what in ("declared", "deployed", "booted", "running"):
+        origin: Origin | None = getattr(origins, what)
+        said = [*_origin(origin)] if origin else []
+        if said:
+            yield f"{what}: {', '.join(said)}"
+
+
+def _origin(origin: Origin) -> Iterator[str]:
+    if origin.generation is not None:
+        yield f"generation {origin.generation} of {origin.date}"
+    told = commits(origin.provenance)
+    if told != "-":
+        yield told
 
 
 def _guest(status: MachineStatus) -> str:

@@ -107,12 +107,18 @@ def _counted(view: FleetView, now: float) -> Iterator[Metric]:
         deploys.add_metric((printable(machine), result.replace(" ", "_")), count)
     yield deploys
     age = gauge(
-        "pyguixvm_machine_commit_age_seconds",
-        "How long ago the repository of its configuration was last committed to.", ("machine",),
-    )  # fmt: skip
-    for each in view.configurations:
-        for name in each.machines if each.committed is not None else ():
-            age.add((name,), max(0.0, now - (each.committed or now)))
+        "pyguixvm_commit_age_seconds",
+        "How long ago the commit of its configuration was made that a machine is of.",
+        (*_MACHINE, "of"),
+    )
+    for each in view.statuses:
+        for of, origin in (
+            ("declared", each.origins.declared),
+            ("deployed", each.origins.deployed),
+        ):
+            made = view.committed.get(origin.commit or "") if origin else None
+            if made is not None:
+                age.add((each.hypervisor or "", each.name, of), max(0.0, now - made))
     yield age.metric()
 
 

@@ -14,9 +14,11 @@ from pyguixvm.model.declaration import SharedStore, VirtualMachine
 from pyguixvm.model.difference import Difference
 from pyguixvm.model.guest import Inside
 from pyguixvm.model.observation import Observation, ObservedDomain, State
+from pyguixvm.model.provenance import Provenance
 from pyguixvm.model.statistics import PoolSpace, Statistics
 from pyguixvm.plan.drift import differences, foreign_devices
 from pyguixvm.plan.guest import GuestSystem, guest_differences, guest_system, guest_troubles
+from pyguixvm.plan.origins import Origins, origins
 from pyguixvm.plan.volumes_seen import volume_differences
 
 Verdict: TypeAlias = Literal[
@@ -50,8 +52,8 @@ class MachineStatus(msgspec.Struct, frozen=True, rename="kebab"):
     and was seen ready since its last deploy or start by us.  ADDRESSES are those
     that its guest is known to have.  IGNORED are differences that count for nothing.  GUEST is
     what the guest runs, INSIDE what it says itself, BOOTED the system that it booted, STATISTICS
-    what it uses, SPACE how full its pool is, and DEPLOY its last deploy; what was not asked, or
-    not answered, is None.  HYPERVISOR is the URI of where it was looked for.
+    what it uses, SPACE how full its pool is, DEPLOY its last deploy, and ORIGINS tells
+    commits; what was not asked, or not answered, is None.  HYPERVISOR is the URI of where it was looked for.
     """
 
     name: str
@@ -73,6 +75,7 @@ class MachineStatus(msgspec.Struct, frozen=True, rename="kebab"):
     statistics: Statistics | None = None
     space: PoolSpace | None = None
     deploy: PastDeploy | None = None
+    origins: Origins = Origins()
     hypervisor: str | None = None
 
 
@@ -81,13 +84,15 @@ def statuses(
     observation: Observation,
     undeclared: Iterable[str] = (),
     ignore: Collection[str] = (),
+    provenance: Provenance | None = None,
 ) -> tuple[MachineStatus, ...]:
     """Return the status of each of MACHINES, and of those that are UNDECLARED.
 
-    Differences at the paths of IGNORE, and below them, count for nothing.
+    Differences at the paths of IGNORE, and below them, count for nothing.  PROVENANCE is what
+    MACHINES were evaluated with.
     """
     return (
-        *(_status(machine, observation, ignore) for machine in machines),
+        *(_status(machine, observation, ignore, provenance) for machine in machines),
         *(
             MachineStatus(name=name, status="not declared", hypervisor=observation.uri)
             for name in undeclared
@@ -175,7 +180,10 @@ def _deploy(generation: Generation) -> LastDeploy:
 
 
 def _status(
-    machine: VirtualMachine, observation: Observation, ignore: Collection[str]
+    machine: VirtualMachine,
+    observation: Observation,
+    ignore: Collection[str],
+    provenance: Provenance | None,
 ) -> MachineStatus:
     domain = observation.domains.get(machine.name)
     holder = observation.holders.get(machine.name)
@@ -184,7 +192,7 @@ def _status(
         return MachineStatus(
             name=machine.name, status="missing", detail=detail, hypervisor=observation.uri
         )
-    return _compared(machine, domain, observation, ignore)
+    return _compared(machine, domain, observation, ignore, provenance)
 
 
 def _compared(
@@ -192,6 +200,7 @@ def _compared(
     domain: ObservedDomain,
     observation: Observation,
     ignore: Collection[str],
+    provenance: Provenance | None = None,
 ) -> MachineStatus:
     holder = observation.holders.get(machine.name)
     if domain.metadata is None:
@@ -210,7 +219,7 @@ def _compared(
         *guest_differences(domain),
     )
     changed = tuple(each for each in found if not is_ignored(each.path, unwanted))
-    current = domain.metadata.generation
+    current, guest = domain.metadata.generation, guest_system(domain)
     return MachineStatus(
         name=domain.name,
         status=_verdict(changed, domain, domain.metadata),
@@ -225,12 +234,13 @@ def _compared(
         reason=domain.reason,
         uuid=domain.uuid,
         label=current.label,
-        guest=guest_system(domain),
+        guest=guest,
         inside=domain.inside,
         booted=(domain.inside.booted if domain.inside else None) or domain.booted,
         statistics=domain.statistics,
         space=next((each for each in observation.spaces if each.name == current.pool), None),
         deploy=last_deploy(domain.metadata),
+        origins=origins(domain.metadata, guest, provenance),
         hypervisor=observation.uri,
     )
 

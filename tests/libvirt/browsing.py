@@ -118,7 +118,9 @@ class Tab:
     def shoot(self, file):
         """Write what is shown, and what is below it as far as that is not endless, to FILE."""
         size = self.tell("Page.getLayoutMetrics")["cssContentSize"]
-        clip = {"x": 0, "y": 0, "width": size["width"], "height": min(size["height"], 2400),
+        # A bar to scroll by is no part of what is taken.
+        width = self.value("window.innerWidth")
+        clip = {"x": 0, "y": 0, "width": width, "height": min(size["height"], 2400),
                 "scale": 1}  # fmt: skip
         found = self.tell("Page.captureScreenshot", clip=clip, captureBeyondViewport=True)
         file.write_bytes(base64.b64decode(found["data"]))

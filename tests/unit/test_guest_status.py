@@ -10,10 +10,13 @@ import pytest
 from declarations import machine, system
 from test_planner import applied, hypervisor, observed
 
+from pyguixvm.cli.status_lines import status_lines
 from pyguixvm.model.applied import LastDeploy
 from pyguixvm.model.declaration import Derivation, ImageContent
 from pyguixvm.model.guest import FileSystem, Inside
+from pyguixvm.model.provenance import Channel, Checkout, Provenance
 from pyguixvm.model.statistics import DiskStatistics, InterfaceStatistics, Statistics
+from pyguixvm.plan.origins import Origin, Origins
 from pyguixvm.plan.rates import Rates, rates
 from pyguixvm.plan.status import MachineStatus, is_ignored, last_deploy, statuses
 
@@ -200,3 +203,35 @@ def test_what_is_used_in_a_second() -> None:
     # Started anew, it counts from nothing.
     assert rates(counted(2), counted(1), 2.0) == Rates()
     assert rates(None, counted(1), 2.0) == Rates()
+
+
+def test_which_commits_are_declared_deployed_booted_and_running() -> None:
+    old, new, newest = (
+        Provenance(
+            (Channel("guix", "url", None, letter * 40),),
+            Checkout("/infra", None, letter * 40, modified=letter == "b"),
+        )
+        for letter in "abc"
+    )
+    generations = (
+        msgspec.structs.replace(FIRST, provenance=old),
+        msgspec.structs.replace(SECOND, provenance=new),
+    )
+    metadata = msgspec.structs.replace(TWO, generations=generations)
+    inside = Inside(booted=ITEMS["a"], running=ITEMS["b"], restart=False)
+    there = hypervisor(observed(metadata=metadata, inside=inside))
+    (found,) = statuses([DECLARED], there, provenance=newest)
+    assert found.origins == Origins(
+        declared=Origin(provenance=newest),
+        deployed=Origin(2, SECOND.date, new),
+        booted=Origin(1, FIRST.date, old),
+        running=Origin(2, SECOND.date, new),
+    )
+    told = [line.strip() for line in status_lines(found, all_=True)]
+    of = ("declared:", "deployed:", "booted:", "running:")
+    assert [line for line in told if line.startswith(of)] == [
+        "declared: ccccccc, guix ccccccc",
+        f"deployed: generation 2 of {SECOND.date}, bbbbbbb+, guix bbbbbbb",
+        f"booted: generation 1 of {FIRST.date}, aaaaaaa, guix aaaaaaa",
+        f"running: generation 2 of {SECOND.date}, bbbbbbb+, guix bbbbbbb",
+    ]
