@@ -53,7 +53,8 @@ class MachineStatus(msgspec.Struct, frozen=True, rename="kebab"):
     that its guest is known to have.  IGNORED are differences that count for nothing.  GUEST is
     what the guest runs, INSIDE what it says itself, BOOTED the system that it booted, STATISTICS
     what it uses, SPACE how full its pool is, DEPLOY its last deploy, and ORIGINS tells
-    commits; what was not asked, or not answered, is None.  HYPERVISOR is the URI of where it was looked for.
+    commits; what was not asked, or not answered, is None.  HYPERVISOR is the URI of where it was
+    looked for.
     """
 
     name: str
