@@ -20,6 +20,7 @@ from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.machine_lock.holder import operator
 from pyguixvm.interruption import LOOK_SECONDS, Interruption, end_here_if_asked, pause
 from pyguixvm.model.applied import LastDeploy
+from pyguixvm.model.provenance import Provenance
 from pyguixvm.state_directory import state_directory
 
 
@@ -58,7 +59,8 @@ class Workshop:
     unless it is ours to change.  PLACE is held while something is made that takes
     processors and lines, not while a guest is waited for; TURNS are those of all machines
     of the hypervisor.  ROOTS keep what machines stand on in Guix's store; None where
-    nothing does.  BEGUN is when the work began.
+    nothing does.  BEGUN is when the work began.  PROVENANCE is that of the declaration, None
+    where there is none.
     """
 
     connection: Connection
@@ -75,11 +77,12 @@ class Workshop:
     place: Callable[[], AbstractContextManager[None]] = nullcontext
     turns: Turns = field(default_factory=Turns)
     roots: Roots | None = None
+    provenance: Provenance | None = None
 
-    def deploy(self, *, over: bool = False) -> LastDeploy:
+    def deploy(self, *, over: bool = False, failed: bool = False) -> LastDeploy:
         """Return who changes machines here since when, and how long that took if it is OVER."""
         seconds = round((self.now() - self.begun).total_seconds(), 1) if over else None
-        return LastDeploy(operator(), self.begun.isoformat(timespec="seconds"), seconds)
+        return LastDeploy(operator(), self.begun.isoformat(timespec="seconds"), seconds, failed)
 
     @property
     def digests(self) -> Digests:

@@ -116,7 +116,11 @@ def definition_to_be(
             generation = _new_generation(machine, action.generation, root, workshop.now())
             # What this root is for has not happened yet.
             generation = msgspec.structs.replace(generation, changing=in_place, unseen=True)
-        generation = msgspec.structs.replace(generation, deploy=workshop.deploy())
+        generation = msgspec.structs.replace(
+            generation,
+            deploy=workshop.deploy(),
+            provenance=workshop.provenance or generation.provenance,
+        )
         networks.ensure_networks(connection, machine)
         metadata = msgspec.structs.replace(
             metadata.having(generation),

@@ -58,7 +58,7 @@ def stack_root(plan: MachinePlan, action: StackRoot, workshop: Workshop) -> None
             DefineDomain(generation=action.generation, autostart=autostart),
             pinned,
             None,
-            workshop,
+            dataclasses.replace(workshop, provenance=below.provenance),
         )
     with phase(workshop.emit, "update", name) as result:
         workshop.require(name)
@@ -83,7 +83,7 @@ def keep_layer(plan: MachinePlan, workshop: Workshop) -> None:
     """Remember that the running guest of PLAN is changed once more, on the volume that it has."""
     connection, name = workshop.connection, plan.machine.name
     metadata = domains.read_metadata(connection, name)
-    changing = msgspec.structs.replace(metadata.generation, changing=True)
+    changing = msgspec.structs.replace(metadata.generation, changing=True, deploy=workshop.deploy())
     metadata = msgspec.structs.replace(metadata.having(changing), fallback=plan.fallback)
     with phase(workshop.emit, "update", name) as result:
         workshop.require(name)

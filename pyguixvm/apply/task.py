@@ -10,6 +10,7 @@ from pyguixvm.apply.context import Workshop
 from pyguixvm.apply.data_disk import create_disk, grow_disk
 from pyguixvm.apply.definition import define
 from pyguixvm.apply.empty_root import created_empty_root
+from pyguixvm.apply.end_of_deploy import remember_end
 from pyguixvm.apply.hotplug import change
 from pyguixvm.apply.in_place import activate, keep_layer, leave, prepare, stack_root
 from pyguixvm.apply.live import activate_live, prepare_live
@@ -21,8 +22,10 @@ from pyguixvm.apply.verify import Booting, awaited, not_even_started
 from pyguixvm.errors import (
     EvaluationError,
     HalfDoneError,
+    LostLockError,
     PyguixvmError,
     RequestRefusedError,
+    RolledBackError,
 )
 from pyguixvm.events import Notice
 from pyguixvm.guix.activation import LiveSystem
@@ -58,9 +61,23 @@ def carry_out(
     With TRIAL, a new root has to get ready in a throwaway copy first.  Raises PyguixvmError
     if the machine is as it was, or if there is nothing to take back.
     """
-    with ExitStack() as watched:
-        begun = _begun(plan, deployment, workshop, watched, trial)
-        return awaited(begun, workshop) if isinstance(begun, Booting) else begun
+    name = plan.machine.name
+    try:
+        with ExitStack() as watched:
+            begun = _begun(plan, deployment, workshop, watched, trial)
+            outcome = awaited(begun, workshop) if isinstance(begun, Booting) else begun
+    except LostLockError:
+        # It is another one's to note anything by now.
+        raise
+    except Exception:
+        if plan.actions:
+            remember_end(name, workshop, failed=True)
+        raise
+    # What was seen ready was noted with that.
+    if outcome.error is not None or (plan.actions and not isinstance(begun, Booting)):
+        back = isinstance(outcome.error, RolledBackError)
+        remember_end(name, workshop, failed=outcome.error is not None and not back)
+    return outcome
 
 
 def _begun(

@@ -95,7 +95,8 @@ def _remember_ready(name: str, downtime: float | None, workshop: Workshop) -> No
     current = metadata.generation
     # Left by a run that ended between the definition and this.
     volumes.delete_marker(workshop.connection, current.pool, current.volume)
-    new = current.failed or current.unseen
+    goes_on = current.deploy is not None and current.deploy.seconds is None
+    new = current.failed or current.unseen or goes_on
     if metadata.fallback is None and downtime is None and not new:
         return
     seen = msgspec.structs.replace(

@@ -126,6 +126,7 @@ def compared(status: MachineStatus, rates: Rates | None = None) -> ComparedMachi
         machine=status.name,
         status=status.status,
         state=status.state,
+        ready=status.ready,
         generation=status.generation,
         differences=status.differences,
         foreign=status.foreign,
@@ -138,10 +139,12 @@ def compared(status: MachineStatus, rates: Rates | None = None) -> ComparedMachi
         hypervisor=status.hypervisor,
         guest=status.guest,
         inside=status.inside,
+        booted=status.booted,
         statistics=status.statistics,
         rates=rates,
         space=status.space,
         deploy=status.deploy,
+        origins=status.origins,
     )
 
 

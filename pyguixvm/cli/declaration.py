@@ -231,7 +231,9 @@ def deploy_once(
             "from then on its machines are known as that deployment's.",
         )
     with observed(here, deployment, policy, whole=not machines) as planned:
-        done = deploy.deploy(here, config, planned, trial=trial, jobs=jobs)
+        done = deploy.deploy(
+            here, config, planned, provenance=deployment.provenance, trial=trial, jobs=jobs
+        )
         outcomes = with_addresses(planned, done)
         undeclared = [(each.plan.uri, name) for each in planned for name in each.plan.undeclared]
         for each in planned:

@@ -24,6 +24,7 @@ from pyguixvm.model.usage import Kept
 from pyguixvm.plan.actions import Action
 from pyguixvm.plan.garbage import Garbage
 from pyguixvm.plan.guest import GuestSystem
+from pyguixvm.plan.origins import Origins
 from pyguixvm.plan.rates import Rates
 from pyguixvm.plan.status import PastDeploy, Verdict
 
@@ -214,14 +215,18 @@ class ComparedMachine(_Named, frozen=True, kw_only=True):
     """How a machine compares with its declaration; DETAIL says what DIFFERENCES do not.
 
     STATE is null if it is not there, and REASON says why it is in it, if that is worth a word.
+    READY: its guest runs, and was seen ready since it was last deployed or started by us.
     FOREIGN names devices that are not ours, IGNORED what differs and counts for nothing.
     GUEST is what its guest runs, INSIDE what that says of itself, null where it says nothing.
+    BOOTED is the system that it booted, which it may have named on its console alone.
     STATISTICS is what the machine uses, SPACE how full its pool is, RATES what it uses in a
-    second, which is measured with --verbose.  NAME is MACHINE (deprecated).
+    second, which is measured with --verbose.  ORIGINS are the generations that are declared,
+    deployed, booted and running, and their commits.  NAME is MACHINE (deprecated).
     """
 
     status: Verdict
     state: State | None
+    ready: bool
     generation: int | None
     differences: tuple[Difference, ...]
     foreign: tuple[str, ...]
@@ -234,10 +239,12 @@ class ComparedMachine(_Named, frozen=True, kw_only=True):
     hypervisor: str | None
     guest: GuestSystem
     inside: Inside | None
+    booted: str | None
     statistics: Statistics | None
     rates: Rates | None
     space: PoolSpace | None
     deploy: PastDeploy | None
+    origins: Origins
 
 
 class Compared(Document, frozen=True, kw_only=True):

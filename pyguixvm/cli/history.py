@@ -11,6 +11,7 @@ from datetime import timedelta
 import click
 
 from pyguixvm.cli import as_documents, documents
+from pyguixvm.cli.commits import commits
 from pyguixvm.cli.confirmation import confirm
 from pyguixvm.cli.declaration import session, status_of
 from pyguixvm.cli.machines import complete_machine
@@ -79,6 +80,7 @@ def generations_command(options: Options, machines: tuple[str, ...]) -> int:
             "AWAY",
             "SYSTEM",
             "KERNEL",
+            "COMMITS",
             "VOLUME",
             "IMAGE",
         ),
@@ -92,6 +94,7 @@ def generations_command(options: Options, machines: tuple[str, ...]) -> int:
                 "-" if generation.downtime is None else f"{generation.downtime:.1f} s",
                 generation.label,
                 generation.kernel or "-",
+                commits(generation.provenance),
                 f"{generation.pool}/{generation.volume}",
                 generation.image,
             )

@@ -151,6 +151,7 @@ def _asked(here: Session, arguments: tuple[str, ...], ignore: tuple[str, ...]) -
         config=None if machines else deployment.config,
         deployment=deployment.name,
         ignore=ignore,
+        provenance=deployment.provenance,
     )
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pyguixvm.cli.commits import commits
 from pyguixvm.cli.differences import Paint, difference_lines, plain, shortened
 from pyguixvm.model.durations import format_duration
 from pyguixvm.model.sizes import format_size
+from pyguixvm.plan.origins import Origin, Origins
 from pyguixvm.plan.rates import Rates
 from pyguixvm.plan.status import MachineStatus, PastDeploy
 from pyguixvm.printable import printable
@@ -21,6 +23,7 @@ _SIGNS = {
 }
 _GUEST = {
     "as deployed": "runs what was deployed",
+    "booted as deployed": "booted what was deployed, and what it runs since is unknown",
     "reconfigured": "was reconfigured by hand",
     "another generation": "runs another generation",
     "waiting for restart": "runs what was deployed, and waits for a restart to boot it",
@@ -56,6 +59,7 @@ def _details(status: MachineStatus, measured: Rates) -> Iterator[str]:
         yield f"state: {status.state}{reason}{_uptime(status)}"
     if status.state not in {None, "shut off"}:
         yield f"guest: {_guest(status)}"
+    yield from _origins(status.origins)
     yield from _used(status, measured)
     if status.deploy is not None:
         yield f"last deploy: {_deploy(status.deploy)}"
@@ -63,10 +67,26 @@ def _details(status: MachineStatus, measured: Rates) -> Iterator[str]:
         yield f"ignored: {line}"
 
 
+def _origins(origins: Origins) -> Iterator[str]:
+    for what in ("declared", "deployed", "booted", "running"):
+        origin: Origin | None = getattr(origins, what)
+        said = [*_origin(origin)] if origin else []
+        if said:
+            yield f"{what}: {', '.join(said)}"
+
+
+def _origin(origin: Origin) -> Iterator[str]:
+    if origin.generation is not None:
+        yield f"generation {origin.generation} of {origin.date}"
+    told = commits(origin.provenance)
+    if told != "-":
+        yield told
+
+
 def _guest(status: MachineStatus) -> str:
     said = _GUEST.get(status.guest.verdict, status.guest.verdict)
     number = f", {status.guest.generation}" if status.guest.generation else ""
-    system = status.inside.running if status.inside else None
+    system = (status.inside.running if status.inside else None) or status.booted
     other = status.guest.verdict in {"reconfigured", "another generation"}
     return f"{said}{number}{f': {shortened(system)}' if other and system else ''}"
 

@@ -22,6 +22,7 @@ from pyguixvm.errors import BuildError, NotLiveError, PyguixvmError
 from pyguixvm.events import ChangePlanned, Emit, Event, Notice
 from pyguixvm.guix.activation import Activation
 from pyguixvm.interruption import end_here_if_asked, pause
+from pyguixvm.model.provenance import Provenance
 from pyguixvm.plan.actions import DefineDomain
 from pyguixvm.plan.plan import MachinePlan
 
@@ -43,15 +44,16 @@ def deploy(
     config: Path,
     planned: Sequence[Sight],
     *,
+    provenance: Provenance | None = None,
     trial: bool = False,
     jobs: int = JOBS,
 ) -> tuple[Outcome, ...]:
     """Carry out the plans of PLANNED for what CONFIG declares; return what became of each machine.
 
-    With TRIAL, a new root has to get ready in a throwaway copy before.  Machines are changed
-    side by side, on each hypervisor JOBS of them up to where their guests are touched.
-    Whoever wants to change one of them meanwhile waits.  Raises BuildError, and then nothing
-    was touched.
+    PROVENANCE is that of what it declares.  With TRIAL, a new root has to get ready in a
+    throwaway copy before.  Machines are changed side by side, on each hypervisor JOBS of them
+    up to where their guests are touched.  Whoever wants to change one of them meanwhile
+    waits.  Raises BuildError, and then nothing was touched.
     """
     from pyguixvm.apply.executor import side_by_side
 
@@ -68,7 +70,9 @@ def deploy(
         )
         tasks: list[Task] = []
         for each, at in zip(planned, roots, strict=True):
-            tasks += _tasks(session, config, each, at, shared, trial=trial, jobs=jobs)
+            tasks += _tasks(
+                session, config, each, at, shared, provenance=provenance, trial=trial, jobs=jobs
+            )
         return side_by_side(tasks, session.interruption, session.emit)
 
 
@@ -102,6 +106,7 @@ def _tasks(
     roots: Roots | None,
     shared: ExitStack,
     *,
+    provenance: Provenance | None,
     trial: bool,
     jobs: int,
 ) -> Iterator[Task]:
@@ -124,6 +129,7 @@ def _tasks(
         session.interruption,
         place=partial(taken, Semaphore(jobs)),
         roots=roots,
+        provenance=provenance,
     )
     beats = shared.enter_context(beating(planned.connection))
     for machine_plan in planned.plan.machines:

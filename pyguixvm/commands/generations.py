@@ -56,4 +56,5 @@ def _listed(
         increment=generation.increment,
         under=generation.under,
         downtime=generation.downtime,
+        provenance=generation.provenance,
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pyguixvm.commands.planning import Unreached, observed
 from pyguixvm.commands.session import Session
 from pyguixvm.model.declaration import VirtualMachine
+from pyguixvm.model.provenance import Provenance
 
 if TYPE_CHECKING:
     # libvirt is loaded only by the runs that get as far as a hypervisor.
@@ -28,7 +29,7 @@ class Asked:
     """What is asked about: MACHINES, all of CONFIG's and DEPLOYMENT's, or what was applied.
 
     MACHINES is None for what was applied to our machines, those NAMES if any.  Differences at
-    the paths of IGNORE count for nothing.
+    the paths of IGNORE count for nothing.  PROVENANCE is what MACHINES were evaluated with.
     """
 
     machines: tuple[VirtualMachine, ...] | None = None
@@ -36,6 +37,7 @@ class Asked:
     deployment: str | None = None
     names: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
+    provenance: Provenance | None = None
 
     def uris(self, session: Session) -> tuple[str | None, ...]:
         """Return the URIs of the hypervisors that are asked."""
@@ -119,7 +121,9 @@ def _declared(
                 found.append(Sighted(uri, lost, error=each.error.message))
             else:
                 there = each.observation
-                compared = compare(theirs, there, each.plan.undeclared, asked.ignore)
+                compared = compare(
+                    theirs, there, each.plan.undeclared, asked.ignore, asked.provenance
+                )
                 found.append(Sighted(uri, compared, there))
         return tuple(found)
 

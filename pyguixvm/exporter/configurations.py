@@ -7,19 +7,15 @@ import dataclasses
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
-from pyguixvm import process
 from pyguixvm.commands.evaluate import evaluate
 from pyguixvm.commands.session import Session
-from pyguixvm.errors import PyguixvmError, contained
+from pyguixvm.errors import contained
 from pyguixvm.events import DependenciesFound, Event
 from pyguixvm.exporter.view import ConfigurationView
 from pyguixvm.model.declaration import Deployment
 from pyguixvm.watch import Changes, watching
-
-_GIT_SECONDS = 10.0
 
 
 class Configuration:
@@ -90,7 +86,6 @@ class Configuration:
             view = ConfigurationView(
                 path=str(self._config),
                 machines=tuple(machine.name for machine in deployment.machines),
-                committed=_committed(self._config),
             )
             with self._lock:
                 self._view, self._deployment = view, deployment
@@ -99,11 +94,3 @@ class Configuration:
     def _note(self, event: Event) -> None:
         if isinstance(event, DependenciesFound):
             self._files = event.files
-
-
-def _committed(config: Path) -> float | None:
-    """Return when (seconds since the epoch) the repository of CONFIG was last committed to."""
-    with suppress(PyguixvmError, ValueError):
-        command = ["git", "-C", str(config.parent), "log", "-1", "--format=%ct"]
-        return float(process.run(command, timeout=_GIT_SECONDS).text)
-    return None

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from pyguixvm.commands.session import Session
+from pyguixvm.exporter.commits import Commits
 from pyguixvm.exporter.configurations import Configuration
 from pyguixvm.exporter.history import History
 from pyguixvm.exporter.journal import Journal
@@ -36,6 +37,7 @@ class Fleet:
         self._look_again = look_again
         self._lock = threading.Lock()
         self._watchers: dict[str | None, Watcher] = {}
+        self._commits = Commits()
         self.history = History()
         self.news: Callable[[], None] = _nothing
         self._configurations = [
@@ -66,6 +68,7 @@ class Fleet:
             configurations=tuple(each.view for each in self._configurations),
             deploys=self._journal.deploys(),
             evaluation_errors=self._journal.evaluation_errors(),
+            committed=self._commits.made(),
         )
 
     @property
@@ -98,7 +101,11 @@ class Fleet:
                     for machine in deployment.machines
                     if (machine.hypervisor or self._session.uri) == uri
                 ]
-                found.append(Declared(deployment.config, deployment.name, tuple(theirs)))
+                found.append(
+                    Declared(
+                        deployment.config, deployment.name, tuple(theirs), deployment.provenance
+                    )
+                )
         return found
 
     def _declared_anew(self) -> None:
@@ -125,6 +132,7 @@ class Fleet:
 
     def _seen(self, view: HypervisorView) -> None:
         self._journal.deploys_seen(view.statuses)
+        self._commits.look_up(view.statuses)
         if view.error is None:
             self.history.note(view, time.time())
         self.news()

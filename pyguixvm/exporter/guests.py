@@ -11,7 +11,7 @@ from contextlib import suppress
 from pyguixvm.errors import PyguixvmError
 from pyguixvm.hypervisor.connection import Connection, connect
 from pyguixvm.hypervisor.guest.inside import with_insides
-from pyguixvm.hypervisor.observe import observe
+from pyguixvm.hypervisor.observe import Depth, observe
 from pyguixvm.model.guest import Inside
 
 # Seconds: how often guests are asked, and how long what they said is believed.
@@ -52,21 +52,19 @@ class Guests:
     def _run(self) -> None:
         while not self._stopped.is_set():
             with suppress(PyguixvmError), connect(self._uri) as connection:
-                # Whoever may only look cannot ask.
-                if connection.read_only:
-                    return
                 while not self._stopped.is_set():
                     self._ask(connection)
                     self._stopped.wait(_ASK_AGAIN)
             self._stopped.wait(_RECONNECT)
 
     def _ask(self, connection: Connection) -> None:
-        observed = list(observe(connection, machines=()).domains.values())
+        seen = observe(connection, Depth.ADDRESSES, machines=())
+        observed = list(seen.domains.values())
         domains = connection.handle.listAllDomains(0)
         before = self.said()
         said = {
             each.uuid: each.inside
-            for each in with_insides(observed, domains)
+            for each in with_insides(observed, domains, read_only=connection.read_only)
             if each.inside is not None
         }
         now = time.monotonic()

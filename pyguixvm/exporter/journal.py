@@ -13,8 +13,8 @@ import msgspec
 
 from pyguixvm.plan.status import Ended, MachineStatus
 
-# How a deploy can have ended; what was never seen ready may go on.
-RESULTS: tuple[Ended, ...] = ("ready", "rolled back")
+# How a deploy can have ended; one whose end was not seen may go on.
+RESULTS: tuple[Ended, ...] = ("ready", "rolled back", "failed")
 # What is known of a machine's deploys goes back so far.
 _DEPLOYS_KEPT = 64
 

@@ -18,6 +18,9 @@ _NAMES = (
     "Machine", "Status", "Generation", "Guest", "Address", "Up for", "CPU", "Memory", "Disks",
     "Network",
 )  # fmt: skip
+_NOTHING = "-"
+# As long as Git shows commits.
+_COMMIT = 7
 # A sign beside the word: colour alone tells not everybody.
 _SIGNS = {"deployed": "✓", "drifted": "≠", "pending restart": "↻", "not seen ready": "…",
           "stopped": "■"}  # fmt: skip
@@ -38,37 +41,53 @@ def machines_table(
 def _row(status: MachineStatus, used: Sequence[Rates]) -> Markup:
     troubled = () if status.status == "deployed" else ("Status",)
     last = used[-1] if used else Rates()
+    io, traffic = _sum(last.read, last.written), _sum(last.received, last.sent)
     cells: tuple[tuple[Child, ...], ...] = (
         (f"{_SIGNS.get(status.status, '✗')} {status.status}", *_more(status)),
-        (f"{status.generation or '-'}", tag("small", status.label) if status.label else None),
+        (f"{status.generation or _NOTHING}", *_generations(status)),
         (_guest(status),),
-        (", ".join(status.addresses) or "-",),
+        (", ".join(status.addresses) or _NOTHING,),
         (_uptime(status),),
-        (
-            sparkline([each.cpu for each in used], f"CPU {_percent(last.cpu)}"),
-            tag("small", _percent(last.cpu)),
-        ),
+        _drawn([each.cpu for each in used], "CPU", _percent(last.cpu)),
         (_memory(status),),
-        (
-            sparkline([_sum(each.read, each.written) for each in used],
-                      f"disks {_rate(_sum(last.read, last.written))}"),
-            tag("small", _disks(status)),
-        ),
-        (
-            sparkline([_sum(each.received, each.sent) for each in used],
-                      f"network {_rate(_sum(last.received, last.sent))}"),
-            tag("small", _rate(_sum(last.received, last.sent))),
-        ),
+        _drawn([_sum(each.read, each.written) for each in used], "disks", _rate(io),
+               _disks(status)),
+        _drawn([_sum(each.received, each.sent) for each in used], "network", _rate(traffic)),
     )  # fmt: skip
     return tag(
         "tr",
         tag("th", status.name, scope="row", data_label=_NAMES[0]),
         *(
-            tag("td", *cell, data_label=name, class_="bad" if name in troubled else None)
+            tag("td", *cell, data_label=name, class_=_kind(cell, troubled=name in troubled))
             for name, cell in zip(_NAMES[1:], cells, strict=True)
         ),
         id=f"machine-{status.name}",
     )  # fmt: skip
+
+
+def _kind(cell: Sequence[Child], *, troubled: bool) -> str | None:
+    """Return how CELL is shown; on a phone, what is not known would only take room."""
+    return "bad" if troubled else "none" if cell == (_NOTHING,) else None
+
+
+def _drawn(
+    values: Sequence[float | None], name: str, now: str, text: str | None = None
+) -> tuple[Child, ...]:
+    """Return VALUES of the last hour as a line, if there is one, and TEXT, NOW if none is given."""
+    line = sparkline(values, f"{name}, last hour: now {now}")
+    words = now if text is None else text
+    return (words,) if line is None else (line, tag("small", words))
+
+
+def _generations(status: MachineStatus) -> Iterator[Child]:
+    """Yield what there is to say of the generation of STATUS beside its number."""
+    if status.label:
+        yield tag("small", status.label)
+    deployed, booted = status.origins.deployed, status.origins.booted
+    if deployed is not None and deployed.commit is not None:
+        yield tag("small", "commit ", tag("code", deployed.commit[:_COMMIT]))
+    if booted is not None and booted.generation != status.generation:
+        yield tag("small", f"booted: {booted.generation}")
 
 
 def _more(status: MachineStatus) -> Iterator[Child]:
@@ -110,13 +129,13 @@ def _guest(status: MachineStatus) -> str:
 
 def _uptime(status: MachineStatus) -> str:
     seconds = status.inside.uptime if status.inside else None
-    return "-" if seconds is None else format_duration(seconds)
+    return _NOTHING if seconds is None else format_duration(seconds)
 
 
 def _memory(status: MachineStatus) -> str:
     used = status.statistics
     if used is None or used.memory is None:
-        return "-"
+        return _NOTHING
     if used.unused is None:
         return format_size(used.memory)
     return f"{format_size(max(0, used.memory - used.unused))} of {format_size(used.memory)}"
@@ -125,15 +144,15 @@ def _memory(status: MachineStatus) -> str:
 def _disks(status: MachineStatus) -> str:
     disks = status.statistics.disks if status.statistics else ()
     allocated = [each.allocation for each in disks if each.allocation is not None]
-    return format_size(sum(allocated)) if allocated else "-"
+    return format_size(sum(allocated)) if allocated else _NOTHING
 
 
 def _percent(cpu: float | None) -> str:
-    return "-" if cpu is None else f"{100 * cpu:.0f} %"
+    return _NOTHING if cpu is None else f"{100 * cpu:.0f} %"
 
 
 def _rate(bytes_a_second: float | None) -> str:
-    return "-" if bytes_a_second is None else f"{format_size(round(bytes_a_second))}/s"
+    return _NOTHING if bytes_a_second is None else f"{format_size(round(bytes_a_second))}/s"
 
 
 def _sum(one: float | None, other: float | None) -> float | None:

@@ -20,7 +20,6 @@ from pyguixvm.exporter.libvirt_metrics import libvirt_metrics
 from pyguixvm.exporter.table import Table, gauge
 from pyguixvm.exporter.view import FleetView
 from pyguixvm.model.guest import Inside
-from pyguixvm.plan.status import MachineStatus
 from pyguixvm.printable import printable
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -67,8 +66,8 @@ def _of_machines(view: FleetView, now: float) -> Iterator[Metric]:
         "pyguixvm_machine_pending_restart", "Whether a change waits for its restart.", _MACHINE
     )
     generation = gauge(
-        "pyguixvm_machine_generation_info", "Which generation is deployed, and which one runs.",
-        (*_MACHINE, "deployed", "running", "label"),
+        "pyguixvm_machine_generation_info", "Which generation is deployed, was booted, and runs.",
+        (*_MACHINE, "deployed", "booted", "running", "label"),
     )  # fmt: skip
     deployed = gauge(
         "pyguixvm_machine_last_deploy_timestamp_seconds", "When its last deploy began.", _MACHINE
@@ -84,23 +83,16 @@ def _of_machines(view: FleetView, now: float) -> Iterator[Metric]:
         drift.add(key, len(each.differences))
         if each.state is None:
             continue
-        ready.add(key, _is_ready(each))
+        ready.add(key, each.ready)
         state.add((*key, each.state, each.reason or ""), 1)
         pending.add(key, any(difference.pending for difference in each.differences))
-        number = each.guest.generation
-        generation.add(
-            (*key, str(each.generation or ""), str(number or "unknown"), each.label or ""), 1
-        )
+        booted, runs = (str(n or "unknown") for n in (each.guest.booted, each.guest.generation))
+        generation.add((*key, str(each.generation or ""), booted, runs, each.label or ""), 1)
         if each.deploy is not None and (when := seconds_of(each.deploy.date)) is not None:
             deployed.add(key, when)
     for table in (as_declared, present, ready, status, state, drift, pending, generation, deployed):
         yield table.metric()
     yield from _counted(view, now)
-
-
-def _is_ready(status: MachineStatus) -> bool:
-    ended = status.deploy.ended if status.deploy else "ready"
-    return status.state == "running" and ended != "not seen ready"
 
 
 def _counted(view: FleetView, now: float) -> Iterator[Metric]:
@@ -115,12 +107,18 @@ def _counted(view: FleetView, now: float) -> Iterator[Metric]:
         deploys.add_metric((printable(machine), result.replace(" ", "_")), count)
     yield deploys
     age = gauge(
-        "pyguixvm_machine_commit_age_seconds",
-        "How long ago the repository of its configuration was last committed to.", ("machine",),
-    )  # fmt: skip
-    for each in view.configurations:
-        for name in each.machines if each.committed is not None else ():
-            age.add((name,), max(0.0, now - (each.committed or now)))
+        "pyguixvm_commit_age_seconds",
+        "How long ago the commit of its configuration was made that a machine is of.",
+        (*_MACHINE, "of"),
+    )
+    for each in view.statuses:
+        for of, origin in (
+            ("declared", each.origins.declared),
+            ("deployed", each.origins.deployed),
+        ):
+            made = view.committed.get(origin.commit or "") if origin else None
+            if made is not None:
+                age.add((each.hypervisor or "", each.name, of), max(0.0, now - made))
     yield age.metric()
 
 

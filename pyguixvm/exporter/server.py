@@ -23,10 +23,12 @@ from pyguixvm.exporter.page import content, page
 # sent while there is nothing new.
 _PATIENCE = 0.5
 _ASK_SECONDS = 10.0
-_ALIVE_SECONDS = 15.0
+_ALIVE_SECONDS = 5.0
 # As many may be answered at once, and of them as many may wait for news.
 _MOST = 64
 _MOST_LISTENERS = 32
+# A comment, of which browsers tell pages nothing, would not do.
+_ALIVE = b"event: alive\ndata:\n\n"
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; "
     "connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; "
@@ -145,7 +147,7 @@ class _Handler(BaseHTTPRequestHandler):
             number = -1
             while self.command == "GET":
                 newer = self.server.news.after(number, _ALIVE_SECONDS)
-                self.wfile.write(b": alive\n\n" if newer is None else self._news())
+                self.wfile.write(_ALIVE if newer is None else self._news())
                 self.wfile.flush()
                 number = number if newer is None else newer
         finally:

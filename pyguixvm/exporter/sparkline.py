@@ -11,14 +11,14 @@ _WIDTH, _HEIGHT = 96, 20
 _FEW = 2
 
 
-def sparkline(values: Sequence[float | None], said: str) -> Markup:
+def sparkline(values: Sequence[float | None], said: str) -> Markup | None:
     """Return VALUES, oldest first, as a line between 0 and the largest; SAID is what it shows.
 
-    What is unknown is a gap.
+    What is unknown is a gap; None if there is nothing to draw.
     """
     known = [each for each in values if each is not None]
     if len(known) < _FEW:
-        return tag("span", "-", class_="none", title=f"{said}: not known yet")
+        return None
     most = max(known) or 1.0
     step = _WIDTH / max(1, len(values) - 1)
     lines: list[list[str]] = [[]]

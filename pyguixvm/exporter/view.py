@@ -8,17 +8,22 @@ from dataclasses import dataclass, field
 
 from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.model.observation import Observation
+from pyguixvm.model.provenance import Provenance
 from pyguixvm.model.statistics import PoolSpace, Statistics
 from pyguixvm.plan.status import MachineStatus
 
 
 @dataclass(frozen=True)
 class Declared:
-    """What the configuration CONFIG declares for one hypervisor, in a deployment of NAME."""
+    """What the configuration CONFIG declares for one hypervisor, in a deployment of NAME.
+
+    PROVENANCE is what it was evaluated with.
+    """
 
     config: str
     name: str | None
     machines: tuple[VirtualMachine, ...]
+    provenance: Provenance | None = None
 
 
 @dataclass(frozen=True)
@@ -44,14 +49,12 @@ class HypervisorView:
 class ConfigurationView:
     """How the last evaluation of PATH ended: ERROR is None if well.
 
-    MACHINES are the names of those that it declares, by what evaluated last, and COMMITTED
-    when (seconds since the epoch) its repository was last committed to, if it is in one.
+    MACHINES are the names of those that it declares, by what evaluated last.
     """
 
     path: str
     error: str | None = None
     machines: tuple[str, ...] = ()
-    committed: float | None = None
 
 
 @dataclass(frozen=True)
@@ -59,13 +62,15 @@ class FleetView:
     """All that is known.
 
     DEPLOYS counts deploys by machine and how they ended, EVALUATION_ERRORS evaluations that
-    failed, by configuration: both since ever, as far as the exporter was there.
+    failed, by configuration: both since ever, as far as the exporter was there.  COMMITTED is
+    when (seconds since the epoch) commits were made.
     """
 
     hypervisors: tuple[HypervisorView, ...] = ()
     configurations: tuple[ConfigurationView, ...] = ()
     deploys: Mapping[tuple[str, str], int] = field(default_factory=dict)
     evaluation_errors: Mapping[str, int] = field(default_factory=dict)
+    committed: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def statuses(self) -> tuple[MachineStatus, ...]:

@@ -198,5 +198,5 @@ def _statuses(
     for each in declared:
         owner = Owner(name=each.name, complete=True)
         gone = undeclared(each.machines, observation, owner)
-        found.extend(statuses(each.machines, observation, gone))
+        found.extend(statuses(each.machines, observation, gone, provenance=each.provenance))
     return tuple(found)

@@ -112,8 +112,9 @@ def observe(
         )
         seen = each(looking.at, domains)
     observed = [domain for domain in seen if domain is not None]
-    if Depth.GUESTS in depth and not connection.read_only:
-        observed = list(with_insides(observed, [domain for domain, _, _ in domains]))
+    if Depth.GUESTS in depth:
+        ours = [domain for domain, _, _ in domains]
+        observed = list(with_insides(observed, ours, read_only=connection.read_only))
     wanted = partial(_is_missing, observed, machines)
     return Observation(
         uri=connection.uri,

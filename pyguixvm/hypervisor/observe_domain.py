@@ -14,6 +14,7 @@ from pyguixvm.hypervisor import disks, volumes
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.domains import Domain, Which, exists
 from pyguixvm.hypervisor.errors import explained
+from pyguixvm.hypervisor.guest import boot_record
 from pyguixvm.hypervisor.guest.addresses import addresses
 from pyguixvm.hypervisor.states import domain_state, has_kept_memory
 from pyguixvm.model.observation import ObservedDomain, State, disks_of
@@ -146,6 +147,7 @@ def _observed(
         persistent=True,
         defined=found.hardware,
         live=None if live is None else inspect_domain(live).hardware,
+        booted=None if live is None else boot_record.remembered(live),
         metadata=metadata,
         unreadable=unreadable,
         hint=hint,

@@ -8,17 +8,20 @@ from collections.abc import Collection
 import msgspec
 
 from pyguixvm.model.declaration import SystemImage, VirtualMachine
+from pyguixvm.model.provenance import Provenance
 
 
 class LastDeploy(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
     """Who, ``user@host``, last deployed a generation, and when that began (UTC in ISO 8601).
 
-    It took SECONDS until it was over, None where nobody was there to say so.
+    It took SECONDS until it was over, None where nobody was there to say so.  FAILED: it did
+    not do all that it was to.
     """
 
     by: str
     date: str
     seconds: float | None = None
+    failed: bool = False
 
 
 class Generation(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
@@ -36,7 +39,9 @@ class Generation(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True
     being changed in place, and what it runs is not known if that does not end.  DOWNTIME
     is how long (seconds) the machine was away when it switched to this
     generation.  FAILED: it was not ready in time.  UNSEEN: its guest was started, and nobody
-    has seen it ready since.  DEPLOY is the last that there was of it.
+    has seen it ready since.  DEPLOY is the last that there was of it, and PROVENANCE the
+    commits of the channels and of the configuration that it declared, None where a pyguixvm
+    made this that did not record them.
     """
 
     number: int
@@ -57,6 +62,7 @@ class Generation(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True
     failed: bool = False
     unseen: bool = False
     deploy: LastDeploy | None = None
+    provenance: Provenance | None = None
 
     @property
     def volumes(self) -> tuple[str, ...]:

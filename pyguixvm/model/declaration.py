@@ -13,6 +13,8 @@ from typing import Annotated, ClassVar, Literal, TypeAlias
 
 import msgspec
 
+from pyguixvm.model.provenance import Provenance
+
 SCHEMA = 1
 
 
@@ -305,7 +307,8 @@ class Deployment(_Declared, frozen=True):
 
     NAME is what its machines are known by as those of one deployment, wherever the
     file is; without one, nobody can tell which machines are not declared any more.
-    WARNINGS are about anything in the file, whatever machines were asked for.
+    WARNINGS are about anything in the file, whatever machines were asked for.  PROVENANCE is
+    what it was evaluated with.
     """
 
     schema: int
@@ -313,3 +316,4 @@ class Deployment(_Declared, frozen=True):
     machines: tuple[VirtualMachine, ...]
     name: str | None = None
     warnings: tuple[Caution, ...] = ()
+    provenance: Provenance = Provenance()

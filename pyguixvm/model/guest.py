@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 
@@ -20,7 +22,7 @@ class Inside(msgspec.Struct, frozen=True, rename="kebab"):
     BOOTED and RUNNING are systems, store items: the one that it booted, and the one that it
     was switched to since.  RESTART: it runs another kernel or initrd than RUNNING has.  UPTIME
     is how long it runs, CLOCK how far its clock is ahead (both seconds), FAILED the services
-    that failed.
+    that failed.  BY is what said so.
     """
 
     booted: str | None = None
@@ -30,3 +32,4 @@ class Inside(msgspec.Struct, frozen=True, rename="kebab"):
     clock: float | None = None
     failed: tuple[str, ...] | None = None
     file_systems: tuple[FileSystem, ...] | None = None
+    by: Literal["agent", "ssh"] = "agent"

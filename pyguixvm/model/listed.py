@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from pyguixvm.model.observation import State
+from pyguixvm.model.provenance import Provenance
 
 VolumeState: TypeAlias = Literal["in use", "kept", "unknown", "unfinished", "gone", "pool inactive"]
 
@@ -32,7 +33,7 @@ class ListedGeneration(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"
     by way of volume BASE if there is one, and of the volumes UNDER it, those of generations
     that were changed in place; INCREMENT is the size (bytes) of what its system has beside the
     image, null if it is the image as it is.  DOWNTIME is how long (seconds) the machine was
-    away when it switched to it.
+    away when it switched to it.  PROVENANCE is null where it was not recorded.
     """
 
     machine: str
@@ -50,6 +51,7 @@ class ListedGeneration(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"
     increment: int | None
     under: tuple[str, ...]
     downtime: float | None
+    provenance: Provenance | None
 
 
 class ListedVolume(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):

@@ -116,7 +116,8 @@ class ObservedDomain(msgspec.Struct, frozen=True, rename="kebab"):
     ADDRESSES are those of its guest, none where nobody asked for them, nor for STATISTICS.
     LOCAL_BASE is the name of the base volume that the declared local image needs by what it
     holds now, None where that was not looked at.  INSIDE is what its guest says, None where it
-    says nothing or was not asked.  REASON says why it is in its STATE, if that is worth a word.
+    says nothing or was not asked, and BOOTED the system that it named on its console when we
+    last saw it boot.  REASON says why it is in its STATE, if that is worth a word.
     """
 
     name: str
@@ -141,6 +142,7 @@ class ObservedDomain(msgspec.Struct, frozen=True, rename="kebab"):
     reason: str | None = None
     statistics: Statistics | None = None
     inside: Inside | None = None
+    booted: str | None = None
 
 
 class Host(msgspec.Struct, frozen=True, rename="kebab"):

@@ -13,11 +13,13 @@ import msgspec
 
 from pyguixvm.model.applied import Metadata
 from pyguixvm.model.difference import Difference
+from pyguixvm.model.guest import Inside
 from pyguixvm.model.observation import ObservedDomain
 
 GuestVerdict: TypeAlias = Literal[
-    "as deployed", "reconfigured", "another generation", "waiting for restart", "unknown", "off"
-]
+    "as deployed", "booted as deployed", "reconfigured", "another generation",
+    "waiting for restart", "unknown", "off",
+]  # fmt: skip
 _SYSTEM = "guest.system"
 # A clock that is further off (seconds) is of no use to whoever compares logs or checks
 # certificates.
@@ -25,28 +27,54 @@ _CLOCK_OFF = 30.0
 
 
 class GuestSystem(msgspec.Struct, frozen=True, rename="kebab"):
-    """What a guest runs: GENERATION is the one whose system that is, None if none has it."""
+    """What a guest runs: GENERATION is the one whose system that is, None if none has it.
+
+    BOOTED is the generation whose system it booted.  Where nothing but that is known, from its
+    console, it booted as deployed, or runs what it booted.
+    """
 
     verdict: GuestVerdict
     generation: int | None = None
+    booted: int | None = None
 
 
 def guest_system(domain: ObservedDomain) -> GuestSystem:
-    """Return how what the guest of DOMAIN says that it runs compares with what was deployed."""
+    """Return how what is known that the guest of DOMAIN runs compares with what was deployed."""
     metadata, inside = domain.metadata, domain.inside
     if domain.state == "shut off":
         return GuestSystem("off")
-    if metadata is None or inside is None or inside.running is None:
+    if metadata is None or metadata.generation.system is None:
         return GuestSystem("unknown")
+    running, booted = (inside.running, inside.booted) if inside else (None, None)
+    booted = booted or domain.booted
+    booted_number = _generation_of(booted, metadata)
+    if running is None:
+        verdict = _by_its_console(domain.booted, metadata)
+        return GuestSystem(verdict, booted=booted_number)
+    number = _generation_of(running, metadata)
+    return GuestSystem(_by_what_runs(running, inside, metadata), number, booted_number)
+
+
+def _by_what_runs(running: str, inside: Inside | None, metadata: Metadata) -> GuestVerdict:
     deployed = metadata.generation.system
-    if deployed is None:
-        return GuestSystem("unknown")
-    number = _generation_of(inside.running, metadata)
-    if inside.running != deployed:
-        return GuestSystem("reconfigured" if number is None else "another generation", number)
-    if inside.booted not in {None, deployed} and inside.restart:
-        return GuestSystem("waiting for restart", number)
-    return GuestSystem("as deployed", number)
+    if running != deployed:
+        return "reconfigured" if _generation_of(running, metadata) is None else "another generation"
+    if inside and inside.booted not in {None, deployed} and inside.restart:
+        return "waiting for restart"
+    return "as deployed"
+
+
+def _by_its_console(booted: str | None, metadata: Metadata) -> GuestVerdict:
+    """Return what follows if the guest of METADATA was seen to have BOOTED that."""
+    deployed = metadata.generation
+    if booted is None:
+        return "unknown"
+    if booted == deployed.system:
+        return "booted as deployed"
+    if deployed.pinned_uuid is not None or deployed.activated is not None:
+        # It was changed while it ran, and said nothing then.
+        return "unknown"
+    return "reconfigured" if _generation_of(booted, metadata) is None else "another generation"
 
 
 def guest_differences(domain: ObservedDomain) -> Iterator[Difference]:
@@ -55,14 +83,15 @@ def guest_differences(domain: ObservedDomain) -> Iterator[Difference]:
     Nothing that a deployment does mends what somebody did in a guest, but a new root.
     """
     metadata, inside = domain.metadata, domain.inside
-    if metadata is None or inside is None:
+    if metadata is None:
         return
-    system = metadata.generation.system
+    system, running = metadata.generation.system, inside.running if inside else None
     match guest_system(domain).verdict:
         case "reconfigured" | "another generation":
-            yield Difference(_SYSTEM, inside.running, system, "none")
+            yield Difference(_SYSTEM, running or domain.booted, system, "none")
         case "waiting for restart":
-            yield Difference("guest.booted", inside.booted, system, "restart", pending=True)
+            booted = inside.booted if inside else None
+            yield Difference("guest.booted", booted, system, "restart", pending=True)
 
 
 def guest_troubles(domain: ObservedDomain) -> Iterator[str]:
@@ -80,7 +109,9 @@ def guest_troubles(domain: ObservedDomain) -> Iterator[str]:
             yield f"{each.target} is {100 * each.used // each.total} % full"
 
 
-def _generation_of(system: str, metadata: Metadata) -> int | None:
-    """Return the number of the newest generation of METADATA that has SYSTEM."""
+def _generation_of(system: str | None, metadata: Metadata) -> int | None:
+    """Return the number of the newest generation of METADATA that has SYSTEM, if that is known."""
+    if system is None:
+        return None
     found = [each.number for each in metadata.generations if each.system == system]
     return max(found, default=None)

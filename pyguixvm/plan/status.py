@@ -14,9 +14,11 @@ from pyguixvm.model.declaration import SharedStore, VirtualMachine
 from pyguixvm.model.difference import Difference
 from pyguixvm.model.guest import Inside
 from pyguixvm.model.observation import Observation, ObservedDomain, State
+from pyguixvm.model.provenance import Provenance
 from pyguixvm.model.statistics import PoolSpace, Statistics
 from pyguixvm.plan.drift import differences, foreign_devices
 from pyguixvm.plan.guest import GuestSystem, guest_differences, guest_system, guest_troubles
+from pyguixvm.plan.origins import Origins, origins
 from pyguixvm.plan.volumes_seen import volume_differences
 
 Verdict: TypeAlias = Literal[
@@ -25,14 +27,15 @@ Verdict: TypeAlias = Literal[
 ]  # fmt: skip
 
 
-Ended: TypeAlias = Literal["ready", "not seen ready", "rolled back"]
+Ended: TypeAlias = Literal["ready", "not seen ready", "rolled back", "failed", "not seen to end"]
 
 
 class PastDeploy(msgspec.Struct, frozen=True, rename="kebab"):
     """The last deploy of a machine, of GENERATION: how it ENDED, who did it BY which account.
 
     DATE is when it began (UTC in ISO 8601), or when that generation was made if nobody noted
-    more, and SECONDS how long it took, if that is known.
+    more, and SECONDS how long it took, if that is known.  One that goes on, or that was killed,
+    was not seen ready, or not seen to end where nothing is waited for.
     """
 
     generation: int
@@ -45,17 +48,20 @@ class PastDeploy(msgspec.Struct, frozen=True, rename="kebab"):
 class MachineStatus(msgspec.Struct, frozen=True, rename="kebab"):
     """How one machine compares with its declaration; DETAIL says what differences do not.
 
-    STATE is what its domain is in, None if there is none, and REASON why; ADDRESSES are those
+    STATE is what its domain is in, None if there is none, and REASON why; READY: its guest runs,
+    and was seen ready since its last deploy or start by us.  ADDRESSES are those
     that its guest is known to have.  IGNORED are differences that count for nothing.  GUEST is
-    what the guest runs, INSIDE what it says itself, STATISTICS what it uses, SPACE how full its
-    pool is, and DEPLOY its last deploy; what was not asked, or not answered, is None.
-    HYPERVISOR is the URI of where it was looked for.
+    what the guest runs, INSIDE what it says itself, BOOTED the system that it booted, STATISTICS
+    what it uses, SPACE how full its pool is, DEPLOY its last deploy, and ORIGINS tells
+    commits; what was not asked, or not answered, is None.  HYPERVISOR is the URI of where it was
+    looked for.
     """
 
     name: str
     status: Verdict
     generation: int | None = None
     state: State | None = None
+    ready: bool = False
     differences: tuple[Difference, ...] = ()
     foreign: tuple[str, ...] = ()
     detail: str | None = None
@@ -66,9 +72,11 @@ class MachineStatus(msgspec.Struct, frozen=True, rename="kebab"):
     label: str | None = None
     guest: GuestSystem = GuestSystem("unknown")
     inside: Inside | None = None
+    booted: str | None = None
     statistics: Statistics | None = None
     space: PoolSpace | None = None
     deploy: PastDeploy | None = None
+    origins: Origins = Origins()
     hypervisor: str | None = None
 
 
@@ -77,13 +85,15 @@ def statuses(
     observation: Observation,
     undeclared: Iterable[str] = (),
     ignore: Collection[str] = (),
+    provenance: Provenance | None = None,
 ) -> tuple[MachineStatus, ...]:
     """Return the status of each of MACHINES, and of those that are UNDECLARED.
 
-    Differences at the paths of IGNORE, and below them, count for nothing.
+    Differences at the paths of IGNORE, and below them, count for nothing.  PROVENANCE is what
+    MACHINES were evaluated with.
     """
     return (
-        *(_status(machine, observation, ignore) for machine in machines),
+        *(_status(machine, observation, ignore, provenance) for machine in machines),
         *(
             MachineStatus(name=name, status="not declared", hypervisor=observation.uri)
             for name in undeclared
@@ -138,14 +148,32 @@ def last_deploy(metadata: Metadata) -> PastDeploy:
         key=lambda each: (_deploy(each).date, each.failed, each.number == metadata.current),
     )
     said = _deploy(newest)
-    unproven = newest.unseen or metadata.fallback is not None
     return PastDeploy(
         generation=newest.number,
-        ended="rolled back" if newest.failed else "not seen ready" if unproven else "ready",
+        ended=_ended(newest, metadata),
         date=said.date,
         by=said.by or None,
         seconds=said.seconds,
     )
+
+
+def _ended(newest: Generation, metadata: Metadata) -> Ended:
+    """Return how the last deploy in METADATA ended, which was that of NEWEST."""
+    deploy, back = newest.deploy, metadata.generation.deploy
+    if newest.failed and newest.number != metadata.current:
+        # What was to be returned to may not have come back either.
+        lost = deploy and back and back.failed and back.date == deploy.date
+        return "failed" if lost else "rolled back"
+    if newest.failed or (deploy is not None and deploy.failed):
+        return "failed"
+    if not _is_proven(metadata):
+        return "not seen ready"
+    return "not seen to end" if deploy is not None and deploy.seconds is None else "ready"
+
+
+def _is_proven(metadata: Metadata) -> bool:
+    """Whether the guest of METADATA's current generation was seen ready."""
+    return not metadata.generation.unseen and metadata.fallback is None
 
 
 def _deploy(generation: Generation) -> LastDeploy:
@@ -153,7 +181,10 @@ def _deploy(generation: Generation) -> LastDeploy:
 
 
 def _status(
-    machine: VirtualMachine, observation: Observation, ignore: Collection[str]
+    machine: VirtualMachine,
+    observation: Observation,
+    ignore: Collection[str],
+    provenance: Provenance | None,
 ) -> MachineStatus:
     domain = observation.domains.get(machine.name)
     holder = observation.holders.get(machine.name)
@@ -162,7 +193,7 @@ def _status(
         return MachineStatus(
             name=machine.name, status="missing", detail=detail, hypervisor=observation.uri
         )
-    return _compared(machine, domain, observation, ignore)
+    return _compared(machine, domain, observation, ignore, provenance)
 
 
 def _compared(
@@ -170,6 +201,7 @@ def _compared(
     domain: ObservedDomain,
     observation: Observation,
     ignore: Collection[str],
+    provenance: Provenance | None = None,
 ) -> MachineStatus:
     holder = observation.holders.get(machine.name)
     if domain.metadata is None:
@@ -188,12 +220,13 @@ def _compared(
         *guest_differences(domain),
     )
     changed = tuple(each for each in found if not is_ignored(each.path, unwanted))
-    current = domain.metadata.generation
+    current, guest = domain.metadata.generation, guest_system(domain)
     return MachineStatus(
         name=domain.name,
         status=_verdict(changed, domain, domain.metadata),
         generation=domain.metadata.current,
         state=domain.state,
+        ready=domain.state == "running" and _is_proven(domain.metadata),
         differences=changed,
         foreign=foreign_devices(machine, domain),
         detail=", ".join(_details(domain, current, holder)) or None,
@@ -202,11 +235,13 @@ def _compared(
         reason=domain.reason,
         uuid=domain.uuid,
         label=current.label,
-        guest=guest_system(domain),
+        guest=guest,
         inside=domain.inside,
+        booted=(domain.inside.booted if domain.inside else None) or domain.booted,
         statistics=domain.statistics,
         space=next((each for each in observation.spaces if each.name == current.pool), None),
         deploy=last_deploy(domain.metadata),
+        origins=origins(domain.metadata, guest, provenance),
         hypervisor=observation.uri,
     )
 
@@ -232,5 +267,4 @@ def _verdict(
         return "pending restart"
     if domain.state != "running":
         return "stopped"
-    unproven = metadata.generation.unseen or metadata.fallback is not None
-    return "not seen ready" if unproven else "deployed"
+    return "deployed" if _is_proven(metadata) else "not seen ready"

@@ -15,6 +15,8 @@ import pytest
 from conftest import CONFIGS, Ran, command, gc_roots, pyguixvm, virsh
 from guest import Guest, eventually
 
+from pyguixvm.hypervisor.guest.over_ssh import inside_over_ssh
+
 CONFIG = CONFIGS / "in-place.scm"
 NAME = "in-place"
 guest = Guest(NAME)
@@ -150,6 +152,55 @@ def run(*words: str) -> None:
     program = f"/run/current-system/profile/bin/{words[0]}"
     begun = guest.agent("guest-exec", path=program, arg=list(words[1:]))
     eventually(lambda: guest.agent("guest-exec-status", pid=begun["pid"])["exited"])
+
+
+def test_a_guest_without_an_agent_is_asked_over_ssh_if_it_is_known(
+    login: dict[str, str], tmp_path: Path
+) -> None:
+    (found,) = pyguixvm("status", "--json", NAME).json["machines"]
+    (address, *_) = found["addresses"]
+    (tmp_path / ".ssh").mkdir()
+    known_hosts = tmp_path / ".ssh/known_hosts"
+    person = {**login, "HOME": str(tmp_path)}
+
+    def seen() -> dict[str, Any]:
+        (machine,) = pyguixvm("status", "--json", NAME, **person).json["machines"]
+        return dict(machine)
+
+    key = " ".join(guest.content(KEY).split()[:2])
+    # It cannot tell that it has ended.
+    herd = "/run/current-system/profile/bin/herd"
+    guest.agent("guest-exec", path=herd, arg=["stop", "qemu-guest-agent"])
+    eventually(lambda: "state='connected'" not in virsh("dumpxml", NAME))
+    try:
+        # Whose key nobody knows is not even asked, whatever it wrote on its console before.
+        unknown = seen()
+        assert (unknown["inside"], unknown["guest"]["generation"]) == (None, None)
+        known_hosts.write_text(f"{address} {key}\n")
+        known = seen()
+        assert known["inside"]["by"] == "ssh"
+        assert (known["guest"], known["status"]) == (found["guest"], found["status"])
+        for field in ("booted", "running", "failed"):
+            assert known["inside"][field] == found["inside"][field]
+        assert abs(known["inside"]["clock"]) < 30
+        assert "/" in {each["target"] for each in known["inside"]["file-systems"]}
+        hashed = command("ssh-keygen", "-q", "-H", "-f", known_hosts)
+        assert hashed.status == 0, hashed.err
+        assert seen()["inside"]["by"] == "ssh"
+        # Nor is one believed that is another domain's guest, or has another key.
+        elsewhere = "a" * 8 + known["uuid"][8:]
+        assert inside_over_ssh([address], elsewhere, known_hosts) is None
+        other = Path(login["PYGUIXVM_TEST_KEY"]).read_text()
+        known_hosts.write_text(f"{address} {other}")
+        assert seen()["inside"] is None
+    finally:
+        known_hosts.write_text(f"{address} {key}\n")
+        started = command(
+            "ssh", "-o", f"UserKnownHostsFile={known_hosts}", f"root@{address}",
+            herd, "start", "qemu-guest-agent", **login,
+        )  # fmt: skip
+        assert started.status == 0, started.err
+    eventually(lambda: "state='connected'" in virsh("dumpxml", NAME))
 
 
 def test_a_change_that_fails_before_anything_is_activated_leaves_the_guest_running(

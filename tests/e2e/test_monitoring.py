@@ -52,11 +52,16 @@ def status(*options: str) -> tuple[dict[str, Any], int]:
 def test_a_guest_that_is_changed_by_hand_is_told_and_an_alert_fires(tmp_path: Path) -> None:
     found, exit_status = status()
     assert (found["status"], exit_status) == ("deployed", 0), found
-    assert found["guest"] == {"verdict": "as deployed", "generation": 1}
+    assert found["guest"] == {"verdict": "as deployed", "generation": 1, "booted": 1}
     inside = found["inside"]
     deployed = inside["running"]
     assert inside["booted"] == deployed
     assert inside["restart"] is False
+    # Whoever may only look cannot ask it, but knows what it wrote on its console.
+    looking = pyguixvm("status", "--json", "-c", "qemu:///system?ro", NAME)
+    (seen,) = json.loads(looking.out)["machines"]
+    assert seen["guest"] == {"verdict": "booted as deployed", "generation": None, "booted": 1}
+    assert (seen["booted"], seen["inside"]) == (deployed, None)
     # The first time, while it boots still, it may take longer than anybody waits.
     eventually(lambda: status()[0]["inside"]["failed"] == [])
     assert 0 < inside["uptime"] < 3600

@@ -13,6 +13,8 @@ import subprocess
 import time
 from contextlib import contextmanager
 
+_KEYS = {"Tab": 9, "Enter": 13}
+
 
 class _Line:
     """A WebSocket (RFC 6455), as much of it as this takes: texts that are masked, and whole."""
@@ -96,6 +98,32 @@ class Tab:
         found = self.tell("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
+
+    def told(self):
+        """Return what assistive technology is told: roles, and names."""
+        nodes = self.tell("Accessibility.getFullAXTree")["nodes"]
+        return {
+            (node["role"]["value"], node.get("name", {}).get("value", ""))
+            for node in nodes
+            if not node["ignored"]
+        }
+
+    def press(self, key, code=None):
+        """Press KEY, as a keyboard does."""
+        about = {"key": key, "code": code or key, "windowsVirtualKeyCode": _KEYS[key]}
+        text = {"text": "\r"} if key == "Enter" else {}
+        self.tell("Input.dispatchKeyEvent", type="keyDown", **about, **text)
+        self.tell("Input.dispatchKeyEvent", type="keyUp", **about)
+
+    def shoot(self, file):
+        """Write what is shown, and what is below it as far as that is not endless, to FILE."""
+        size = self.tell("Page.getLayoutMetrics")["cssContentSize"]
+        # A bar to scroll by is no part of what is taken.
+        width = self.value("window.innerWidth")
+        clip = {"x": 0, "y": 0, "width": width, "height": min(size["height"], 2400),
+                "scale": 1}  # fmt: skip
+        found = self.tell("Page.captureScreenshot", clip=clip, captureBeyondViewport=True)
+        file.write_bytes(base64.b64decode(found["data"]))
 
     def wait(self, expression, seconds=60):
         """Return as soon as EXPRESSION is true in the page."""

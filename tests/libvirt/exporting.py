@@ -29,6 +29,13 @@ class Exporter:
         finally:
             connection.close()
 
+    def listen(self):
+        """Return a connection by which news are told."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection.request("GET", "/events")
+        assert connection.getresponse().status == 200
+        return connection
+
     def samples(self):
         """Return what the metrics say now, by name and the sorted values of their labels."""
         status, _, text = self.get()

@@ -1,16 +1,23 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The exporter's page in a real browser."""
 
-from contextlib import ExitStack
+import os
+import signal
+from contextlib import ExitStack, closing
+from pathlib import Path
 
+import boot_sector
 import pytest
 from browsing import browser
-from deploying import virsh
+from deploying import MIB, virsh
 from exporting import exporter
 from fleet import fleet
 
 WIDE = "document.documentElement.scrollWidth <= window.innerWidth"
 MACHINES = "document.querySelectorAll('#machines tbody tr').length"
+STALE = "document.getElementById('content').classList.contains('stale')"
+ABOUT_FOCUS = "document.activeElement === document.body ? null : document.activeElement.outerHTML"
+NAMED = {"link", "button", "heading", "region", "image", "columnheader", "rowheader"}
 BACK = "getComputedStyle(document.body).backgroundColor"
 
 
@@ -20,23 +27,72 @@ def tab(tmp_path):
         yield opened
 
 
+@pytest.fixture
+def pictures(tmp_path):
+    """Where pictures of the page are left, for whoever wants to see it."""
+    directory = Path(os.environ.get("PYGUIXVM_SCREENSHOTS", tmp_path))
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
+def looked_at(tab, asked, count, pictures, scene):
+    """See that the page of SCENE with COUNT machines fits, and leave pictures of it."""
+    backs = set()
+    for width in (1280, 390):
+        for scheme in ("light", "dark"):
+            tab.open(f"http://127.0.0.1:{asked.port}/", width=width, scheme=scheme)
+            tab.wait(f"document.readyState == 'complete' && {MACHINES} >= {count}")
+            assert tab.value(WIDE), (width, scheme)
+            backs.add((scheme, tab.value(BACK)))
+            tab.shoot(pictures / f"{scene}-{width}-{scheme}.png")
+    # Each has its colour, and not the other's.
+    assert len(backs) == len({back for _, back in backs}) == 2
+    assert tab.value("document.documentElement.lang") == "en"
+    for heading in ("Hypervisors", "Machines", "Last deploys"):
+        assert heading in tab.value("document.body.innerText")
+    assert tab.complaints == []
+
+
 @pytest.mark.parametrize("count", [0, 1, 200])
-def test_it_fits_any_window_in_light_and_dark(tab, tmp_path, count):
+def test_it_fits_any_window_in_light_and_dark(tab, tmp_path, pictures, count):
     with fleet(tmp_path, count) as uri, exporter(tmp_path, uri=uri) as asked:
         asked.wait(lambda found: found.get(("pyguixvm_hypervisor_up", uri)) == 1)
-        backs = set()
-        for width in (1280, 390):
-            for scheme in ("light", "dark"):
-                tab.open(f"http://127.0.0.1:{asked.port}/", width=width, scheme=scheme)
-                tab.wait(f"document.readyState == 'complete' && {MACHINES} == {count}")
-                assert tab.value(WIDE)
-                backs.add((scheme, tab.value(BACK)))
-        # Each has its colour, and not the other's.
-        assert len(backs) == len({back for _, back in backs}) == 2
-        assert tab.value("document.documentElement.lang") == "en"
-        for heading in ("Hypervisors", "Machines", "Last deploys"):
-            assert heading in tab.value("document.body.innerText")
-    assert tab.complaints == []
+        looked_at(tab, asked, count, pictures, f"machines-{count}")
+
+
+def test_it_shows_what_differs_and_what_runs(halting, tab, tmp_path, pictures):
+    virsh(f"desc {halting.name} --config 'changed by hand'")
+    virsh(f"setmem {halting.name} 96M --config")
+    drift = ("pyguixvm_machine_drift_fields", "qemu:///system", halting.name)
+    with exporter(tmp_path) as asked:
+        asked.wait(lambda found: found.get(drift) == 2)
+        looked_at(tab, asked, 1, pictures, "drifted")
+        text = tab.value("document.getElementById('machines').innerText")
+    assert "changed by hand" in text
+    assert "2 differences" in text
+
+
+@pytest.mark.guix
+def test_it_shows_that_a_hypervisor_is_away(tab, tmp_path, pictures):
+    image = tmp_path / "disk.raw"
+    image.write_bytes(boot_sector.halting().ljust(MIB, b"\0"))
+    away = f"qemu+unix:///system?socket={tmp_path}/nobody"
+    with fleet(tmp_path, 1) as there:
+        config = tmp_path / "infra.scm"
+        config.write_text(
+            "\n".join(
+                f'(virtual-machine (name "{name}") (image (local-image "{image}"))\n'
+                f'  (hypervisor "{uri}"))'
+                for name, uri in (("m000", there), ("db", away))
+            )
+        )
+        with exporter(tmp_path, str(config), uri=there) as asked:
+            asked.wait(lambda found: found.get(("pyguixvm_hypervisor_up", there)) == 1, 120)
+            asked.wait(lambda found: found.get(("pyguixvm_hypervisor_up", away)) == 0)
+            looked_at(tab, asked, 1, pictures, "away")
+            text = tab.value("document.body.innerText")
+    assert "1 hypervisor away" in text
+    assert "away: " in text
 
 
 def test_it_renews_itself_and_keeps_what_was_closed(halting, tab, tmp_path):
@@ -59,7 +115,7 @@ def test_it_renews_itself_and_keeps_what_was_closed(halting, tab, tmp_path):
         assert tab.value(f"{row}.querySelector('details').open") is False
         assert tab.value("document.activeElement.tagName") == "SUMMARY"
     # Without the exporter it says that it is old.
-    tab.wait("document.getElementById('content').classList.contains('stale')")
+    tab.wait(STALE)
 
 
 def test_without_javascript_there_is_a_table_all_the_same(tab, tmp_path):
@@ -68,8 +124,7 @@ def test_without_javascript_there_is_a_table_all_the_same(tab, tmp_path):
         tab.open(f"http://127.0.0.1:{asked.port}/", scripts=False)
         tab.wait(f"{MACHINES} == 3")
         # As assistive technology is told it.
-        nodes = tab.tell("Accessibility.getFullAXTree")["nodes"]
-        told = {(node["role"]["value"], node.get("name", {}).get("value")) for node in nodes}
+        told = tab.told()
         assert {("columnheader", "Status"), ("rowheader", "m000"), ("heading", "Machines")} <= told
         assert "status" in {role for role, _ in told}
 
@@ -90,3 +145,82 @@ def test_a_guest_that_calls_itself_a_script_runs_nothing(hostile, tab, tmp_path)
         assert machine.name in tab.value("document.body.innerText")
         assert tab.value("document.title") == "Machines · pyguixvm"
         assert tab.value("document.images.length + document.scripts.length") == 1
+
+
+def test_whoever_could_not_listen_at_first_does_later(tab, tmp_path):
+    with fleet(tmp_path, 1) as uri, exporter(tmp_path, uri=uri) as asked, ExitStack() as listening:
+        asked.wait(lambda found: found.get(("pyguixvm_hypervisor_up", uri)) == 1)
+        # As many as may.
+        others = [asked.listen() for _ in range(32)]
+        for each in others:
+            listening.enter_context(closing(each))
+        tab.open(f"http://127.0.0.1:{asked.port}/")
+        tab.wait(STALE)
+        listening.close()
+        tab.wait(f"!{STALE}")
+        assert tab.value("source.readyState") == 1
+
+
+def test_an_exporter_that_hangs_is_seen_to(tab, tmp_path):
+    with fleet(tmp_path, 1) as uri, exporter(tmp_path, uri=uri) as asked:
+        asked.wait(lambda found: found.get(("pyguixvm_hypervisor_up", uri)) == 1)
+        tab.open(f"http://127.0.0.1:{asked.port}/")
+        tab.wait(f"source.readyState == 1 && !{STALE}")
+        asked.process.send_signal(signal.SIGSTOP)
+        try:
+            tab.wait(STALE)
+        finally:
+            asked.process.send_signal(signal.SIGCONT)
+        tab.wait(f"!{STALE}")
+
+
+def test_the_keyboard_reaches_everything_and_opens_what_is_closed(halting, tab, tmp_path):
+    virsh(f"desc {halting.name} --config 'changed by hand'")
+    drift = ("pyguixvm_machine_drift_fields", "qemu:///system", halting.name)
+    with exporter(tmp_path) as asked:
+        asked.wait(lambda found: found.get(drift) == 1)
+        tab.open(f"http://127.0.0.1:{asked.port}/")
+        tab.wait(f"{MACHINES} >= 1")
+        # First what leads past all that comes before the machines, and shows itself then.
+        tab.press("Tab")
+        assert tab.value("document.activeElement.className") == "skip"
+        assert tab.value("document.activeElement.getBoundingClientRect().left") >= 0
+        tab.press("Enter")
+        tab.wait("location.hash == '#machines'")
+        tab.press("Tab")
+        assert tab.value("document.activeElement.tagName") == "SUMMARY"
+        outline = "getComputedStyle(document.activeElement).outlineStyle"
+        assert tab.value(outline) != "none"
+        tab.press("Enter")
+        tab.wait("!document.activeElement.parentElement.open")
+        tab.press("Enter")
+        tab.wait("document.activeElement.parentElement.open")
+        reached = set()
+        while (here := tab.value(ABOUT_FOCUS)) is not None and here not in reached:
+            reached.add(here)
+            tab.press("Tab")
+        wanted = tab.value(
+            "[...document.querySelectorAll('#machines a, #machines summary, #graph a')]"
+            ".map((each) => each.outerHTML)"
+        )
+        assert reached >= set(wanted)
+
+
+def test_a_screen_reader_is_told_what_is_seen(halting, tab, tmp_path):
+    virsh(f"desc {halting.name} --config 'changed by hand'")
+    drift = ("pyguixvm_machine_drift_fields", "qemu:///system", halting.name)
+    with exporter(tmp_path) as asked:
+        asked.wait(lambda found: found.get(drift) == 1)
+        for width in (1280, 390):
+            tab.open(f"http://127.0.0.1:{asked.port}/", width=width)
+            tab.wait(f"{MACHINES} >= 1")
+            told = tab.told()
+            for section in ("Hypervisors", "Machines", "What is where", "Last deploys"):
+                assert ("region", section) in told
+                assert ("heading", section) in told
+            assert {("main", ""), ("link", "Skip to the machines")} <= told
+            # On a phone, too, where no table is to be seen.
+            assert {("columnheader", "Status"), ("rowheader", halting.name)} <= told
+            # What nobody gave a name is nothing to whoever does not see it.
+            unnamed = {role for role, name in told if role in NAMED and not name}
+            assert not unnamed

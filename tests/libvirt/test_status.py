@@ -8,13 +8,18 @@ import subprocess
 import time
 from contextlib import contextmanager
 
+import boot_sector
+import msgspec
 from counting import requests
-from deploying import session, virsh
+from deploying import MIB, changed, deploy, renewed, session, virsh, with_image
+from exporting import exporter
 from fleet import fleet
 
 from pyguixvm.commands.status import Asked, applied_statuses, measured
+from pyguixvm.errors import HypervisorError
 from pyguixvm.hypervisor.connection import connect
 from pyguixvm.hypervisor.statistics import statistics
+from pyguixvm.model.declaration import ConsoleReady
 
 
 def test_what_a_machine_uses_and_who_deployed_it(halting, tmp_path):
@@ -36,6 +41,66 @@ def test_what_a_machine_uses_and_who_deployed_it(halting, tmp_path):
     (rates,) = measured(here, Asked(names=(halting.name,)), [found]).values()
     assert rates.cpu is not None
     assert rates.received is not None
+
+
+def last_deploy(machine, tmp_path):
+    (found,) = applied_statuses(session(tmp_path), [machine.name])
+    return found
+
+
+def test_the_last_deploy_tells_of_a_change_that_no_boot_ends(connection, halting, tmp_path):
+    assert deploy(connection, changed(halting, title="another")) is None
+    found = last_deploy(halting, tmp_path).deploy
+    assert (found.generation, found.ended) == (1, "ready")
+    assert 0 <= found.seconds < 600
+
+
+def test_the_last_deploy_tells_of_one_that_failed(connection, halting, tmp_path):
+    def breaking(event):
+        if getattr(event, "phase", "") == "update":
+            raise HypervisorError("it went wrong")
+
+    more = changed(halting, memory=halting.domain.memory - 4 * MIB)
+    assert deploy(connection, more, emit=breaking) is not None
+    found = last_deploy(halting, tmp_path)
+    assert found.deploy.ended == "failed"
+    assert 0 <= found.deploy.seconds < 600
+    # Its guest is the one that was seen ready.
+    assert found.ready
+    deploys = ("pyguixvm_machine_deploys_total", "failed", halting.name)
+    with exporter(tmp_path) as asked:
+        assert asked.wait(lambda samples: samples.get(deploys))[deploys] == 1
+    assert deploy(connection, more) is None
+    assert last_deploy(halting, tmp_path).deploy.ended == "ready"
+
+
+def test_the_last_deploy_tells_of_one_whose_guest_never_got_ready(connection, halting, tmp_path):
+    silent = msgspec.structs.replace(
+        renewed(halting, tmp_path), ready=(ConsoleReady("never"),), ready_timeout=1
+    )
+    assert deploy(connection, silent, force=True, stop_timeout=1).status == 6
+    found = last_deploy(halting, tmp_path)
+    assert (found.deploy.generation, found.deploy.ended) == (2, "rolled back")
+    assert found.deploy.seconds >= 1
+    assert found.ready
+
+
+def test_what_a_guest_without_an_agent_booted_is_known_from_its_console(
+    connection, halting, tmp_path
+):
+    system = f"/gnu/store/{'a' * 32}-system"
+    image = tmp_path / "speaking.raw"
+    said = f"making '{system}' the current system...\r\nup\r\n"
+    image.write_bytes(boot_sector.heeding_button(said))
+    assert deploy(connection, with_image(halting, image), force=True, stop_timeout=1) is None
+    (found,) = applied_statuses(session(tmp_path), [halting.name])
+    # Nothing tells what it runs since then, nor which system is in an image that others made.
+    assert (found.booted, found.inside, found.guest.verdict) == (system, None, "unknown")
+    # Another guest, whom nobody heard, booted who knows what.
+    virsh(f"destroy {halting.name}")
+    virsh(f"start {halting.name}")
+    (found,) = applied_statuses(session(tmp_path), [halting.name])
+    assert (found.state, found.booted) == ("running", None)
 
 
 def test_why_a_machine_is_paused(halting, tmp_path):

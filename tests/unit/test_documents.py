@@ -74,7 +74,7 @@ def generations() -> Document:
     found = ListedGeneration(
         machine="web", number=1, date="2026-01-01T00:00:00+00:00", current=True, failed=False,
         label="GNU", kernel=None, image="/gnu/store/x", pool="default", volume="pyguixvm-web.g1",
-        base=None, size=None, increment=None, under=(), downtime=None,
+        base=None, size=None, increment=None, under=(), downtime=None, provenance=None,
     )  # fmt: skip
     return documents.Generations(generations=(found,))
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import html.parser
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from test_planner import applied, hypervisor, observed
 
 from pyguixvm.errors import UsageError
 from pyguixvm.exporter.address import parsed
+from pyguixvm.exporter.commits import Commits
 from pyguixvm.exporter.history import History
 from pyguixvm.exporter.journal import Journal
 from pyguixvm.exporter.markup import tag
@@ -23,7 +25,9 @@ from pyguixvm.exporter.page import page, static_page
 from pyguixvm.exporter.view import ConfigurationView, FleetView, HypervisorView
 from pyguixvm.model.applied import LastDeploy
 from pyguixvm.model.guest import FileSystem, Inside
+from pyguixvm.model.provenance import Checkout, Provenance
 from pyguixvm.model.statistics import DiskStatistics, InterfaceStatistics, PoolSpace, Statistics
+from pyguixvm.plan.origins import Origin, Origins
 from pyguixvm.plan.rates import Rates
 from pyguixvm.plan.status import MachineStatus, statuses
 
@@ -113,11 +117,54 @@ def test_a_hypervisor_that_is_away_and_a_machine_that_is_missing() -> None:
 
 
 def test_a_configuration_that_does_not_evaluate() -> None:
-    broken = ConfigurationView("/c.scm", error="no", machines=("web",), committed=NOW - 60)
+    broken = ConfigurationView("/c.scm", error="no", machines=("web",))
     found = samples(FleetView(configurations=(broken,), evaluation_errors={"/c.scm": 3}))
     assert found["pyguixvm_configuration_evaluates", "/c.scm"] == 0
     assert found["pyguixvm_evaluation_errors_total", "/c.scm"] == 3
-    assert found["pyguixvm_machine_commit_age_seconds", "web"] == 60
+
+
+def test_how_old_the_commits_are_that_a_machine_is_of() -> None:
+    old, new = (
+        Provenance(configuration=Checkout("/infra", None, letter * 40, modified=False))
+        for letter in "ab"
+    )
+    first = msgspec.structs.replace(applied().generation, provenance=old)
+    there = hypervisor(observed(metadata=msgspec.structs.replace(applied(), generations=(first,))))
+    view = seen(*statuses([machine()], there, provenance=new))
+    committed = {"a" * 40: NOW - 60, "b" * 40: NOW - 30}
+    found = samples(FleetView(hypervisors=(view,), committed=committed))
+    assert found["pyguixvm_commit_age_seconds", "deployed", URI, "web"] == 60
+    assert found["pyguixvm_commit_age_seconds", "declared", URI, "web"] == 30
+    # What is not known is absent.
+    found = samples(FleetView(hypervisors=(view,)))
+    assert not [key for key in found if key[0] == "pyguixvm_commit_age_seconds"]
+
+
+def test_when_a_commit_was_made_is_asked_of_its_repository(tmp_path: Path) -> None:
+    def git(*words: str) -> str:
+        who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        command = ["git", "-C", str(tmp_path), *who, *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    git("init", "-q")
+    git("commit", "-q", "--allow-empty", "-m", "one", "--date", "2026-01-01T00:00:00Z")
+    commit, made = git("rev-parse", "HEAD"), float(git("log", "-1", "--format=%ct"))
+
+    def status(**fields: Any) -> MachineStatus:
+        checkout = Checkout(str(tmp_path), None, commit, modified=False)
+        provenance = Provenance(configuration=msgspec.structs.replace(checkout, **fields))
+        return MachineStatus("web", "deployed", origins=Origins(Origin(provenance=provenance)))
+
+    commits = Commits()
+    commits.look_up(
+        [
+            status(),
+            status(commit="0" * 40),
+            status(commit="--output=/x"),
+            status(directory="/nowhere"),
+        ]
+    )
+    assert commits.made() == {commit: made}
 
 
 def test_names_that_others_gave_break_no_metrics() -> None:
@@ -129,7 +176,7 @@ def test_names_that_others_gave_break_no_metrics() -> None:
 
 def test_counters_go_on_where_they_were(tmp_path: Path) -> None:
     file = tmp_path / "state" / "exporter.json"
-    deploy = LastDeploy("ada@pc", "2026-03-01T00:00:00+00:00")
+    deploy = LastDeploy("ada@pc", "2026-03-01T00:00:00+00:00", 9.0)
     ended = msgspec.structs.replace(applied().generation, deploy=deploy)
     failed = msgspec.structs.replace(ended, number=2, failed=True)
     for generations in ((ended,), (ended, failed), (ended, failed)):

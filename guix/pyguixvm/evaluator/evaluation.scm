@@ -6,6 +6,7 @@
   #:use-module (pyguixvm evaluator findings)
   #:use-module (pyguixvm evaluator json)
   #:use-module (pyguixvm evaluator load)
+  #:use-module (pyguixvm evaluator provenance)
   #:use-module (pyguixvm evaluator store)
   #:use-module (pyguixvm lint)
   #:use-module (pyguixvm machine)
@@ -88,7 +89,8 @@ is #f.  PREPARE is called with a connection to the store before it is used."
                               (filter lowerable?
                                       (select-machines
                                        (deployment-machines deployment) names))
-                              want shared-store? build? prepare)))))
+                              want shared-store? build? prepare)
+                             (provenance->json file)))))
 
   (match (find-configuration-file config)
     ((? failure? failure)

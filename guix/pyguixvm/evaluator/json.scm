@@ -85,11 +85,12 @@ that, GRAFTED? as it is wanted, or #f."
        ("ready"    (list->vector
                     (map readiness->json (virtual-machine-ready machine)))))))
 
-(define (deployment->json deployment file machines)
+(define (deployment->json deployment file machines provenance)
   "Return the JSON of DEPLOYMENT, which FILE declares; MACHINES lists the JSON of its
-machines."
+machines, and PROVENANCE is that of what it was evaluated with."
   `(,@(declaration->json deployment #:except '(machines))
     ,@(object
        ("schema"   %schema)
        ("config"   file)
-       ("machines" (list->vector machines)))))
+       ("machines" (list->vector machines))
+       ("provenance" provenance))))

@@ -19,7 +19,7 @@ from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.console import ConsoleText
 from pyguixvm.hypervisor.domains import Domain, Which
 from pyguixvm.hypervisor.errors import explained, is_code
-from pyguixvm.hypervisor.guest import agent
+from pyguixvm.hypervisor.guest import agent, boot_record
 from pyguixvm.hypervisor.guest.addresses import AGENT, ARP, at_interfaces, useful
 from pyguixvm.hypervisor.happenings import happenings
 from pyguixvm.hypervisor.states import domain_state
@@ -187,6 +187,7 @@ def boot(
             # libvirt matches ARP entries with an active domain's interfaces only.
             neighbours = frozenset(at_interfaces(handle, ARP))
             domains.resume(connection, which)
+        watched.callback(boot_record.remember, handle, text.lines)
         yield GuestEvidence(
             connection,
             machine,
@@ -237,6 +238,7 @@ def watch(connection: Connection, machine: VirtualMachine) -> Iterator[GuestEvid
         # What it said is gone anyway; somebody else may be listening.
         with suppress(HypervisorError):
             text = watched.enter_context(console.record(connection, domain))
+        watched.callback(boot_record.remember, domain.handle, text.lines)
         happened = watched.enter_context(happenings(connection, domain.handle))
         yield GuestEvidence(
             connection,

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which system a guest booted, as it wrote on its console while somebody listened.
+
+Nobody can read later what it wrote, so that whoever listens leaves it with the domain; it
+goes when the guest does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+import libvirt
+
+from pyguixvm.model.boot_messages import booted_system, system_named
+from pyguixvm.xml.text import element, parse, render
+
+_NAMESPACE = "urn:pyguixvm:booted:1"
+_PREFIX = "pyguixvm-booted"
+
+
+def remember(domain: libvirt.virDomain, lines: Callable[[], Iterable[str]]) -> None:
+    """Let DOMAIN, which runs, remember the system that LINES of its console name, if any.
+
+    One that is gone by now, or a driver without metadata, is no trouble.
+    """
+    booted = booted_system(lines())
+    if booted is None:
+        return
+    with suppress(libvirt.libvirtError):
+        domain.setMetadata(
+            libvirt.VIR_DOMAIN_METADATA_ELEMENT,
+            render(element("system", booted)),
+            _PREFIX,
+            _NAMESPACE,
+            libvirt.VIR_DOMAIN_AFFECT_LIVE,
+        )
+
+
+def remembered(live_xml: str) -> str | None:
+    """Return the system that the guest of LIVE_XML booted, None if nobody heard it.
+
+    It may have begun anew since, which nobody heard either.
+    """
+    found = parse(live_xml).findtext(f"metadata/{{{_NAMESPACE}}}system")
+    return None if found is None else system_named(found)

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Each generation remembers the commits that it is of.
+
+Run in the test bed: ``tests/testbed/enter .venv/bin/pytest tests/e2e/test_provenance.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boot_sector
+import pytest
+from conftest import Ran, command, pyguixvm
+from pulled import Repository, pulled, repository
+
+pytestmark = pytest.mark.guix
+
+MIB = 1024**2
+MACHINE = "of-commits"
+TITLES = """
+(define-module (titles)
+  #:export (%title))
+(define %title "{}")
+"""
+CONFIG = """
+(use-modules (titles))
+(virtual-machine
+  (name "of-commits")
+  (image (local-image "{image}"))
+  (libvirt-domain (title %title) (memory 64M) (storage 16M))
+  (ready (list (console "up"))))
+"""
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """Two channels, a repository of a configuration, and profiles of commits of them."""
+
+    directory: Path
+    guix: Repository
+    titles: Repository
+    infra: Repository
+
+    @property
+    def config(self) -> Path:
+        return self.infra.directory / "config.scm"
+
+    def run(self, *arguments: str | Path, guix: str, titles: str) -> Ran:
+        """Run pyguixvm by the Guix of commit GUIX, with TITLES of the other channel."""
+        profile = self.directory / f"profile-{guix[:7]}-{titles[:7]}"
+        program = profile / "bin/guix"
+        if not program.exists():
+            pulled(profile, {"guix": (self.guix, guix), "titles": (self.titles, titles)})
+        return pyguixvm(
+            *arguments, PYGUIXVM_GUIX=str(program), XDG_CACHE_HOME=str(self.directory / "cache")
+        )
+
+    def generation(self) -> Any:
+        found = pyguixvm("generations", "--json", MACHINE).json["generations"]
+        return next(each for each in found if each["current"])
+
+
+@pytest.fixture
+def channels(tmp_path: Path, clean: Callable[[str], None]) -> Iterator[Pulled]:
+    clean(MACHINE)
+    image = tmp_path / "disk.raw"
+    image.write_bytes(boot_sector.halting())
+    with image.open("ab") as file:
+        file.truncate(16 * MIB)
+    made = Pulled(
+        tmp_path,
+        repository(tmp_path / "guix"),
+        repository(tmp_path / "titles"),
+        repository(tmp_path / "infra"),
+    )
+    made.infra.commit({"config.scm": CONFIG.format(image=image)})
+    yield made
+    command("pyguixvm", "evaluator", "stop")
+
+
+def test_a_generation_remembers_channels_and_configuration(channels: Pulled) -> None:
+    guix = channels.guix.commit({"README": "Guix"})
+    titles = channels.titles.commit({"titles.scm": TITLES.format("first")})
+    infra = channels.infra.git("rev-parse", "HEAD")
+    deployed = channels.run("deploy", channels.config, guix=guix, titles=titles)
+    assert deployed.status == 0, deployed.err
+    assert channels.generation()["provenance"] == {
+        "channels": [
+            {"name": name, "url": str(source.directory), "branch": "master", "commit": commit}
+            for name, source, commit in (
+                ("guix", channels.guix, guix),
+                ("titles", channels.titles, titles),
+            )
+        ],
+        "configuration": {
+            "directory": f"{channels.infra.directory}/",
+            "url": None,
+            "commit": infra,
+            "modified": False,
+        },
+    }
+    shown = pyguixvm("generations", MACHINE).out
+    assert f"{infra[:7]}, guix {guix[:7]}, titles {titles[:7]}" in shown
+
+    # A change by another commit of a channel, and of the configuration without one.
+    newer = channels.titles.commit({"titles.scm": TITLES.format("second")})
+    channels.config.write_text(channels.config.read_text() + "\n")
+    deployed = channels.run("deploy", channels.config, guix=guix, titles=newer)
+    assert deployed.status == 0, deployed.err
+    now = channels.generation()["provenance"]
+    assert [each["commit"] for each in now["channels"]] == [guix, newer]
+    assert now["configuration"]["modified"] is True
