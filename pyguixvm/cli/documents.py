@@ -169,9 +169,14 @@ class Defined(Document, frozen=True, kw_only=True):
 
 
 class DeployedMachine(_Named, frozen=True, kw_only=True):
-    """What became of a machine; ADDRESSES are those known of it.  NAME is MACHINE (deprecated)."""
+    """What became of a machine; ADDRESSES are those known of it.  NAME is MACHINE (deprecated).
 
-    outcome: Literal["unchanged", "deployed", "updated", "restarted", "started", "failed"]
+    One that was changed is taken-back if another one failed, with --all-or-nothing.
+    """
+
+    outcome: Literal[
+        "unchanged", "deployed", "updated", "restarted", "started", "failed", "taken-back"
+    ]
     detail: str
     addresses: tuple[str, ...]
     error: Error | None
