@@ -22,7 +22,7 @@ for each in etc:/etc/libvirt lib:/var/lib/libvirt log:/var/log/libvirt cache:/va
     mount --bind "$0/${each%%:*}" "${each#*:}"
 done
 ip link set lo up
-exec libvirtd --pid-file "$0/libvirtd.pid"
+exec libvirtd --pid-file "$0/libvirtd.pid" "$@"
 """
 
 
@@ -54,12 +54,16 @@ class Libvirtd:
 
 
 @contextmanager
-def another_libvirtd(directory: Path) -> Iterator[Libvirtd]:
+def another_libvirtd(
+    directory: Path, *arguments: str, settings: str = "", alone: bool = True
+) -> Iterator[Libvirtd]:
     """Run a libvirtd whose files are in DIRECTORY, with a network and a pool called "default".
 
-    Its guests, which are nobody else's, end with it.
+    Its guests, which are nobody else's, end with it.  It takes ARGUMENTS, and SETTINGS of its
+    libvirtd.conf.  Not ALONE, it has no network, and is in that of the bed.
     """
     uuid = str(uuid4())
+    directory.mkdir(exist_ok=True)
     directory.chmod(0o755)
     for parent in directory.parents:
         # QEMU's user gets to its disks.
@@ -69,16 +73,25 @@ def another_libvirtd(directory: Path) -> Iterator[Libvirtd]:
         (directory / name).mkdir(parents=True)
     shutil.copytree("/var/cache/libvirt", directory / "cache")
     (directory / "etc" / "libvirtd.conf").write_text(
-        f'host_uuid = "{uuid}"\nauth_unix_ro = "none"\nauth_unix_rw = "none"\n'
+        f'host_uuid = "{uuid}"\nauth_unix_ro = "none"\nauth_unix_rw = "none"\n{settings}'
     )
     (directory / "etc" / "qemu.conf").write_text('stdio_handler = "file"\n')
     process = subprocess.Popen(
-        ["unshare", "--mount", "--net", "sh", "-c", _FURNISH, directory],
+        [
+            "unshare",
+            "--mount",
+            *(["--net"] if alone else []),
+            "sh",
+            "-c",
+            _FURNISH,
+            directory,
+            *arguments,
+        ],
         stderr=(directory / "stderr").open("wb"),
     )
     running = Libvirtd(directory, uuid, process)
     try:
-        _furnish(running)
+        _furnish(running, alone=alone)
         yield running
     finally:
         running.go_on()
@@ -88,7 +101,7 @@ def another_libvirtd(directory: Path) -> Iterator[Libvirtd]:
         process.wait(timeout=30)
 
 
-def _furnish(running: Libvirtd) -> None:
+def _furnish(running: Libvirtd, *, alone: bool) -> None:
     deadline = time.monotonic() + 60
     while True:
         try:
@@ -98,8 +111,8 @@ def _furnish(running: Libvirtd) -> None:
             if running.process.poll() is not None or time.monotonic() > deadline:
                 raise AssertionError((running.directory / "stderr").read_text()) from None
             time.sleep(0.05)
-    network = NETWORK.read_text()
-    there.networkDefineXML(network).create()
+    if alone:
+        there.networkDefineXML(NETWORK.read_text()).create()
     pool = there.storagePoolDefineXML(
         "<pool type='dir'><name>default</name><target><path>/var/lib/libvirt/images</path>"
         "</target></pool>"
