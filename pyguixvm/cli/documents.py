@@ -23,6 +23,7 @@ from pyguixvm.model.system_change import SystemChange
 from pyguixvm.model.usage import Kept
 from pyguixvm.plan.actions import Action
 from pyguixvm.plan.garbage import Garbage
+from pyguixvm.plan.graph import Edge, Node
 from pyguixvm.plan.guest import GuestSystem
 from pyguixvm.plan.rates import Rates
 from pyguixvm.plan.status import PastDeploy, Verdict
@@ -306,6 +307,13 @@ class Volumes(Document, frozen=True, kw_only=True):
     done: Done | None
 
 
+class Drawn(Document, frozen=True, kw_only=True):
+    """Of ``graph``: what is declared, and what is connected with what."""
+
+    nodes: tuple[Node, ...]
+    edges: tuple[Edge, ...]
+
+
 class RunningEvaluator(_Part, frozen=True, kw_only=True):
     """An evaluator; MEMORY is in bytes.  Of a BUSY one nothing else is known."""
 
@@ -336,5 +344,6 @@ OF_VERBS: dict[str, type[Document]] = {
     "list": Machines,
     "volumes": Volumes,
     **dict.fromkeys(("start", "shutdown", "reboot", "destroy", "autostart", "undefine"), Changed),
+    "graph": Drawn,
     "evaluator": Evaluators,
 }
