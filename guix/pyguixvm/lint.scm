@@ -15,7 +15,9 @@
   #:use-module (gnu system)
   #:use-module (gnu system file-systems)
   #:use-module (guix diagnostics)
+  #:use-module (ice-9 format)
   #:use-module (ice-9 match)
+  #:use-module (ice-9 vlist)
   #:use-module (srfi srfi-1)
   #:use-module (srfi srfi-26)
   #:export (lowerable?
@@ -274,6 +276,59 @@ before.  DESCRIBE makes a sentence of that VALUE."
                       (format #f "mac-address: ~a is the address of two interfaces"
                               mac-address)))))
 
+(define (requires-location machine)
+  (or (virtual-machine-place machine 'requires)
+      (virtual-machine-location machine)))
+
+(define (validate-requires machines)
+  "Refuse a machine among MACHINES that requires one that is not declared, or, by way of
+others maybe, itself."
+  (define names
+    (map virtual-machine-name machines))
+
+  (define (required machine)
+    (let ((names (virtual-machine-requires machine)))
+      (if (refused? names) '() names)))
+
+  (define by-name
+    (alist->vhash (map cons names machines)))
+
+  (define (way-back machine)
+    ;; The names on a way from MACHINE to itself, or #f.
+    (define seen (make-hash-table))
+
+    (define name (virtual-machine-name machine))
+
+    (let search ((machine machine)
+                 (way (list name)))
+      (any (lambda (next)
+             (cond ((string=? next name)
+                    (reverse (cons next way)))
+                   ((hash-ref seen next)
+                    #f)
+                   (else
+                    (hash-set! seen next #t)
+                    (match (vhash-assoc next by-name)
+                      ((_ . machine) (search machine (cons next way)))))))
+           (required machine))))
+
+  (for-each (lambda (machine)
+              (match (remove (cut vhash-assoc <> by-name) (required machine))
+                (() #t)
+                ((unknown _ ...)
+                 (refuse (requires-location machine)
+                         (format #f "requires: there is no machine '~a'; the \
+configuration declares ~{~a~^, ~}" unknown names)))))
+            machines)
+  (for-each (lambda (machine)
+              (let ((way (way-back machine)))
+                (when way
+                  (refuse (requires-location machine)
+                          (format #f "requires: this machine would wait for itself: \
+~{~a~^ requires ~}" way)
+                          #:hint "Leave out one of them."))))
+            machines))
+
 (define (validate-deployment deployment)
   "Refuse DEPLOYMENT if it breaks a rule; return it otherwise."
   (let ((machines (deployment-machines deployment)))
@@ -284,6 +339,7 @@ before.  DESCRIBE makes a sentence of that VALUE."
     ;; Two machines of one name have the same addresses, too.
     (let ((machines (filter named? machines)))
       (unless (refused? (attempt (lambda () (validate-names machines))))
-        (attempt (lambda () (validate-mac-addresses machines)))))
+        (attempt (lambda () (validate-mac-addresses machines)))
+        (attempt (lambda () (validate-requires machines)))))
     deployment))
 

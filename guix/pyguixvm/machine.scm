@@ -28,6 +28,8 @@
             virtual-machine-shared-store?
             virtual-machine-persist
             virtual-machine-ready
+            virtual-machine-requires
+            virtual-machine-tags
             virtual-machine-hypervisor
             virtual-machine-place
             virtual-machine-location
@@ -121,6 +123,12 @@
   (ready-timeout  virtual-machine-ready-timeout   ;seconds
                   (default 120)
                   (sanitize check-positive))
+  (requires       virtual-machine-requires        ;list of names of machines
+                  (default '())
+                  (sanitize (check-one-or-each check-machine-name)))
+  (tags           virtual-machine-tags            ;list of strings, such as "web"
+                  (default '())
+                  (sanitize (check-one-or-each check-tag)))
   (hypervisor     virtual-machine-hypervisor      ;libvirt URI | #f
                   (default #f)
                   (sanitize check-text)))

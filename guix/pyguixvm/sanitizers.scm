@@ -17,6 +17,7 @@
             check-port
             check-positive
             check-size
+            check-tag
             check-text
             check-text-choice
             refuse-value))
@@ -164,6 +165,8 @@ digits, '.', '_' and '-', not starting with '.' or '-'")))))
 (define check-machine-name (check-name "a machine"))
 
 (define check-deployment-name (check-name "a deployment"))
+
+(define check-tag (check-name "a group of machines"))
 
 (define (check-mac-address value field location)
   (define (refuse-address allowed)

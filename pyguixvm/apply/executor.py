@@ -14,20 +14,29 @@ from functools import partial
 from pyguixvm.apply.context import Workshop
 from pyguixvm.apply.outcome import Outcome, failed
 from pyguixvm.apply.task import carry_out
+from pyguixvm.errors import RequestRefusedError
 from pyguixvm.events import Emit, MachineEnded, Notice, ignore, undisturbed
 from pyguixvm.interruption import Interruption
+from pyguixvm.plan.order import Order, Turn, next_turns
 from pyguixvm.plan.plan import Plan
 
+_ALL_AT_ONCE = Order()
+_LEFT_HINT = "Deploy again when that is mended; what was done is left alone."
 # So many rings are heard as one.
 _RINGS = 4096
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be done with MACHINE: WORK returns what became of it."""
+    """What is to be done with MACHINE: WORK returns what became of it.
+
+    It is begun when those that it REQUIRES are done; at once, if it CHANGES nothing.
+    """
 
     machine: str
     work: Callable[[], Outcome]
+    requires: tuple[str, ...] = ()
+    changes: bool = True
 
 
 def apply(plan: Plan, workshop: Workshop, *, trial: bool = False) -> tuple[Outcome, ...]:
@@ -44,9 +53,9 @@ def apply(plan: Plan, workshop: Workshop, *, trial: bool = False) -> tuple[Outco
 
 
 def side_by_side(
-    tasks: Sequence[Task], interruption: Interruption, emit: Emit
+    tasks: Sequence[Task], interruption: Interruption, emit: Emit, order: Order = _ALL_AT_ONCE
 ) -> tuple[Outcome, ...]:
-    """Do all of TASKS at once; return what became of their machines, in their order.
+    """Do all of TASKS as ORDER lets them; return what became of their machines, in their order.
 
     Whatever fails for one machine, a defect too, does not stop the others.  Somebody who
     asks for the end by INTERRUPTION is waited for by none: each task ends at the next place
@@ -58,9 +67,11 @@ def side_by_side(
     with _bell() as (ring, heard):
         threads = [_Thread(task, interruption, tell, ring) for task in tasks]
         with interruption.left_to_others():
-            for thread in threads:
-                thread.begin()
-            while any(thread.goes_on for thread in threads):
+            while True:
+                if not interruption.is_due():
+                    _begin(threads, order)
+                if not any(thread.goes_on for thread in threads):
+                    break
                 try:
                     heard()
                 except KeyboardInterrupt:
@@ -78,6 +89,28 @@ def side_by_side(
     return outcomes
 
 
+def _begin(threads: Sequence[_Thread], order: Order) -> None:
+    """Begin those of THREADS whose turn it is, and end those whose turn will not come."""
+    while True:
+        begun = {each.name for each in threads if each.begun}
+        ended = {
+            each.name: each.outcome is not None and each.outcome.error is None
+            for each in threads
+            if each.begun and not each.goes_on
+        }
+        turns = [each.turn for each in threads]
+        following = next_turns(turns, begun, ended, order)
+        for thread in threads:
+            if thread.begun:
+                continue
+            if thread.name in following.left:
+                thread.leave(following.left[thread.name])
+            elif thread.name in following.now:
+                thread.begin()
+        if not following.left and not following.now:
+            return
+
+
 class _Thread(threading.Thread):
     """Does TASK, tells who listens what became of its machine, and rings.
 
@@ -88,7 +121,9 @@ class _Thread(threading.Thread):
         self, task: Task, interruption: Interruption, tell: Emit, ring: Callable[[], None]
     ) -> None:
         super().__init__(name=task.machine, daemon=True)
-        self.goes_on = True
+        self.begun = False
+        self.goes_on = False
+        self.turn = Turn(task.machine, task.requires, task.changes)
         self.outcome: Outcome | None = None
         self.broken_off: BaseException | None = None
         self._task = task
@@ -98,11 +133,19 @@ class _Thread(threading.Thread):
 
     def begin(self) -> None:
         """Start the work, if there can be another thread."""
+        self.begun = self.goes_on = True
         try:
             self.start()
         except RuntimeError as error:
             self.outcome = failed(self._task.machine, error)
             self.goes_on = False
+
+    def leave(self, why: str) -> None:
+        """Do nothing, and say WHY."""
+        self.begun = True
+        error = RequestRefusedError(f"'{self.name}' was left as it is: {why}", hint=_LEFT_HINT)
+        self.outcome = failed(self.name, error)
+        self._tell(MachineEnded(self.name, error.message))
 
     def run(self) -> None:
         """Do the work."""

@@ -4,9 +4,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from pyguixvm.errors import PyguixvmError, contained
+
+# What is said of a machine; one that was changed is "taken-back" when others failed.
+Word: TypeAlias = Literal[
+    "unchanged", "deployed", "updated", "restarted", "started", "failed", "taken-back"
+]
 
 
 @dataclass(frozen=True)
@@ -14,7 +19,7 @@ class Outcome:
     """How it went with one machine."""
 
     machine: str
-    outcome: Literal["unchanged", "deployed", "updated", "restarted", "started", "failed"]
+    outcome: Word
     detail: str = ""
     addresses: tuple[str, ...] = ()
     error: PyguixvmError | None = None

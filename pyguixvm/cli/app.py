@@ -34,12 +34,16 @@ _COMMANDS = {
     "volumes": ("volumes", "List the volumes of data disks, which outlive their machines."),
     "list": ("machines", "List the machines that pyguixvm deployed."),
     "start": ("machines", "Start machines and wait until they are ready."),
+    "ssh": ("guests", "Log in to a guest, or run a command there."),
+    "cp": ("guests", "Copy files from and to a guest."),
     "console": ("machines", "Join this terminal with a guest's serial console."),
     "shutdown": ("machines", "Ask guests to shut down, and wait until they have."),
     "reboot": ("machines", "Ask guests to reboot."),
     "destroy": ("machines", "Power machines off at once, keeping all they have."),
     "autostart": ("machines", "Start machines with their host, or not."),
     "undefine": ("machines", "Remove machines and their root volumes."),
+    "graph": ("graph", "Draw what a configuration declares."),
+    "repl": ("guests", "Talk to the hypervisor by hand."),
     "evaluator": ("evaluator", "Show or stop what stays of Guix to evaluate configurations."),
 }
 
@@ -64,7 +68,7 @@ _LEFT = {
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
 
 _NOT_YET = frozenset({
-    "graph", "ssh", "repl", "test", "publish",
+    "test", "publish",
 })  # fmt: skip
 
 

@@ -20,6 +20,8 @@ from pyguixvm.cli.options import (
     common_options,
     config_arguments,
     jobs_option,
+    on_option,
+    order_options,
     policy_options,
     split_config,
     trial_option,
@@ -39,6 +41,7 @@ from pyguixvm.errors import (
 )
 from pyguixvm.events import Notice, in_turn, undisturbed
 from pyguixvm.model.declaration import Deployment
+from pyguixvm.plan.order import Order
 from pyguixvm.plan.plan import CHANGING_GUESTS, Policy
 
 if TYPE_CHECKING:
@@ -46,6 +49,7 @@ if TYPE_CHECKING:
     from pyguixvm.commands.machines import Done
 
 DIFFERENCES_FOUND = 8
+_ALL_AT_ONCE = Order()
 
 
 def session(options: Options, output: Output) -> Session:
@@ -63,14 +67,24 @@ def session(options: Options, output: Output) -> Session:
 
 
 def evaluated(
-    here: Session, config: Path, machines: Sequence[str], policy: Policy, *, build: bool = True
+    here: Session,
+    config: Path,
+    machines: Sequence[str],
+    policy: Policy,
+    *,
+    tags: Sequence[str] = (),
+    build: bool = True,
 ) -> Deployment:
-    """Return what CONFIG declares, as it is to be planned by POLICY; BUILD what grafts take."""
+    """Return what CONFIG declares, as it is to be planned by POLICY; BUILD what grafts take.
+
+    If there are any MACHINES or TAGS, it is of these.
+    """
     return evaluate.evaluate(
         here,
         config,
         machines,
         want="images",
+        tags=tags,
         shared_store=policy.strategy == "shared-store",
         build=build,
     )
@@ -92,12 +106,18 @@ def observed(
 @click.command("plan")
 @config_arguments
 @click.option("--exit-code", is_flag=True, help="Exit with 8 if there is anything to do.")
+@on_option
 @policy_options
 @build_options
 @common_options
 @click.pass_obj
 def plan_command(
-    options: Options, arguments: tuple[str, ...], exit_code: bool, policy: Policy
+    options: Options,
+    arguments: tuple[str, ...],
+    *,
+    exit_code: bool,
+    tags: tuple[str, ...],
+    policy: Policy,
 ) -> int:
     """Show what deploy would do, without doing it.
 
@@ -107,8 +127,8 @@ def plan_command(
     output = Output(options)
     here = session(options, output)
     config, machines = split_config(arguments)
-    deployment = evaluated(here, config, machines, policy, build=False)
-    with observed(here, deployment, policy, whole=not machines) as planned:
+    deployment = evaluated(here, config, machines, policy, tags=tags, build=False)
+    with observed(here, deployment, policy, whole=not machines and not tags) as planned:
         plans = [examined(here, each) for each in planned]
         lost = {each.error.status for each in planned if isinstance(each, planning.Unreached)}
     if output.json:
@@ -126,9 +146,11 @@ def plan_command(
 
 @click.command("deploy")
 @config_arguments
+@on_option
 @policy_options
 @trial_option
 @jobs_option
+@order_options
 @click.option(
     "--prune",
     is_flag=True,
@@ -143,8 +165,10 @@ def deploy_command(
     arguments: tuple[str, ...],
     policy: Policy,
     *,
+    tags: tuple[str, ...],
     trial: bool,
     jobs: int,
+    order: Order,
     prune: bool,
     yes: bool,
 ) -> int:
@@ -152,7 +176,8 @@ def deploy_command(
 
     A new machine is built, defined and started; a running one is changed live
     where that is possible, else restarted.  A new operating system is built while
-    the old one runs; if it does not get ready, the old one comes back.
+    the old one runs; if it does not get ready, the old one comes back.  Machines are
+    changed side by side, each after those that it requires.
     """
     output = Output(options)
     require_triable(policy, trial=trial)
@@ -165,7 +190,7 @@ def deploy_command(
     with heeded(here.emit) as interruption:
         here = dataclasses.replace(here, interruption=interruption)
         outcomes, undeclared = deploy_once(
-            here, arguments, policy, trial=trial, jobs=jobs, prune=prune
+            here, arguments, policy, tags=tags, trial=trial, jobs=jobs, order=order, prune=prune
         )
         if not output.json:
             output.outcomes(outcomes)
@@ -212,27 +237,37 @@ def deploy_once(
     arguments: tuple[str, ...],
     policy: Policy,
     *,
+    tags: Sequence[str] = (),
     trial: bool = False,
     jobs: int = deploy.JOBS,
+    order: Order = _ALL_AT_ONCE,
     prune: bool = False,
 ) -> tuple[tuple[Outcome, ...], list[tuple[str, str]]]:
-    """Deploy what ARGUMENTS name, with TRIAL new roots in throwaway copies first; JOBS at once.
+    """Deploy what ARGUMENTS name, and those with TAGS, JOBS at once in ORDER.
+
+    With TRIAL, new roots are tried in throwaway copies first.
 
     Return how it went, and hypervisor and name of the machines that are no
     longer declared.  Raises RequestRefusedError, and nothing was touched, if it is to
     PRUNE them and cannot know which those are.
     """
     config, machines = split_config(arguments)
-    deployment = evaluated(here, config, machines, policy)
+    deployment = evaluated(here, config, machines, policy, tags=tags)
     if prune and deployment.name is None:
         raise RequestRefusedError(
             f"--prune removes machines of a deployment, and the one in {config} has no name",
             hint='Let the file end in (deployment (name "…") (machines …)), and deploy it: '
             "from then on its machines are known as that deployment's.",
         )
-    with observed(here, deployment, policy, whole=not machines) as planned:
+    with observed(here, deployment, policy, whole=not machines and not tags) as planned:
         done = deploy.deploy(
-            here, config, planned, provenance=deployment.provenance, trial=trial, jobs=jobs
+            here,
+            config,
+            planned,
+            provenance=deployment.provenance,
+            trial=trial,
+            jobs=jobs,
+            order=order,
         )
         outcomes = with_addresses(planned, done)
         undeclared = [(each.plan.uri, name) for each in planned for name in each.plan.undeclared]

@@ -8,7 +8,13 @@ import click
 from pyguixvm.cli import as_documents, documents
 from pyguixvm.cli.build_options import build_options
 from pyguixvm.cli.declaration import session
-from pyguixvm.cli.options import Options, common_options, config_arguments, split_config
+from pyguixvm.cli.options import (
+    Options,
+    common_options,
+    config_arguments,
+    on_option,
+    split_config,
+)
 from pyguixvm.cli.output import Output
 from pyguixvm.cli.show import declared_line
 from pyguixvm.commands import build, definition, evaluate
@@ -17,10 +23,11 @@ from pyguixvm.model.declaration import SystemImage
 
 @click.command("check")
 @config_arguments
+@on_option
 @build_options
 @common_options
 @click.pass_obj
-def check_command(options: Options, arguments: tuple[str, ...]) -> int:
+def check_command(options: Options, arguments: tuple[str, ...], tags: tuple[str, ...]) -> int:
     """Evaluate CONFIG and report every error in it; nothing is built.
 
     The operating systems are lowered too, so that what Guix would refuse is
@@ -29,7 +36,7 @@ def check_command(options: Options, arguments: tuple[str, ...]) -> int:
     output = Output(options)
     config, machines = split_config(arguments)
     deployment = evaluate.evaluate(
-        session(options, output), config, machines, want="systems", build=False
+        session(options, output), config, machines, want="systems", tags=tags, build=False
     )
     if output.json:
         output.document(as_documents.checked(deployment))
@@ -41,16 +48,19 @@ def check_command(options: Options, arguments: tuple[str, ...]) -> int:
 
 @click.command("build")
 @config_arguments
+@on_option
 @click.option("--derivation", "-d", is_flag=True, help="Print the derivations; build nothing.")
 @build_options
 @common_options
 @click.pass_obj
-def build_command(options: Options, arguments: tuple[str, ...], derivation: bool) -> int:
+def build_command(
+    options: Options, arguments: tuple[str, ...], tags: tuple[str, ...], derivation: bool
+) -> int:
     """Build the images of the declared machines and print their file names."""
     output = Output(options)
     here = session(options, output)
     config, machines = split_config(arguments)
-    deployment = evaluate.evaluate(here, config, machines, want="derivations")
+    deployment = evaluate.evaluate(here, config, machines, want="derivations", tags=tags)
     if derivation:
         built = [
             (machine.name, machine.image.derivation or "")
@@ -71,10 +81,11 @@ def build_command(options: Options, arguments: tuple[str, ...], derivation: bool
 
 @click.command("xml")
 @config_arguments
+@on_option
 @build_options
 @common_options
 @click.pass_obj
-def xml_command(options: Options, arguments: tuple[str, ...]) -> int:
+def xml_command(options: Options, arguments: tuple[str, ...], tags: tuple[str, ...]) -> int:
     """Print the domain XML that deploy would define.
 
     Several machines are printed one after the other; name one to get it alone.
@@ -82,7 +93,7 @@ def xml_command(options: Options, arguments: tuple[str, ...]) -> int:
     output = Output(options)
     here = session(options, output)
     config, machines = split_config(arguments)
-    deployment = evaluate.evaluate(here, config, machines, want="derivations")
+    deployment = evaluate.evaluate(here, config, machines, want="derivations", tags=tags)
     defined = definition.domain_documents(here, deployment.machines)
     if output.json:
         found = (documents.DefinedMachine(machine=name, xml=xml) for name, xml in defined)

@@ -23,6 +23,7 @@ from pyguixvm.model.system_change import SystemChange
 from pyguixvm.model.usage import Kept
 from pyguixvm.plan.actions import Action
 from pyguixvm.plan.garbage import Garbage
+from pyguixvm.plan.graph import Edge, Node
 from pyguixvm.plan.guest import GuestSystem
 from pyguixvm.plan.origins import Origins
 from pyguixvm.plan.rates import Rates
@@ -170,9 +171,14 @@ class Defined(Document, frozen=True, kw_only=True):
 
 
 class DeployedMachine(_Named, frozen=True, kw_only=True):
-    """What became of a machine; ADDRESSES are those known of it.  NAME is MACHINE (deprecated)."""
+    """What became of a machine; ADDRESSES are those known of it.  NAME is MACHINE (deprecated).
 
-    outcome: Literal["unchanged", "deployed", "updated", "restarted", "started", "failed"]
+    One that was changed is taken-back if another one failed, with --all-or-nothing.
+    """
+
+    outcome: Literal[
+        "unchanged", "deployed", "updated", "restarted", "started", "failed", "taken-back"
+    ]
     detail: str
     addresses: tuple[str, ...]
     error: Error | None
@@ -308,6 +314,13 @@ class Volumes(Document, frozen=True, kw_only=True):
     done: Done | None
 
 
+class Drawn(Document, frozen=True, kw_only=True):
+    """Of ``graph``: what is declared, and what is connected with what."""
+
+    nodes: tuple[Node, ...]
+    edges: tuple[Edge, ...]
+
+
 class RunningEvaluator(_Part, frozen=True, kw_only=True):
     """An evaluator; MEMORY is in bytes.  Of a BUSY one nothing else is known."""
 
@@ -338,5 +351,6 @@ OF_VERBS: dict[str, type[Document]] = {
     "list": Machines,
     "volumes": Volumes,
     **dict.fromkeys(("start", "shutdown", "reboot", "destroy", "autostart", "undefine"), Changed),
+    "graph": Drawn,
     "evaluator": Evaluators,
 }

@@ -113,6 +113,41 @@ def jobs_option(command: F) -> F:
     )(command)
 
 
+def on_option(command: F) -> F:
+    """Give COMMAND the option that selects machines by what they are called together, as TAGS."""
+    return click.option(
+        "--on",
+        "tags",
+        multiple=True,
+        metavar="TAG",
+        help="Machines with this tag, beside those that are named (may be repeated).",
+    )(command)
+
+
+def order_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give COMMAND the options that say how machines take turns, as its ORDER."""
+
+    @functools.wraps(command)
+    def with_order(
+        *arguments: Any, rolling: int | None, all_or_nothing: bool, **others: Any
+    ) -> Any:
+        from pyguixvm.plan.order import Order
+
+        return command(*arguments, order=Order(rolling, all_or_nothing), **others)
+
+    decorated: Callable[..., Any] = with_order
+    for decorate in (
+        click.option("--rolling", type=click.IntRange(min=1), metavar="N",
+                     help="Change N machines at a time, the next ones only when these are "
+                     "ready; after a failure, the rest are left as they are."),
+        click.option("--all-or-nothing", is_flag=True,
+                     help="If a machine fails, take back those that were changed: new ones are "
+                     "removed, others return to what they were."),
+    ):  # fmt: skip
+        decorated = decorate(decorated)
+    return decorated
+
+
 def force_options(command: F) -> F:
     """Give COMMAND the options that say how a guest is stopped."""
     for decorate in (

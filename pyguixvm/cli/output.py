@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TextIO
@@ -166,6 +167,8 @@ class Output:
                 self.error(outcome.error)
             else:
                 self.line(outcome_line(outcome))
+        if len(outcomes) > 1:
+            self.note(summary(outcomes))
 
     def _style(self, text: str, code: str) -> str:
         return f"\x1b[{code}m{text}\x1b[0m" if _shows_colours(sys.stderr) else text
@@ -211,6 +214,15 @@ def outcome_line(outcome: Outcome) -> str:
     if outcome.outcome == "unchanged":
         return f"{outcome.machine} unchanged, nothing to do"
     return f"{outcome.machine} {outcome.outcome}{detail}"
+
+
+def summary(outcomes: Sequence[Outcome]) -> str:
+    """Return how many of OUTCOMES were which, and the names of those that failed."""
+    numbers = Counter(outcome.outcome for outcome in outcomes)
+    lost = [outcome.machine for outcome in outcomes if outcome.error is not None]
+    said = ", ".join(f"{number} {word.replace('-', ' ')}" for word, number in numbers.items())
+    named = f" ({', '.join(lost)})" if lost else ""
+    return f"{len(outcomes)} machines: {said}{named}"
 
 
 # With several machines one status has to stand for all: the one that asks for more.

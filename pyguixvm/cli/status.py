@@ -20,6 +20,7 @@ from pyguixvm.cli.options import (
     common_options,
     config_arguments,
     names_config,
+    on_option,
     split_config,
 )
 from pyguixvm.cli.output import Output
@@ -39,6 +40,7 @@ _CLEAR = "\x1b[H\x1b[2J"
 
 @click.command("status")
 @config_arguments
+@on_option
 @click.option("--exit-code", is_flag=True, help="Exit with 8 unless all is deployed as declared.")
 @build_options
 @click.option("--ignore", multiple=True, metavar="PATH",
@@ -67,6 +69,7 @@ def status_command(
     options: Options,
     arguments: tuple[str, ...],
     *,
+    tags: tuple[str, ...],
     exit_code: bool,
     ignore: tuple[str, ...],
     watch: bool,
@@ -92,7 +95,7 @@ def status_command(
         raise UsageError("--prometheus and --json exclude each other", hint="Give one of them.")
     output = Output(options)
     here = session(options, output)
-    asked = _asked(here, arguments, ignore)
+    asked = _asked(here, arguments, ignore, tags)
     if watch:
         _watch(here, asked, output, options, on_change)
     sighted = status.sighted(here, asked)
@@ -141,14 +144,16 @@ def _write(file: Path, sighted: Sequence[Sighted]) -> None:
         ) from error
 
 
-def _asked(here: Session, arguments: tuple[str, ...], ignore: tuple[str, ...]) -> Asked:
-    if not names_config(arguments):
+def _asked(
+    here: Session, arguments: tuple[str, ...], ignore: tuple[str, ...], tags: tuple[str, ...]
+) -> Asked:
+    if not names_config(arguments) and not tags:
         return Asked(names=arguments, ignore=ignore)
     config, machines = split_config(arguments)
-    deployment = evaluate.evaluate(here, config, machines, want="images", build=False)
+    deployment = evaluate.evaluate(here, config, machines, want="images", tags=tags, build=False)
     return Asked(
         machines=deployment.machines,
-        config=None if machines else deployment.config,
+        config=None if machines or tags else deployment.config,
         deployment=deployment.name,
         ignore=ignore,
         provenance=deployment.provenance,

@@ -26,6 +26,10 @@ _OTHER_WORDS = {
     "xml": ("dumpxml", "render", "export"),
     "autostart": ("enable", "disable"),
     "build": ("image", "make"),
+    "ssh": ("login", "exec", "shell"),
+    "cp": ("scp", "copy"),
+    "repl": ("virsh",),
+    "graph": ("dot", "draw", "svg"),
 }  # fmt: skip
 _VERBS = {word: verb for verb, words in _OTHER_WORDS.items() for word in words}
 # What changes nothing, in the words of other programs.

@@ -24,6 +24,7 @@ from pyguixvm.guix.activation import Activation
 from pyguixvm.interruption import end_here_if_asked, pause
 from pyguixvm.model.provenance import Provenance
 from pyguixvm.plan.actions import DefineDomain
+from pyguixvm.plan.order import Order
 from pyguixvm.plan.plan import MachinePlan
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 # For so many machines of a hypervisor at once, root volumes are made and sent.
 JOBS = 4
+_ALL_AT_ONCE = Order()
 
 
 def deploy(
@@ -47,12 +49,13 @@ def deploy(
     provenance: Provenance | None = None,
     trial: bool = False,
     jobs: int = JOBS,
+    order: Order = _ALL_AT_ONCE,
 ) -> tuple[Outcome, ...]:
     """Carry out the plans of PLANNED for what CONFIG declares; return what became of each machine.
 
     PROVENANCE is that of what it declares.  With TRIAL, a new root has to get ready in a
-    throwaway copy before.  Machines are changed side by side, on each hypervisor JOBS of them
-    up to where their guests are touched.  Whoever wants to change one of them meanwhile
+    throwaway copy before.  Machines are changed side by side in ORDER, on each hypervisor JOBS
+    of them up to where their guests are touched.  Whoever wants to change one of them meanwhile
     waits.  Raises BuildError, and then nothing was touched.
     """
     from pyguixvm.apply.executor import side_by_side
@@ -73,7 +76,12 @@ def deploy(
             tasks += _tasks(
                 session, config, each, at, shared, provenance=provenance, trial=trial, jobs=jobs
             )
-        return side_by_side(tasks, session.interruption, session.emit)
+        outcomes = side_by_side(tasks, session.interruption, session.emit, order)
+        if not order.all_or_nothing:
+            return outcomes
+        from pyguixvm.commands.all_or_nothing import taken_back
+
+        return taken_back(session, planned, outcomes)
 
 
 def _kept(session: Session, planned: Sight, shared: ExitStack) -> Roots | None:
@@ -118,7 +126,8 @@ def _tasks(
     if not isinstance(planned, Planned):
         for machine_plan in planned.plan.machines:
             name = machine_plan.machine.name
-            yield Task(name, partial(_left, name, planned.error))
+            requires = machine_plan.machine.requires
+            yield Task(name, partial(_left, name, planned.error), requires)
         return
     workshop = Workshop(
         planned.connection,
@@ -134,7 +143,9 @@ def _tasks(
     beats = shared.enter_context(beating(planned.connection))
     for machine_plan in planned.plan.machines:
         change = _Change(session, planned, machine_plan, workshop, beats, trial)
-        yield Task(machine_plan.machine.name, change.make)
+        machine = machine_plan.machine
+        changes = bool(machine_plan.actions or machine_plan.refusal)
+        yield Task(machine.name, change.make, machine.requires, changes)
 
 
 @dataclass(frozen=True)

@@ -27,10 +27,11 @@ def evaluate(
     machines: Sequence[str] = (),
     *,
     want: Want,
+    tags: Sequence[str] = (),
     shared_store: bool = False,
     build: bool = True,
 ) -> Deployment:
-    """Return what CONFIG declares, of MACHINES only if any are named.
+    """Return what CONFIG declares, of MACHINES and those with TAGS only if any are named.
 
     SHARED_STORE: as machines are that run from the store of their host.  What grafts take is
     built only if BUILD.
@@ -52,7 +53,8 @@ def evaluate(
             exchange,
             config.absolute(),
             want=want,
-            machines=tuple(machines) or None,
+            machines=machines,
+            tags=tags,
             shared_store=shared_store,
             build=build,
             building=said.building,

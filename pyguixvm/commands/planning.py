@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pyguixvm.hypervisor.connection import Connection
     from pyguixvm.hypervisor.observe import Depth
     from pyguixvm.model.observation import Observation
+    from pyguixvm.plan.ownership import Owner
 
 # A save every few seconds would stack as many volumes.  What changes in such a window is taken
 # back together, with all that the guest wrote meanwhile: so it is not much longer.
@@ -43,13 +44,14 @@ class Planned:
 
     AGAIN looks at it anew, for whoever asks it meanwhile, too, and plans for one machine.
     OTHERWISE does so for one whose guest cannot be changed live after all; None where no
-    other way is allowed.
+    other way is allowed.  AS_DECLARED does so for one as it was declared at another time.
     """
 
     connection: Connection
     plan: Plan
     observation: Observation
     again: Callable[[str], MachinePlan]
+    as_declared: Callable[[VirtualMachine], MachinePlan]
     otherwise: Callable[[str], MachinePlan] | None = None
 
 
@@ -123,6 +125,7 @@ def observed(
                     make(each.observation),
                     each.observation,
                     again=partial(_planned_again, look, make),
+                    as_declared=partial(_planned_as, look, owner),
                     otherwise=partial(_planned_again, look, make_otherwise)
                     if policy.prefer_live
                     else None,
@@ -152,6 +155,15 @@ def _window() -> str:
 def _planned_again(look: SharedLook[Observation], make: _Make, machine: str) -> MachinePlan:
     (plan,) = make(look.now(), only=machine).machines
     return plan
+
+
+def _planned_as(
+    look: SharedLook[Observation], owner: Owner, machine: VirtualMachine
+) -> MachinePlan:
+    from pyguixvm.plan.planner import plan
+
+    (made,) = plan((machine,), look.now(), owner=owner).machines
+    return made
 
 
 def measured(session: Session, planned: Planned) -> Plan:

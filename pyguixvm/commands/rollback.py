@@ -39,7 +39,7 @@ def roll_back(session: Session, name: str, number: int | None, policy: Policy) -
         target = _target(name, metadata, number)
         require_untouched(connection, name, metadata, target.number)
         require_idle_disks(observe_domain(connection, name))
-        plan = _way_back(target, metadata, domains.state(connection, name), policy)
+        plan = way_back(target, metadata, domains.state(connection, name), policy)
         workshop = Workshop(
             connection,
             session.emit,
@@ -73,7 +73,8 @@ def _target(name: str, metadata: Metadata, number: int | None) -> Generation:
     return target
 
 
-def _way_back(target: Generation, metadata: Metadata, state: str, policy: Policy) -> MachinePlan:
+def way_back(target: Generation, metadata: Metadata, state: str, policy: Policy) -> MachinePlan:
+    """Return the plan for a machine in STATE, which METADATA is of, to return to TARGET."""
     machine = target.declaration
     actions: list[Action] = []
     if state not in ("shut off", "crashed"):

@@ -38,7 +38,12 @@ class Failure(msgspec.Struct, forbid_unknown_fields=True):
     def unknown_machine(self) -> bool:
         """Whether it is that a machine was asked for that is not declared."""
         # The words of select-machines, which has no place to name.
-        return self.location is None and self.message.startswith("there is no machine '")
+        return self.location is None and self.message.startswith(
+            (
+                "there is no machine '",
+                "there is no machine with the tag '",
+            )
+        )
 
 
 class _Answer(msgspec.Struct, forbid_unknown_fields=True):
@@ -55,7 +60,8 @@ def evaluate(
     config: Path,
     *,
     want: Want,
-    machines: Sequence[str] | None = None,
+    machines: Sequence[str] = (),
+    tags: Sequence[str] = (),
     sharing: Literal["virtiofs", "9p"] = "virtiofs",
     shared_store: bool = False,
     build: bool = True,
@@ -64,7 +70,7 @@ def evaluate(
     depends: Depends = lambda _files: None,
     seconds: float = _SECONDS,
 ) -> Deployment:
-    """Return what the file CONFIG declares, of MACHINES only if any are given.
+    """Return what the file CONFIG declares, of MACHINES and those with TAGS only if any are given.
 
     SHARING is how the default hypervisor shares directories with its guests.  With
     SHARED_STORE, machines run from the store of their host, where they can.  What grafts
@@ -78,7 +84,8 @@ def evaluate(
     request = {
         "config": str(config.absolute()),
         "want": want,
-        "machines": None if machines is None else list(machines),
+        "machines": list(machines),
+        "tags": list(tags),
         "sharing": sharing,
         "shared-store": shared_store,
         "build": build,

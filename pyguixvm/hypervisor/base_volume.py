@@ -79,8 +79,9 @@ class BaseVolumes:
         store_item = volume_names.is_store_item(str(path))
         mode, owner = (0o444, None) if store_item else _private(self.connection)
         upload = uploaded(
-            self.connection, self.pool, name, path, self.emit, self.machine, mode=mode, owner=owner
-        )
+            self.connection, self.pool, name, path, self.emit, self.machine, mode=mode, owner=owner,
+            resumable=True,
+        )  # fmt: skip
         with phase(self.emit, "transfer", self.machine, detail=name) as result:
             with upload as made:
                 if self.connection.local and self._held(made, ignore) != content:

@@ -20,6 +20,7 @@ from pyguixvm.hypervisor.domain_events import Events
 from pyguixvm.hypervisor.errors import explained
 from pyguixvm.hypervisor.resolved import Resolved
 from pyguixvm.hypervisor.time_limits import within
+from pyguixvm.hypervisor.unreachable import unreachable
 from pyguixvm.model.hypervisor import Hypervisor
 from pyguixvm.xml.capabilities import HostCapabilities, read_capabilities, read_host_uuid
 
@@ -69,8 +70,10 @@ def connect(
     if seconds is None:
         seconds = _ASKING_SECONDS if may_ask(uri) else _OPEN_SECONDS
     doing = f"connect to the {target}"
-    with explained(doing):
+    try:
         connection = within(seconds, doing, lambda: _opened(uri, patience), unwanted=_close)
+    except libvirt.libvirtError as error:
+        raise unreachable(error, uri or os.environ.get("LIBVIRT_DEFAULT_URI"), doing) from error
     try:
         yield connection
     finally:

@@ -20,7 +20,13 @@ _JOIN_GROUP = (
     "machines of your own"
 )
 
+_TOO_OLD = (
+    "libvirt 9.0 or newer is wanted there, and its QEMU driver: 'virsh -c URI version' tells "
+    "which it is"
+)
+
 _HINTS = {
+    libvirt.VIR_ERR_NO_SUPPORT: _TOO_OLD,
     libvirt.VIR_ERR_AUTH_FAILED: _JOIN_GROUP,
     libvirt.VIR_ERR_AUTH_CANCELLED: _JOIN_GROUP,
     libvirt.VIR_ERR_AUTH_UNAVAILABLE: _JOIN_GROUP,
@@ -47,6 +53,8 @@ _PHRASES = (
         "satisfying virtiofsd",
         'install virtiofsd on the hypervisor, or declare the mount-point with (driver "9p")',
     ),
+    ("unknown procedure", _TOO_OLD),
+    ("unsupported flags", _TOO_OLD),
     ("ssh", "see whether 'ssh HOST virsh list' works for the host in the URI"),
 )
 

@@ -8,7 +8,7 @@ The marker's capacity is a random number: it tells whose marker it is.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 import libvirt
@@ -29,23 +29,29 @@ _TOKENS = 2**30
 
 
 @contextmanager
-def incomplete_until_done(connection: Connection, pool: str, name: str) -> Iterator[None]:
-    """Mark volume NAME as incomplete while the body makes it.
+def incomplete_until_done(
+    connection: Connection,
+    pool: str,
+    name: str,
+    *,
+    goes_on: bool = False,
+    worth_keeping: Callable[[], bool] = lambda: False,
+) -> Iterator[None]:
+    """Mark volume NAME as incomplete while the body makes it, or GOES_ON with it.
 
     If the body fails, the volume is deleted together with its marker, unless a domain
-    refers to it already: then it is whole, whatever came after.  If not even that
+    refers to it already: then it is whole, whatever came after; or unless it is WORTH_KEEPING
+    for whoever goes on with it.  If not even that
     succeeds, both stay and tell their story.  Raises `HypervisorError` if somebody
     else took over meanwhile.
     """
     token = secrets.randbelow(_TOKENS)
-    marker = volumes.create_handle(
-        connection, pool, VolumeDefinition(name=volume_names.marker(name), capacity=token)
-    )
+    marker = _marked(connection, pool, name, token, goes_on=goes_on)
     try:
         yield
     except BaseException:
         with suppress(PyguixvmError):
-            if _is_mine(marker, name, token):
+            if not worth_keeping() and _is_mine(marker, name, token):
                 _give_up(connection, pool, name)
         raise
     if not _is_mine(marker, name, token):
@@ -65,12 +71,15 @@ def made_by_us(  # noqa: PLR0917 -- what is made where, who is told, and how lon
     emit: Emit,
     machine: str | None = None,
     tempo: Tempo | None = None,
+    *,
+    keep: bool = False,
 ) -> Iterator[None]:
     """Have nobody else make volume NAME of POOL while the body runs; wait as long as one does.
 
     It is a lock as those of machines are: who makes it has died if it was silent for the
     patience of TEMPO, or is known to have.  EMIT is told for whom MACHINE waits.  What is broken
-    off is deleted then, unless something stands on it already.  Raises HypervisorError.
+    off is deleted then, unless it is to KEEP, or something stands on it already.  Raises
+    HypervisorError.
     """
 
     def told(event: Event) -> None:
@@ -79,7 +88,7 @@ def made_by_us(  # noqa: PLR0917 -- what is made where, who is told, and how lon
         emit(event)
 
     with held(connection, [f"{pool}/{name}"], told, "upload", tempo or Tempo()):
-        if volumes.incomplete(connection, pool, name):
+        if not keep and volumes.incomplete(connection, pool, name):
             _give_up(connection, pool, name)
         yield
 
@@ -102,6 +111,28 @@ def condemn(connection: Connection, pool: str, name: str) -> None:
             volumes.create(
                 connection, pool, VolumeDefinition(name=volume_names.marker(name), capacity=0)
             )
+
+
+def _marked(
+    connection: Connection, pool: str, name: str, token: int, *, goes_on: bool
+) -> libvirt.virStorageVol:
+    """Return the marker beside volume NAME, with TOKEN; it was there before if the work GOES_ON.
+
+    Then there is one all the time: without, the volume would count as whole.
+    """
+    if not goes_on:
+        return volumes.create_handle(
+            connection, pool, VolumeDefinition(name=volume_names.marker(name), capacity=token)
+        )
+    with explained(f"take over the marker of volume '{name}'"):
+        marker = volumes.find_handle(connection, pool, volume_names.marker(name))
+        if marker is None:
+            raise HypervisorError(
+                f"somebody else made volume '{name}' of pool '{pool}' meanwhile",
+                hint="run the command again",
+            )
+        marker.resize(token, libvirt.VIR_STORAGE_VOL_RESIZE_SHRINK)
+        return marker
 
 
 def _give_up(connection: Connection, pool: str, name: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,12 +15,14 @@ import libvirt
 
 from pyguixvm.digest.content import content_of
 from pyguixvm.errors import HypervisorError, RequestRefusedError
-from pyguixvm.events import Count, Emit
+from pyguixvm.events import Count, Emit, Notice
 from pyguixvm.hypervisor import download, incomplete_volume, pools, volumes
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.errors import explained
 from pyguixvm.hypervisor.machine_lock.wait import Tempo
+from pyguixvm.hypervisor.resumption import arrived
 from pyguixvm.hypervisor.volumes import Volume
+from pyguixvm.model.sizes import format_size
 from pyguixvm.sparse_file import data_ranges, flush
 from pyguixvm.xml.volume import VolumeDefinition
 
@@ -30,6 +33,8 @@ _SEND = 1024**2
 # Another stream takes some 10 ms: a smaller hole is sent faster than it is left out.
 _SMALLEST_HOLE = 4 * 1024**2
 _ZEROS = bytes(CHUNK)
+# A line on which this (seconds) is not enough for all of it is one that may be cut meanwhile.
+_ACKNOWLEDGE_SECONDS = 5.0
 
 
 class VolumeExistsError(RequestRefusedError):
@@ -48,31 +53,51 @@ def uploaded(  # noqa: PLR0917 -- where from, where to, and who is told
     mode: int = 0o600,
     owner: int | None = None,
     tempo: Tempo | None = None,
+    resumable: bool = False,
 ) -> Iterator[Volume]:
     """Make volume NAME in POOL from the bytes of the file PATH, whatever its format.
 
     MODE and OWNER are as for a `VolumeDefinition`.  It is on disk when it is yielded, if the
     hypervisor is this machine.  It counts as whole only when the body is done, and is deleted
     if that fails.  Who else makes it is waited for, see `made_by_us`, and what is broken off is
-    made anew.  Raises `VolumeExistsError` if a whole volume of that name exists, and
+    made anew; RESUMABLE: gone on with where it was acknowledged, if it is called after what it
+    is to hold.  Raises `VolumeExistsError` if a whole volume of that name exists, and
     `HypervisorError` without enough space or if somebody else took over meanwhile.
     """
     with (
-        incomplete_volume.made_by_us(connection, pool, name, emit, machine, tempo),
+        incomplete_volume.made_by_us(connection, pool, name, emit, machine, tempo, keep=resumable),
         Path(path).open("rb") as source,
     ):
-        if name in (volumes.names(connection, pool) or ()):
-            raise VolumeExistsError(f"volume '{name}' exists already in pool '{pool}'")
         size = os.fstat(source.fileno()).st_size
-        total = sum(length for _, length in data_extents(source))
-        pools.require_space(connection, pool, total, f"volume '{name}'")
-        with incomplete_volume.incomplete_until_done(connection, pool, name):
+        extents = tuple(data_extents(source))
+        total = sum(length for _, length in extents)
+        begun = _begun(connection, pool, name, size) if resumable else None
+        if begun is None and name in (volumes.names(connection, pool) or ()):
+            raise VolumeExistsError(f"volume '{name}' exists already in pool '{pool}'")
+        start = arrived(connection, begun, source, extents) if begun else 0
+        there = sum(min(length, max(0, start - begin)) for begin, length in extents)
+        pools.require_space(connection, pool, total - there, f"volume '{name}'")
+        sending = _Sending(connection, source, Count(emit, "transfer", total, machine))
+        with incomplete_volume.incomplete_until_done(
+            connection,
+            pool,
+            name,
+            goes_on=begun is not None,
+            worth_keeping=lambda: resumable and sending.acknowledged,
+        ):
+            if begun is not None:
+                emit(Notice(f"goes on with volume '{name}', {_part(there, total)} of which are "
+                            "there", machine))  # fmt: skip
             # Raw whatever the file's format is: a fresh qcow2 has bytes of its own,
             # which would show through the holes.
             container = VolumeDefinition(name=name, capacity=size, mode=mode, owner=owner)
-            made = volumes.create_handle(connection, pool, container)
+            made = (
+                volumes.create_handle(connection, pool, container)
+                if begun is None
+                else _found(connection, pool, name)
+            )
             with explained(f"upload {path} to volume '{name}'"):
-                written = _send(connection, made, source, Count(emit, "transfer", total, machine))
+                written = sending.send(made, start, there)
                 volume = _verify(connection, pool, made, source, written)
                 _flush(connection, volume)
             yield volume
@@ -113,11 +138,34 @@ def data_extents(source: BinaryIO) -> Iterator[tuple[int, int]]:
         yield begin, end - begin
 
 
-def _data_chunks(source: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """Yield offset and bytes of each chunk of SOURCE's extents."""
-    for begin, length in data_extents(source):
-        for offset in range(begin, begin + length, CHUNK):
-            wanted = min(CHUNK, begin + length - offset)
+def _begun(connection: Connection, pool: str, name: str, size: int) -> Volume | None:
+    """Return the volume NAME if it was begun, and is to have SIZE; delete anything else of it."""
+    if not volumes.incomplete(connection, pool, name):
+        return None
+    found = volumes.lookup(connection, pool, name)
+    if found is not None and found.physical == size:
+        return found
+    volumes.delete(connection, pool, name)
+    return None
+
+
+def _found(connection: Connection, pool: str, name: str) -> libvirt.virStorageVol:
+    handle = volumes.find_handle(connection, pool, name)
+    if handle is None:
+        raise HypervisorError(f"volume '{name}' vanished from pool '{pool}'")
+    return handle
+
+
+def _part(done: int, total: int) -> str:
+    return f"{format_size(done)} of {format_size(total)}"
+
+
+def _data_chunks(source: BinaryIO, start: int) -> Iterator[tuple[int, bytes]]:
+    """Yield offset and bytes of each chunk of SOURCE's extents, from START on."""
+    for first, length in data_extents(source):
+        begin, end = max(first, start), first + length
+        for offset in range(begin, end, CHUNK):
+            wanted = min(CHUNK, end - offset)
             data = os.pread(source.fileno(), wanted, offset)
             if len(data) != wanted:
                 raise HypervisorError(f"'{source.name}' became shorter while it was sent")
@@ -125,13 +173,18 @@ def _data_chunks(source: BinaryIO) -> Iterator[tuple[int, bytes]]:
 
 
 class _Writer:
-    """Writes chunks into a volume through one stream for each run of adjoining ones."""
+    """Writes chunks into a volume through one stream for each run of adjoining ones.
+
+    One that takes long is ended in between: what went through it is acknowledged then.
+    """
 
     def __init__(self, connection: Connection, volume: libvirt.virStorageVol) -> None:
+        self.acknowledged = False
         self._connection = connection
         self._volume = volume
         self._stream: libvirt.virStream | None = None
         self._position = 0
+        self._opened = 0.0
 
     def __enter__(self) -> _Writer:
         return self
@@ -148,12 +201,16 @@ class _Writer:
         if self._stream is None or offset != self._position:
             self._finish()
             self._stream = self._connection.handle.newStream(0)
+            self._opened = time.monotonic()
             # A length of 0 leaves the end open (virStorageVolUpload).
             self._volume.upload(self._stream, offset, 0, 0)
         sent = 0
         while sent < len(data):
             sent += self._stream.send(data[sent : sent + _SEND])
         self._position = offset + len(data)
+        if time.monotonic() - self._opened > _ACKNOWLEDGE_SECONDS:
+            self._finish()
+            self.acknowledged = True
 
     def _finish(self) -> None:
         if self._stream is not None:
@@ -161,19 +218,35 @@ class _Writer:
             stream.finish()
 
 
-def _send(
-    connection: Connection, volume: libvirt.virStorageVol, source: BinaryIO, progress: Count
-) -> int:
-    """Send what SOURCE holds to the empty VOLUME; return how many bytes were written."""
-    written = 0
-    with _Writer(connection, volume) as writer:
-        for offset, data in _data_chunks(source):
-            # Images in the store are not always sparse; their zeros stay at home all the same.
-            if data != _ZEROS[: len(data)]:
-                writer.write(offset, data)
-                written += len(data)
-            progress.add(len(data))
-    return written
+class _Sending:
+    """Sends what SOURCE holds; PROGRESS is told.  What was ACKNOWLEDGED need not go again."""
+
+    def __init__(self, connection: Connection, source: BinaryIO, progress: Count) -> None:
+        self._connection = connection
+        self._source = source
+        self._progress = progress
+        self._writer: _Writer | None = None
+
+    @property
+    def acknowledged(self) -> bool:
+        """Whether some of it has arrived for sure, and took its time."""
+        return self._writer is not None and self._writer.acknowledged
+
+    def send(self, volume: libvirt.virStorageVol, start: int, there: int) -> int:
+        """Send to VOLUME what comes from START on, before which THERE bytes of data are.
+
+        Return how many bytes were written.
+        """
+        written = 0
+        self._progress.add(there)
+        with _Writer(self._connection, volume) as self._writer:
+            for offset, data in _data_chunks(self._source, start):
+                # Images in the store are not always sparse; their zeros stay at home all the same.
+                if data != _ZEROS[: len(data)]:
+                    self._writer.write(offset, data)
+                    written += len(data)
+                self._progress.add(len(data))
+        return written
 
 
 def _verify(

@@ -271,7 +271,8 @@ class VirtualMachine(_Declared, frozen=True):
 
     PROTECT: nothing takes it away, or its root, unless the user says so each time.
     IGNORE_DRIFT are paths of differences, and of what is below them, that count for nothing
-    where it is asked whether it is as declared.
+    where it is asked whether it is as declared.  REQUIRES are the names of machines that are
+    made ready before, TAGS what it is called together with others.
     """
 
     name: str
@@ -283,6 +284,8 @@ class VirtualMachine(_Declared, frozen=True):
     hypervisor: str | None = None
     protect: bool = False
     ignore_drift: tuple[str, ...] = ()
+    requires: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
 
 
 class Caution(_Declared, frozen=True):

@@ -156,6 +156,8 @@ def _of_what_is_remembered(
         ("ready-timeout", applied.ready_timeout, declared.ready_timeout),
         ("protect", applied.protect, declared.protect),
         ("ignore-drift", list(applied.ignore_drift), list(declared.ignore_drift)),
+        ("requires", list(applied.requires), list(declared.requires)),
+        ("tags", list(applied.tags), list(declared.tags)),
     ):
         if old != new:
             yield Difference(path=path, old=old, new=new, effect="live")

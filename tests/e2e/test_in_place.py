@@ -14,7 +14,11 @@ from typing import Any
 import pytest
 from conftest import CONFIGS, Ran, command, gc_roots, pyguixvm, virsh
 from guest import Guest, eventually
+from sshd import sshd
 
+from pyguixvm.commands.guest_ssh import ssh_options
+from pyguixvm.commands.session import Session
+from pyguixvm.events import ignore
 from pyguixvm.hypervisor.guest.over_ssh import inside_over_ssh
 
 CONFIG = CONFIGS / "in-place.scm"
@@ -65,6 +69,34 @@ def generations() -> list[dict[str, Any]]:
 def deploy(login: dict[str, str], *options: str, **changes: str) -> Ran:
     changed = {f"PYGUIXVM_TEST_{name.upper()}": value for name, value in changes.items()}
     return pyguixvm("deploy", CONFIG, "--strategy", "in-place", *options, **login, **changed)
+
+
+def test_ssh_and_scp_find_the_guest_and_take_no_other_for_it(
+    login: dict[str, str], tmp_path: Path
+) -> None:
+    said = pyguixvm("ssh", f"root@{NAME}", "--", "cat", "/etc/edition; exit 3", **login)
+    assert (said.status, said.out) == (3, "one"), said.err
+    (tmp_path / "sent").write_text("over there")
+    for files in ((tmp_path / "sent", f"root@{NAME}:/root/"), (f"root@{NAME}:/root/sent", "back")):
+        copied = pyguixvm("cp", *map(str, files), directory=tmp_path, **login)
+        assert copied.status == 0, copied.err
+    assert (tmp_path / "back").read_text() == "over there"
+    # What pretends to be it has another key.
+    assert guest.content(KEY).split()[1] in " ".join(
+        ssh_options(Session("qemu:///system", (), {}, ignore, print), NAME)
+    )
+
+
+def test_a_guest_is_reached_through_its_hypervisor(login: dict[str, str], tmp_path: Path) -> None:
+    with sshd(tmp_path, 2299, AuthorizedKeysFile=login["PYGUIXVM_TEST_KEY"]) as server:
+        client = server.client("agent")
+        client.write_text(
+            client.read_text().replace(f"-i {tmp_path}/user -o IdentitiesOnly=yes", "")
+        )
+        uri = server.uri(command=client)
+        said = pyguixvm("-c", uri, "ssh", f"root@{NAME}", "--", "echo $SSH_CONNECTION", **login)
+        assert said.status == 0, said.err
+        assert (tmp_path / "log-2299").read_text().count("Accepted publickey for root") == 2
 
 
 def test_a_saved_system_arrives_in_the_guest_while_it_runs(

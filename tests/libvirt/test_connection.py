@@ -56,7 +56,7 @@ def test_only_a_uri_without_host_and_socket_is_this_machine(uri, local):
     [
         ("qemu+unix:///system?socket=/nowhere", "No such file", "start libvirtd"),
         ("nonsense:///x", "nonsense", None),
-        ("qemu+tcp://127.0.0.1:1/system", "refused", "start libvirtd"),
+        ("qemu+tcp://127.0.0.1:1/system", "refused", "libvirtd listens there"),
     ],
 )
 def test_a_hypervisor_that_cannot_be_reached_is_one_sentence(uri, reason, hint, capfd):

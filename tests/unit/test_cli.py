@@ -62,7 +62,7 @@ def test_which_argument_is_the_configuration(
         (["--help"], 0, ""),
         (["--version"], 0, ""),
         (["frobnicate"], 2, "No such command 'frobnicate'"),
-        (["graph"], 2, "'graph' is not in this version"),
+        (["publish"], 2, "'publish' is not in this version"),
         (["deploy", "--frobnicate"], 2, "No such option"),
         (["apply"], 2, "Did you mean 'pyguixvm deploy'?"),
         (["ls"], 2, "Did you mean 'pyguixvm list'?"),

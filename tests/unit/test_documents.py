@@ -25,6 +25,7 @@ from pyguixvm.model.listed import Listed, ListedGeneration, ListedVolume
 from pyguixvm.model.observation import Observation, StoredVolume
 from pyguixvm.model.usage import Kept
 from pyguixvm.plan.garbage import Garbage
+from pyguixvm.plan.graph import graph
 from pyguixvm.plan.planner import plan
 from pyguixvm.plan.status import MachineStatus
 
@@ -112,18 +113,27 @@ def evaluators() -> Document:
     return documents.Evaluators(stopped=False, evaluators=(idle, busy))
 
 
+def drawn() -> Document:
+    found = graph([machine()], "qemu:///system")
+    return documents.Drawn(nodes=found.nodes, edges=found.edges)
+
+
 EXAMPLES = {
     "check": declared, "plan": planned, "build": built, "deploy": deployed, "xml": defined,
     "status": compared, "generations": generations, "rollback": deployed, "gc": collected,
     "volumes": data_volumes, "list": listed,
     "start": changed, "shutdown": changed, "reboot": changed, "destroy": changed,
     "autostart": changed, "undefine": changed,
-    "evaluator": evaluators,
+    "evaluator": evaluators, "graph": drawn,
 }  # fmt: skip
 
 
+# They go on, or become another program.
+WITHOUT = {"watch", "console", "exporter", "ssh", "cp", "repl"}
+
+
 def test_every_verb_says_what_it_prints() -> None:
-    assert OF_VERBS.keys() == EXAMPLES.keys() == _COMMANDS.keys() - {"watch", "console", "exporter"}
+    assert OF_VERBS.keys() == EXAMPLES.keys() == _COMMANDS.keys() - WITHOUT
 
 
 @pytest.mark.parametrize("verb", EXAMPLES)

@@ -87,6 +87,7 @@ def test_the_request_says_all_that_an_evaluation_depends_on(
         "config": str(runtime / "c.scm"),
         "want": "images",
         "machines": ["web"],
+        "tags": [],
         "directory": str(runtime),
         "environment": {**ENVIRONMENT, "XDG_RUNTIME_DIR": str(runtime)},
         "options": ["--no-grafts"],

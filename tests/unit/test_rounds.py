@@ -166,6 +166,26 @@ class Terminal(io.StringIO):
         return True
 
 
+def test_bytes_are_told_with_their_pace_and_the_time_that_is_left() -> None:
+    now = iter([0.0, 1.0, 10.0, 100.0])
+    live = LiveProgress(Terminal(), 0, lambda: next(now))
+    live.show(PhaseStarted("transfer", "web"))
+    mib = 1024**2
+    said = []
+    # What was there before, of an upload that is gone on with, is no pace.
+    for done in (500, 502, 520, 700):
+        live.show(PhaseProgress("transfer", done * mib, 900 * mib, "web"))
+        said.append(live.going_on()[0].partition("volume: ")[2])
+    assert said == [
+        "500M of 900M",
+        "502M of 900M",
+        "520M of 900M, 2M/s, 3 min left",
+        "700M of 900M, 2M/s, 100 s left",
+    ]
+    live.show(PhaseStarted("transfer", "web"))
+    live.close()
+
+
 def test_of_several_machines_each_has_a_line_while_something_goes_on_with_it() -> None:
     terminal = Terminal()
     live = LiveProgress(terminal, 0)

@@ -69,7 +69,8 @@ is without them where nobody can know with them before something is built."
          (prepare store)
          (describe-all (lower store))))))
 
-(define* (evaluate config #:key (want 'metadata) names shared-store? (build? #t)
+(define* (evaluate config #:key (want 'metadata) (names '()) (tags '())
+                   shared-store? (build? #t)
                    (prepare (const #t)))
   "Return as JSON what the file CONFIG declares, or the errors in it.  WANT is one of
 'metadata, which computes no derivation; 'systems, which adds those of the
@@ -77,8 +78,9 @@ operating systems, and builds nothing; 'derivations, which adds those of the dis
 images; and 'images, which adds both, and the content of the images.  With
 SHARED-STORE?, machines with an operating-system run from the store of their host, and
 have no image.  Unless BUILD?, nothing is built for that: what cannot be known before is
-as without grafts, and says so.  NAMES restricts the result to the machines with one of them, unless it
-is #f.  PREPARE is called with a connection to the store before it is used."
+as without grafts, and says so.  NAMES and TAGS restrict the result to the machines with
+one of them, unless both are empty.  PREPARE is called with a connection to the store
+before it is used."
   (define (describe file findings)
     (let ((deployment (load-configuration file)))
       ;; Who does not ask what is wrong wants to know soon that something is.
@@ -88,9 +90,9 @@ is #f.  PREPARE is called with a connection to the store before it is used."
                              (machines->json
                               (filter lowerable?
                                       (select-machines
-                                       (deployment-machines deployment) names))
-                              want shared-store? build? prepare)
-                             (provenance->json file)))))
+                                        (deployment-machines deployment) names tags))
+                               want shared-store? build? prepare)
+                              (provenance->json file)))))
 
   (match (find-configuration-file config)
     ((? failure? failure)

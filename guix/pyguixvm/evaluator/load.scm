@@ -177,22 +177,27 @@ a file counts: they are left out"
      (warn-of-dropped (reverse before))
      (validate-deployment (object->deployment object location)))))
 
-(define (select-machines machines names)
-  "Return those of MACHINES that are called one of NAMES, a list, or all when NAMES
-is #f."
-  (define (select names)
-    (let ((known (map virtual-machine-name machines)))
-      (match (lset-difference string=? names known)
-        (()
-         (filter (lambda (machine)
-                   (member (virtual-machine-name machine) names))
-                 machines))
-        ((unknown _ ...)
-         (refuse #f
-                 (format #f "there is no machine '~a'; the configuration declares \
-~{~a~^, ~}" unknown known))))))
+(define (select-machines machines names tags)
+  "Return those of MACHINES that are called one of NAMES, or have one of TAGS; all when
+both lists are empty."
+  (define (refuse-unknown what wanted known)
+    (match (lset-difference string=? wanted known)
+      (() #t)
+      ((unknown _ ...)
+       (refuse #f
+               (format #f "there is no machine ~a'~a'; the configuration declares ~a"
+                       what unknown
+                       (if (null? known) "none" (string-join known ", ")))))))
 
-  (if names (select names) machines))
+  (refuse-unknown "" names (map virtual-machine-name machines))
+  (refuse-unknown "with the tag " tags
+                  (delete-duplicates (append-map virtual-machine-tags machines)))
+  (if (and (null? names) (null? tags))
+      machines
+      (filter (lambda (machine)
+                (or (member (virtual-machine-name machine) names)
+                    (any (cut member <> tags) (virtual-machine-tags machine))))
+              machines)))
 
 (define (find-configuration-file config)
   "Return the canonical name of the file CONFIG, or a failure."

@@ -96,6 +96,9 @@
 (define* (answer-evaluate request #:key prepare)
   "Return the JSON of what the configuration in REQUEST declares.  PREPARE is called
 with each new connection to the store."
+  (define (strings key)
+    (vector->list (or (request-ref request key) #())))
+
   (let ((config (request-ref request "config"))
         (want   (want->symbol (request-ref request "want" "metadata"))))
     (if (and (string? config) want)
@@ -106,8 +109,8 @@ with each new connection to the store."
                                                               (%sharing))))
                           (evaluate config
                                     #:want want
-                                    #:names (and=> (request-ref request "machines")
-                                                   vector->list)
+                                    #:names (strings "machines")
+                                    #:tags (strings "tags")
                                     #:shared-store? (request-ref request
                                                                  "shared-store")
                                     #:build? (request-ref request "build" #f)

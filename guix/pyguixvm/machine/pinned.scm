@@ -58,7 +58,7 @@ with another one, it is not the declaration that was planned.  PREPARE is called
 connection before it is used."
   (define (call file)
     (match (select-machines (deployment-machines (load-configuration file))
-                            (list name))
+                            (list name) '())
       ((machine)
        (let ((os (machine-image-operating-system machine)))
          (call-with-guix

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from pyguixvm.cli.differences import system_lines
+from pyguixvm.cli.ui.pace import Pace
 from pyguixvm.events import (
     BuildOutput,
     ChangePlanned,
@@ -18,7 +21,6 @@ from pyguixvm.events import (
     PhaseStarted,
     Waiting,
 )
-from pyguixvm.model.sizes import format_size
 from pyguixvm.printable import legible, printable
 
 if TYPE_CHECKING:
@@ -172,15 +174,19 @@ class PlainProgress:
 class LiveProgress:
     """A spinner with what is being done with each machine, above it what was done."""
 
-    def __init__(self, stream: TextIO, verbosity: int) -> None:
+    def __init__(
+        self, stream: TextIO, verbosity: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         """Draw on the terminal STREAM; the display begins with the first event."""
         self._stream = stream
+        self._clock = clock
         self._verbosity = verbosity
         self._console: Console | None = None
         self._status: Status | None = None
         # What goes on, by machine, None for what concerns all; and how far it is.
         self._doing: dict[str | None, str] = {}
         self._details: dict[str | None, str] = {}
+        self._paces: dict[str | None, Pace] = {}
         self._places: dict[str | None, int] = {}
         self._builder: str | None = None
 
@@ -192,8 +198,9 @@ class LiveProgress:
                 if phase == "build":
                     self._builder = machine
             case PhaseProgress(machine=machine, done=done, total=total):
-                of = f" of {format_size(total)}" if total is not None else ""
-                self._detail(machine, f"{format_size(done)}{of}")
+                now = self._clock()
+                pace = self._paces.setdefault(machine, Pace(now, done))
+                self._detail(machine, pace.words(done, total, now))
             case Waiting(machine=machine, missing=missing, left=left, console=console):
                 self._begin(machine, waiting_words(missing, left))
                 self._detail(machine, console.strip())
@@ -239,6 +246,7 @@ class LiveProgress:
         self._places.setdefault(machine, len(self._places))
         self._doing[machine] = doing
         self._details.pop(machine, None)
+        self._paces.pop(machine, None)
         self._update()
 
     def _detail(self, machine: str | None, detail: str) -> None:

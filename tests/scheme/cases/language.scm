@@ -28,6 +28,8 @@
               ("ready-timeout" 120)
               ("protect" #f)
               ("ignore-drift" #())
+              ("requires" #())
+              ("tags" #())
               ("hypervisor" null)
               ("ready" 0 "kind" "address")
               ("domain" "cpu" 1)
@@ -341,7 +343,22 @@
                 "(define (vm n) (virtual-machine (name n) (operating-system %os)))
 (list (vm \"a\") (vm \"b\"))"
                 #:names '("b"))
-               "deployment" "machines")))))
+               "deployment" "machines"))))
+  (test-equal "those with a tag, and those that are named" '("a" "b" "d")
+    (map (cut ref <> "name")
+         (vector->list
+          (ref (evaluate-text "(define (vm n . tags)
+  (virtual-machine (name n) (operating-system %os) (tags tags)))
+(list (vm \"a\" \"web\") (vm \"b\" \"db\" \"web\") (vm \"c\" \"db\") (vm \"d\"))"
+                              #:names '("d") #:tags '("web"))
+               "deployment" "machines"))))
+  (test-equal "what they require, and what they are called together"
+    '(#("b" "c") #("web"))
+    (let ((machine (ref (evaluate-text "(define (vm n . more)
+  (virtual-machine (name n) (operating-system %os) (requires more) (tags \"web\")))
+(list (vm \"a\" \"b\" \"c\") (vm \"b\" \"c\") (vm \"c\"))")
+                        "deployment" "machines" 0)))
+      (list (ref machine "requires") (ref machine "tags")))))
 
 (test-group "the name of a deployment"
   (define (name text)

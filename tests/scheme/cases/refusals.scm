@@ -38,6 +38,11 @@
      ("(name)" 0 "field 'name' takes one value, and '(name)' has 0")
      ("(name \"a\" \"b\")" 0 "field 'name' takes one value" "has 2")
      ("(ignore-drift (list 5))" 14 "5 is not a non-empty string")
+     ("(tags '(\"a b\"))" 6 "\"a b\" is not the name of a group of machines")
+     ("(tags 'web)" 6 "'web is not the name of a group of machines")
+     ("(requires '(\"../x\"))" 10 "\"../x\" is not the name of a machine")
+     ("(requires \"db\")" 10 "there is no machine 'db'" "declares host")
+     ("(requires \"host\")" 10 "wait for itself: host requires host")
      ("(protect? 'yes)" 10 "'yes is not #t or #f")
      ("(shared-store? \"yes\")" 15 "\"yes\" is not #t or #f"))
    #:wrap (lambda (clause) (string-append %machine clause ")"))
@@ -170,6 +175,9 @@ extlinux-bootloader)) (targets '(\"/dev/vda\"))))" 0 "'extlinux' does not start"
    "validation"
    '(("(define (vm n) (virtual-machine (name n) (operating-system %os)))
 (list (vm \"a\") (vm \"b\") (vm \"a\"))" 38 "'a' is the name of two machines")
+     ("(define (vm n . r) (virtual-machine (name n) (operating-system %os) (requires r)))
+(list (vm \"a\" \"d\") (vm \"b\" \"c\") (vm \"c\" \"d\" \"b\") (vm \"d\"))" 78
+      "wait for itself: b requires c requires b")
      ("(list (virtual-machine (operating-system %os))
       (virtual-machine (operating-system %os)))" (3 . 6) "'host'" "first at" ":2:6")
      ("(virtual-machine (operating-system %os) (libvirt-domain (networking (list
@@ -194,7 +202,14 @@ extlinux-bootloader)) (targets '(\"/dev/vda\"))))" 0 "'extlinux' does not start"
       "there is no machine 'x'; the configuration declares a, b")
     (error-of (evaluate-text
                "(define (vm n) (virtual-machine (name n) (operating-system %os)))
-(list (vm \"a\") (vm \"b\"))" #:names '("a" "x")))))
+(list (vm \"a\") (vm \"b\"))" #:names '("a" "x"))))
+
+  (test-equal "a tag that no machine has"
+    '("validation" #f
+      "there is no machine with the tag 'x'; the configuration declares db, web")
+    (error-of (evaluate-text "(define (vm n . tags)
+  (virtual-machine (name n) (operating-system %os) (tags tags)))
+(list (vm \"a\" \"db\") (vm \"b\" \"web\" \"db\"))" #:tags '("x")))))
 
 (test-group "the last expression"
   (test-refusals

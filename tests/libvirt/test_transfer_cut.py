@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An upload that was cut goes on where it was, and what is there in the end is the image."""
+
+import os
+import random
+import threading
+from pathlib import Path
+
+import pytest
+from relay import relayed
+
+from pyguixvm.digest.memory import Digests
+from pyguixvm.errors import HypervisorError
+from pyguixvm.events import Notice, PhaseProgress, ignore
+from pyguixvm.hypervisor import upload, volumes
+from pyguixvm.hypervisor.base_volume import BaseVolumes, image_content
+from pyguixvm.hypervisor.connection import connect
+from pyguixvm.hypervisor.machine_lock.wait import Tempo
+from pyguixvm.hypervisor.resumption import BLOCK, arrived
+
+MIB = 1024**2
+# Whoever was cut died at once: it is this very process that goes on.
+SOON = Tempo(beat=0.2, look=0.1, patience=1)
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    monkeypatch.setattr("pyguixvm.hypervisor.incomplete_volume.Tempo", lambda: SOON)
+
+
+@pytest.fixture
+def image(tmp_path):
+    """An image with data in it, zeros that are no hole, and holes."""
+    file = tmp_path / "image"
+    data = random.Random(17)
+    with file.open("wb") as writing:
+        writing.write(data.randbytes(6 * MIB + 123))
+        writing.seek(12 * MIB)
+        writing.write(bytes(5 * MIB) + data.randbytes(9 * MIB))
+        writing.truncate(40 * MIB)
+    return file
+
+
+def sent(path, connection, pool, tmp_path, emit=ignore):
+    digests = Digests(tmp_path / "state")
+    content = image_content(path, digests, ignore)
+    return BaseVolumes(connection, pool.name, digests, emit).provide(path, content)
+
+
+def cut_when(relay, part):
+    """Cut RELAY when PART of the image was sent."""
+
+    def emit(event):
+        if isinstance(event, PhaseProgress) and event.done >= part * event.total:
+            relay.cut()
+
+    return emit
+
+
+@pytest.mark.parametrize("part", [0.05, 0.5, 0.9])
+def test_it_goes_on_where_it_was_cut(image, pool, tmp_path, part):
+    line = tmp_path / "line"
+    with (
+        relayed(line, rate=0, later=0) as relay,
+        connect(relay.uri, patience=3) as connection,
+        pytest.raises(HypervisorError),
+    ):
+        sent(image, connection, pool, tmp_path, cut_when(relay, part))
+    told = []
+    with relayed(line, rate=0, later=0) as relay, connect(relay.uri) as connection:
+        before = relay.traffic().there
+        made = sent(image, connection, pool, tmp_path, told.append)
+        again = relay.traffic().there - before
+    assert Path(made.path).read_bytes() == image.read_bytes()
+    # What was under way when it was cut (the sockets' buffers), and what looking takes.
+    data = 20 * MIB
+    assert again <= data * (1 - part) + 4 * MIB + 256 * 1024
+    assert any(isinstance(event, Notice) and "goes on with" in event.message for event in told)
+    with connect() as connection:
+        assert volumes.is_whole(connection, pool.name, made.name)
+
+
+def test_it_is_found_how_far_it_got(connection, elsewhere, image, pool):
+    handle = connection.handle.storagePoolLookupByName(pool.name)
+    with image.open("rb") as source:
+        extents = tuple(upload.data_extents(source))
+        whole = image.read_bytes()
+        for length in (0, 1, BLOCK, 3 * MIB + 17, 6 * MIB + 123, 19 * MIB, 25 * MIB, 40 * MIB):
+            file = Path(pool.path) / f"pyguixvm-part-{length}.img"
+            file.write_bytes(whole[:length])
+            os.truncate(file, len(whole))
+            handle.refresh()
+            volume = volumes.lookup(connection, pool.name, file.name)
+            start = arrived(elsewhere, volume, source, extents)
+            # Nothing is left out, and little is sent twice.
+            assert whole[:start] == file.read_bytes()[:start]
+            data = sum(max(0, min(a + n, length) - max(a, start)) for a, n in extents)
+            assert data <= 6 * MIB if 12 * MIB < length < 18 * MIB else data <= 2 * BLOCK
+            file.unlink()
+
+
+def test_what_is_not_there_in_order_is_sent_again(connection, elsewhere, image, pool):
+    """A host that went down may have written the end, and not the begin."""
+    whole = image.read_bytes()
+    file = Path(pool.path) / "pyguixvm-part.img"
+    file.write_bytes(bytes(5 * MIB) + whole[5 * MIB : 25 * MIB])
+    os.truncate(file, len(whole))
+    connection.handle.storagePoolLookupByName(pool.name).refresh()
+    volume = volumes.lookup(connection, pool.name, file.name)
+    with image.open("rb") as source:
+        assert arrived(elsewhere, volume, source, tuple(upload.data_extents(source))) == 0
+    file.unlink()
+
+
+def test_who_interrupts_what_took_long_can_go_on(connection, elsewhere, image, pool, tmp_path,
+                                                 monkeypatch):  # fmt: skip
+    monkeypatch.setattr("pyguixvm.hypervisor.upload._ACKNOWLEDGE_SECONDS", 0.0)
+    told, stop = [], threading.Event()
+
+    def emit(event):
+        told.append(event)
+        if isinstance(event, PhaseProgress) and event.done > 8 * MIB and not stop.is_set():
+            stop.set()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sent(image, elsewhere, pool, tmp_path, emit)
+    made = sent(image, elsewhere, pool, tmp_path, emit)
+    assert Path(made.path).read_bytes() == image.read_bytes()
+    assert any(isinstance(event, Notice) and "goes on with" in event.message for event in told)
