@@ -25,6 +25,7 @@ from pyguixvm.hypervisor.observe_domain import (
     described,
     with_addresses,
     with_disks,
+    without_root,
 )
 from pyguixvm.hypervisor.shared_directories import store_access
 from pyguixvm.hypervisor.states import all_states
@@ -119,6 +120,7 @@ def observe(
     if Depth.GUESTS in depth and not connection.read_only:
         observed = list(with_insides(observed, [domain for domain, _, _ in domains]))
     there = _whole_volumes(connection)
+    observed = [without_root(connection, each, there.get, sure=False) for each in observed]
     wanted = partial(_is_missing, observed, machines)
     secrets = _secrets(connection) if depth & (Depth.HOLDERS | Depth.RECORDS) else []
     return Observation(

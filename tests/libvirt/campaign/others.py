@@ -20,7 +20,8 @@ class Act(msgspec.Struct, frozen=True):
     """COMMANDS of virsh, one after the other, whatever becomes of them.
 
     One that is not GENTLE may change what data disks hold, or take them away: it is not done
-    while one of us is at work.  EDIT changes a definition; BEHIND is a shell's command.
+    while one of us is at work; nor is what reads a definition and defines it later.  EDIT changes
+    one; BEHIND is a shell's command.
     """
 
     name: str
@@ -109,15 +110,35 @@ ACTS = (
     Act("net-undefine", ("net-destroy {net}", "net-undefine {net}")),
     Act("metadata --remove", (f"metadata {{d}} {NAMESPACE} --remove --config",)),
     Act("metadata of others", (f"metadata {{d}} {NAMESPACE} --config --set '<machine>{{n}}'",)),
-    Act("edit: another title", edit=("</name>", "</name><title>edited</title>")),
-    Act("edit: more memory", edit=(r"<memory unit='KiB'>\d+", "<memory unit='KiB'>65536")),
-    Act("edit: no emulator", edit=("<emulator>[^<]*", "<emulator>/gnu/store/gone-qemu")),
-    Act("edit: an old machine type", edit=("machine='[^']*'", "machine='pc-i440fx-2.9'")),
-    Act("edit: UEFI", edit=("<os>", "<os firmware='efi'>")),
-    Act("edit: a display", edit=("</devices>", "<graphics type='vnc' passwd='x'/></devices>")),
-    Act("edit: another network", edit=("network='[^']*'", "network='not-there'")),
-    Act("edit: no console", edit=(r"(?s)<(serial|console) .*?</\1>", "")),
-    Act("edit: a cache mode", edit=("<driver name='qemu'", "<driver name='qemu' cache='none'")),
+    Act("edit: another title", edit=("</name>", "</name><title>edited</title>"), gentle=False),
+    Act(
+        "edit: more memory",
+        edit=(r"<memory unit='KiB'>\d+", "<memory unit='KiB'>65536"),
+        gentle=False,
+    ),
+    Act(
+        "edit: no emulator",
+        edit=("<emulator>[^<]*", "<emulator>/gnu/store/gone-qemu"),
+        gentle=False,
+    ),
+    Act(
+        "edit: an old machine type",
+        edit=("machine='[^']*'", "machine='pc-i440fx-2.9'"),
+        gentle=False,
+    ),
+    Act("edit: UEFI", edit=("<os>", "<os firmware='efi'>"), gentle=False),
+    Act(
+        "edit: a display",
+        edit=("</devices>", "<graphics type='vnc' passwd='x'/></devices>"),
+        gentle=False,
+    ),
+    Act("edit: another network", edit=("network='[^']*'", "network='not-there'"), gentle=False),
+    Act("edit: no console", edit=(r"(?s)<(serial|console) .*?</\1>", ""), gentle=False),
+    Act(
+        "edit: a cache mode",
+        edit=("<driver name='qemu'", "<driver name='qemu' cache='none'"),
+        gentle=False,
+    ),
     Act("rm root", behind="rm -f {dir}/{root}", gentle=False),
     Act("rm data", behind="rm -f {dir}/{data}", gentle=False),
     Act("cp of data", behind="cp {dir}/{data} {dir}/put-in-{n}.qcow2"),
