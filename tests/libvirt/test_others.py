@@ -18,7 +18,8 @@ from pyguixvm.commands import power, rollback
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.events import ignore
 from pyguixvm.hypervisor import domains
-from pyguixvm.hypervisor.observe import observe
+from pyguixvm.hypervisor.connection import connect
+from pyguixvm.hypervisor.observe import Depth, observe
 from pyguixvm.model.volume_names import generation_volume
 from pyguixvm.plan.plan import Policy
 from pyguixvm.plan.planner import plan
@@ -173,3 +174,21 @@ def test_a_console_that_was_taken_out_is_seen_and_put_back(connection, halting, 
     assert "<serial type='pty'>" in xml
     assert "org.qemu.guest_agent.0" in xml
     assert status_of(connection, halting).status == "deployed"
+
+
+def test_a_pool_that_somebody_undefined_is_told_before_anything_is_touched(
+    connection, halting, pool, tmp_path
+):
+    name, restart = halting.name, {"force": True, "stop_timeout": 1}
+    virsh(f"pool-destroy {pool.name}")
+    virsh(f"pool-undefine {pool.name}")
+    for wanted in (changed(halting, title="other"), renewed(halting, tmp_path)):
+        (made,) = plan([wanted], observe(connection, Depth.HOST), policy=Policy(**restart)).machines
+        assert f"pool '{pool.name}', in which '{name}' has " in made.refusal
+        assert f"virsh pool-define-as {pool.name} dir --target {pool.path}" in made.hint
+        assert made.actions == ()
+    virsh(f"pool-define-as {pool.name} dir --target {pool.path}")
+    virsh(f"pool-start {pool.name}")
+    # For a connection, a pool stays the one that it was.
+    with connect("qemu:///system") as another:
+        assert deploy(another, changed(halting, title="other")) is None
