@@ -63,6 +63,7 @@ def collect(session: Session, *, keep: int, older_than: timedelta, agreed: Garba
             generations=tuple(g for g in agreed.generations if g in still.generations),
             volumes=tuple(v for v in still.volumes if v in agreed.volumes),
             kept=still.kept,
+            stray=still.stray,
             copies=tuple(each for each in agreed.copies if each in still.copies),
         )
         with phase(session.emit, "remove"):

@@ -4,7 +4,7 @@
 from datetime import timedelta
 
 import pytest
-from deploying import session
+from deploying import session, virsh
 
 from pyguixvm.commands import garbage
 from pyguixvm.events import ignore
@@ -38,3 +38,17 @@ def test_what_is_made_slowly_stays_while_its_maker_holds_the_lock(
         assert volumes.incomplete(connection, pool.name, volume)
     assert volume in waste()
     volumes.delete(connection, pool.name, volume)
+
+
+def test_a_root_whose_machine_somebody_undefined_is_told_and_stays(
+    connection, halting, pool, tmp_path
+):
+    def stray():
+        found = garbage.unneeded(session(tmp_path), keep=0, older_than=timedelta(0))
+        assert not any(volume.pool == pool.name for volume in found.volumes)
+        return [each.name for each in found.stray if each.pool == pool.name]
+
+    assert stray() == []
+    virsh(f"destroy {halting.name}")
+    virsh(f"undefine {halting.name}")
+    assert stray() == [generation_volume(halting.name, 1)]

@@ -11,7 +11,7 @@ from pyguixvm.commands import garbage
 from pyguixvm.hypervisor import data_records
 from pyguixvm.hypervisor.machine_lock.lock import holder
 from pyguixvm.hypervisor.observe import Depth, observe
-from pyguixvm.model.volume_names import data_of, is_marker, is_ours, marker
+from pyguixvm.model.volume_names import data_of, generation_of, is_marker, is_ours, marker
 
 
 def violations(scene, before, after, deleted, connection):
@@ -93,6 +93,7 @@ def orphans(scene, connection, directory):
     found = garbage.unneeded(session(directory), keep=0, older_than=timedelta(0))
     known = {volume.name for volume in found.volumes}
     known |= {kept.volume for kept in found.kept}
+    known |= {each.name for each in found.stray if generation_of(each.name)[0] in scene.let_go}
     known |= {record.volume for record in data_records.read(connection)}
     for domain in observation.domains.values():
         if domain.metadata is not None:

@@ -85,6 +85,8 @@ class Campaign:
         name = self._random.choice(self._scene.names)
         self._note(f"others: {act.name} of {name[-1]}")
         do(act, self._scene.words(name, connection))
+        if any(word in act.name for word in ("undefine", "metadata", "rename")):
+            self._scene.let_go.update(self._scene.names)
 
     def _write(self, connection):
         """Have the guests write something to their data disks."""

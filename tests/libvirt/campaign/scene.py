@@ -50,6 +50,8 @@ class Scene:
         self._random = random
         self._number = 0
         self.declared = {}
+        # Machines that others may have made forget what is theirs.
+        self.let_go = set()
         # Of volumes that others may have made, and that are called as one of ours could be.
         self.likenesses = set()
         with connect(SYSTEM) as connection:
