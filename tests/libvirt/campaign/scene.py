@@ -232,7 +232,9 @@ class Scene:
             pool.undefine()
             network = connection.handle.networkLookupByName(self.network)
             network.destroy()
-            network.undefine()
+            # One that others undefined while it was active is gone by now.
+            with contextlib.suppress(libvirt.libvirtError):
+                network.undefine()
         shutil.rmtree(self.path)
 
 
