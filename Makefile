@@ -4,7 +4,10 @@
 bin = .venv/bin
 enter = tests/testbed/enter
 
-.PHONY: help demo demo-stop check fresh lint unit scheme libvirt e2e bench setup venv
+SEED = 1
+N = 200
+
+.PHONY: help demo demo-stop check fresh lint unit scheme libvirt campaign e2e bench setup venv
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -42,6 +45,10 @@ scheme: setup
 ## make libvirt    the tests against a real libvirtd
 libvirt: setup
 	$(enter) $(bin)/pytest tests/libvirt
+
+## make campaign   N random acts of operators and others, from SEED on, and what is wrong after them
+campaign: setup
+	PYTHONPATH=tests/libvirt $(enter) $(bin)/python -m campaign $(SEED) $(N)
 
 ## make e2e        the tests that build and boot real Guix systems
 e2e: setup

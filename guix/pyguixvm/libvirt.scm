@@ -18,6 +18,7 @@
             libvirt-domain-networking
             libvirt-domain-mount-points
             libvirt-domain-disks
+            libvirt-domain-storage
             libvirt-domain-kernel-arguments
             libvirt-domain-firmware
             libvirt-domain-place))
@@ -54,6 +55,10 @@
 ;;; Libvirt domains.
 ;;;
 
+(define check-cpu
+  ;; No machine type of QEMU's has more.
+  (check-count 4096))
+
 ;; A field that only goes into the domain's XML takes a clause here, and a line with its
 ;; place there in Python's 'LibvirtDomain': (pyguixvm evaluator json) tells every field
 ;; that it does not work out otherwise.
@@ -61,10 +66,10 @@
   libvirt-domain? this-libvirt-domain libvirt-domain-place
   (cpu            libvirt-domain-cpu              ;integer
                   (default 1)
-                  (sanitize check-positive))
+                  (sanitize check-cpu))
   (maximum-cpu    libvirt-domain-maximum-cpu      ;integer
                   (otherwise libvirt-domain-cpu)
-                  (sanitize check-positive))
+                  (sanitize check-cpu))
   (memory         libvirt-domain-memory           ;bytes
                   (default (expt 1024 3))
                   (sanitize check-memory)
@@ -90,7 +95,7 @@
                   (sanitize check-disks))
   (kernel-arguments libvirt-domain-kernel-arguments ;list of strings
                   (default '())
-                  (sanitize (check-each check-text)))
+                  (sanitize (check-each check-kernel-argument)))
   (autostart?     libvirt-domain-autostart?       ;Boolean
                   (default #t)
                   (sanitize check-boolean))
@@ -117,11 +122,15 @@
   ;; Of a machine that declares none.
   (%libvirt-domain))
 
+(define %outside-xml
+  (char-set-union char-set:iso-control
+                  (char-set (integer->char #xfffe) (integer->char #xffff))))
+
 (define (check-plain-text value field location except)
   "Check text without control characters, which libvirt cannot keep, but for those among
 EXCEPT."
   (if (and (string? value)
-           (string-any (char-set-difference char-set:iso-control except) value))
+           (string-any (char-set-difference %outside-xml except) value))
       (refuse-value value field location
                     (if (char-set-contains? except #\newline)
                         "text without control characters"

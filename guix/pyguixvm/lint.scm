@@ -3,15 +3,14 @@
 (define-module (pyguixvm lint)
   #:use-module (pyguixvm diagnostics)
   #:use-module (pyguixvm libvirt)
+  #:use-module (pyguixvm lint cautions)
   #:use-module (pyguixvm machine)
   #:use-module (pyguixvm notation)
-  #:use-module (pyguixvm readiness)
   #:use-module (pyguixvm sanitizers)
   #:use-module (pyguixvm storage)
   #:use-module (pyguixvm system bootable)
   #:use-module (pyguixvm system guest)
   #:use-module (pyguixvm system image-kinds)
-  #:use-module (pyguixvm system network)
   #:use-module (gnu system)
   #:use-module (gnu system file-systems)
   #:use-module (guix diagnostics)
@@ -86,6 +85,67 @@ given"
            (libvirt-domain-maximum-cpu domain) number->string)
     (check 'maximum-memory (libvirt-domain-memory domain)
            (libvirt-domain-maximum-memory domain) size->string)))
+
+(define %most-devices
+  ;; Each has a PCI bus of its own, and there are 256.
+  200)
+
+(define (validate-devices machine)
+  "Refuse MACHINE if it has more devices than can be plugged in."
+  (let* ((domain (virtual-machine-libvirt-domain machine))
+         (devices (append (libvirt-domain-networking domain)
+                          (machine-disks machine)
+                          (libvirt-domain-mount-points domain))))
+    (when (> (length devices) %most-devices)
+      (refuse (or (libvirt-domain-place domain 'networking)
+                  (libvirt-domain-place domain 'disks)
+                  (virtual-machine-location machine))
+              (format #f "networking, disks, mount-points: ~a devices are more than a \
+machine can have, ~a" (length devices) %most-devices)))))
+
+(define %longest-command-line
+  ;; Linux has 2048 bytes on x86-64, cuts off the rest, and Guix names root, system and
+  ;; boot script in it.
+  1700)
+
+(define (validate-kernel-arguments machine)
+  "Refuse MACHINE if the last of its kernel arguments would be cut off."
+  (let* ((domain    (virtual-machine-libvirt-domain machine))
+         (os        (machine-operating-system machine))
+         (arguments (append (if os (operating-system-user-kernel-arguments os) '())
+                            (libvirt-domain-kernel-arguments domain)))
+         (size      (string-utf8-length
+                     (string-join (filter string? arguments)))))
+    (when (> size %longest-command-line)
+      (refuse (or (libvirt-domain-place domain 'kernel-arguments)
+                  (virtual-machine-location machine))
+              (format #f "kernel-arguments: ~a bytes are more than Linux takes beside what \
+Guix adds, ~a" size %longest-command-line)))))
+
+(define %longest-host-name 64)                    ;HOST_NAME_MAX
+
+(define (validate-host-name machine)
+  "Refuse MACHINE if Linux will not have the host name of its operating-system."
+  (let ((os (machine-operating-system machine)))
+    (when os
+      (let ((size (string-utf8-length (operating-system-host-name os))))
+        (unless (<= 1 size %longest-host-name)
+          (refuse (operating-system-location os)
+                  (format #f "host-name: it has ~a bytes, and Linux takes 1 to ~a"
+                          size %longest-host-name)))))))
+
+(define %smallest-storage (* 200 (expt 1024 2)))
+
+(define (validate-storage machine)
+  "Refuse MACHINE if no Guix System fits into its storage."
+  (let* ((domain  (virtual-machine-libvirt-domain machine))
+         (storage (libvirt-domain-storage domain)))
+    (when (and (machine-operating-system machine)
+               (not (virtual-machine-shared-store? machine))
+               (< storage %smallest-storage))
+      (refuse (libvirt-domain-place domain 'storage)
+              (format #f "storage: no Guix System fits into ~a" (size->string storage))
+              #:hint "Small ones take 1G to 2G; what is not written takes no space."))))
 
 (define (efi-bootloader? os)
   (string-prefix? "grub-efi" (bootloader-name-of os)))
@@ -192,36 +252,15 @@ exists already" target)
                    (machine-persist machine)))
       (cut format #f "target: two things are to be mounted at ~a" <>)))))
 
-(define (caution-network machine)
-  "Warn of MACHINE when it is waited for an address that nothing will give it."
-  (let ((os   (machine-operating-system machine))
-        (sign (find (lambda (sign)
-                      (memq (readiness-kind sign) '(address tcp-port)))
-                    (virtual-machine-ready machine))))
-    (when (and os sign (without-network? os))
-      (caution (or (virtual-machine-place machine 'ready)
-                   (virtual-machine-location machine))
-               "this machine is ready when it has an address, and no service of its \
-operating-system configures a network"
-               #:hint "Add (service dhcpcd-service-type), of (gnu services networking), or \
-write (ready '())."))))
-
-(define (caution-system machine)
-  "Warn of MACHINE if its operating-system may not start."
-  (let ((os (machine-operating-system machine)))
-    (when os
-      (unless (any block-device? (machine-disks machine))
-        (caution-devices os))
-      (caution-drivers os))))
-
 (define (validate-machine machine)
   (when (lowerable? machine)
     (for-each (lambda (validate)
                 (attempt (lambda () (validate machine))
                          (virtual-machine-location machine)))
-              (list validate-name validate-maxima caution-system validate-firmware
-                    validate-disks validate-mounts validate-mounting
-                    caution-network))))
+              (list validate-name validate-host-name validate-maxima validate-storage
+                    validate-kernel-arguments validate-devices caution-system
+                    validate-firmware validate-disks validate-mounts validate-mounting
+                    caution-network caution-interfaces caution-agent caution-paths))))
 
 
 ;;;

@@ -27,6 +27,7 @@
             virtual-machine-libvirt-domain
             virtual-machine-shared-store?
             virtual-machine-persist
+            virtual-machine-ignore-drift
             virtual-machine-ready
             virtual-machine-requires
             virtual-machine-tags
@@ -122,7 +123,7 @@
                   (sanitize (check-one-or-each check-ready)))
   (ready-timeout  virtual-machine-ready-timeout   ;seconds
                   (default 120)
-                  (sanitize check-positive))
+                  (sanitize check-seconds))
   (requires       virtual-machine-requires        ;list of names of machines
                   (default '())
                   (sanitize (check-one-or-each check-machine-name)))
@@ -131,7 +132,11 @@
                   (sanitize (check-one-or-each check-tag)))
   (hypervisor     virtual-machine-hypervisor      ;libvirt URI | #f
                   (default #f)
-                  (sanitize check-text)))
+                  (sanitize check-line)))
+
+(define check-seconds
+  ;; A week: whoever means longer means something else.
+  (check-count (* 7 24 60 60)))
 
 (define check-operating-system
   (check-instance operating-system? "an operating-system"))

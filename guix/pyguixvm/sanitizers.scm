@@ -4,18 +4,21 @@
   #:use-module (pyguixvm diagnostics)
   #:use-module (pyguixvm notation)
   #:use-module (ice-9 format)
+  #:use-module (rnrs bytevectors)
   #:export (check-boolean
             check-choice
+            check-count
             check-deployment-name
             check-each
             check-instance
+            check-kernel-argument
             check-label
+            check-line
             check-mac-address
             check-machine-name
             check-memory
             check-one-or-each
             check-port
-            check-positive
             check-size
             check-tag
             check-text
@@ -49,10 +52,15 @@ HINT says what to do, DESCRIBE what VALUE is."
       value
       (refuse-value value field location "#t or #f")))
 
-(define (check-positive value field location)
-  (if (and (exact-integer? value) (positive? value))
-      value
-      (refuse-value value field location "an integer of at least 1")))
+(define (check-count largest)
+  "Return a check for integers from 1 to LARGEST."
+  (lambda (value field location)
+    (cond ((not (and (exact-integer? value) (positive? value)))
+           (refuse-value value field location "an integer of at least 1"))
+          ((> value largest)
+           (refuse-value value field location
+                         (format #f "an integer of at most ~a" largest)))
+          (else value))))
 
 (define (check-port value field location)
   (if (and (exact-integer? value) (<= 1 value 65535))
@@ -114,6 +122,10 @@ HINT says what to do, DESCRIBE what VALUE is."
 
 (define %minimum-memory (* 64 (expt 1024 2)))
 
+(define %maximum-memory
+  ;; What an x86-64 processor can address, 52 bits.
+  (expt 2 52))
+
 (define (check-memory value field location)
   ;; libvirt counts memory in KiB; no Guix System starts in less than 64 MiB.
   (let ((bytes (value->bytes value field location)))
@@ -122,6 +134,10 @@ HINT says what to do, DESCRIBE what VALUE is."
                          (format #f "at least ~a" (size->string %minimum-memory))
                          #:describe bare
                          #:hint (megabytes-hint value)))
+          ((> bytes %maximum-memory)
+           (refuse-value value field location
+                         (format #f "at most ~a" (size->string %maximum-memory))
+                         #:describe bare))
           ((not (zero? (modulo bytes 1024)))
            (refuse-value value field location "a multiple of 1024 bytes"
                          #:describe bare))
@@ -137,17 +153,54 @@ HINT says what to do, DESCRIBE what VALUE is."
       value
       (refuse-value value field location "a non-empty string")))
 
+(define (check-line value field location)
+  "Check text that has no spaces and control characters, the address of something."
+  (if (and (string? value)
+           (not (string-null? value))
+           (not (string-any (lambda (chr)
+                              (or (char-set-contains? char-set:iso-control chr)
+                                  (char-set-contains? char-set:whitespace chr)))
+                            value)))
+      value
+      (refuse-value value field location
+                    "a non-empty string without spaces and line breaks")))
+
+(define %special-to-grub
+  ;; GRUB's script takes these for more than text, and the rest of the line is lost.
+  (string->char-set ";&|<>{}$`"))
+
+(define (check-kernel-argument value field location)
+  "Check an argument for the kernel, which GRUB reads in a line of its configuration."
+  (check-text value field location)
+  (cond ((string-any char-set:iso-control value)
+         (refuse-value value field location
+                       "one line, without control characters"))
+        ;; What is quoted was meant.
+        ((and (string-any %special-to-grub value)
+              (not (string-any (char-set #\" #\' #\\) value)))
+         (refuse-value value field location
+                       "an argument that GRUB passes on as it is: it takes \
+';', '&', '|', '<', '>', '{', '}', '$' and '`' for its own"
+                       #:hint "Put it in quotes of its own, as in a GRUB script."))
+        (else value)))
+
+(define %longest-label
+  ;; libvirt keeps its XML in a file of that name.
+  250)
+
 (define (check-label value field location)
   "Check the name of a libvirt network or pool."
   (if (and (string? value)
            (not (string-null? value))
+           (not (member value '("." "..")))
+           (<= (bytevector-length (string->utf8 value)) %longest-label)
            (not (string-any (lambda (chr)
                               (or (char=? chr #\/)
                                   (char-set-contains? char-set:iso-control chr)))
                             value)))
       value
       (refuse-value value field location
-                    "a name: a non-empty string without slashes")))
+                    "a name: 1 to 250 bytes of text without slashes")))
 
 (define %name-rx
   (make-regexp "^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$"))

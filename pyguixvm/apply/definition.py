@@ -26,7 +26,7 @@ from pyguixvm.model.declaration import BlockDevice, VirtualMachine
 from pyguixvm.model.usage import Address
 from pyguixvm.plan.actions import DefineDomain
 from pyguixvm.plan.disks import all_disks
-from pyguixvm.plan.interference import require_no_memory, require_own_disks
+from pyguixvm.plan.interference import require_no_memory, require_own_disks, require_root
 from pyguixvm.plan.plan import CHANGING_GUESTS, MachinePlan
 from pyguixvm.xml.capabilities import choose_domain_type
 from pyguixvm.xml.domain import DomainDefinition, domain_xml
@@ -168,6 +168,7 @@ def require_untouched(
     domain = observe_domain(connection, name, xml)
     require_no_memory(domain)
     require_own_disks(domain, roots.get(generation))
+    require_root(domain)
     return all_disks(domain)
 
 

@@ -160,6 +160,7 @@ def _require_system(generation: Generation) -> None:
 
 
 def _require(connection: Connection, generation: Generation, name: str) -> str:
+    pools.ensure_started(connection, generation.pool)
     found = volumes.lookup(connection, generation.pool, name)
     if found is None:
         raise RequestRefusedError(

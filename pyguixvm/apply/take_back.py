@@ -78,5 +78,5 @@ def _return_to(name: str, number: int, workshop: Workshop) -> None:
         readiness = power.wait(
             machine, evidence, workshop.clock() + machine.ready_timeout, workshop
         )
-        if readiness.outcome == "not-ready":
+        if readiness.outcome == "not-ready" and readiness.against:
             raise NotReadyError(readiness.detail, console=readiness.console)

@@ -44,7 +44,11 @@ def awaited(booting: Booting, workshop: Workshop) -> Outcome:
     """
     plan, machine = booting.plan, booting.machine
     readiness = power.wait(machine, booting.evidence, booting.deadline, workshop)
-    if readiness.outcome == "not-ready":
+    unseen = readiness.outcome == "unverified"
+    if readiness.outcome == "not-ready" and not readiness.against and plan.fallback is not None:
+        # The guest that went could not be seen in this way either.
+        unseen = True
+    elif readiness.outcome == "not-ready":
         message = f"'{machine.name}' was deployed but is not ready: {readiness.detail}"
         if plan.fallback is not None:
             return taken_back(plan, message, readiness.console, workshop)
@@ -55,7 +59,7 @@ def awaited(booting: Booting, workshop: Workshop) -> Outcome:
         )
     downtime = None if booting.stopped is None else workshop.clock() - booting.stopped
     _remember_ready(machine.name, downtime, workshop)
-    if readiness.outcome == "unverified":
+    if unseen:
         workshop.warn(machine.name, f"not verified: {readiness.detail}")
     away = "" if downtime is None else f", away for {downtime:.1f} s"
     return Outcome(

@@ -164,5 +164,6 @@ def collected(garbage: Garbage, *, removed: bool) -> Collected:
         volumes=garbage.volumes,
         kept=garbage.kept,
         copies=garbage.copies,
+        stray=garbage.stray,
         garbage=garbage,
     )

@@ -291,6 +291,7 @@ class Collected(Document, frozen=True, kw_only=True):
     """Of ``gc``: what was removed, or would be if REMOVED is false; SIZE is its bytes.
 
     KEPT is what something else uses, COPIES are the throwaway copies, domains, that were left.
+    STRAY are root volumes that no machine remembers: they stay.
     GARBAGE is all of that as it was called before
     (deprecated).
     """
@@ -301,6 +302,7 @@ class Collected(Document, frozen=True, kw_only=True):
     volumes: tuple[StoredVolume, ...]
     kept: tuple[Kept, ...]
     copies: tuple[str, ...]
+    stray: tuple[StoredVolume, ...]
     garbage: Garbage
 
 

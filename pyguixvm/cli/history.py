@@ -198,6 +198,11 @@ def gc_command(
             output.line(f"- {volume.pool}/{volume.name}: {format_size(volume.allocation)}")
         for kept in found.kept:
             output.line(f"  {kept.pool}/{kept}")
+        for volume in found.stray:
+            output.line(
+                f"  {volume.pool}/{volume.name} stays: no machine remembers it; if nobody needs "
+                f"it: virsh vol-delete {volume.name} --pool {volume.pool}"
+            )
         output.line("nothing to remove" if empty else f"frees {format_size(found.size)}")
     if empty and not dry_run:
         garbage.release_unused(here)

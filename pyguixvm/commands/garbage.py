@@ -66,6 +66,7 @@ def collect(session: Session, *, keep: int, older_than: timedelta, agreed: Garba
             generations=tuple(g for g in agreed.generations if g in still.generations),
             volumes=tuple(v for v in still.volumes if v in agreed.volumes),
             kept=still.kept,
+            stray=still.stray,
             copies=tuple(each for each in agreed.copies if each in still.copies),
         )
         with phase(session.emit, "remove"):
@@ -104,7 +105,8 @@ def _condemned(
     for volume in whole:
         if (volume.pool, volume.name) not in unneeded:
             volumes.delete_marker(connection, volume.pool, volume.name)
-    return Garbage(
+    return msgspec.structs.replace(
+        going,
         generations=tuple(each for each in going.generations if each in still.generations),
         volumes=tuple(each for each in going.volumes if (each.pool, each.name) in unneeded),
         kept=still.kept,

@@ -21,6 +21,8 @@ from pyguixvm.hypervisor.errors import explained
 
 _KEPT_LINES = 5000
 _RECEIVE = 64 * 1024
+# A guest may write on without end, and without a line break (characters).
+_LONGEST_LINE = 4096
 
 # ECMA-48 control sequences, operating system commands, and the shorter escapes.
 _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[ -/]*[0-~]")
@@ -42,8 +44,11 @@ class ConsoleText:
         with self._lock:
             self._pending += self._decoder.decode(data)
             *complete, self._pending = self._pending.split("\n")
+            while len(self._pending) > _LONGEST_LINE:
+                complete.append(self._pending[:_LONGEST_LINE])
+                self._pending = self._pending[_LONGEST_LINE:]
             for line in complete:
-                self._lines.extend(_plain(line))
+                self._lines.extend(part[:_LONGEST_LINE] for part in _plain(line))
 
     def lines(self) -> tuple[str, ...]:
         """Return the lines so far; the last may be unfinished, as a prompt is."""

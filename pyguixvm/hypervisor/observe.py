@@ -28,6 +28,7 @@ from pyguixvm.hypervisor.observe_domain import (
     described,
     with_addresses,
     with_disks,
+    without_root,
 )
 from pyguixvm.hypervisor.shared_directories import store_access
 from pyguixvm.hypervisor.states import all_states
@@ -115,6 +116,7 @@ def observe(
     if Depth.GUESTS in depth:
         ours = [domain for domain, _, _ in domains]
         observed = list(with_insides(observed, ours, read_only=connection.read_only))
+    observed = [without_root(connection, each, there().get, sure=False) for each in observed]
     wanted = partial(_is_missing, observed, machines)
     return Observation(
         uri=connection.uri,

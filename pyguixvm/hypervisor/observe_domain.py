@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
-from pathlib import PurePosixPath
+from functools import partial
+from pathlib import Path, PurePosixPath
 
 import libvirt
 import msgspec
@@ -38,7 +39,9 @@ def observe_domain(connection: Connection, name: Which, xml: str | None = None) 
         domain = name.handle if isinstance(name, Domain) else connection.handle.lookupByName(name)
         state = domain_state(domain)
         found = described(domain, state, lambda other: exists(connection, other), xml)
-        return with_disks(connection, domain, found, kept=True)
+        found = with_disks(connection, domain, found, kept=True)
+        known = partial(volumes.names, connection)
+        return without_root(connection, found, known, sure=True)
 
 
 def described(
@@ -79,6 +82,37 @@ def with_disks(
         root_gone=live is None and _root_gone(domain, observed),
         saved=live is None and has_kept_memory(domain),
     )
+
+
+def without_root(
+    connection: Connection,
+    observed: ObservedDomain,
+    names: Callable[[str], Collection[str] | None],
+    *,
+    sure: bool,
+) -> ObservedDomain:
+    """Return OBSERVED such that it is known if its guest runs on a root volume that was deleted.
+
+    NAMES returns the names of the volumes of a pool, as far as it knows, None if it is not
+    active.  What somebody deleted behind its back is asked for if it is to be SURE, or where
+    files of the hypervisor's can be seen.  QEMU goes on with a file that it has open, and
+    libvirt does not look whether that has a name.
+    """
+    if observed.live is None or observed.metadata is None:
+        return observed
+    pool, volume = observed.metadata.generation.pool, observed.metadata.generation.volume
+    there = names(pool)
+    gone = there is not None and volume not in there
+    if there is not None and not gone and (sure or _is_out_of_sight(connection, observed, volume)):
+        gone = not volumes.is_there(connection, pool, volume)
+    return msgspec.structs.replace(observed, root_gone=gone)
+
+
+def _is_out_of_sight(connection: Connection, observed: ObservedDomain, volume: str) -> bool:
+    """Whether VOLUME, on which OBSERVED runs, could be seen from here, and is not."""
+    stacks = observed.live.stacks if connection.local and observed.live else ()
+    paths = [PurePosixPath(disk.source) for disk in stacks]
+    return any(path.name == volume and not Path(path).exists() for path in paths)
 
 
 def with_addresses(

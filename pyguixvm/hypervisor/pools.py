@@ -68,6 +68,17 @@ def ensure_pool(connection: Connection, name: str) -> None:
             pool.setAutostart(1)
 
 
+def ensure_started(connection: Connection, name: str) -> None:
+    """Start pool NAME if there is one and somebody stopped it; nothing is made.
+
+    Raises HypervisorError if it cannot be started.
+    """
+    with explained(f"start pool '{name}'"):
+        pool = _lookup(connection, name)
+        if pool is not None and not pool.isActive():
+            _start(pool)
+
+
 def free_space(connection: Connection, name: str) -> int:
     """Return the bytes that are free where pool NAME keeps its volumes."""
     with explained(f"measure the free space of pool '{name}'"):

@@ -151,6 +151,13 @@ def is_whole(connection: Connection, pool: str, name: str) -> bool:
         return name in there and volume_names.marker(name) not in there
 
 
+def is_there(connection: Connection, pool: str, name: str) -> bool:
+    """Whether volume NAME of POOL has a file, whatever the pool remembers."""
+    with explained(f"look for volume '{name}' in pool '{pool}'"):
+        found = find_handle(connection, pool, name)
+        return found is not None and _described_if_there(pool, found) is not None
+
+
 def refreshed(connection: Connection, pool: str, name: str) -> Volume | None:
     """Return the whole volume NAME of POOL as it is now, or None; of no other pool.
 

@@ -69,7 +69,8 @@ class Hardware(msgspec.Struct, frozen=True, rename="kebab"):
     """What a domain's XML says of that which is declared; sizes are bytes.
 
     DISKS are the file names of its disks, backing files left out; STACKS say more of each.
-    PLAIN are its plain fields by their names, as XML has them.
+    PLAIN are its plain fields by their names, as XML has them.  CONSOLE and AGENT_CHANNEL:
+    there is a serial line, and one for a guest agent.
     """
 
     cpu: int
@@ -83,6 +84,8 @@ class Hardware(msgspec.Struct, frozen=True, rename="kebab"):
     stacks: tuple[ObservedDisk, ...] = ()
     plain: dict[str, str] = {}
     directories: tuple[SharedDirectory, ...] = ()
+    console: bool = True
+    agent_channel: bool = True
 
 
 def disks_of(*hardware: Hardware | None) -> tuple[str, ...]:
@@ -111,7 +114,7 @@ class ObservedDomain(msgspec.Struct, frozen=True, rename="kebab"):
     DEFINED is what it starts with, LIVE what it runs with, None while it does not.
     CAPACITIES are the sizes (bytes) of its data disks, by the names of their volumes.
     SNAPSHOTS and CHECKPOINTS are those that libvirt keeps of it, parents first, and JOBS what
-    goes on at its disks.  ROOT_GONE: it does not run, and the file of its root is not there.
+    goes on at its disks.  ROOT_GONE: the file of its root is not there, though it may run.
     SAVED: it does not run, and goes on from memory that libvirt keeps when it is started.
     ADDRESSES are those of its guest, none where nobody asked for them, nor for STATISTICS.
     LOCAL_BASE is the name of the base volume that the declared local image needs by what it

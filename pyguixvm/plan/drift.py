@@ -204,6 +204,11 @@ def _of_resources(
             defined.firmware,
             live.firmware if live else None,
         )
+    for path, there, live_there in (
+        ("domain.console", defined.console, live.console if live else None),
+        ("domain.agent-channel", defined.agent_channel, live.agent_channel if live else None),
+    ):
+        yield from compare(path, True, there, live_there)
     yield from compare(
         "domain.maximum-cpu",
         declared.maximum_cpu,

@@ -4,25 +4,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 
 import msgspec
 
 from pyguixvm.errors import PyguixvmError, RequestRefusedError
 from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.model.observation import Observation
+from pyguixvm.model.volume_names import data_volume
 from pyguixvm.plan.actions import CreateDisk, CreateEmptyRoot, CreateRoot, DefineDomain, StartDomain
+from pyguixvm.plan.disks import all_disks, data_disks
 from pyguixvm.plan.plan import MachinePlan
 
 
 def foreseen(plan: MachinePlan, observation: Observation) -> MachinePlan:
     """Return PLAN with the pool that it makes, or refused if it would be stopped half-way.
 
-    That is where it needs a network that the host of OBSERVATION lacks, or a pool that
-    cannot be made there.
+    That is where it needs a network that the host of OBSERVATION lacks, a pool that
+    cannot be made there, or one that was there, and is not any more.
     """
     try:
         if any(isinstance(action, DefineDomain | StartDomain) for action in plan.actions):
             _require_networks(plan.machine, observation)
+        if any(isinstance(action, DefineDomain) for action in plan.actions):
+            _require_own_pool(plan, observation)
         missing = next(_missing_pools(plan, observation), None)
     except RequestRefusedError as error:
         return refused(plan, error)
@@ -47,6 +52,31 @@ def _require_networks(machine: VirtualMachine, observation: Observation) -> None
                 f"network '{interface.network}' does not exist on {observation.uri}; {there_are}",
                 hint="Declare one of those, or define it with 'virsh net-define'.",
             )
+
+
+def _require_own_pool(plan: MachinePlan, observation: Observation) -> None:
+    """Raise if the machine of PLAN keeps volumes that are in a pool which somebody undefined."""
+    known, domain = observation.host.pools, observation.domains.get(plan.machine.name)
+    if known is None or domain is None or domain.metadata is None:
+        return
+    pool = domain.metadata.generation.pool
+    if pool in known:
+        return
+    root = domain.metadata.generation.volume
+    places = {PurePosixPath(file).name: PurePosixPath(file).parent for file in all_disks(domain)}
+    replaced = any(isinstance(action, CreateRoot | CreateEmptyRoot) for action in plan.actions)
+    kept = {data_volume(plan.machine.name, disk.name) for disk in data_disks(plan.machine)}
+    kept = {volume for volume in kept if places.get(volume) == places.get(root)}
+    kept |= set() if replaced else {root}
+    if kept:
+        directory = places.get(root, "DIRECTORY")
+        raise RequestRefusedError(
+            f"pool '{pool}', in which '{plan.machine.name}' has {', '.join(sorted(kept))}, does "
+            f"not exist on {observation.uri} any more",
+            hint="Nothing was done. What it held is there yet, unless somebody deleted that, "
+            f"too: 'virsh pool-define-as {pool} dir --target {directory}' and "
+            f"'virsh pool-start {pool}' bring it back.",
+        )
 
 
 def _missing_pools(plan: MachinePlan, observation: Observation) -> Iterator[str]:

@@ -17,13 +17,15 @@ class Garbage(msgspec.Struct, frozen=True, rename="kebab"):
     """What can go: generations by machine and number, and volumes.
 
     KEPT is what could, but for something else that uses it.  COPIES are domains: throwaway
-    copies whose trials ended without removing them.
+    copies whose trials ended without removing them.  STRAY are whole root volumes that no
+    machine remembers: kept when it was removed, or left when somebody undefined it.  They stay.
     """
 
     generations: tuple[tuple[str, int], ...]
     volumes: tuple[StoredVolume, ...]
     kept: tuple[Kept, ...] = ()
     copies: tuple[str, ...] = ()
+    stray: tuple[StoredVolume, ...] = ()
 
     @property
     def size(self) -> int:
@@ -64,7 +66,37 @@ def unused_garbage(
     if kept:
         used = theirs.union((each.pool, each.volume) for each in kept)
         found = garbage(machines, volumes, keep=keep, before=before, used=used)
-    return msgspec.structs.replace(found, kept=kept, copies=tuple(sorted(copies)))
+    return msgspec.structs.replace(
+        found,
+        kept=kept,
+        copies=tuple(sorted(copies)),
+        stray=_stray(machines, volumes, theirs, usage),
+    )
+
+
+def _stray(
+    machines: Iterable[tuple[str, Metadata]],
+    volumes: Iterable[StoredVolume],
+    theirs: Collection[Address],
+    usage: Usage,
+) -> tuple[StoredVolume, ...]:
+    """Return the root volumes among VOLUMES that are none of MACHINES', nor THEIRS, nor in use."""
+    remembered = {
+        (generation.pool, volume)
+        for _, metadata in machines
+        for generation in metadata.generations
+        for volume in generation.volumes
+    }
+    roots = tuple(
+        volume
+        for volume in volumes
+        if volume.whole
+        and volume_names.generation_of(volume.name)
+        and (volume.pool, volume.name) not in remembered.union(theirs)
+    )
+    used = usage.kept(((each.pool, each.name) for each in roots), leaving=())
+    in_use = {(each.pool, each.volume) for each in used}
+    return tuple(each for each in roots if (each.pool, each.name) not in in_use)
 
 
 def _left_by(name: str, metadata: Metadata, changing: Collection[str]) -> bool:

@@ -81,6 +81,18 @@ def require_own_disks(domain: ObservedDomain, root: str | None = None) -> None:
     )
 
 
+def require_root(domain: ObservedDomain) -> None:
+    """Raise RequestRefusedError if the guest of DOMAIN runs on a root that was deleted."""
+    if domain.root_gone and domain.live is not None and domain.metadata is not None:
+        name, volume = domain.name, domain.metadata.generation.volume
+        raise RequestRefusedError(
+            f"the root volume of '{name}', {volume}, was deleted while its guest runs: what that "
+            "holds is lost when the guest stops",
+            hint=f"{_NOTHING_DONE}. Save from within the guest what is needed, then give it up "
+            f"with 'pyguixvm destroy {name}', and deploy again, which makes a new root.",
+        )
+
+
 def require_idle_disks(domain: ObservedDomain) -> None:
     """Raise RequestRefusedError if libvirt works at a disk of DOMAIN."""
     if domain.jobs:

@@ -42,6 +42,9 @@ class Evidence(Protocol):
     def console_lines(self) -> tuple[str, ...]:
         """Return the lines on the serial console."""
 
+    def had_lease(self) -> bool:
+        """Whether libvirt's own DHCP server had given the guest an address before it started."""
+
     def reaches_guest(self) -> bool:
         """Whether the guest's ports can be expected to be reachable from here."""
 
@@ -53,13 +56,15 @@ class Readiness(msgspec.Struct, frozen=True, rename="kebab"):
     """How the waiting ended.
 
     ``unverified`` means that what is missing could not have been observed.
-    CONSOLE holds the console's last lines.
+    CONSOLE holds the console's last lines.  AGAINST: that it is not ready speaks against its
+    generation, and not only for an address that is given in a way nobody sees.
     """
 
     outcome: Literal["ready", "not-ready", "unverified"]
     detail: str
     addresses: tuple[str, ...] = ()
     console: tuple[str, ...] = ()
+    against: bool = True
 
 
 def check_patterns(machine: VirtualMachine) -> None:
@@ -152,7 +157,9 @@ class Watch:
         last = f"last seen: {self.seen() or 'nothing'}, domain {self._state}"
         if not any(self._observable(form) for form in self.missing):
             return self.readiness("unverified", f"cannot observe {wanted} from here; {last}")
-        return self.readiness("not-ready", f"still missing: {wanted}; {last}")
+        found = self.readiness("not-ready", f"still missing: {wanted}; {last}")
+        against = any(self._speaks_against(form) for form in self.missing)
+        return msgspec.structs.replace(found, against=against)
 
     def readiness(
         self, outcome: Literal["ready", "not-ready", "unverified"], detail: str
@@ -194,6 +201,22 @@ class Watch:
                 return self._evidence.reaches_guest() and (
                     bool(self._addresses) or self._evidence.sees_addresses()
                 )
+            case ConsoleReady() | GuestAgentReady():
+                return True
+            case _:
+                assert_never(form)
+
+    def _speaks_against(self, form: ReadyForm) -> bool:
+        """Whether it is for its generation that FORM was not seen.
+
+        A guest with an address of its own choice asks for none.  Only one that had a lease
+        before should have got one again.
+        """
+        match form:
+            case AddressReady():
+                return self._evidence.had_lease()
+            case TcpPortReady():
+                return bool(self._addresses) or self._evidence.had_lease()
             case ConsoleReady() | GuestAgentReady():
                 return True
             case _:

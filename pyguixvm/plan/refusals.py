@@ -18,7 +18,7 @@ from pyguixvm.model.sizes import format_size, written_size
 from pyguixvm.model.volume_names import data_volume
 from pyguixvm.plan.data_volumes import volume_refusal
 from pyguixvm.plan.disks import all_disks, data_disks, storage_refusal
-from pyguixvm.plan.interference import require_own_disks
+from pyguixvm.plan.interference import require_own_disks, require_root
 from pyguixvm.plan.plan import Policy
 from pyguixvm.plan.strategies.shared_store import require_shareable
 
@@ -79,6 +79,7 @@ def require_data_kept(
     """
     if domain is not None:
         require_own_disks(domain)
+        require_root(domain)
     forbidden = volume_refusal(machine, domain, observation, deployment)
     if forbidden is None and domain is not None:
         forbidden = storage_refusal(machine, domain)

@@ -23,6 +23,7 @@ _UNITS = {"b": 1, "bytes": 1, "KiB": 1024, "k": 1024, "MiB": 1024**2, "GiB": 102
 
 # How a disk is called whose definition names pool and volume.
 VOLUME_DISK = "volume "
+_AGENT = "org.qemu.guest_agent.0"
 
 
 class InspectedDomain(msgspec.Struct, frozen=True):
@@ -64,7 +65,24 @@ def _hardware(root: etree._Element) -> Hardware:
         stacks=stacks,
         plain=plain_fields.read(root),
         directories=tuple(_directory(each) for each in root.findall("devices/filesystem")),
+        console=has_console(root),
+        agent_channel=agent_channel(root) is not None,
     )
+
+
+def has_console(domain: etree._Element) -> bool:
+    """Whether DOMAIN has a serial line, or a console of another kind."""
+    return domain.find("devices/serial") is not None or domain.find("devices/console") is not None
+
+
+def agent_channel(domain: etree._Element) -> etree._Element | None:
+    """Return the channel of DOMAIN for a guest agent, if it has one."""
+    return next(filter(_is_of_agent, domain.iterfind("devices/channel")), None)
+
+
+def _is_of_agent(channel: etree._Element) -> bool:
+    target = channel.find("target")
+    return target is not None and target.get("name") == _AGENT
 
 
 def is_uefi(domain: etree._Element) -> bool:
@@ -182,11 +200,9 @@ def named_volumes(xml: str) -> frozenset[tuple[str, str]]:
 
 def has_agent(xml: str) -> bool:
     """Whether the running domain of XML has a guest agent connected to its channel."""
-    targets = parse(xml).findall("devices/channel/target")
-    return any(
-        target.get("name") == "org.qemu.guest_agent.0" and target.get("state") == "connected"
-        for target in targets
-    )
+    channel = agent_channel(parse(xml))
+    target = None if channel is None else channel.find("target")
+    return target is not None and target.get("state") == "connected"
 
 
 def gives_leases(network_xml: str) -> bool:

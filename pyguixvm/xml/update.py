@@ -17,7 +17,7 @@ from lxml import etree
 
 from pyguixvm.model.volume_names import generation_of, is_ours
 from pyguixvm.xml import plain_fields
-from pyguixvm.xml.inspection import is_uefi, source_name
+from pyguixvm.xml.inspection import agent_channel, has_console, is_uefi, source_name
 from pyguixvm.xml.storage import target_name
 from pyguixvm.xml.text import parse, render
 
@@ -63,7 +63,19 @@ def updated_xml(old: str, new: str, removed: Removed = _NOTHING) -> str:
     _replace_disks(devices, wanted, removed.disks)
     _replace_devices(devices, wanted, _by_mac, removed.interfaces)
     _replace_devices(devices, wanted, _by_tag, removed.directories)
+    _add_lines(domain, declared)
     return render(domain)
+
+
+def _add_lines(domain: etree._Element, declared: etree._Element) -> None:
+    """Give DOMAIN the console and the agent's channel of DECLARED, if it has none of any kind."""
+    devices = _devices(domain)
+    if not has_console(domain):
+        devices.extend(deepcopy(each) for each in _devices(declared).iterfind("serial"))
+        devices.extend(deepcopy(each) for each in _devices(declared).iterfind("console"))
+    channel = agent_channel(declared)
+    if channel is not None and agent_channel(domain) is None:
+        devices.append(deepcopy(channel))
 
 
 def interface_xml(domain_xml: str, mac: str) -> str | None:

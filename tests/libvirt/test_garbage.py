@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from deploying import session
+from deploying import session, virsh
 
 from pyguixvm.commands import garbage
 from pyguixvm.events import ignore
@@ -96,3 +96,17 @@ def only(pool, found):
     """Return what was FOUND in POOL."""
     ours = tuple(each for each in found.volumes if each.pool == pool.name)
     return msgspec.structs.replace(found, generations=(), volumes=ours, copies=())
+
+
+def test_a_root_whose_machine_somebody_undefined_is_told_and_stays(
+    connection, halting, pool, tmp_path
+):
+    def stray():
+        found = garbage.unneeded(session(tmp_path), keep=0, older_than=timedelta(0))
+        assert not any(volume.pool == pool.name for volume in found.volumes)
+        return [each.name for each in found.stray if each.pool == pool.name]
+
+    assert stray() == []
+    virsh(f"destroy {halting.name}")
+    virsh(f"undefine {halting.name}")
+    assert stray() == [generation_volume(halting.name, 1)]

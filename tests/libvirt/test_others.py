@@ -6,16 +6,23 @@ serial line.
 """
 
 import re
+from pathlib import Path
 
 import msgspec
 import pytest
 from deploying import changed, deploy, planned, renewed, session, virsh
 
+from pyguixvm.apply.context import Workshop
+from pyguixvm.apply.executor import apply
 from pyguixvm.commands import power, rollback
 from pyguixvm.errors import RequestRefusedError
+from pyguixvm.events import ignore
 from pyguixvm.hypervisor import domains
-from pyguixvm.hypervisor.observe import observe
+from pyguixvm.hypervisor.connection import connect
+from pyguixvm.hypervisor.observe import Depth, observe
+from pyguixvm.model.volume_names import generation_volume
 from pyguixvm.plan.plan import Policy
+from pyguixvm.plan.planner import plan
 from pyguixvm.plan.status import statuses
 
 
@@ -107,3 +114,81 @@ def test_firmware_that_was_changed_by_hand_is_seen_and_put_back(connection, halt
     assert deploy(connection, halting) is None
     assert "efi" not in virsh(f"dumpxml --inactive {name}")
     assert status_of(connection, halting).status == "deployed"
+
+
+@pytest.mark.parametrize("how", ["vol-delete", "behind libvirt's back"])
+def test_a_root_that_was_deleted_under_its_guest_is_told_and_not_given_up(
+    connection, halting, pool, tmp_path, how
+):
+    name = halting.name
+    volume = generation_volume(name, 1)
+    if how == "vol-delete":
+        virsh(f"vol-delete {volume} --pool {pool.name}")
+    else:
+        Path(pool.path, volume).unlink()
+    found = status_of(connection, halting)
+    assert ("root", "gone") in [(each.path, each.old) for each in found.differences]
+    policy = {"force": True, "stop_timeout": 1}
+    for wanted in (halting, changed(halting, title="other"), renewed(halting, tmp_path)):
+        refused = planned(connection, wanted, **policy)
+        assert f"{volume}, was deleted while its guest runs" in refused.refusal
+        assert f"pyguixvm destroy {name}" in refused.hint
+        assert deploy(connection, wanted, **policy).status == 1
+        assert domains.state(connection, name) == "running"
+    domains.destroy(connection, name)
+    assert deploy(connection, halting) is None
+    assert status_of(connection, halting).status == "deployed"
+
+
+def test_a_root_that_is_deleted_after_the_plan_is_not_given_up(connection, halting, pool, tmp_path):
+    wanted = renewed(halting, tmp_path)
+    made = plan([wanted], observe(connection), policy=Policy(force=True, stop_timeout=1))
+    Path(pool.path, generation_volume(halting.name, 1)).unlink()
+    workshop = Workshop(connection, ignore, {"PYGUIXVM_VIRT_TYPE": "qemu"}, None)
+    (outcome,) = apply(made, workshop)
+    assert "was deleted while its guest runs" in outcome.error.message
+    assert domains.state(connection, halting.name) == "running"
+
+
+def test_a_pool_that_somebody_stopped_is_started_for_what_is_in_it(connection, halting, pool):
+    domains.destroy(connection, halting.name)
+    virsh(f"pool-destroy {pool.name}")
+    assert deploy(connection, changed(halting, title="other")) is None
+    assert domains.state(connection, halting.name) == "running"
+
+
+def test_a_console_that_was_taken_out_is_seen_and_put_back(connection, halting, tmp_path):
+    def without_lines(xml):
+        return re.sub(r"(?s)<(serial|console|channel) .*?</\1>", "", xml)
+
+    name = halting.name
+    domains.destroy(connection, name)
+    defined_by_hand(name, without_lines, tmp_path)
+    found = status_of(connection, halting)
+    assert [(each.path, each.old) for each in found.differences] == [
+        ("domain.console", False),
+        ("domain.agent-channel", False),
+    ]
+    assert deploy(connection, halting) is None
+    xml = virsh(f"dumpxml --inactive {name}")
+    assert "<serial type='pty'>" in xml
+    assert "org.qemu.guest_agent.0" in xml
+    assert status_of(connection, halting).status == "deployed"
+
+
+def test_a_pool_that_somebody_undefined_is_told_before_anything_is_touched(
+    connection, halting, pool, tmp_path
+):
+    name, restart = halting.name, {"force": True, "stop_timeout": 1}
+    virsh(f"pool-destroy {pool.name}")
+    virsh(f"pool-undefine {pool.name}")
+    for wanted in (changed(halting, title="other"), renewed(halting, tmp_path)):
+        (made,) = plan([wanted], observe(connection, Depth.HOST), policy=Policy(**restart)).machines
+        assert f"pool '{pool.name}', in which '{name}' has " in made.refusal
+        assert f"virsh pool-define-as {pool.name} dir --target {pool.path}" in made.hint
+        assert made.actions == ()
+    virsh(f"pool-define-as {pool.name} dir --target {pool.path}")
+    virsh(f"pool-start {pool.name}")
+    # For a connection, a pool stays the one that it was.
+    with connect("qemu:///system") as another:
+        assert deploy(another, changed(halting, title="other")) is None

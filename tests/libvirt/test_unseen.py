@@ -3,7 +3,7 @@
 
 import msgspec
 import pytest
-from deploying import MIB, changed, deploy, planned
+from deploying import MIB, changed, deploy, planned, renewed
 
 from pyguixvm.hypervisor import domains
 from pyguixvm.hypervisor.observe import observe
@@ -61,3 +61,18 @@ def test_the_next_deployment_waits_again_for_what_was_never_seen(connection, hal
     assert deploy(connection, seen) is None
     assert status_of(connection, seen) == ("deployed", ())
     assert planned(connection, seen).actions == ()
+
+
+def test_a_guest_with_an_address_of_its_own_choice_is_not_taken_back(connection, halting, tmp_path):
+    """Its network gives addresses, and it asks for none: that nobody sees one says nothing."""
+    wanted = waiting_for(renewed(halting, tmp_path), AddressReady())
+    said = []
+    assert deploy(connection, wanted, said.append, force=True, stop_timeout=1) is None
+    assert any("not verified: still missing: an address" in str(each) for each in said)
+    assert domains.read_metadata(connection, halting.name).current == 2
+    assert status_of(connection, wanted) == ("deployed", ())
+    # What it should have said on its console is another matter.
+    (tmp_path / "next").mkdir()
+    silent = waiting_for(renewed(wanted, tmp_path / "next"), ConsoleReady("never"))
+    assert deploy(connection, silent, force=True, stop_timeout=1).status == 6
+    assert domains.read_metadata(connection, halting.name).current == 2

@@ -46,3 +46,14 @@ def test_it_does_not_matter_how_the_bytes_arrive(parts, size):
 
 def test_only_the_last_lines_are_kept():
     assert lines(b"1\n2\n3\n4\nlast", kept=2) == ("3", "4", "last")
+
+
+def test_a_line_without_end_is_cut_and_takes_no_more_memory():
+    text = ConsoleText(kept=10)
+    for _ in range(500):
+        text.feed(b"x" * 10_000)
+    assert len(text.lines()) <= 11
+    assert all(len(line) <= 4096 for line in text.lines())
+    text.feed(b"y" * 1_000_000 + b"\nend\n")
+    assert text.lines()[-1] == "end"
+    assert all(len(line) <= 4096 for line in text.lines())

@@ -49,12 +49,13 @@ class Guest:
     """A guest with its own clock: each fact is true from some second on, None is never."""
 
     def __init__(
-        self, *, address=None, agent=None, ports=None, console=(), ends=None, sees=True, near=True
-    ):
+        self, *, address=None, agent=None, ports=None, console=(), ends=None, sees=True, near=True,
+        leased=False,
+    ):  # fmt: skip
         self.now = 0.0
         self._address, self._agent, self._ports = address, agent, ports or {}
         self._console, self._ends = console, ends or (None, None)
-        self._sees, self._near = sees, near
+        self._sees, self._near, self._leased = sees, near, leased
 
     def _since(self, second):
         return second is not None and self.now >= second
@@ -71,6 +72,9 @@ class Guest:
 
     def addresses(self):
         return (ADDRESS,) if self._since(self._address) else ()
+
+    def had_lease(self):
+        return self._leased
 
     def sees_addresses(self):
         return self._sees
@@ -248,3 +252,22 @@ def test_a_pattern_that_is_none_is_refused_before_anything_is_waited_for():
         wait(machine(ConsoleReady("(login")), guest)
     assert refusal.value.location == "config.scm:3:2"
     assert guest.now == 0
+
+
+@pytest.mark.parametrize(
+    ("form", "guest", "against"),
+    [
+        (AddressReady(), Guest(), False),
+        (AddressReady(), Guest(leased=True), True),
+        (TcpPortReady(22), Guest(), False),
+        (TcpPortReady(22), Guest(leased=True), True),
+        (TcpPortReady(22), Guest(address=0), True),
+        (ConsoleReady("up"), Guest(), True),
+        (GuestAgentReady(), Guest(), True),
+        (AddressReady(), Guest(ends=(1, "shut off")), True),
+        (AddressReady(), Guest(console=((1, "Kernel panic - not syncing"),)), True),
+    ],
+)
+def test_what_is_not_seen_speaks_against_a_guest_only_if_it_should_have_been(form, guest, against):
+    found = wait_ready(machine(form), guest, deadline=3, clock=guest.clock, sleep=guest.sleep)
+    assert (found.outcome, found.against) == ("not-ready", against)

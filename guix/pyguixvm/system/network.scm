@@ -6,11 +6,12 @@
   #:use-module (gnu services shepherd)
   #:use-module (gnu system)
   #:use-module (srfi srfi-1)
-  #:export (without-network?))
+  #:export (without-agent?
+            without-network?))
 
 ;;; Commentary:
 ;;;
-;;; Whether a guest gives itself an address.
+;;; Whether a guest gives itself an address, or an agent.
 ;;;
 ;;; Code:
 
@@ -35,5 +36,16 @@
       (not (any (lambda (service)
                   (or (provides-networking? service)
                       (pair? (extensions-of service static-networking-service-type))))
+                (operating-system-user-services os))))
+    (const #f)))
+
+(define (without-agent? os)
+  "Is it certain that no service of OS runs a guest agent?"
+  (catch #t
+    (lambda ()
+      (not (any (lambda (service)
+                  (string-contains (symbol->string
+                                    (service-type-name (service-kind service)))
+                                   "agent"))
                 (operating-system-user-services os))))
     (const #f)))

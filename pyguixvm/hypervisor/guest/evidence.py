@@ -120,6 +120,10 @@ class GuestEvidence:
             return any(gives_leases(network.XMLDesc(0)) for network in self._networks)
         return False
 
+    def had_lease(self) -> bool:
+        """Whether an interface of the guest had a lease before it started."""
+        return any(mac in self._macs for mac, _ in self._old_leases)
+
     def agent_answers(self) -> bool:
         """Whether the QEMU guest agent answers a ping."""
         return self._asked("ping", _ADDRESS_SECONDS, self._pings)

@@ -153,6 +153,29 @@ operating-system configures a network"))
   (test-assert "nothing to wait for"
     (not (warned? "(operating-system %os) (ready '())"))))
 
+(test-group "what is waited for in vain"
+  (test-equal "an address, without an interface"
+    '((2 55 "this machine is ready when it has an address, and its networking is empty"))
+    (warnings "(virtual-machine (operating-system %network-os) (ready (address))
+ (libvirt-domain (networking '())))"))
+  (test-equal "an agent, without its service"
+    '((2 55 "this machine is ready when its guest agent answers, and no service of its \
+operating-system runs one"))
+    (warnings "(virtual-machine (operating-system %network-os) (ready (guest-agent)))"))
+  (test-assert "an agent, by its service"
+    (not (warned? "(operating-system (operating-system (inherit %network-os)
+  (services (cons (service (@ (gnu services virtualization) qemu-guest-agent-service-type))
+                  (operating-system-user-services %network-os)))))
+  (ready (guest-agent))"))))
+
+(test-group "differences that are ignored"
+  (test-equal "by a name that none has"
+    '((2 62 "ignore-drift"))
+    (warnings "(virtual-machine (operating-system %network-os) (ignore-drift \"domain.memroy\"))"))
+  (test-assert "by those that some have"
+    (not (warned? "(operating-system %network-os)
+  (ignore-drift (list \"domain.memory\" \"domain.disks.db\" \"image.kernel\" \"root\"))"))))
+
 (define (with-system clauses)
   (string-append "(use-modules (gnu)) (virtual-machine (operating-system (operating-system
  (inherit %network-os) " clauses ")))"))
