@@ -31,6 +31,7 @@ from pyguixvm.cli.safepoints import heeded
 from pyguixvm.cli.show import plan_lines
 from pyguixvm.commands import deploy, evaluate, planning
 from pyguixvm.commands.addresses import with_addresses
+from pyguixvm.commands.ancestry import Commits
 from pyguixvm.commands.foresight import examined
 from pyguixvm.commands.session import Session
 from pyguixvm.errors import (
@@ -100,6 +101,7 @@ def observed(
         policy=policy,
         config=deployment.config if whole else None,
         deployment=deployment.name,
+        commits=Commits(here, Path(deployment.config), deployment.provenance),
     )
 
 

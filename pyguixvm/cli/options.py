@@ -174,6 +174,7 @@ def policy_options(command: Callable[..., Any]) -> Callable[..., Any]:
         unprotect: bool,
         strategy: Strategy,
         full: bool,
+        allow_downgrades: bool,
         **others: Any,
     ) -> Any:
         from pyguixvm.plan.plan import Policy
@@ -187,6 +188,7 @@ def policy_options(command: Callable[..., Any]) -> Callable[..., Any]:
             fast_stop=stop == "fast",
             unprotect=unprotect,
             strategy="full" if full else strategy,
+            allow_downgrades=allow_downgrades,
         )
         return command(*arguments, policy=policy, **others)
 
@@ -200,6 +202,9 @@ def policy_options(command: Callable[..., Any]) -> Callable[..., Any]:
                      help="How a guest ends that gets a new root: fast has its agent freeze its "
                      "file systems, and powers it off; what a program had not written is lost.  "
                      "[default: shutdown]"),
+        click.option("--allow-downgrades", is_flag=True,
+                     help="Whether older commits, of Guix's channels or of the configuration, may "
+                     "take the place of newer ones."),
         click.option("--strategy", type=click.Choice(_STRATEGIES), default="auto",
                      help="The way to a changed operating system; auto takes the fastest "
                      "that keeps every promise (watch: changes guests that run where that "

@@ -17,6 +17,7 @@ from pyguixvm.commands.shared_look import SharedLook
 from pyguixvm.commands.system_contents import changes_within
 from pyguixvm.events import phase
 from pyguixvm.model.declaration import VirtualMachine
+from pyguixvm.model.provenance import Ancestry
 from pyguixvm.plan.actions import (
     CreateRoot,
     PrepareSystem,
@@ -25,6 +26,7 @@ from pyguixvm.plan.plan import MachinePlan, Plan, Policy
 
 if TYPE_CHECKING:
     # libvirt is loaded only by the runs that get as far as a hypervisor.
+    from pyguixvm.commands.ancestry import Commits
     from pyguixvm.commands.reach import Seen
     from pyguixvm.digest.memory import Digests
     from pyguixvm.errors import PyguixvmError
@@ -82,11 +84,13 @@ def observed(
     depth: Depth | None = None,
     config: str | None = None,
     deployment: str | None = None,
+    commits: Commits | None = None,
 ) -> Iterator[tuple[Sight, ...]]:
     """Connect to the hypervisors of MACHINES; yield each with the plan for its machines.
 
     CONFIG is the file that declares MACHINES, if these are all of them, and DEPLOYMENT
-    the name that it gives to them as a whole.  DEPTH is how deep to look, at first; a plan
+    the name that it gives to them as a whole.  COMMITS finds out what is older than what is
+    there; without, nothing is.  DEPTH is how deep to look, at first; a plan
     needs the host and who is at work.  Of several hypervisors, one that does not answer does
     not stop the others.  Raises HypervisorError if it is the only one.
     """
@@ -94,7 +98,6 @@ def observed(
     from pyguixvm.commands.reach import reached
     from pyguixvm.digest.memory import Digests
     from pyguixvm.plan.ownership import owner_at
-    from pyguixvm.plan.planner import plan
 
     with ExitStack() as opened:
         with phase(session.emit, "observe") as result:
@@ -116,7 +119,7 @@ def observed(
             policy = msgspec.structs.replace(policy, since=_window())
             look = SharedLook(looks[index])
             make, make_otherwise = (
-                partial(plan, each.machines, policy=allowed, config=config, owner=owner)
+                partial(_made, commits, each.machines, policy=allowed, config=config, owner=owner)
                 for allowed in (policy, msgspec.structs.replace(policy, prefer_live=False))
             )
             planned.append(
@@ -139,6 +142,32 @@ def observed(
             left = Plan(uri=lost.uri, machines=refused, config=config, deployment=deployment)
             planned.append(Unreached(left, lost.error))
         yield tuple(planned)
+
+
+def _made(
+    commits: Commits | None,
+    machines: Sequence[VirtualMachine],
+    observation: Observation,
+    *,
+    policy: Policy,
+    config: str | None,
+    owner: Owner,
+    only: str | None = None,
+) -> Plan:
+    """Plan for MACHINES as `plan` does, after what COMMITS finds out."""
+    from pyguixvm.plan.planner import plan
+
+    names = [machine.name for machine in machines if only in {None, machine.name}]
+    ancestry = commits.ancestry(names, observation) if commits else Ancestry()
+    return plan(
+        machines,
+        observation,
+        policy=policy,
+        config=config,
+        owner=owner,
+        ancestry=ancestry,
+        only=only,
+    )
 
 
 def _looked(seen: Seen, digests: Digests) -> Observation:

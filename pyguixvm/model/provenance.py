@@ -3,7 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Literal, TypeAlias
+
 import msgspec
+
+# What an earlier commit is to the one that is used now, in Guix's words; "unknown" is one that
+# is not there.
+Relation: TypeAlias = Literal["self", "ancestor", "descendant", "unrelated", "unknown"]
 
 
 class Channel(msgspec.Struct, frozen=True, rename="kebab"):
@@ -38,3 +45,46 @@ class Provenance(msgspec.Struct, frozen=True, rename="kebab"):
 
     channels: tuple[Channel, ...] = ()
     configuration: Checkout | None = None
+
+
+class Earlier(msgspec.Struct, frozen=True):
+    """Commits of earlier deploys that differ from those that are used now.
+
+    Those of channels are pairs of a channel's name and its commit.
+    """
+
+    channels: frozenset[tuple[str, str]] = frozenset()
+    configuration: frozenset[str] = frozenset()
+
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return bool(self.channels or self.configuration)
+
+    def __sub__(self, known: Relations) -> Earlier:
+        """Return those that KNOWN does not tell of."""
+        return Earlier(
+            self.channels - known.channels.keys(), self.configuration - known.configuration.keys()
+        )
+
+
+class Relations(msgspec.Struct, frozen=True):
+    """What commits of earlier deploys are to those that are used now.
+
+    A channel that there is no more is not among them.
+    """
+
+    channels: Mapping[tuple[str, str], Relation | None] = msgspec.field(default_factory=dict)
+    configuration: Mapping[str, Relation | None] = msgspec.field(default_factory=dict)
+
+    def __or__(self, other: Relations) -> Relations:
+        """Return this with what OTHER knows."""
+        return Relations(
+            {**self.channels, **other.channels}, {**self.configuration, **other.configuration}
+        )
+
+
+class Ancestry(msgspec.Struct, frozen=True):
+    """What is used NOW, and the RELATIONS of earlier commits to that."""
+
+    now: Provenance = Provenance()
+    relations: Relations = Relations()

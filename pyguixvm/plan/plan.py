@@ -32,6 +32,7 @@ class Policy(msgspec.Struct, frozen=True):
     new root is powered off with its file systems frozen, if its agent does that.
     PREFER_LIVE: with the strategy "auto", a guest that runs is changed by its agent where
     that is possible.
+    ALLOW_DOWNGRADES: to what older commits declare.
     Such changes go to the volume of the first of them if that was made SINCE then (UTC in ISO
     8601), None for a volume each.
     """
@@ -44,6 +45,7 @@ class Policy(msgspec.Struct, frozen=True):
     fast_stop: bool = False
     prefer_live: bool = False
     since: str | None = None
+    allow_downgrades: bool = False
 
     def stop(self) -> StopDomain:
         """Return how a guest is stopped."""

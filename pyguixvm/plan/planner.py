@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from pyguixvm.errors import RequestRefusedError, contained
 from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.model.observation import Observation, ObservedDomain
+from pyguixvm.model.provenance import Ancestry
+from pyguixvm.plan.downgrade import require_forward
 from pyguixvm.plan.drift import differences
 from pyguixvm.plan.foreseen import foreseen
 from pyguixvm.plan.interference import require_idle_disks, require_no_memory
@@ -44,6 +46,7 @@ _ALLOW_ALL = Policy()
 
 
 _NOBODY = Owner()
+_NO_ANCESTRY = Ancestry()
 
 
 def plan(
@@ -53,12 +56,14 @@ def plan(
     policy: Policy = _ALLOW_ALL,
     config: str | None = None,
     owner: Owner = _NOBODY,
+    ancestry: Ancestry = _NO_ANCESTRY,
     only: str | None = None,
 ) -> Plan:
     """Return what makes the hypervisor of OBSERVATION match MACHINES, as POLICY allows.
 
     CONFIG is the file that declares MACHINES, if these are all of its machines, and OWNER
-    the deployment.  ONLY is the machine to plan for, beside the others, instead of all.
+    the deployment.  ANCESTRY tells which commits are older than others.  ONLY is the machine
+    to plan for, beside the others, instead of all.
     """
     machines = tuple(machines)
     owners = owners_of_addresses(observation)
@@ -67,7 +72,7 @@ def plan(
     return Plan(
         uri=observation.uri,
         machines=tuple(
-            _planned(machine, observation, owners, declarers, bases, policy, owner)
+            _planned(machine, observation, owners, declarers, bases, policy, owner, ancestry)
             for machine in machines
             if only in {None, machine.name}
         ),
@@ -85,10 +90,13 @@ def _planned(  # noqa: PLR0917 -- as for `_plan_machine`
     bases: Bases,
     policy: Policy,
     owner: Owner,
+    ancestry: Ancestry,
 ) -> MachinePlan:
     """Return the plan for MACHINE; what cannot even be planned is left alone, and says why."""
     try:
-        made = _plan_machine(machine, observation, owners, declarers, bases, policy, owner)
+        made = _plan_machine(
+            machine, observation, owners, declarers, bases, policy, owner, ancestry
+        )
         return foreseen(made, observation)
     except Exception as error:  # noqa: BLE001 -- one's trouble is its own
         return refused(machine, "none", contained(error))
@@ -102,6 +110,7 @@ def _plan_machine(  # noqa: PLR0917 -- one machine, what there is, and what is a
     bases: Bases,
     policy: Policy,
     owner: Owner,
+    ancestry: Ancestry,
 ) -> MachinePlan:
     domain, volumes = observation.domains.get(machine.name), observation.volumes
     try:
@@ -143,6 +152,7 @@ def _plan_machine(  # noqa: PLR0917 -- one machine, what there is, and what is a
         if made.actions:
             require_no_memory(domain)
             require_idle_disks(domain)
+        require_forward(made, metadata, ancestry, policy)
     except RequestRefusedError as error:
         return refused(machine, made.effect, error, changed)
     return made

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Each generation remembers the commits that it is of.
+"""Each generation remembers the commits that it is of, and older ones do not take its place.
 
 Run in the test bed: ``tests/testbed/enter .venv/bin/pytest tests/e2e/test_provenance.py``.
 """
@@ -40,6 +40,7 @@ class Pulled:
     """Two channels, a repository of a configuration, and profiles of commits of them."""
 
     directory: Path
+    cache: Path
     guix: Repository
     titles: Repository
     infra: Repository
@@ -54,17 +55,21 @@ class Pulled:
         program = profile / "bin/guix"
         if not program.exists():
             pulled(profile, {"guix": (self.guix, guix), "titles": (self.titles, titles)})
-        return pyguixvm(
-            *arguments, PYGUIXVM_GUIX=str(program), XDG_CACHE_HOME=str(self.directory / "cache")
-        )
+        return pyguixvm(*arguments, PYGUIXVM_GUIX=str(program), XDG_CACHE_HOME=str(self.cache))
 
     def generation(self) -> Any:
         found = pyguixvm("generations", "--json", MACHINE).json["generations"]
         return next(each for each in found if each["current"])
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where Guix has its clones of channels, which are not for the user's cache."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture
-def channels(tmp_path: Path, clean: Callable[[str], None]) -> Iterator[Pulled]:
+def channels(tmp_path: Path, cache: Path, clean: Callable[[str], None]) -> Iterator[Pulled]:
     clean(MACHINE)
     image = tmp_path / "disk.raw"
     image.write_bytes(boot_sector.halting())
@@ -72,6 +77,7 @@ def channels(tmp_path: Path, clean: Callable[[str], None]) -> Iterator[Pulled]:
         file.truncate(16 * MIB)
     made = Pulled(
         tmp_path,
+        cache,
         repository(tmp_path / "guix"),
         repository(tmp_path / "titles"),
         repository(tmp_path / "infra"),
@@ -113,3 +119,57 @@ def test_a_generation_remembers_channels_and_configuration(channels: Pulled) -> 
     now = channels.generation()["provenance"]
     assert [each["commit"] for each in now["channels"]] == [guix, newer]
     assert now["configuration"]["modified"] is True
+
+
+def test_older_commits_are_refused(channels: Pulled) -> None:
+    old = channels.guix.commit({"README": "Guix"})
+    new = channels.guix.commit({"README": "Guix, newer"})
+    first = channels.titles.commit({"titles.scm": TITLES.format("first")})
+    second = channels.titles.commit({"titles.scm": TITLES.format("second")})
+    assert channels.run("deploy", channels.config, guix=new, titles=second).status == 0
+
+    for guix, titles, words in (
+        (new, first, f"commit {second[:7]} of channel 'titles', and {first[:7]}"),
+        (old, first, f"commit {new[:7]} of channel 'guix', and {old[:7]}"),
+    ):
+        for verb in ("plan", "deploy"):
+            refused = channels.run(verb, channels.config, guix=guix, titles=titles)
+            assert refused.status == 1
+            assert words in refused.err + refused.out
+            assert "--allow-downgrades" in refused.err + refused.out
+    # What changes nothing may be of older commits.
+    assert channels.run("deploy", channels.config, guix=old, titles=second).status == 0
+    assert channels.generation()["provenance"]["channels"][0]["commit"] == new
+
+    allowed = ("deploy", "--allow-downgrades", channels.config)
+    assert channels.run(*allowed, guix=old, titles=first).status == 0
+    assert channels.generation()["provenance"]["channels"][1]["commit"] == first
+    assert channels.run("deploy", channels.config, guix=new, titles=second).status == 0
+
+
+def test_an_older_configuration_is_refused(channels: Pulled) -> None:
+    commits = {
+        "guix": channels.guix.commit({"README": "Guix"}),
+        "titles": channels.titles.commit({"titles.scm": TITLES.format("first")}),
+    }
+    text = channels.config.read_text()
+    newer = text.replace("%title", '"mine"')
+    channels.infra.commit({"config.scm": newer})
+    assert channels.run("deploy", channels.config, **commits).status == 0
+
+    # Another clone, which has not fetched that.
+    clone = Repository(channels.directory / "clone")
+    channels.infra.git("clone", "--quiet", ".", str(clone.directory))
+    clone.git("reset", "--quiet", "--hard", "HEAD~")
+    for config in (channels.config, clone.directory / "config.scm"):
+        if config == channels.config:
+            channels.infra.git("reset", "--quiet", "--hard", "HEAD~")
+        refused = channels.run("deploy", config, **commits)
+        assert refused.status == 1
+        assert "of its configuration" in refused.err
+        assert "git pull" in refused.err
+
+    # A commit that takes the place of that one is no older one.
+    channels.infra.commit({"config.scm": text.replace("%title", '"amended"')})
+    amended = channels.run("deploy", channels.config, **commits)
+    assert amended.status == 0, amended.err

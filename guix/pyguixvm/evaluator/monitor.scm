@@ -179,7 +179,7 @@ call PREPARE and UNFIT as 'answer' does.  STOP is called when the evaluator is t
   (setvbuf client 'block)                         ;sockets are not by themselves
   (let ((request (and=> (receive-line client %request-seconds) parse-request)))
     (case (and request (request-command request))
-      ((evaluate realize items prepare-activation activate prepare-live)
+      ((evaluate realize items prepare-activation activate prepare-live relations)
        (work-in-worker request client #:memory-limit memory-limit
                        #:prepare prepare #:unfit unfit #:stop stop))
       ((ping)

@@ -77,7 +77,8 @@ that this user should not trust."
 
 (define (channel-relation name old)
   "Return how the commit OLD of the channel called NAME relates to the one that is used:
-see 'commit-relation'; #f if there is no such channel any more."
+see 'commit-relation'; 'unknown if its repository cannot be had, #f if there is no such
+channel any more."
   (define channel
     (find (lambda (channel)
             (string=? name (symbol->string (channel-name channel))))
@@ -86,14 +87,17 @@ see 'commit-relation'; #f if there is no such channel any more."
   (and channel
        (if (string=? old (channel-commit channel))
            'self
-           (match (call-with-values
-                      (lambda ()
-                        (update-cached-checkout (channel-url channel)
-                                                #:ref `(commit . ,(channel-commit channel))
-                                                #:starting-commit old
-                                                #:check-out? #f))
-                    list)
-             ((_ _ relation) relation)))))
+           (catch 'git-error
+             (lambda ()
+               (call-with-values
+                   (lambda ()
+                     (update-cached-checkout (channel-url channel)
+                                             #:ref `(commit . ,(channel-commit channel))
+                                             #:starting-commit old
+                                             #:check-out? #f))
+                 (lambda (directory commit relation)
+                   relation)))
+             (const 'unknown)))))
 
 (define (checkout-relation file old)
   "Return how the commit OLD relates to the last one of the repository of FILE; 'unknown if

@@ -8,6 +8,7 @@
   #:use-module (pyguixvm evaluator handling)
   #:use-module (pyguixvm evaluator json)
   #:use-module (pyguixvm evaluator options)
+  #:use-module (pyguixvm evaluator provenance)
   #:use-module (pyguixvm evaluator realization)
   #:use-module ((pyguixvm evaluator store) #:select (failed-build-log))
   #:use-module (pyguixvm machine live)
@@ -54,7 +55,7 @@
 
 (define (request-command request)
   "Return the command of REQUEST: 'evaluate, 'realize, 'items, 'prepare-activation,
-'activate, 'prepare-live, 'ping, 'stop, or #f."
+'activate, 'prepare-live, 'relations, 'ping, 'stop, or #f."
   (match (request-ref request "command")
     ("evaluate" 'evaluate)
     ("realize" 'realize)
@@ -62,6 +63,7 @@
     ("prepare-activation" 'prepare-activation)
     ("activate" 'activate)
     ("prepare-live" 'prepare-live)
+    ("relations" 'relations)
     ("ping" 'ping)
     ("stop" 'stop)
     (_ #f)))
@@ -158,6 +160,10 @@ with each new connection to the store."
      (answer-activation activate request prepare))
     ('prepare-live
      (answer-live request prepare))
+    ('relations
+     (relations->json (request-ref request "config")
+                      (vector->list (request-ref request "channels"))
+                      (vector->list (request-ref request "commits"))))
     (_
      (failure->json
       (make-failure 'exception "malformed request" #f #f)))))
