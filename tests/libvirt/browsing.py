@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import re
+import signal
 import socket
 import struct
 import subprocess
@@ -139,7 +140,7 @@ def browser(directory):
     process = subprocess.Popen(
         ["chromium-headless-shell", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0",
          f"--user-data-dir={directory / 'browser'}", "about:blank"],
-        stderr=subprocess.PIPE, text=True,
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     try:
         found = None
@@ -156,7 +157,8 @@ def browser(directory):
         yield Tab(line)
         line.close()
     finally:
-        process.terminate()
+        # Debian's is a shell's script, which waits for the browser itself and for its helpers.
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         # Not to its end: helpers of the browser hold it for a while longer.
         process.stderr.close()
