@@ -88,10 +88,12 @@ def test_it_shows_that_a_hypervisor_is_away(tab, tmp_path, pictures):
         with exporter(tmp_path, str(config), uri=there) as asked:
             asked.wait(lambda found: found.get(("pyguixvm_hypervisor_up", there)) == 1, 120)
             asked.wait(lambda found: found.get(("pyguixvm_hypervisor_up", away)) == 0)
-            looked_at(tab, asked, 1, pictures, "away")
+            looked_at(tab, asked, 2, pictures, "away")
             text = tab.value("document.body.innerText")
+            row = tab.value("document.getElementById('machine-db').innerText")
     assert "1 hypervisor away" in text
     assert "away: " in text
+    assert "unreachable" in row
 
 
 def test_it_renews_itself_and_keeps_what_was_closed(halting, tab, tmp_path):
