@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from pyguixvm.exporter.markup import Child, Markup, tag
 from pyguixvm.exporter.sparkline import sparkline
+from pyguixvm.exporter.tables import cell_of, row_header, table
 from pyguixvm.model.difference import Difference, Value
 from pyguixvm.model.durations import format_duration
 from pyguixvm.model.sizes import format_size
@@ -33,9 +34,7 @@ def machines_table(
     if not statuses:
         return tag("p", "There are none.")
     ordered = sorted(statuses, key=lambda each: (each.status == "deployed", each.name))
-    head = tag("thead", tag("tr", *(tag("th", name, scope="col") for name in _NAMES)))
-    rows = [_row(each, history(each.uuid)) for each in ordered]
-    return tag("div", tag("table", head, tag("tbody", *rows)), class_="wide")
+    return table(_NAMES, [_row(each, history(each.uuid)) for each in ordered])
 
 
 def _row(status: MachineStatus, used: Sequence[Rates]) -> Markup:
@@ -56,12 +55,13 @@ def _row(status: MachineStatus, used: Sequence[Rates]) -> Markup:
     )  # fmt: skip
     return tag(
         "tr",
-        tag("th", status.name, scope="row", data_label=_NAMES[0]),
+        row_header(status.name, _NAMES[0]),
         *(
-            tag("td", *cell, data_label=name, class_=_kind(cell, troubled=name in troubled))
+            cell_of(name, *cell, class_=_kind(cell, troubled=name in troubled))
             for name, cell in zip(_NAMES[1:], cells, strict=True)
         ),
         id=f"machine-{status.name}",
+        role="row",
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from pyguixvm.exporter.machines_table import machines_table
 from pyguixvm.exporter.markup import Child, Markup, join, tag
+from pyguixvm.exporter.tables import cell_of, row_header, table
 from pyguixvm.exporter.view import ConfigurationView, FleetView, HypervisorView
 from pyguixvm.model.sizes import format_size
 from pyguixvm.plan.rates import Rates
@@ -165,20 +166,26 @@ def _deploys(statuses: tuple[MachineStatus, ...]) -> Markup:
     rows = [
         tag(
             "tr",
-            tag("td", deploy.date, data_label="When"),
-            tag("th", status.name, scope="row", data_label="Machine"),
-            tag("td", deploy.generation, data_label="Generation"),
-            tag("td", deploy.by or "unknown", data_label="By"),
-            tag("td", "unknown" if deploy.seconds is None else f"{deploy.seconds:.0f} s",
-                data_label="Took"),
-            tag("td", deploy.ended, data_label="Ended",
-                class_=None if deploy.ended == "ready" else "bad"),
+            cell_of("When", _date(deploy.date)),
+            row_header(status.name, "Machine"),
+            cell_of("Generation", deploy.generation),
+            cell_of("By", deploy.by or "unknown"),
+            cell_of("Took", "unknown" if deploy.seconds is None else f"{deploy.seconds:.0f} s"),
+            cell_of("Ended", deploy.ended, class_=None if deploy.ended == "ready" else "bad"),
+            role="row",
         )
         for deploy, status in known[:_MOST_DEPLOYS]
-    ]  # fmt: skip
-    names = ("When", "Machine", "Generation", "By", "Took", "Ended")
-    head = tag("thead", tag("tr", *(tag("th", each, scope="col") for each in names)))
-    return tag("div", tag("table", head, tag("tbody", *rows)), class_="wide")
+    ]
+    return table(("When", "Machine", "Generation", "By", "Took", "Ended"), rows)
+
+
+def _date(text: str) -> Markup:
+    """Return TEXT, a date in ISO 8601, as people read it; anything else as it is."""
+    try:
+        when = datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return tag("span", text)
+    return tag("time", f"{when:%Y-%m-%d %H:%M} UTC", datetime=when.isoformat(timespec="seconds"))
 
 
 def _time(now: float) -> str:

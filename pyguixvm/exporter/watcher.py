@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from pyguixvm.errors import contained
+from pyguixvm.errors import PyguixvmError, contained
 from pyguixvm.exporter.guests import Guests
 from pyguixvm.exporter.view import Declared, HypervisorView
 from pyguixvm.hypervisor.connection import Connection, connect, without_read_only
@@ -22,7 +22,7 @@ from pyguixvm.hypervisor.observe import Depth, observe
 from pyguixvm.hypervisor.statistics import pool_spaces, statistics
 from pyguixvm.model.observation import Observation
 from pyguixvm.plan.ownership import Owner, undeclared
-from pyguixvm.plan.status import MachineStatus, applied_statuses, statuses
+from pyguixvm.plan.status import MachineStatus, applied_statuses, statuses, unreachable
 
 # Seconds: how often everything is looked at, how soon after something happened, how long
 # libvirt may take for a request, and how soon one that went away is looked for again.
@@ -111,7 +111,7 @@ class Watcher:
                 ):
                     self._follow(connection)
             except Exception as error:  # noqa: BLE001 -- whatever it is, it is looked for again
-                self._lost(contained(error).message)
+                self._lost(contained(error))
 
     def _follow(self, connection: Connection) -> None:
         """Look at the hypervisor of CONNECTION until that fails, or nobody wants to know."""
@@ -177,9 +177,15 @@ class Watcher:
             spaces=pool_spaces(connection),
         )
 
-    def _lost(self, error: str) -> None:
+    def _lost(self, error: PyguixvmError) -> None:
+        known = self._view.statuses
+        if not self._view.looked:
+            # What is declared there is known, if nothing else is.
+            declared = self._declared() or ()
+            machines = [machine for each in declared for machine in each.machines]
+            known = unreachable(machines, error, self._view.uri)
         with self._turn:
-            self._view = dataclasses.replace(self._view, error=error)
+            self._view = dataclasses.replace(self._view, error=error.message, statuses=known)
             self._busy_since, self._happened = None, True
             self._answered = self._asked
             self._turn.notify_all()

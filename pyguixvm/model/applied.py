@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 import msgspec
 
-from pyguixvm.model.declaration import SystemImage, VirtualMachine
+from pyguixvm.model.declaration import SharedStore, SystemImage, VirtualMachine
 from pyguixvm.model.provenance import Provenance
 
 
@@ -76,6 +76,16 @@ class Generation(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True
         content = image.content if isinstance(image, SystemImage) else None
         of_the_image = content.system.output if content and not self.pinned_uuid else None
         return self.activated or of_the_image
+
+    @property
+    def runs(self) -> str | None:
+        """The system, a store item, that its guest is to run, None where that is not known.
+
+        It is on its root volume, or in the store that it shares with its host.
+        """
+        image = self.declaration.image
+        shared = image.system if isinstance(image, SharedStore) else None
+        return shared.output if shared else self.system
 
     @property
     def root_uuid(self) -> str | None:

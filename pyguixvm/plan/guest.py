@@ -43,7 +43,7 @@ def guest_system(domain: ObservedDomain) -> GuestSystem:
     metadata, inside = domain.metadata, domain.inside
     if domain.state == "shut off":
         return GuestSystem("off")
-    if metadata is None or metadata.generation.system is None:
+    if metadata is None or metadata.generation.runs is None:
         return GuestSystem("unknown")
     running, booted = (inside.running, inside.booted) if inside else (None, None)
     booted = booted or domain.booted
@@ -56,7 +56,7 @@ def guest_system(domain: ObservedDomain) -> GuestSystem:
 
 
 def _by_what_runs(running: str, inside: Inside | None, metadata: Metadata) -> GuestVerdict:
-    deployed = metadata.generation.system
+    deployed = metadata.generation.runs
     if running != deployed:
         return "reconfigured" if _generation_of(running, metadata) is None else "another generation"
     if inside and inside.booted not in {None, deployed} and inside.restart:
@@ -69,7 +69,7 @@ def _by_its_console(booted: str | None, metadata: Metadata) -> GuestVerdict:
     deployed = metadata.generation
     if booted is None:
         return "unknown"
-    if booted == deployed.system:
+    if booted == deployed.runs:
         return "booted as deployed"
     if deployed.pinned_uuid is not None or deployed.activated is not None:
         # It was changed while it ran, and said nothing then.
@@ -85,7 +85,7 @@ def guest_differences(domain: ObservedDomain) -> Iterator[Difference]:
     metadata, inside = domain.metadata, domain.inside
     if metadata is None:
         return
-    system, running = metadata.generation.system, inside.running if inside else None
+    system, running = metadata.generation.runs, inside.running if inside else None
     match guest_system(domain).verdict:
         case "reconfigured" | "another generation":
             yield Difference(_SYSTEM, running or domain.booted, system, "none")
@@ -113,5 +113,5 @@ def _generation_of(system: str | None, metadata: Metadata) -> int | None:
     """Return the number of the newest generation of METADATA that has SYSTEM, if that is known."""
     if system is None:
         return None
-    found = [each.number for each in metadata.generations if each.system == system]
+    found = [each.number for each in metadata.generations if each.runs == system]
     return max(found, default=None)

@@ -43,3 +43,5 @@ def test_its_root_is_btrfs_and_has_grown(deployed: Ran) -> None:
 def test_deploying_it_again_finds_nothing_to_do(deployed: Ran) -> None:
     again = pyguixvm("plan", "--exit-code", CONFIG)
     assert again.status == 0, again.out + again.err
+    seen = pyguixvm("status", "--exit-code", CONFIG)
+    assert seen.status == 0, seen.out

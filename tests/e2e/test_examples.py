@@ -23,7 +23,8 @@ def deployed_twice(config: Path, *machines: str) -> None:
         ]
         planned = pyguixvm("plan", "--exit-code", config)
         assert planned.status == 0, planned.out
-        assert pyguixvm("status", "--exit-code", config).status == 0
+        seen = pyguixvm("status", "--exit-code", config)
+        assert seen.status == 0, seen.out
         again = pyguixvm("deploy", config)
         assert again.out == "".join(f"{machine} unchanged, nothing to do\n" for machine in machines)
         # A new system needs no more than this.

@@ -78,6 +78,7 @@ def test_one_command_after_the_other_does_what_is_said_of_it(place: Path) -> Non
     assert run(again, place).out == "web unchanged, nothing to do\n"
     told = run(status, place)
     assert re.match(r"  web: deployed, generation 1, [0-9a-f.:]+", told.out)
+    assert run(f"{status} --exit-code", place).status == 0
 
 
 def test_watch_deploys_on_every_save(place: Path) -> None:

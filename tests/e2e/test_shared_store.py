@@ -128,6 +128,7 @@ def test_status_and_plan_say_where_it_runs_from(config: Path) -> None:
         pyguixvm("status", "shared", "--json").json["machines"][0],
     ):
         assert machine["detail"] == "runs from the shared store of its host"
+        assert machine["guest"]["verdict"] == "as deployed"
     shown = pyguixvm("plan", config)
     assert "image: none, the shared store of its host -> /gnu/store/" in shown.out
     back = plan(config)

@@ -40,6 +40,8 @@ def test_its_root_has_grown(deployed: Ran) -> None:
 def test_deploying_it_again_finds_nothing_to_do(deployed: Ran) -> None:
     again = pyguixvm("deploy", CONFIG)
     assert again.out == "uefi unchanged, nothing to do\n", again.err
+    seen = pyguixvm("status", "--exit-code", CONFIG)
+    assert seen.status == 0, seen.out
 
 
 def test_its_nvram_goes_with_it(deployed: Ran) -> None:

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The exporter as a service: of systemd, and of a Guix System's Shepherd."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from exporting import Exporter
+
+HERE = Path(__file__).parent
+USER = "pyguixvm-exporter"
+# That of under-shepherd.
+UID = 5
+UNIT = "pyguixvm-exporter.service"
+
+
+@pytest.fixture
+def unit(tmp_path):
+    file = tmp_path / UNIT
+    printed = ["pyguixvm", "exporter", "--print", "systemd"]
+    file.write_text(subprocess.run(printed, capture_output=True, text=True, check=True).stdout)
+    return file
+
+
+def analyze(*arguments):
+    done = subprocess.run(["systemd-analyze", *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_systemd_finds_nothing_wrong_with_the_unit(unit):
+    assert analyze("verify", "--man=no", unit) == ""
+
+
+def test_systemd_gives_the_service_little(unit):
+    told = analyze("security", "--offline=yes", "--no-pager", unit)
+    exposure = re.search(r"Overall exposure level for \S+: ([0-9.]+)", told)
+    # Of 10; what is left is its network, and what it may read.
+    assert float(exposure[1]) < 5
+    for setting in ("User=/DynamicUser=", "NoNewPrivileges=", "ProtectSystem="):
+        assert re.search(rf"✓ {setting}", told), setting
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def said(log):
+    return log.read_text() if log.exists() else ""
+
+
+def owner(process):
+    with suppress(OSError):
+        return process.stat().st_uid
+
+
+def run_by(uid):
+    """Return the processes of the account UID."""
+    return [
+        process.name
+        for process in Path("/proc").iterdir()
+        if process.name.isdecimal() and owner(process) == uid
+    ]
+
+
+@pytest.mark.guix
+def test_a_shepherd_runs_it_as_a_user_of_its_own_who_only_looks(halting, tmp_path):
+    package, port = tmp_path / "package/bin", free_port()
+    package.mkdir(parents=True)
+    program = package / "pyguixvm"
+    program.write_text(f'#!/bin/sh\nexec {shutil.which("pyguixvm")} "$@"\n')
+    program.chmod(0o755)
+    made = subprocess.run(
+        ["guix", "build", "--no-grafts", "-L", HERE.parent.parent / "guix",
+         "-f", HERE / "exporter-shepherd.scm"],
+        capture_output=True, text=True,
+        env=os.environ | {
+            "PYGUIXVM_TEST_PACKAGE": str(package.parent),
+            "PYGUIXVM_TEST_LISTEN": f"127.0.0.1:{port}",
+            "PYGUIXVM_TEST_DIRECTORY": str(tmp_path),
+        },
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    shepherd = subprocess.Popen(
+        [HERE / "under-shepherd", made.stdout.strip(), USER, sys.base_prefix]
+    )
+    try:
+        asked = Exporter(shepherd, port)
+        up = ("pyguixvm_hypervisor_up", "qemu:///system")
+        declared = ("pyguixvm_machine_as_declared", "qemu:///system", halting.name)
+        deadline = time.monotonic() + 60
+        found = {}
+        while found.get(declared) != 1:
+            assert time.monotonic() < deadline, (asked.get("/")[2], said(tmp_path / "log"))
+            with suppress(OSError):
+                found = asked.samples()
+            time.sleep(0.2)
+        assert found[up] == 1
+        assert run_by(UID)
+        # What guests run is not for whoever may only look.
+        assert ("pyguixvm_machine_guest_as_deployed", "qemu:///system", halting.name) not in found
+    finally:
+        # Its namespace ends with it, and all in there.
+        shepherd.kill()
+        shepherd.wait()
+    deadline = time.monotonic() + 60
+    while run_by(UID):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
