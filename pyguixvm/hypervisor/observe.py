@@ -7,14 +7,17 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from enum import Flag, auto
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import TypeAlias
 
 import libvirt
 import msgspec
 
 from pyguixvm.hypervisor import data_records, pools, volumes
+from pyguixvm.hypervisor.at_once import at_once
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.errors import explained, is_code
 from pyguixvm.hypervisor.guest.inside import with_insides
@@ -34,14 +37,18 @@ from pyguixvm.model.observation import (
     Host,
     Observation,
     ObservedDomain,
+    State,
     StoredVolume,
     disks_of,
 )
+from pyguixvm.model.statistics import Statistics
 from pyguixvm.model.volume_names import data_of, is_marker, is_ours, is_store_item, marker
 from pyguixvm.xml.capabilities import maximum_vcpus
 from pyguixvm.xml.domain import EMULATOR_MACHINE
 
 _MIB = 1024**2
+# A domain, its state, and why it is in that, if that is known.
+_Domain: TypeAlias = tuple[libvirt.virDomain, State, str | None]
 
 
 class Depth(Flag):
@@ -80,42 +87,11 @@ def observe(
     """
     begun = before.begun if before else time.time()
     with explained("list the domains"):
-        names = connection.handle.listAllDomains
-        autostarted = _uuids(names(libvirt.VIR_CONNECT_LIST_DOMAINS_AUTOSTART))
-        persistent = _uuids(names(libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT))
-        kept = _uuids(names(libvirt.VIR_CONNECT_LIST_DOMAINS_HAS_SNAPSHOT))
-        kept |= _uuids(names(libvirt.VIR_CONNECT_LIST_DOMAINS_HAS_CHECKPOINT))
-        observed = []
         domains = all_states(connection.handle)
-        named = {domain.name() for domain, _, _ in domains}
-        used = statistics(connection) if Depth.STATISTICS in depth else {}
-        for domain, state, reason in domains:
-            uuid = domain.UUIDString()
-            try:
-                close = machines is None or domain.name() in machines
-                known = None if close or before is None else before.domains.get(domain.name())
-                if known is not None and known.uuid == uuid:
-                    found = msgspec.structs.replace(known, state=state)
-                else:
-                    found = described(domain, state, named.__contains__)
-                    if close and found.metadata is not None:
-                        found = with_disks(connection, domain, found, kept=uuid in kept)
-                        sizes = capacities(connection, domain, found)
-                        found = msgspec.structs.replace(found, capacities=sizes)
-                found = msgspec.structs.replace(
-                    found,
-                    autostart=uuid in autostarted,
-                    persistent=uuid in persistent,
-                    reason=reason,
-                    statistics=used.get(uuid),
-                )
-            except libvirt.libvirtError as error:
-                if is_code(error, libvirt.VIR_ERR_NO_DOMAIN):
-                    continue
-                raise
-            observed.append(
-                with_addresses(connection, domain, found) if Depth.ADDRESSES in depth else found
-            )
+        look = _look(connection, depth, domains, machines, before)
+        # On this machine, threads take longer than what they would wait for.
+        looks = map(look.at, domains) if connection.local else at_once(look.at, domains)
+        observed = [found for found in looks if found is not None]
     if Depth.GUESTS in depth and not connection.read_only:
         observed = list(with_insides(observed, [domain for domain, _, _ in domains]))
     there = _whole_volumes(connection)
@@ -135,6 +111,80 @@ def observe(
         recorded=_recorded(connection, secrets, wanted, there) if Depth.RECORDS in depth else (),
         begun=begun,
         spaces=pool_spaces(connection) if Depth.STATISTICS in depth else (),
+    )
+
+
+@dataclass(frozen=True)
+class _Look:
+    """A look at each domain; what is known of all of them was asked for once.
+
+    AUTOSTARTED, PERSISTENT and KEPT, those with snapshots or checkpoints, are UUIDs.
+    """
+
+    connection: Connection
+    depth: Depth
+    machines: Collection[str] | None
+    before: Observation | None
+    autostarted: frozenset[str]
+    persistent: frozenset[str]
+    kept: frozenset[str]
+    named: frozenset[str]
+    used: Mapping[str, Statistics]
+
+    def at(self, item: _Domain) -> ObservedDomain | None:
+        """Return what is to be seen of the domain of ITEM; None if it is gone."""
+        domain, _, reason = item
+        uuid = domain.UUIDString()
+        try:
+            found = msgspec.structs.replace(
+                self._described(item),
+                autostart=uuid in self.autostarted,
+                persistent=uuid in self.persistent,
+                reason=reason,
+                statistics=self.used.get(uuid),
+            )
+        except libvirt.libvirtError as error:
+            if is_code(error, libvirt.VIR_ERR_NO_DOMAIN):
+                return None
+            raise
+        if Depth.ADDRESSES in self.depth:
+            return with_addresses(self.connection, domain, found)
+        return found
+
+    def _described(self, item: _Domain) -> ObservedDomain:
+        domain, state, _ = item
+        name, uuid = domain.name(), domain.UUIDString()
+        close = self.machines is None or name in self.machines
+        known = None if close or self.before is None else self.before.domains.get(name)
+        if known is not None and known.uuid == uuid:
+            return msgspec.structs.replace(known, state=state)
+        found = described(domain, state, self.named.__contains__)
+        if not close or found.metadata is None:
+            return found
+        found = with_disks(self.connection, domain, found, kept=uuid in self.kept)
+        sizes = capacities(self.connection, domain, found)
+        return msgspec.structs.replace(found, capacities=sizes)
+
+
+def _look(
+    connection: Connection,
+    depth: Depth,
+    domains: Iterable[_Domain],
+    machines: Collection[str] | None,
+    before: Observation | None,
+) -> _Look:
+    names = connection.handle.listAllDomains
+    kept = _uuids(names(libvirt.VIR_CONNECT_LIST_DOMAINS_HAS_SNAPSHOT))
+    return _Look(
+        connection,
+        depth,
+        machines,
+        before,
+        autostarted=_uuids(names(libvirt.VIR_CONNECT_LIST_DOMAINS_AUTOSTART)),
+        persistent=_uuids(names(libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT)),
+        kept=kept | _uuids(names(libvirt.VIR_CONNECT_LIST_DOMAINS_HAS_CHECKPOINT)),
+        named=frozenset(domain.name() for domain, _, _ in domains),
+        used=statistics(connection) if Depth.STATISTICS in depth else {},
     )
 
 

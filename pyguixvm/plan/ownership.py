@@ -20,7 +20,8 @@ class Owner(msgspec.Struct, frozen=True):
 
     NAME is None for one without a name, which has no machines but those that it declares.
     COMPLETE: the machines at hand are all that it declares for this hypervisor.
-    ELSEWHERE are URIs of its other hypervisors by the names of its machines there;
+    ELSEWHERE are URIs of its other hypervisors by the names of its machines there, or, for one
+    without a name, of those that are of no deployment;
     AWAITED are machines that it declares for those and that are not there yet, or that may not
     be.  UNSEEN are URIs of hypervisors that did not answer: there may be anything.
     """
@@ -52,7 +53,7 @@ def owner_at(
         elsewhere={
             machine: observation.uri
             for _, observation in others
-            for machine in _machines_of(name, observation)
+            for machine in (_machines_of(name, observation) if name else _nobodys(observation))
         },
         awaited=frozenset(
             machine.name
@@ -68,6 +69,13 @@ def _machines_of(deployment: str | None, observation: Observation) -> Iterator[s
     """Yield the names of the machines of DEPLOYMENT, if it has a name, in order."""
     for name, domain in sorted(observation.domains.items()):
         if deployment and domain.metadata and domain.metadata.deployment == deployment:
+            yield name
+
+
+def _nobodys(observation: Observation) -> Iterator[str]:
+    """Yield the names of the machines that are of no deployment, in order."""
+    for name, domain in sorted(observation.domains.items()):
+        if domain.metadata and domain.metadata.deployment is None:
             yield name
 
 
@@ -90,11 +98,12 @@ def require_not_elsewhere(machine: VirtualMachine, uri: str, owner: Owner) -> No
     """
     other = owner.elsewhere.get(machine.name)
     if other is not None:
+        of = f" of deployment '{owner.name}'" if owner.name else ""
+        another = "" if owner.name else " If that is another machine, give this deployment a name."
         raise RequestRefusedError(
-            f"'{machine.name}' of deployment '{owner.name}' is on {other}, "
-            f"and is declared for {uri}",
+            f"'{machine.name}'{of} is on {other}, and is declared for {uri}",
             hint=f'Declare (hypervisor "{other}") as before; or remove it there first: '
-            f"pyguixvm -c '{other}' undefine {machine.name}",
+            f"pyguixvm -c '{other}' undefine {machine.name}.{another}",
         )
     if owner.name is not None and owner.unseen:
         raise RequestRefusedError(
