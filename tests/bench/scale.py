@@ -3,8 +3,8 @@
 
 usage: scale.py VERB HYPERVISORS MACHINES
 
-Have VERB (plan, status, list) look at so many HYPERVISORS with so many MACHINES each, three times;
-print how long the first time took, and the others at best (seconds), and the memory (bytes) after
+Have VERB (plan, status, list) look at so many HYPERVISORS with so many MACHINES each, twice;
+print how long the first time took, and the second one (seconds), and the memory (bytes) after
 the first time and at most.
 """
 
@@ -34,7 +34,7 @@ from pyguixvm.events import ignore
 from pyguixvm.hypervisor.connection import connect
 from pyguixvm.model.declaration import VirtualMachine
 
-_TIMES = 3
+_TIMES = 2
 _GIB = 1024**3
 # Hypervisors, machines of each, and the goals: seconds for each verb.
 _SIZES: tuple[tuple[int, int, dict[str, float]], ...] = (
