@@ -14,7 +14,7 @@ from pyguixvm.apply.root_volume import Root
 from pyguixvm.digest.memory import Digests
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.guix.store import Store, is_built
-from pyguixvm.hypervisor import pools, upload, volumes
+from pyguixvm.hypervisor import pools, sending, volumes
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.image.overlay import ImageError
 from pyguixvm.image.workplace import workplace
@@ -77,4 +77,4 @@ def _image_bytes(
     if name is None or volumes.is_whole(connection, action.pool, name):
         return 0
     with image.open("rb") as source:
-        return sum(length for _, length in upload.data_extents(source))
+        return sum(length for _, length in sending.data_extents(source))

@@ -97,7 +97,7 @@ def observed(
     from pyguixvm.commands.local_images import with_local_bases
     from pyguixvm.commands.reach import reached
     from pyguixvm.digest.memory import Digests
-    from pyguixvm.plan.ownership import owner_at
+    from pyguixvm.plan.ownership import owners
 
     with ExitStack() as opened:
         with phase(session.emit, "observe") as result:
@@ -112,10 +112,9 @@ def observed(
         found = [(each.machines, each.observation) for each in seen]
         unknown = {each.uri: each.machines for each in unseen}
         planned: list[Sight] = []
-        for index, each in enumerate(seen):
-            owner = owner_at(
-                index, found, name=deployment, complete=config is not None, unseen=unknown
-            )
+        complete = config is not None
+        theirs = owners(found, name=deployment, complete=complete, unseen=unknown)
+        for index, (each, owner) in enumerate(zip(seen, theirs, strict=True)):
             policy = msgspec.structs.replace(policy, since=_window())
             look = SharedLook(looks[index])
             make, make_otherwise = (

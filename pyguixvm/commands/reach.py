@@ -90,10 +90,11 @@ def reached(
             ways[uri], connected = found
             opened.push(connected)
     chosen = _chosen(list(ways.values()))
-    theirs = [
-        tuple(m for m in machines if (at := ways.get(uri_of(m))) and at.which == way.which)
-        for way in chosen
-    ]
+    close_to: dict[Hypervisor | None, list[VirtualMachine]] = {}
+    for machine in machines:
+        if (way := ways.get(uri_of(machine))) is not None:
+            close_to.setdefault(way.which, []).append(machine)
+    theirs = [tuple(close_to[way.which]) for way in chosen]
     depth = depth or Depth.HOST | Depth.HOLDERS | Depth.RECORDS
     names = [frozenset(machine.name for machine in declared) for declared in theirs]
     looks = [

@@ -5,23 +5,27 @@ from __future__ import annotations
 
 import math
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from functools import cache
 from typing import TypeVar
 
 from pyguixvm.hypervisor.time_limits import Request, ends
+from pyguixvm.interruption import LOOK_SECONDS, end_here_if_asked
 
 _Item = TypeVar("_Item")
 _Answer = TypeVar("_Answer")
 
-# So many of one client libvirtd works at together, if it is not told otherwise
-# (max_client_requests).
-_REQUESTS = 5
+# Libvirtd takes up few of a connection's requests at once; the others are on their way.
+_MOST = 16
 
 
-def begun(ask: Callable[[], _Answer]) -> Callable[[], _Answer]:
-    """Begin to ASK; return what waits for the answer, or raises what ASK raised."""
+def begun(ask: Callable[[], _Answer], *, far: bool) -> Callable[[], _Answer]:
+    """Begin to ASK; return what waits for the answer, or raises what ASK raised.
+
+    Unless that is FAR away: a thread takes longer than what it would wait for.
+    """
+    if not far:
+        return cache(ask)
     request = Request(ask)
     threading.Thread(target=request.run, name="at once", daemon=True).start()
 
@@ -32,31 +36,38 @@ def begun(ask: Callable[[], _Answer]) -> Callable[[], _Answer]:
     return answer
 
 
-def each(ask: Callable[[_Item], _Answer], items: Iterable[_Item]) -> list[_Answer]:
-    """Return what ASK returns for each of ITEMS, in their order.
+def each(ask: Callable[[_Item], _Answer], items: Iterable[_Item], *, far: bool) -> list[_Answer]:
+    """Return what ASK returns for each of ITEMS, in their order; some at once if that is FAR away.
 
-    Raises what one of them raised; then, and when it is interrupted, no more are asked for.
+    Raises what one of them raised first.  Nobody waits for what goes on then, or when this is
+    interrupted, and no more are asked for: it changes nothing.
     """
-    left = deque(enumerate(items))
+    wanted = list(items)
+    if not far:
+        return [ask(item) for item in wanted]
     answers: dict[int, _Answer] = {}
-    count = len(left)
+    errors: list[BaseException] = []
+    waiting = iter(enumerate(wanted))
+    taking, ended = threading.Lock(), threading.Semaphore(0)
+
+    def take() -> tuple[int, _Item] | None:
+        with taking:
+            return None if errors else next(waiting, None)
 
     def work() -> None:
-        with suppress(IndexError):
-            while True:
-                number, item = left.popleft()
-                try:
-                    answers[number] = ask(item)
-                except BaseException:
-                    left.clear()
-                    raise
+        try:
+            while (item := take()) is not None:
+                answers[item[0]] = ask(item[1])
+        except BaseException as error:  # noqa: BLE001 -- raised where it is waited for
+            errors.append(error)
+        ended.release()
 
-    try:
-        # One works here.
-        waited = [begun(work) for _ in range(min(_REQUESTS, count) - 1)]
-        work()
-        for answer in waited:
-            answer()
-    finally:
-        left.clear()
-    return [answers[number] for number in range(count)]
+    workers = min(_MOST, len(wanted))
+    for _ in range(workers):
+        threading.Thread(target=work, name="at once", daemon=True).start()
+    for _ in range(workers):
+        while not errors and not ended.acquire(timeout=LOOK_SECONDS):
+            end_here_if_asked()
+    if errors:
+        raise errors[0]
+    return [answers[number] for number in range(len(wanted))]

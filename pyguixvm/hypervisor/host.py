@@ -34,10 +34,14 @@ def host_of(connection: Connection) -> Host:
     def pools() -> tuple[str, ...]:
         return tuple(sorted(pool.name() for pool in handle.listAllStoragePools()))
 
-    asked = begun(partial(_told, processors)), begun(partial(_told, networks))
-    stored = begun(partial(_told, pools))
+    far = not connection.local
+    most, connected, stored = (
+        begun(partial(_told, processors), far=far),
+        begun(partial(_told, networks), far=far),
+        begun(partial(_told, pools), far=far),
+    )
     memory = _told(lambda: int(handle.getInfo()[1]) * _MIB)
-    return Host(memory, asked[0](), asked[1](), stored())
+    return Host(memory, most(), connected(), stored())
 
 
 def _told(ask: Callable[[], _Answer]) -> _Answer | None:

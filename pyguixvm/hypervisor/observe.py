@@ -89,15 +89,15 @@ def observe(
     Whoever shows something of a hypervisor, or plans for it, looks at it here.
     """
     when = before.begun if before else time.time()
-    handle = connection.handle
-    there = begun(partial(_whole_volumes, connection))
-    host = begun(partial(_host_seen, connection, depth, before))
-    secrets = begun(partial(_secrets, connection, depth))
-    spaces = begun(partial(_spaces, connection, depth))
-    used = begun(partial(_used, connection, depth))
+    handle, far = connection.handle, not connection.local
+    there = begun(partial(_whole_volumes, connection), far=far)
+    host = begun(partial(_host_seen, connection, depth, before), far=far)
+    secrets = begun(partial(_secrets, connection, depth), far=far)
+    spaces = begun(partial(_spaces, connection, depth), far=far)
+    used = begun(partial(_used, connection, depth), far=far)
     with explained("list the domains"):
         autostarted, persistent, snapshots, checkpoints = (
-            begun(partial(_uuids, handle, flag)) for flag in _LISTS
+            begun(partial(_uuids, handle, flag), far=far) for flag in _LISTS
         )
         domains = all_states(handle)
         looking = _Looking(
@@ -111,7 +111,7 @@ def observe(
             kept=snapshots() | checkpoints(),
             used=used(),
         )
-        seen = each(looking.at, domains)
+        seen = each(looking.at, domains, far=far)
     observed = [domain for domain in seen if domain is not None]
     if Depth.GUESTS in depth:
         ours = [domain for domain, _, _ in domains]

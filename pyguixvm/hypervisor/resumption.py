@@ -40,7 +40,7 @@ def arrived(
         middle = (low + high) // 2
         at, page = _last_page(source, blocks, middle, low)
         # Where there is nothing to be seen, nothing had to arrive.
-        if page is None or download.data(connection, volume, at, len(page)) == page:
+        if page is None or _holds(connection, volume, at, page):
             low = middle + 1
         else:
             high = middle
@@ -48,10 +48,17 @@ def arrived(
     spread = {low * step // (_SAMPLES + 1) for step in range(1, _SAMPLES + 1)} if low else set()
     for number in sorted(spread):
         at, page = _last_page(source, blocks, number, number)
-        if page is not None and download.data(connection, volume, at, len(page)) != page:
+        if page is not None and not _holds(connection, volume, at, page):
             return 0
     # One is sent again, which may be half there.
     return blocks[low - 1] if low else 0
+
+
+def _holds(connection: Connection, volume: Volume, at: int, page: bytes) -> bool:
+    """Whether VOLUME, which may end before, holds PAGE at AT."""
+    if at + len(page) > volume.physical:
+        return False
+    return download.data(connection, volume, at, len(page)) == page
 
 
 def _last_page(

@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import errno
 import os
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,20 +20,11 @@ from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.errors import explained
 from pyguixvm.hypervisor.machine_lock.wait import Tempo
 from pyguixvm.hypervisor.resumption import arrived
+from pyguixvm.hypervisor.sending import Sending, data_extents
 from pyguixvm.hypervisor.volumes import Volume
 from pyguixvm.model.sizes import format_size
-from pyguixvm.sparse_file import data_ranges, flush
+from pyguixvm.sparse_file import flush
 from pyguixvm.xml.volume import VolumeDefinition
-
-# What is read at once and, if all of it is zero, left out.
-CHUNK = 4 * 1024**2
-# Larger messages were half as fast over a local socket (libvirt 9.0), smaller ones no faster.
-_SEND = 1024**2
-# Another stream takes some 10 ms: a smaller hole is sent faster than it is left out.
-_SMALLEST_HOLE = 4 * 1024**2
-_ZEROS = bytes(CHUNK)
-# A line on which this (seconds) is not enough for all of it is one that may be cut meanwhile.
-_ACKNOWLEDGE_SECONDS = 5.0
 
 
 class VolumeExistsError(RequestRefusedError):
@@ -77,7 +67,7 @@ def uploaded(  # noqa: PLR0917 -- where from, where to, and who is told
         start = arrived(connection, begun, source, extents) if begun else 0
         there = sum(min(length, max(0, start - begin)) for begin, length in extents)
         pools.require_space(connection, pool, total - there, f"volume '{name}'")
-        sending = _Sending(connection, source, Count(emit, "transfer", total, machine))
+        sending = Sending(connection, source, Count(emit, "transfer", total, machine))
         with incomplete_volume.incomplete_until_done(
             connection,
             pool,
@@ -122,28 +112,12 @@ def upload_volume(  # noqa: PLR0917 -- where from, where to, and who is told
         return volume
 
 
-def data_extents(source: BinaryIO) -> Iterator[tuple[int, int]]:
-    """Yield offset and length of each part of SOURCE that holds data, small holes included.
-
-    A file system that knows no holes has one extent.
-    """
-    begin = end = 0
-    for data, after in data_ranges(source):
-        if data - end >= _SMALLEST_HOLE or end == 0:
-            if end > begin:
-                yield begin, end - begin
-            begin = data
-        end = after
-    if end > begin:
-        yield begin, end - begin
-
-
 def _begun(connection: Connection, pool: str, name: str, size: int) -> Volume | None:
     """Return the volume NAME if it was begun, and is to have SIZE; delete anything else of it."""
     if not volumes.incomplete(connection, pool, name):
         return None
     found = volumes.lookup(connection, pool, name)
-    if found is not None and found.physical == size:
+    if found is not None and found.physical <= size:
         return found
     volumes.delete(connection, pool, name)
     return None
@@ -158,95 +132,6 @@ def _found(connection: Connection, pool: str, name: str) -> libvirt.virStorageVo
 
 def _part(done: int, total: int) -> str:
     return f"{format_size(done)} of {format_size(total)}"
-
-
-def _data_chunks(source: BinaryIO, start: int) -> Iterator[tuple[int, bytes]]:
-    """Yield offset and bytes of each chunk of SOURCE's extents, from START on."""
-    for first, length in data_extents(source):
-        begin, end = max(first, start), first + length
-        for offset in range(begin, end, CHUNK):
-            wanted = min(CHUNK, end - offset)
-            data = os.pread(source.fileno(), wanted, offset)
-            if len(data) != wanted:
-                raise HypervisorError(f"'{source.name}' became shorter while it was sent")
-            yield offset, data
-
-
-class _Writer:
-    """Writes chunks into a volume through one stream for each run of adjoining ones.
-
-    One that takes long is ended in between: what went through it is acknowledged then.
-    """
-
-    def __init__(self, connection: Connection, volume: libvirt.virStorageVol) -> None:
-        self.acknowledged = False
-        self._connection = connection
-        self._volume = volume
-        self._stream: libvirt.virStream | None = None
-        self._position = 0
-        self._opened = 0.0
-
-    def __enter__(self) -> _Writer:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self._finish()
-        elif self._stream is not None:
-            with suppress(libvirt.libvirtError):
-                self._stream.abort()
-
-    def write(self, offset: int, data: bytes) -> None:
-        """Write DATA at OFFSET."""
-        if self._stream is None or offset != self._position:
-            self._finish()
-            self._stream = self._connection.handle.newStream(0)
-            self._opened = time.monotonic()
-            # A length of 0 leaves the end open (virStorageVolUpload).
-            self._volume.upload(self._stream, offset, 0, 0)
-        sent = 0
-        while sent < len(data):
-            sent += self._stream.send(data[sent : sent + _SEND])
-        self._position = offset + len(data)
-        if time.monotonic() - self._opened > _ACKNOWLEDGE_SECONDS:
-            self._finish()
-            self.acknowledged = True
-
-    def _finish(self) -> None:
-        if self._stream is not None:
-            stream, self._stream = self._stream, None
-            stream.finish()
-
-
-class _Sending:
-    """Sends what SOURCE holds; PROGRESS is told.  What was ACKNOWLEDGED need not go again."""
-
-    def __init__(self, connection: Connection, source: BinaryIO, progress: Count) -> None:
-        self._connection = connection
-        self._source = source
-        self._progress = progress
-        self._writer: _Writer | None = None
-
-    @property
-    def acknowledged(self) -> bool:
-        """Whether some of it has arrived for sure, and took its time."""
-        return self._writer is not None and self._writer.acknowledged
-
-    def send(self, volume: libvirt.virStorageVol, start: int, there: int) -> int:
-        """Send to VOLUME what comes from START on, before which THERE bytes of data are.
-
-        Return how many bytes were written.
-        """
-        written = 0
-        self._progress.add(there)
-        with _Writer(self._connection, volume) as self._writer:
-            for offset, data in _data_chunks(self._source, start):
-                # Images in the store are not always sparse; their zeros stay at home all the same.
-                if data != _ZEROS[: len(data)]:
-                    self._writer.write(offset, data)
-                    written += len(data)
-                self._progress.add(len(data))
-        return written
 
 
 def _verify(

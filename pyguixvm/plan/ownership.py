@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import TypeAlias
 
 import msgspec
 
@@ -20,9 +21,10 @@ class Owner(msgspec.Struct, frozen=True):
 
     NAME is None for one without a name, which has no machines but those that it declares.
     COMPLETE: the machines at hand are all that it declares for this hypervisor.
-    ELSEWHERE are URIs of its other hypervisors by the names of its machines there;
-    AWAITED are machines that it declares for those and that are not there yet, or that may not
-    be.  UNSEEN are URIs of hypervisors that did not answer: there may be anything.
+    ELSEWHERE are URIs of its other hypervisors by the names of machines that it declares for
+    this one, and that are its own there, or, if it has no name, of no deployment;
+    AWAITED are machines here that it declares for those and that are not there yet, or that may
+    not be.  UNSEEN are URIs of hypervisors that did not answer: there may be anything.
     """
 
     name: str | None = None
@@ -32,35 +34,64 @@ class Owner(msgspec.Struct, frozen=True):
     unseen: tuple[str, ...] = ()
 
 
+_Declared: TypeAlias = tuple[Collection[VirtualMachine], Observation]
+
+
 def owner_at(
     index: int,
-    hypervisors: Sequence[tuple[Collection[VirtualMachine], Observation]],
+    hypervisors: Sequence[_Declared],
     *,
     name: str | None,
     complete: bool,
     unseen: Mapping[str, Collection[VirtualMachine]] = {},
 ) -> Owner:
-    """Return the deployment NAME as seen from the hypervisor at INDEX of HYPERVISORS.
+    """Return what `owners` does for the hypervisor at INDEX."""
+    return owners(hypervisors, name=name, complete=complete, unseen=unseen)[index]
+
+
+def owners(
+    hypervisors: Sequence[_Declared],
+    *,
+    name: str | None,
+    complete: bool,
+    unseen: Mapping[str, Collection[VirtualMachine]] = {},
+) -> tuple[Owner, ...]:
+    """Return the deployment NAME as seen from each of HYPERVISORS.
 
     These are what is declared for each, and what there is.  UNSEEN is what is declared for
     those that did not answer, by their URIs.
     """
-    others = [each for position, each in enumerate(hypervisors) if position != index]
-    return Owner(
-        name=name,
-        complete=complete,
-        elsewhere={
-            machine: observation.uri
-            for _, observation in others
-            for machine in _machines_of(name, observation)
-        },
-        awaited=frozenset(
-            machine.name
-            for machines, observation in others
-            for machine in machines
-            if machine.name not in _machines_of(name, observation)
-        ).union(machine.name for machines in unseen.values() for machine in machines),
-        unseen=tuple(unseen),
+    # Where each name is to be found, and where it is awaited, which is looked up: there may be
+    # hundreds of hypervisors, and what each pair of them has in common is no one's business.
+    found: dict[str, list[int]] = {}
+    awaited: dict[str, list[int | None]] = {}
+    for index, (machines, observation) in enumerate(hypervisors):
+        ours = {*_machines_of(name, observation)}
+        for machine in ours if name else _nobodys(observation):
+            found.setdefault(machine, []).append(index)
+        for each in machines:
+            if each.name not in ours:
+                awaited.setdefault(each.name, []).append(index)
+    for each in (machine for machines in unseen.values() for machine in machines):
+        awaited.setdefault(each.name, []).append(None)
+    return tuple(
+        Owner(
+            name=name,
+            complete=complete,
+            elsewhere={
+                machine.name: hypervisors[other][1].uri
+                for machine in machines
+                for other in found.get(machine.name, ())
+                if other != index
+            },
+            awaited=frozenset(
+                domain
+                for domain in observation.domains
+                if any(other != index for other in awaited.get(domain, ()))
+            ),
+            unseen=tuple(unseen),
+        )
+        for index, (machines, observation) in enumerate(hypervisors)
     )
 
 
@@ -68,6 +99,13 @@ def _machines_of(deployment: str | None, observation: Observation) -> Iterator[s
     """Yield the names of the machines of DEPLOYMENT, if it has a name, in order."""
     for name, domain in sorted(observation.domains.items()):
         if deployment and domain.metadata and domain.metadata.deployment == deployment:
+            yield name
+
+
+def _nobodys(observation: Observation) -> Iterator[str]:
+    """Yield the names of the machines that are of no deployment, in order."""
+    for name, domain in sorted(observation.domains.items()):
+        if domain.metadata and domain.metadata.deployment is None:
             yield name
 
 
@@ -90,11 +128,12 @@ def require_not_elsewhere(machine: VirtualMachine, uri: str, owner: Owner) -> No
     """
     other = owner.elsewhere.get(machine.name)
     if other is not None:
+        of = f" of deployment '{owner.name}'" if owner.name else ""
+        another = "" if owner.name else " If that is another machine, give this deployment a name."
         raise RequestRefusedError(
-            f"'{machine.name}' of deployment '{owner.name}' is on {other}, "
-            f"and is declared for {uri}",
+            f"'{machine.name}'{of} is on {other}, and is declared for {uri}",
             hint=f'Declare (hypervisor "{other}") as before; or remove it there first: '
-            f"pyguixvm -c '{other}' undefine {machine.name}",
+            f"pyguixvm -c '{other}' undefine {machine.name}.{another}",
         )
     if owner.name is not None and owner.unseen:
         raise RequestRefusedError(

@@ -25,7 +25,9 @@ import live
 import loop
 import msgspec
 import planning
+import scale
 import scrapes
+import transfers
 import updates
 import volumes
 from measure import FailedCommandError, Row
@@ -56,6 +58,8 @@ PARTS = {
     "unchanged": Part(evaluation.unchanged, 15, 30),
     "grow": Part(volumes.growths, 40),
     "plan": Part(planning.hundred, 2, 15),
+    "scale": Part(scale.sizes, 0, 90),
+    "transfers": Part(transfers.over_a_line, 0, 250),
     "scrapes": Part(scrapes.scrapes, 0, 90),
     "loop": Part(loop.deployments, 500, 120),
     "several": Part(loop.several, 150),

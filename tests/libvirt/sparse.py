@@ -5,7 +5,7 @@ import os
 import random
 from pathlib import Path
 
-from pyguixvm.hypervisor import upload
+from pyguixvm.hypervisor import sending
 
 
 def sparse_file(path, size, data):
@@ -27,5 +27,5 @@ def same_bytes(one, other):
         return all(
             os.pread(a.fileno(), length, offset) == os.pread(b.fileno(), length, offset)
             for file in (a, b)
-            for offset, length in upload.data_extents(file)
+            for offset, length in sending.data_extents(file)
         )

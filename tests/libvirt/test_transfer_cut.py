@@ -12,7 +12,7 @@ from relay import relayed
 from pyguixvm.digest.memory import Digests
 from pyguixvm.errors import HypervisorError
 from pyguixvm.events import Notice, PhaseProgress, ignore
-from pyguixvm.hypervisor import upload, volumes
+from pyguixvm.hypervisor import sending, volumes
 from pyguixvm.hypervisor.base_volume import BaseVolumes, image_content
 from pyguixvm.hypervisor.connection import connect
 from pyguixvm.hypervisor.machine_lock.wait import Tempo
@@ -83,7 +83,7 @@ def test_it_goes_on_where_it_was_cut(image, pool, tmp_path, part):
 def test_it_is_found_how_far_it_got(connection, elsewhere, image, pool):
     handle = connection.handle.storagePoolLookupByName(pool.name)
     with image.open("rb") as source:
-        extents = tuple(upload.data_extents(source))
+        extents = tuple(sending.data_extents(source))
         whole = image.read_bytes()
         for length in (0, 1, BLOCK, 3 * MIB + 17, 6 * MIB + 123, 19 * MIB, 25 * MIB, 40 * MIB):
             file = Path(pool.path) / f"pyguixvm-part-{length}.img"
@@ -108,13 +108,13 @@ def test_what_is_not_there_in_order_is_sent_again(connection, elsewhere, image, 
     connection.handle.storagePoolLookupByName(pool.name).refresh()
     volume = volumes.lookup(connection, pool.name, file.name)
     with image.open("rb") as source:
-        assert arrived(elsewhere, volume, source, tuple(upload.data_extents(source))) == 0
+        assert arrived(elsewhere, volume, source, tuple(sending.data_extents(source))) == 0
     file.unlink()
 
 
 def test_who_interrupts_what_took_long_can_go_on(connection, elsewhere, image, pool, tmp_path,
                                                  monkeypatch):  # fmt: skip
-    monkeypatch.setattr("pyguixvm.hypervisor.upload._ACKNOWLEDGE_SECONDS", 0.0)
+    monkeypatch.setattr("pyguixvm.hypervisor.sending._ACKNOWLEDGE_SECONDS", 0.0)
     told, stop = [], threading.Event()
 
     def emit(event):
@@ -128,3 +128,16 @@ def test_who_interrupts_what_took_long_can_go_on(connection, elsewhere, image, p
     made = sent(image, elsewhere, pool, tmp_path, emit)
     assert Path(made.path).read_bytes() == image.read_bytes()
     assert any(isinstance(event, Notice) and "goes on with" in event.message for event in told)
+
+
+def test_of_an_image_that_ends_in_a_hole_nothing_is_cut_off(elsewhere, pool, tmp_path):
+    """With holes in its stream, libvirt cuts a volume off where the last one of them ends."""
+    for number, pieces in enumerate(([], [(0, 5)], [(3 * MIB, 70), (9 * MIB, MIB)])):
+        file = tmp_path / f"image-{number}"
+        with file.open("wb") as writing:
+            for offset, length in pieces:
+                writing.seek(offset)
+                writing.write(b"x" * length)
+            writing.truncate(10 * MIB + 512)
+        made = sent(file, elsewhere, pool, tmp_path)
+        assert Path(made.path).read_bytes() == file.read_bytes()

@@ -147,3 +147,18 @@ def test_without_a_name_a_machine_is_nowhere_but_where_it_is_declared() -> None:
     owner = owner_at(0, [([called("new")], here)], name=None, complete=True, unseen=LOST)
     (new,) = plan([called("new")], here, owner=owner).machines
     assert new.refusal is None
+
+
+def test_a_machine_of_no_deployment_that_is_declared_for_another_hypervisor_is_refused() -> None:
+    """Where no deployment has a name, two hypervisors would have one machine twice."""
+    away = msgspec.structs.replace(
+        hypervisor(of(None), of("other", "mail")), uri="qemu+ssh://a/system"
+    )
+    here = hypervisor()
+    found = [([], away), ([machine(), called("mail"), called("new")], here)]
+    owner = owner_at(1, found, name=None, complete=True)
+    moved, others, new = plan(found[1][0], here, owner=owner).machines
+    assert moved.refusal == f"'web' is on qemu+ssh://a/system, and is declared for {here.uri}"
+    assert moved.hint is not None
+    assert "If that is another machine, give this deployment a name." in moved.hint
+    assert (others.refusal, new.refusal) == (None, None)

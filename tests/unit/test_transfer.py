@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which parts of a file travel."""
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyguixvm.hypervisor.upload import data_extents
+from pyguixvm.hypervisor.sending import _runs, data_extents
 
 MIB = 1024**2
 BLOCK = 64 * 1024
@@ -54,3 +56,17 @@ def test_all_data_is_in_the_extents_and_they_are_in_order(tmp_path_factory, bloc
     for block in blocks:
         offset = block * BLOCK
         assert any(b <= offset and offset + BLOCK <= b + length for b, length in found)
+
+
+@pytest.mark.parametrize("nonzero", [(), (0,), (1, 2, 30, 31), (0, 6, 15, 40), (63,), (5, 62)])
+def test_what_travels_on_a_line_is_what_there_is(nonzero: tuple[int, ...]) -> None:
+    page = 4096
+    data = b"".join(b"\1" * page if n in nonzero else bytes(page) for n in range(64))
+    data = data[:-7]
+    arrived = bytearray(len(data))
+    runs = list(_runs(page, data))
+    for at, part in runs:
+        arrived[at - page : at - page + len(part)] = part
+    assert bytes(arrived) == data
+    assert sum(len(part) for _, part in runs) <= (len(nonzero) + 7 * len(runs)) * page
+    assert all(b[0] - a[0] - len(a[1]) >= 8 * page for a, b in itertools.pairwise(runs))
