@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 from pathlib import Path
+from urllib.parse import quote
 
 import boot_sector
 import pytest
@@ -52,6 +53,46 @@ def test_a_machine_that_is_changed_by_hand_shows_in_a_real_prometheus(halting, t
         virsh(f"suspend {name}")
         watching.wait(f'pyguixvm_machine_state{{{machine}, state="paused"}}', 1)
         assert asked.get("/healthz")[::2] == (200, "ok\n")
+        # A Prometheus answers all that the dashboard asks of it, as Grafana would.
+        for expression in shown(json.loads(printed("dashboard"))):
+            found = watching.ask(f"/api/v1/query?query={quote(filled_in(expression))}")
+            assert found["resultType"] == "vector", expression
+
+
+def shown(dashboard):
+    return [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+
+
+def filled_in(expression):
+    """Return EXPRESSION with its variables as Grafana fills them in where all are wanted."""
+    for name, value in (("machine", ".*"), ("hypervisor", ".*"), ("__rate_interval", "1m")):
+        expression = expression.replace(f"${name}", value)
+    assert "$" not in expression
+    return expression
+
+
+def test_the_dashboard_is_as_grafana_wants_it():
+    dashboard = json.loads(printed("dashboard"))
+    assert {"title", "uid", "schemaVersion", "panels", "templating", "time"} <= dashboard.keys()
+    # One that is imported gets a number of its own.
+    assert dashboard.get("id") is None
+    variables = {each["name"] for each in dashboard["templating"]["list"]}
+    used = set(re.findall(r"\$\{?([a-z]+)", json.dumps(dashboard)))
+    assert used == variables
+    places, numbers = set(), set()
+    for panel in dashboard["panels"]:
+        assert panel["type"] in {"stat", "table", "timeseries"}
+        assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+        assert {target["refId"] for target in panel["targets"]}
+        numbers.add(panel["id"])
+        grid = panel["gridPos"]
+        assert 0 <= grid["x"] <= grid["x"] + grid["w"] <= 24
+        covered = {
+            (grid["x"] + x, grid["y"] + y) for x in range(grid["w"]) for y in range(grid["h"])
+        }
+        assert not places & covered, panel["title"]
+        places |= covered
+    assert len(numbers) == len(dashboard["panels"])
 
 
 def test_rules_are_well_and_fire_when_they_should(tmp_path):
@@ -79,14 +120,14 @@ def test_rules_and_dashboard_are_about_metrics_that_there_are(tmp_path):
         _, _, text = asked.get()
     there = set(re.findall(r"^# HELP (\S+)", text, re.MULTILINE))
     dashboard = json.loads(printed("dashboard"))
-    shown = names_in(t["expr"] for panel in dashboard["panels"] for t in panel["targets"])
-    shown |= {
+    asked_for = names_in(shown(dashboard))
+    asked_for |= {
         re.search(r"label_values\((\w+)", variable["definition"])[1]
         for variable in dashboard["templating"]["list"]
         if variable["type"] == "query"
     }
-    assert len(shown) > 15
-    assert shown <= there
+    assert len(asked_for) > 15
+    assert asked_for <= there
     rules = re.findall(r"expr: (?:>-\n)?((?:.|\n)*?)\n +(?:for|labels):", printed("alerts"))
     assert len(rules) == printed("alerts").count("- alert:")
     assert names_in(rules) <= there
