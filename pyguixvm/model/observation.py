@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -12,7 +11,7 @@ from pyguixvm.model.applied import Metadata
 from pyguixvm.model.data_record import FoundRecord
 from pyguixvm.model.guest import Inside
 from pyguixvm.model.statistics import PoolSpace, Statistics
-from pyguixvm.model.volume_names import data_label, data_of
+from pyguixvm.model.volume_names import data_label, data_of, file_name
 
 State: TypeAlias = Literal["running", "paused", "shut off", "crashed", "suspended"]
 
@@ -101,7 +100,7 @@ def disks_of(*hardware: Hardware | None) -> tuple[str, ...]:
 
 
 def _is_given(disk: ObservedDisk) -> bool:
-    named = data_of(PurePosixPath(disk.source).name)
+    named = data_of(file_name(disk.source))
     return named is not None and disk.serial == data_label(named[1])
 
 

@@ -54,6 +54,14 @@ def data_volume(machine: str, disk: str) -> str:
     return f"{PREFIX}{machine}.{disk}.qcow2"
 
 
+def file_name(path: str) -> str:
+    """Return what PATH calls its file in its directory.
+
+    For all disks of all machines a path object takes a good part of what a plan does.
+    """
+    return path.rpartition("/")[2]
+
+
 def data_of(volume: str) -> tuple[str, str] | None:
     """Return machine and data disk that VOLUME is named after, if it is so named."""
     found = None if generation_of(volume) else _DATA.fullmatch(volume)

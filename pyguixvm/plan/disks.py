@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from pathlib import PurePosixPath
 
 from pyguixvm.model.declaration import BlockDevice, DataDisk, Disk, MountPoint, VirtualMachine
 from pyguixvm.model.difference import Difference
 from pyguixvm.model.observation import Hardware, ObservedDomain, SharedDirectory, disks_of
 from pyguixvm.model.sizes import format_size
-from pyguixvm.model.volume_names import data_of, data_volume
+from pyguixvm.model.volume_names import data_of, data_volume, file_name
 from pyguixvm.plan.actions import AttachDisk, CreateDisk, DetachDisk, GrowDisk
 from pyguixvm.plan.difference import ABSENT, compare
 
@@ -99,7 +98,7 @@ def attached_at(domain: ObservedDomain, volume: str) -> str | None:
 
 def place(disks: Iterable[str], volume: str) -> str | None:
     """Return the file name of VOLUME, the first among those of DISKS, or None."""
-    return next((path for path in disks if PurePosixPath(path).name == volume), None)
+    return next((path for path in disks if file_name(path) == volume), None)
 
 
 def shrunk(machine: str, disk: str, capacity: int, size: int) -> tuple[str, str]:
@@ -161,14 +160,14 @@ def _undeclared(
     """Return the disks of DOMAIN that are ours but not WANTED any more."""
     ours = [source_of(applied.name, disk) for disk in applied.domain.disks]
     for path in all_disks(domain):
-        named = data_of(PurePosixPath(path).name)
+        named = data_of(file_name(path))
         if named is not None and named[0] == domain.name:
-            ours.append(PurePosixPath(path).name)
+            ours.append(file_name(path))
     return [source for source in dict.fromkeys(ours) if source not in wanted]
 
 
 def _presence(hardware: Hardware, source: str) -> str:
-    there = any(source in {path, PurePosixPath(path).name} for path in hardware.disks)
+    there = any(source in {path, file_name(path)} for path in hardware.disks)
     return _ATTACHED if there else ABSENT
 
 

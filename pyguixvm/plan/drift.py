@@ -9,7 +9,6 @@ change them there.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import PurePosixPath
 
 import msgspec
 
@@ -18,7 +17,7 @@ from pyguixvm.model.declaration import LocalImage, Networking, SharedStore, Virt
 from pyguixvm.model.difference import Difference, Value
 from pyguixvm.model.observation import Hardware, ObservedDomain, ObservedInterface
 from pyguixvm.model.plain_fields import PLAIN_FIELDS
-from pyguixvm.model.volume_names import data_of, generation_of, parcel_volume
+from pyguixvm.model.volume_names import data_of, file_name, generation_of, parcel_volume
 from pyguixvm.plan.difference import ABSENT, compare
 from pyguixvm.plan.disks import disk_differences, mount_differences, source_of
 from pyguixvm.plan.interference import disk_interferences, interferences
@@ -64,7 +63,7 @@ def foreign_devices(machine: VirtualMachine, domain: ObservedDomain) -> tuple[st
         *(
             f"disk {disk}"
             for disk in hardware.disks
-            if disk not in sources and not _of_machine(domain.name, PurePosixPath(disk).name)
+            if disk not in sources and not _of_machine(domain.name, file_name(disk))
         ),
         *(f"directory {each.source}" for each in hardware.directories if each.tag not in tags),
     )
@@ -289,4 +288,4 @@ def _find(hardware: Hardware, mac: str) -> ObservedInterface | None:
 
 
 def _attached(hardware: Hardware, volume: str) -> str | None:
-    return next((volume for disk in hardware.disks if PurePosixPath(disk).name == volume), None)
+    return next((volume for disk in hardware.disks if file_name(disk) == volume), None)

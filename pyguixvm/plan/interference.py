@@ -8,7 +8,6 @@ of theirs.  Defined with our volume again, it would lose what it wrote since.
 from __future__ import annotations
 
 from collections.abc import Collection
-from pathlib import PurePosixPath
 
 import msgspec
 
@@ -17,7 +16,7 @@ from pyguixvm.model.applied import Metadata
 from pyguixvm.model.declaration import DataDisk, VirtualMachine
 from pyguixvm.model.difference import Difference
 from pyguixvm.model.observation import ObservedDisk, ObservedDomain
-from pyguixvm.model.volume_names import data_label, data_of, data_volume, generation_of
+from pyguixvm.model.volume_names import data_label, data_of, data_volume, file_name, generation_of
 
 ROOT = "vda"
 _NOTHING_DONE = "Nothing was done"
@@ -69,7 +68,7 @@ def require_own_disks(domain: ObservedDomain, root: str | None = None) -> None:
     found = [
         each
         for each in interferences(domain)
-        if each.path != "root" or PurePosixPath(each.source).name != root
+        if each.path != "root" or file_name(each.source) != root
     ]
     if not found:
         return
@@ -140,7 +139,7 @@ def _interference(
     domain: ObservedDomain, metadata: Metadata, disk: ObservedDisk
 ) -> Interference | None:
     """Return what was done to DISK; None if it is as we left it, or none of ours."""
-    top = PurePosixPath(disk.source).name
+    top = file_name(disk.source)
     machine = metadata.generation.declaration
     names = {domain.name, machine.name}
     if top in metadata.generation.under and disk in domain.defined.stacks:
@@ -148,7 +147,7 @@ def _interference(
     if top in metadata.volumes or _machine_of(generation_of(top)) in names:
         return None
     for below in disk.below or ():
-        path = _path(PurePosixPath(below).name, metadata, names)
+        path = _path(file_name(below), metadata, names)
         if path is not None:
             return _layer(domain, disk, below, path)
     if _machine_of(data_of(top)) in names:
@@ -181,7 +180,7 @@ def _place(machine: VirtualMachine, root: str, disk: ObservedDisk) -> tuple[str,
 
 def _layer(domain: ObservedDomain, disk: ObservedDisk, below: str, path: str) -> Interference:
     """Return in words that DISK is a layer on our volume at the file name BELOW."""
-    top, volume = PurePosixPath(disk.source).name, PurePosixPath(below).name
+    top, volume = file_name(disk.source), file_name(below)
     chain = (disk.source, *(disk.below or ()))
     layers = set(chain[: chain.index(below)])
     kept = [each for each in domain.snapshots if layers & set(each.layers)]
@@ -218,7 +217,7 @@ def _replaced(domain: ObservedDomain, disk: ObservedDisk, volume: str, path: str
 
 def _merged(domain: ObservedDomain, metadata: Metadata, disk: ObservedDisk) -> Interference:
     """Return in words that our root was merged into one below it, on which DISK is now."""
-    top, current = PurePosixPath(disk.source).name, metadata.generation
+    top, current = file_name(disk.source), metadata.generation
     number = next((g.number for g in metadata.generations if g.volume == top), None)
     return Interference(
         path="root",

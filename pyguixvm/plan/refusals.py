@@ -8,14 +8,13 @@ what to do.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import PurePosixPath
 
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.model.applied import Metadata
 from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.model.observation import Observation, ObservedDomain
 from pyguixvm.model.sizes import format_size, written_size
-from pyguixvm.model.volume_names import data_volume
+from pyguixvm.model.volume_names import data_volume, file_name
 from pyguixvm.plan.data_volumes import volume_refusal
 from pyguixvm.plan.disks import all_disks, data_disks, storage_refusal
 from pyguixvm.plan.interference import require_own_disks, require_root
@@ -106,10 +105,9 @@ def require_free_data(machine: VirtualMachine, observation: Observation) -> None
     own = observation.domains.get(machine.name)
     wanted = {data_volume(machine.name, disk.name) for disk in data_disks(machine)}
     if own is not None:
-        wanted -= {PurePosixPath(file).name for file in all_disks(own)}
+        wanted -= {file_name(file) for file in all_disks(own)}
     for domain in observation.domains.values() if wanted else ():
-        # Of each domain, for each machine: a path would take ten times as long.
-        for volume in sorted(wanted & {file.rpartition("/")[2] for file in domain.defined.disks}):
+        for volume in sorted(wanted & {file_name(file) for file in domain.defined.disks}):
             raise RequestRefusedError(
                 f"'{machine.name}' would get the data in {volume}, which domain "
                 f"'{domain.name}' uses",

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from pathlib import PurePosixPath
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -14,7 +13,7 @@ from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.model.declaration import SystemImage, VirtualMachine
 from pyguixvm.model.difference import Difference
 from pyguixvm.model.observation import ObservedDomain
-from pyguixvm.model.volume_names import generation_volume
+from pyguixvm.model.volume_names import file_name, generation_volume
 from pyguixvm.plan.actions import (
     ActivateSystem,
     KeepLayer,
@@ -98,7 +97,7 @@ def layer_bottom(domain: ObservedDomain, metadata: Metadata, since: str) -> Gene
     its own then.
     """
     current = metadata.generation
-    disks = {PurePosixPath(disk).name for disk in domain.live.disks} if domain.live else set()
+    disks = {file_name(disk) for disk in domain.live.disks} if domain.live else set()
     if current.failed or current.volume not in disks or not since <= current.date:
         return None
     for each in metadata.generations:
@@ -147,7 +146,7 @@ def _writes_below(domain: ObservedDomain, metadata: Metadata) -> bool:
     A change was ended between definition and switch.  The root is empty then: another one
     on top of it shows the guest what it has.
     """
-    disks = {PurePosixPath(disk).name for disk in domain.live.disks} if domain.live else set()
+    disks = {file_name(disk) for disk in domain.live.disks} if domain.live else set()
     return not disks.isdisjoint(metadata.generation.under)
 
 
