@@ -326,12 +326,13 @@ def test_the_runtime_directory_is_made_private(runtime: Path) -> None:
 
 
 # Only root can give a directory away.
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
 def test_another_users_runtime_directory_is_passed_over(runtime: Path) -> None:
-    os.chown(runtime, 65534, 65534)
-    found = runtime_directory({"XDG_RUNTIME_DIR": str(runtime)})
+    if os.geteuid() == 0:
+        os.chown(runtime, 65534, 65534)
+    theirs = runtime if os.geteuid() == 0 else Path("/")
+    found = runtime_directory({"XDG_RUNTIME_DIR": str(theirs)})
     assert found == Path(f"/tmp/pyguixvm-{os.getuid()}")
-    assert list(runtime.iterdir()) == []
+    assert not (theirs / "pyguixvm").exists()
 
 
 def test_a_runtime_directory_that_takes_nothing_is_passed_over() -> None:

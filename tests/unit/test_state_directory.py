@@ -33,7 +33,8 @@ def test_what_is_no_home_is_not_written_to(environment):
     assert state_directory(environment) == MINE
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
 def test_another_users_home_is_not_written_to(tmp_path):
-    os.chown(tmp_path, 65534, 65534)
-    assert state_directory({"HOME": str(tmp_path)}) == MINE
+    if os.geteuid() == 0:
+        os.chown(tmp_path, 65534, 65534)
+    theirs = tmp_path if os.geteuid() == 0 else Path("/")
+    assert state_directory({"HOME": str(theirs)}) == MINE
