@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,9 +20,11 @@ from pyguixvm.events import phase
 from pyguixvm.hypervisor import domains, networks, volumes
 from pyguixvm.hypervisor.connection import Connection, capabilities
 from pyguixvm.hypervisor.domains import Domain, Which
+from pyguixvm.hypervisor.host_parts import HostParts
 from pyguixvm.hypervisor.observe_domain import observe_domain
 from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.model.declaration import BlockDevice, VirtualMachine
+from pyguixvm.model.observation import HostPart
 from pyguixvm.model.usage import Address
 from pyguixvm.plan.actions import DefineDomain
 from pyguixvm.plan.disks import all_disks
@@ -134,7 +136,9 @@ def definition_to_be(
         if found:
             # What is secret in it, the password of a display for example, is not to get lost.
             whole = domains.whole_definition(connection, found[2]) or found[0]
-            yield ToBe(_in_place(new, whole, metadata_before, machine), found[2], generation)
+            lost = HostParts(connection).lost(inspect_domain(whole).hardware)
+            xml = _in_place(new, whole, metadata_before, machine, lost)
+            yield ToBe(xml, found[2], generation)
         else:
             yield ToBe(new, None, generation)
 
@@ -167,14 +171,16 @@ def require_untouched(
     return all_disks(domain)
 
 
-def _in_place(new: str, old: str, metadata: Metadata, machine: VirtualMachine) -> str:
+def _in_place(
+    new: str, old: str, metadata: Metadata, machine: VirtualMachine, lost: Collection[HostPart]
+) -> str:
     before, now = (_devices(each) for each in (metadata.generation.declaration, machine))
     removed = Removed(
         interfaces=before.interfaces - now.interfaces,
         disks=before.disks - now.disks,
         directories=before.directories - now.directories,
     )
-    return updated_xml(old, new, removed)
+    return updated_xml(old, new, removed, lost)
 
 
 def _devices(machine: VirtualMachine) -> Removed:

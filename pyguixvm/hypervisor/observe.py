@@ -18,6 +18,7 @@ from pyguixvm.hypervisor import data_records, pools, volumes
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.errors import explained, is_code
 from pyguixvm.hypervisor.guest.inside import with_insides
+from pyguixvm.hypervisor.host_parts import HostParts
 from pyguixvm.hypervisor.machine_lock.lock import holders
 from pyguixvm.hypervisor.machine_lock.secret import all_secrets
 from pyguixvm.hypervisor.observe_domain import (
@@ -120,7 +121,9 @@ def observe(
     if Depth.GUESTS in depth and not connection.read_only:
         observed = list(with_insides(observed, [domain for domain, _, _ in domains]))
     there = _whole_volumes(connection)
-    observed = [without_root(connection, each, there.get, sure=False) for each in observed]
+    observed = [without_root(connection, each, _volumes_of(each, there)) for each in observed]
+    if Depth.HOST in depth:
+        observed = list(_without_lost(connection, observed))
     wanted = partial(_is_missing, observed, machines)
     secrets = _secrets(connection) if depth & (Depth.HOLDERS | Depth.RECORDS) else []
     return Observation(
@@ -138,6 +141,25 @@ def observe(
         begun=begun,
         spaces=pool_spaces(connection) if Depth.STATISTICS in depth else (),
     )
+
+
+def _volumes_of(
+    observed: ObservedDomain, there: Mapping[str, Collection[str]]
+) -> Collection[str] | None:
+    """Return those THERE in the pool of the root of OBSERVED, None if that is not active."""
+    return there.get(observed.metadata.generation.pool) if observed.metadata else None
+
+
+def _without_lost(
+    connection: Connection, observed: Iterable[ObservedDomain]
+) -> Iterator[ObservedDomain]:
+    """Yield OBSERVED such that it is known which parts of the host ours do not find any more."""
+    parts = HostParts(connection)
+    for each in observed:
+        if each.metadata is None:
+            yield each
+        else:
+            yield msgspec.structs.replace(each, lost=parts.lost(each.defined))
 
 
 def _secrets(connection: Connection) -> list[libvirt.virSecret]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from functools import partial
 from pathlib import Path, PurePosixPath
 
 import libvirt
@@ -37,8 +36,7 @@ def observe_domain(connection: Connection, name: Which) -> ObservedDomain:
         domain = name.handle if isinstance(name, Domain) else connection.handle.lookupByName(name)
         found = described(domain, domain_state(domain), lambda other: exists(connection, other))
         found = with_disks(connection, domain, found, kept=True)
-        known = partial(volumes.names, connection)
-        return without_root(connection, found, known, sure=True)
+        return _without_root(connection, found)
 
 
 def described(
@@ -78,26 +76,30 @@ def with_disks(
 
 
 def without_root(
-    connection: Connection,
-    observed: ObservedDomain,
-    names: Callable[[str], Collection[str] | None],
-    *,
-    sure: bool,
+    connection: Connection, observed: ObservedDomain, there: Collection[str] | None
 ) -> ObservedDomain:
     """Return OBSERVED such that it is known if its guest runs on a root volume that was deleted.
 
-    NAMES returns the names of the volumes of a pool, as far as it knows, None if it is not
-    active.  What somebody deleted behind its back is asked for if it is to be SURE, or where
-    files of the hypervisor's can be seen.  QEMU goes on with a file that it has open, and
-    libvirt does not look whether that has a name.
+    THERE are the names of the volumes in its pool, as far as that knows, None if it is not
+    active.  What somebody deleted behind its back is asked for where files of the hypervisor's
+    can be seen, and that one cannot.  QEMU goes on with a file that it has open, and libvirt
+    does not look whether that has a name.
     """
-    if observed.live is None or observed.metadata is None:
+    if observed.live is None or observed.metadata is None or there is None:
         return observed
     pool, volume = observed.metadata.generation.pool, observed.metadata.generation.volume
-    there = names(pool)
-    gone = there is not None and volume not in there
-    if there is not None and not gone and (sure or _is_out_of_sight(connection, observed, volume)):
-        gone = not volumes.is_there(connection, pool, volume)
+    gone = volume not in there
+    if not gone and _is_out_of_sight(connection, observed, volume):
+        gone = volumes.is_there(connection, pool, volume) is False
+    return msgspec.structs.replace(observed, root_gone=gone)
+
+
+def _without_root(connection: Connection, observed: ObservedDomain) -> ObservedDomain:
+    """Return OBSERVED as `without_root` does, by what its pool has now."""
+    if observed.live is None or observed.metadata is None:
+        return observed
+    current = observed.metadata.generation
+    gone = volumes.is_there(connection, current.pool, current.volume) is False
     return msgspec.structs.replace(observed, root_gone=gone)
 
 

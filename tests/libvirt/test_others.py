@@ -15,7 +15,7 @@ from deploying import changed, deploy, planned, renewed, session, virsh
 from pyguixvm.apply.context import Workshop
 from pyguixvm.apply.executor import apply
 from pyguixvm.commands import power, rollback
-from pyguixvm.errors import RequestRefusedError
+from pyguixvm.errors import HypervisorError, RequestRefusedError
 from pyguixvm.events import ignore
 from pyguixvm.hypervisor import domains
 from pyguixvm.hypervisor.connection import connect
@@ -192,3 +192,30 @@ def test_a_pool_that_somebody_undefined_is_told_before_anything_is_touched(
     # For a connection, a pool stays the one that it was.
     with connect("qemu:///system") as another:
         assert deploy(another, changed(halting, title="other")) is None
+
+
+def test_an_emulator_that_the_host_lost_is_told_and_replaced(connection, halting, tmp_path):
+    """As after an upgrade of a host, and a collection of its garbage."""
+    name = halting.name
+    there = re.search("<emulator>(.*?)</emulator>", virsh(f"dumpxml --inactive {name}"))[1]
+    old = Path(f"/var/lib/libvirt/boot/{name}-qemu")
+    old.symlink_to(there)
+    domains.destroy(connection, name)
+    defined_by_hand(name, lambda xml: xml.replace(there, str(old)), tmp_path)
+    assert differs(connection, halting) == []
+    old.unlink()
+    with pytest.raises(HypervisorError):
+        domains.start(connection, name)
+    assert differs(connection, halting) == ["domain.emulator"]
+    made = plan([halting], observe(connection, Depth.HOST))
+    workshop = Workshop(connection, ignore, {"PYGUIXVM_VIRT_TYPE": "qemu"}, None)
+    (outcome,) = apply(made, workshop)
+    assert outcome.error is None
+    assert there in virsh(f"dumpxml --inactive {name}")
+    assert differs(connection, halting) == []
+    assert domains.state(connection, name) == "running"
+
+
+def differs(connection, machine):
+    (found,) = statuses([machine], observe(connection, Depth.HOST))
+    return [each.path for each in found.differences]

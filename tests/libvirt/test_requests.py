@@ -77,13 +77,15 @@ BUDGETS = {
     "list": 20,
     # With the addresses of a guest, what it uses, how full the pools are, and what is
     # recorded of data disks.
-    "status": 29,
-    "plan": 20,
-    "deploy nothing": 20,
-    # One is for the record of its data disk.
-    "deploy a title": 61,
-    "deploy more memory": 92,
-    "deploy another image": 120,
+    "status": 30,
+    # One is whether the host has the QEMU that machines are defined with.
+    "plan": 21,
+    "deploy nothing": 21,
+    # One is for the record of its data disk, and some are whether its root is there, its pool
+    # is active, and what it is defined with is there.
+    "deploy a title": 66,
+    "deploy more memory": 102,
+    "deploy another image": 128,
 }
 
 
