@@ -14,6 +14,8 @@ from pyguixvm.model.guest import Inside
 from pyguixvm.model.statistics import PoolSpace, Statistics
 from pyguixvm.model.volume_names import data_label, data_of
 
+# Why a domain is off that may run elsewhere by now.
+MIGRATED = "migrated away"
 # What is the host's of a definition.
 HostPart: TypeAlias = Literal["emulator", "machine-type", "firmware"]
 State: TypeAlias = Literal["running", "paused", "shut off", "crashed", "suspended"]

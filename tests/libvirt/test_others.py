@@ -219,3 +219,19 @@ def test_an_emulator_that_the_host_lost_is_told_and_replaced(connection, halting
 def differs(connection, machine):
     (found,) = statuses([machine], observe(connection, Depth.HOST))
     return [each.path for each in found.differences]
+
+
+def test_a_guest_that_somebody_suspended_is_not_stopped_unless_forced(
+    connection, halting, tmp_path
+):
+    name = halting.name
+    virsh(f"suspend {name}")
+    before = virsh(f"dumpxml --inactive {name}")
+    refused = deploy(connection, renewed(halting, tmp_path))
+    assert "is paused and cannot react" in refused.message
+    assert f"virsh resume {name}" in refused.hint
+    assert domains.state(connection, name) == "paused"
+    assert virsh(f"dumpxml --inactive {name}") == before
+    # What takes no answer of its guest is done.
+    assert deploy(connection, changed(halting, title="other")) is None
+    assert domains.state(connection, name) == "paused"
