@@ -20,6 +20,7 @@ from pyguixvm.events import ignore
 from pyguixvm.hypervisor import domains
 from pyguixvm.hypervisor.connection import connect
 from pyguixvm.hypervisor.observe import Depth, observe
+from pyguixvm.model.declaration import MountPoint
 from pyguixvm.model.volume_names import generation_volume
 from pyguixvm.plan.plan import Policy
 from pyguixvm.plan.planner import plan
@@ -235,3 +236,39 @@ def test_a_guest_that_somebody_suspended_is_not_stopped_unless_forced(
     # What takes no answer of its guest is done.
     assert deploy(connection, changed(halting, title="other")) is None
     assert domains.state(connection, name) == "paused"
+
+
+@pytest.fixture
+def unstartable(connection, halting):
+    """A network with the addresses of another one, which is active."""
+    name = f"{halting.name}-net"
+    network = connection.handle.networkDefineXML(
+        f"<network><name>{name}</name><ip address='192.168.122.1' netmask='255.255.255.0'/>"
+        "</network>"
+    )
+    yield name
+    network.undefine()
+
+
+def test_a_network_that_cannot_start_is_told_while_the_guest_runs(connection, halting, unstartable):
+    interface = msgspec.structs.replace(halting.domain.networking[0], network=unstartable)
+    wanted = changed(halting, networking=(interface,), memory=halting.domain.memory * 2)
+    assert runs_on_as_before(connection, halting, wanted).status == 5
+
+
+def test_what_cannot_start_is_put_back_and_runs(connection, halting):
+    """Of a directory that is not there, libvirt says so when the domain starts."""
+    mount = MountPoint(source="/not/there", target=None, tag="t", driver="9p", read_only=True)
+    wanted = changed(halting, mount_points=(mount,))
+    assert runs_on_as_before(connection, halting, wanted).status != 0
+
+
+def runs_on_as_before(connection, machine, wanted):
+    """Deploy what is WANTED; return the error after which MACHINE is as it was, and runs."""
+    before = virsh(f"dumpxml --inactive {machine.name}")
+    error = deploy(connection, wanted, force=True, stop_timeout=1)
+    assert domains.state(connection, machine.name) == "running"
+    now = virsh(f"dumpxml --inactive {machine.name}")
+    devices = slice(before.index("<devices>"), None)
+    assert now[now.index("<devices>") :] == before[devices]
+    return error
