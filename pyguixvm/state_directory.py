@@ -3,11 +3,40 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
 
 def state_directory(environment: Mapping[str, str]) -> Path:
     """Return the directory, which may not be there yet (the XDG base directory specification)."""
-    home = Path(environment.get("HOME", "/"))
-    return Path(environment.get("XDG_STATE_HOME") or home / ".local/state") / "pyguixvm"
+    given = environment.get("XDG_STATE_HOME", "")
+    state = Path(given)
+    if not state.is_absolute():
+        state = _home(environment) / ".local/state"
+    return state / "pyguixvm"
+
+
+def _home(environment: Mapping[str, str]) -> Path:
+    """Return the home directory of who runs this, whatever su, sudo or cron left in HOME.
+
+    One that is not this user's is not for us, and neither is one that is not there.
+    """
+    given = Path(environment.get("HOME", ""))
+    if given.is_absolute() and _is_mine(given):
+        return given
+    import pwd
+
+    try:
+        known = Path(pwd.getpwuid(os.geteuid()).pw_dir)
+    except KeyError:
+        # A user of a container, maybe, whom nobody entered.
+        known = Path("/nonexistent")
+    return known if known.is_absolute() else Path("/nonexistent")
+
+
+def _is_mine(directory: Path) -> bool:
+    try:
+        return directory.stat().st_uid == os.geteuid()
+    except OSError:
+        return False

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,9 +20,11 @@ from pyguixvm.events import phase
 from pyguixvm.hypervisor import domains, networks, volumes
 from pyguixvm.hypervisor.connection import Connection, capabilities
 from pyguixvm.hypervisor.domains import Domain, Which
+from pyguixvm.hypervisor.host_parts import HostParts
 from pyguixvm.hypervisor.observe_domain import observe_domain
 from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.model.declaration import BlockDevice, VirtualMachine
+from pyguixvm.model.observation import HostPart
 from pyguixvm.model.usage import Address
 from pyguixvm.plan.actions import DefineDomain
 from pyguixvm.plan.disks import all_disks
@@ -30,6 +32,7 @@ from pyguixvm.plan.interference import require_no_memory, require_own_disks, req
 from pyguixvm.plan.plan import CHANGING_GUESTS, MachinePlan
 from pyguixvm.xml.capabilities import choose_domain_type
 from pyguixvm.xml.domain import DomainDefinition, domain_xml
+from pyguixvm.xml.inspection import inspect_domain
 from pyguixvm.xml.storage import AttachedDisk
 from pyguixvm.xml.update import Removed, updated_xml
 
@@ -138,7 +141,8 @@ def definition_to_be(
             definition(machine, root, disks, connection, workshop.environment, metadata)
         )
         if found:
-            xml = _in_place(new, before, metadata_before, machine)
+            lost = HostParts(connection).lost(inspect_domain(before).hardware)
+            xml = _in_place(new, before, metadata_before, machine, lost)
             yield ToBe(xml, generation, domain, before)
         else:
             yield ToBe(new, generation)
@@ -172,14 +176,16 @@ def require_untouched(
     return all_disks(domain)
 
 
-def _in_place(new: str, old: str, metadata: Metadata, machine: VirtualMachine) -> str:
+def _in_place(
+    new: str, old: str, metadata: Metadata, machine: VirtualMachine, lost: Collection[HostPart]
+) -> str:
     before, now = (_devices(each) for each in (metadata.generation.declaration, machine))
     removed = Removed(
         interfaces=before.interfaces - now.interfaces,
         disks=before.disks - now.disks,
         directories=before.directories - now.directories,
     )
-    return updated_xml(old, new, removed)
+    return updated_xml(old, new, removed, lost)
 
 
 def _devices(machine: VirtualMachine) -> Removed:

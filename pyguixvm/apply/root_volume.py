@@ -108,6 +108,7 @@ def root_of(connection: Connection, generation: Generation) -> Root:
 
     Raises RequestRefusedError if it, or what backs it, is gone.
     """
+    pools.ensure_started(connection, generation.pool)
     volume = _require(connection, generation, generation.volume)
     return Root(
         generation.pool,
@@ -160,7 +161,6 @@ def _require_system(generation: Generation) -> None:
 
 
 def _require(connection: Connection, generation: Generation, name: str) -> str:
-    pools.ensure_started(connection, generation.pool)
     found = volumes.lookup(connection, generation.pool, name)
     if found is None:
         raise RequestRefusedError(

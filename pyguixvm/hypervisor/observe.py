@@ -21,6 +21,7 @@ from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.errors import explained, is_code
 from pyguixvm.hypervisor.guest.inside import with_insides
 from pyguixvm.hypervisor.host import host_of
+from pyguixvm.hypervisor.host_parts import without_lost
 from pyguixvm.hypervisor.machine_lock.lock import holders
 from pyguixvm.hypervisor.machine_lock.secret import all_secrets
 from pyguixvm.hypervisor.observe_domain import (
@@ -116,7 +117,9 @@ def observe(
     if Depth.GUESTS in depth:
         ours = [domain for domain, _, _ in domains]
         observed = list(with_insides(observed, ours, read_only=connection.read_only))
-    observed = [without_root(connection, each, there().get, sure=False) for each in observed]
+    observed = [without_root(connection, domain, there()) for domain in observed]
+    if Depth.HOST in depth:
+        observed = list(without_lost(connection, observed))
     wanted = partial(_is_missing, observed, machines)
     return Observation(
         uri=connection.uri,

@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from functools import partial
 from pathlib import Path, PurePosixPath
 
 import libvirt
@@ -40,8 +39,7 @@ def observe_domain(connection: Connection, name: Which, xml: str | None = None) 
         state = domain_state(domain)
         found = described(domain, state, lambda other: exists(connection, other), xml)
         found = with_disks(connection, domain, found, kept=True)
-        known = partial(volumes.names, connection)
-        return without_root(connection, found, known, sure=True)
+        return _without_root(connection, found)
 
 
 def described(
@@ -85,26 +83,33 @@ def with_disks(
 
 
 def without_root(
-    connection: Connection,
-    observed: ObservedDomain,
-    names: Callable[[str], Collection[str] | None],
-    *,
-    sure: bool,
+    connection: Connection, observed: ObservedDomain, volumes_there: Mapping[str, Collection[str]]
 ) -> ObservedDomain:
     """Return OBSERVED such that it is known if its guest runs on a root volume that was deleted.
 
-    NAMES returns the names of the volumes of a pool, as far as it knows, None if it is not
-    active.  What somebody deleted behind its back is asked for if it is to be SURE, or where
-    files of the hypervisor's can be seen.  QEMU goes on with a file that it has open, and
-    libvirt does not look whether that has a name.
+    VOLUMES_THERE are the names of the volumes in each pool that is active, as far as that
+    knows.  What somebody deleted behind its back is asked for where files of the hypervisor's
+    can be seen, and that one cannot.  QEMU goes on with a file that it has open, and libvirt
+    does not look whether that has a name.
     """
     if observed.live is None or observed.metadata is None:
         return observed
     pool, volume = observed.metadata.generation.pool, observed.metadata.generation.volume
-    there = names(pool)
-    gone = there is not None and volume not in there
-    if there is not None and not gone and (sure or _is_out_of_sight(connection, observed, volume)):
-        gone = not volumes.is_there(connection, pool, volume)
+    there = volumes_there.get(pool)
+    if there is None:
+        return observed
+    gone = volume not in there
+    if not gone and _is_out_of_sight(connection, observed, volume):
+        gone = volumes.is_there(connection, pool, volume) is False
+    return msgspec.structs.replace(observed, root_gone=gone)
+
+
+def _without_root(connection: Connection, observed: ObservedDomain) -> ObservedDomain:
+    """Return OBSERVED as `without_root` does, by what its pool has now."""
+    if observed.live is None or observed.metadata is None:
+        return observed
+    current = observed.metadata.generation
+    gone = volumes.is_there(connection, current.pool, current.volume) is False
     return msgspec.structs.replace(observed, root_gone=gone)
 
 

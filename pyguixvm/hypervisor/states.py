@@ -8,7 +8,7 @@ from contextlib import suppress
 import libvirt
 
 from pyguixvm.hypervisor.errors import is_code
-from pyguixvm.model.observation import State
+from pyguixvm.model.observation import MIGRATED, State
 
 # virDomainState.  SHUTDOWN means "being shut down": the guest still runs.
 _STATES: dict[int, State] = {
@@ -44,7 +44,7 @@ _REASONS: dict[int, dict[int, str]] = {
         libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN: "its guest shut down",
         libvirt.VIR_DOMAIN_SHUTOFF_DESTROYED: "powered off by somebody",
         libvirt.VIR_DOMAIN_SHUTOFF_CRASHED: "its guest crashed",
-        libvirt.VIR_DOMAIN_SHUTOFF_MIGRATED: "migrated away",
+        libvirt.VIR_DOMAIN_SHUTOFF_MIGRATED: MIGRATED,
         libvirt.VIR_DOMAIN_SHUTOFF_SAVED: "its memory was saved",
         libvirt.VIR_DOMAIN_SHUTOFF_FAILED: "it failed to start, or its QEMU ended",
         libvirt.VIR_DOMAIN_SHUTOFF_DAEMON: "libvirtd ended it",

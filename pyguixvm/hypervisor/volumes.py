@@ -151,10 +151,15 @@ def is_whole(connection: Connection, pool: str, name: str) -> bool:
         return name in there and volume_names.marker(name) not in there
 
 
-def is_there(connection: Connection, pool: str, name: str) -> bool:
-    """Whether volume NAME of POOL has a file, whatever the pool remembers."""
+def is_there(connection: Connection, pool: str, name: str) -> bool | None:
+    """Whether volume NAME of POOL has a file, whatever that remembers; None if it is not active."""
     with explained(f"look for volume '{name}' in pool '{pool}'"):
-        found = find_handle(connection, pool, name)
+        try:
+            found = _volume(_pool(connection, pool), name)
+        except libvirt.libvirtError as error:
+            if is_code(error, libvirt.VIR_ERR_NO_STORAGE_POOL, libvirt.VIR_ERR_OPERATION_INVALID):
+                return None
+            raise
         return found is not None and _described_if_there(pool, found) is not None
 
 

@@ -13,6 +13,10 @@ from pyguixvm.model.guest import Inside
 from pyguixvm.model.statistics import PoolSpace, Statistics
 from pyguixvm.model.volume_names import data_label, data_of, file_name
 
+# Why a domain is off that may run elsewhere by now.
+MIGRATED = "migrated away"
+# What is the host's of a definition.
+HostPart: TypeAlias = Literal["emulator", "machine-type", "firmware"]
 State: TypeAlias = Literal["running", "paused", "shut off", "crashed", "suspended"]
 
 
@@ -68,7 +72,8 @@ class Hardware(msgspec.Struct, frozen=True, rename="kebab"):
     """What a domain's XML says of that which is declared; sizes are bytes.
 
     DISKS are the file names of its disks, backing files left out; STACKS say more of each.
-    PLAIN are its plain fields by their names, as XML has them.  CONSOLE and AGENT_CHANNEL:
+    PLAIN are its plain fields by their names, as XML has them.  EMULATOR and LOADER
+    are files of the host, MACHINE_TYPE is what the one knows.  CONSOLE and AGENT_CHANNEL:
     there is a serial line, and one for a guest agent.
     """
 
@@ -83,6 +88,9 @@ class Hardware(msgspec.Struct, frozen=True, rename="kebab"):
     stacks: tuple[ObservedDisk, ...] = ()
     plain: dict[str, str] = {}
     directories: tuple[SharedDirectory, ...] = ()
+    emulator: str | None = None
+    machine_type: str | None = None
+    loader: str | None = None
     console: bool = True
     agent_channel: bool = True
 
@@ -114,6 +122,7 @@ class ObservedDomain(msgspec.Struct, frozen=True, rename="kebab"):
     CAPACITIES are the sizes (bytes) of its data disks, by the names of their volumes.
     SNAPSHOTS and CHECKPOINTS are those that libvirt keeps of it, parents first, and JOBS what
     goes on at its disks.  ROOT_GONE: the file of its root is not there, though it may run.
+    LOST is what it is defined with, and its host does not have any more.
     SAVED: it does not run, and goes on from memory that libvirt keeps when it is started.
     ADDRESSES are those of its guest, none where nobody asked for them, nor for STATISTICS.
     LOCAL_BASE is the name of the base volume that the declared local image needs by what it
@@ -138,6 +147,7 @@ class ObservedDomain(msgspec.Struct, frozen=True, rename="kebab"):
     checkpoints: tuple[str, ...] = ()
     jobs: tuple[BlockJob, ...] = ()
     root_gone: bool = False
+    lost: tuple[HostPart, ...] = ()
     saved: bool = False
     addresses: tuple[str, ...] = ()
     local_base: str | None = None

@@ -169,6 +169,8 @@ def _forms(machine: VirtualMachine) -> Value:
 def _of_the_definition(machine: VirtualMachine, domain: ObservedDomain) -> Iterator[Difference]:
     """Yield how DOMAIN starts, and what only goes into its XML."""
     yield from compare("domain.persistent", True, domain.persistent, None)
+    for part in domain.lost:
+        yield Difference(f"domain.{part}", "gone from its host", "what that has", "live")
     yield from compare("domain.autostart", machine.domain.autostart, domain.autostart, None)
     for field in PLAIN_FIELDS:
         wanted, defined = field.text(machine.domain), domain.defined.plain.get(field.name)

@@ -15,7 +15,7 @@ from pyguixvm.errors import RequestRefusedError
 from pyguixvm.model.applied import Metadata
 from pyguixvm.model.declaration import DataDisk, VirtualMachine
 from pyguixvm.model.difference import Difference
-from pyguixvm.model.observation import ObservedDisk, ObservedDomain
+from pyguixvm.model.observation import MIGRATED, ObservedDisk, ObservedDomain
 from pyguixvm.model.volume_names import data_label, data_of, data_volume, file_name, generation_of
 
 ROOT = "vda"
@@ -115,6 +115,17 @@ def require_no_memory(domain: ObservedDomain) -> None:
             f"the memory of '{name}' is kept, as 'virsh managedsave' does, to go on from there",
             hint=f"{_NOTHING_DONE}. Let it go on with 'pyguixvm start {name}' and try again; or "
             f"give up what it had not written to its disks: 'virsh managedsave-remove {name}'.",
+        )
+
+
+def require_at_home(domain: ObservedDomain) -> None:
+    """Raise RequestRefusedError if DOMAIN is off since it was migrated: it may run elsewhere."""
+    if domain.state == "shut off" and domain.reason == MIGRATED:
+        name = domain.name
+        raise RequestRefusedError(
+            f"'{name}' was migrated away, and may run elsewhere, on the same disks",
+            hint=f"{_NOTHING_DONE}. Migrate it back; or, if it runs nowhere any more: virsh start "
+            f"{name}, and deploy again.",
         )
 
 

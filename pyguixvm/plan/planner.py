@@ -12,7 +12,7 @@ from pyguixvm.model.provenance import Ancestry
 from pyguixvm.plan.downgrade import require_forward
 from pyguixvm.plan.drift import differences
 from pyguixvm.plan.foreseen import foreseen
-from pyguixvm.plan.interference import require_idle_disks, require_no_memory
+from pyguixvm.plan.interference import require_at_home, require_idle_disks, require_no_memory
 from pyguixvm.plan.new_root import (
     change_in_place,
     change_live_or_replace,
@@ -150,6 +150,7 @@ def _plan_machine(  # noqa: PLR0917 -- one machine, what there is, and what is a
         made = replace(machine, domain, metadata, volumes, bases, changed, policy)
     try:
         if made.actions:
+            require_at_home(domain)
             require_no_memory(domain)
             require_idle_disks(domain)
         require_forward(made, metadata, ancestry, policy)

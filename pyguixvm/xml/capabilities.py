@@ -65,6 +65,12 @@ def maximum_vcpus(domain_capabilities: str) -> int | None:
     return None if vcpu is None else int(vcpu.get("max", 0)) or None
 
 
+def loaders(domain_capabilities: str) -> frozenset[str]:
+    """Return the file names of the firmware that a domain may start by."""
+    found = parse(domain_capabilities).findall("os/loader/value")
+    return frozenset(value.text for value in found if value.text)
+
+
 def choose_domain_type(
     machine: VirtualMachine, offered: frozenset[str], override: str | None = None
 ) -> Literal["kvm", "qemu"]:

@@ -65,9 +65,17 @@ def _hardware(root: etree._Element) -> Hardware:
         stacks=stacks,
         plain=plain_fields.read(root),
         directories=tuple(_directory(each) for each in root.findall("devices/filesystem")),
+        emulator=root.findtext("devices/emulator"),
+        machine_type=_machine_type(root),
+        loader=root.findtext("os/loader"),
         console=has_console(root),
         agent_channel=agent_channel(root) is not None,
     )
+
+
+def _machine_type(domain: etree._Element) -> str | None:
+    kind = domain.find("os/type")
+    return None if kind is None else kind.get("machine")
 
 
 def has_console(domain: etree._Element) -> bool:

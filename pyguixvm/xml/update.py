@@ -15,6 +15,7 @@ from pathlib import PurePosixPath
 import msgspec
 from lxml import etree
 
+from pyguixvm.model.observation import HostPart
 from pyguixvm.model.volume_names import generation_of, is_ours
 from pyguixvm.xml import plain_fields
 from pyguixvm.xml.inspection import agent_channel, has_console, is_uefi, source_name
@@ -42,12 +43,15 @@ class Removed(msgspec.Struct, frozen=True):
 _NOTHING = Removed()
 
 
-def updated_xml(old: str, new: str, removed: Removed = _NOTHING) -> str:
+def updated_xml(
+    old: str, new: str, removed: Removed = _NOTHING, lost: Collection[HostPart] = ()
+) -> str:
     """Return the domain XML OLD, as libvirt gives it, with what the domain XML NEW declares.
 
-    The devices REMOVED go.
+    The devices REMOVED go, and what the host LOST.
     """
     domain, declared = parse(old), parse(new)
+    _give_up(domain, declared, lost)
     plain_fields.replace(domain, declared)
     _replace_settings(domain, declared)
     _replace_firmware(domain, declared)
@@ -65,6 +69,24 @@ def updated_xml(old: str, new: str, removed: Removed = _NOTHING) -> str:
     _replace_devices(devices, wanted, _by_tag, removed.directories)
     _add_lines(domain, declared)
     return render(domain)
+
+
+def _give_up(domain: etree._Element, declared: etree._Element, lost: Collection[HostPart]) -> None:
+    """Have libvirt choose anew for DOMAIN what its host LOST; the variables of UEFI stay."""
+    emulator, os = domain.find("devices/emulator"), domain.find("os")
+    if "emulator" in lost and emulator is not None:
+        _devices(domain).remove(emulator)
+    if os is None:
+        return
+    kind, wanted = os.find("type"), declared.find("os/type")
+    if "machine-type" in lost and kind is not None and wanted is not None:
+        kind.set("machine", wanted.get("machine", ""))
+    if "firmware" in lost:
+        os.set("firmware", "efi")
+        for loader in os.findall("loader"):
+            os.remove(loader)
+        for variables in os.findall("nvram"):
+            variables.attrib.pop("template", "")
 
 
 def _add_lines(domain: etree._Element, declared: etree._Element) -> None:

@@ -15,11 +15,12 @@ from deploying import changed, deploy, planned, renewed, session, virsh
 from pyguixvm.apply.context import Workshop
 from pyguixvm.apply.executor import apply
 from pyguixvm.commands import power, rollback
-from pyguixvm.errors import RequestRefusedError
+from pyguixvm.errors import HypervisorError, RequestRefusedError
 from pyguixvm.events import ignore
 from pyguixvm.hypervisor import domains
 from pyguixvm.hypervisor.connection import connect
 from pyguixvm.hypervisor.observe import Depth, observe
+from pyguixvm.model.declaration import MountPoint
 from pyguixvm.model.volume_names import generation_volume
 from pyguixvm.plan.plan import Policy
 from pyguixvm.plan.planner import plan
@@ -192,3 +193,82 @@ def test_a_pool_that_somebody_undefined_is_told_before_anything_is_touched(
     # For a connection, a pool stays the one that it was.
     with connect("qemu:///system") as another:
         assert deploy(another, changed(halting, title="other")) is None
+
+
+def test_an_emulator_that_the_host_lost_is_told_and_replaced(connection, halting, tmp_path):
+    """As after an upgrade of a host, and a collection of its garbage."""
+    name = halting.name
+    there = re.search("<emulator>(.*?)</emulator>", virsh(f"dumpxml --inactive {name}"))[1]
+    old = Path(f"/var/lib/libvirt/boot/{name}-qemu")
+    old.symlink_to(there)
+    domains.destroy(connection, name)
+    defined_by_hand(name, lambda xml: xml.replace(there, str(old)), tmp_path)
+    assert differs(connection, halting) == []
+    old.unlink()
+    with pytest.raises(HypervisorError):
+        domains.start(connection, name)
+    assert differs(connection, halting) == ["domain.emulator"]
+    made = plan([halting], observe(connection, Depth.HOST))
+    workshop = Workshop(connection, ignore, {"PYGUIXVM_VIRT_TYPE": "qemu"}, None)
+    (outcome,) = apply(made, workshop)
+    assert outcome.error is None
+    assert there in virsh(f"dumpxml --inactive {name}")
+    assert differs(connection, halting) == []
+    assert domains.state(connection, name) == "running"
+
+
+def differs(connection, machine):
+    (found,) = statuses([machine], observe(connection, Depth.HOST))
+    return [each.path for each in found.differences]
+
+
+def test_a_guest_that_somebody_suspended_is_not_stopped_unless_forced(
+    connection, halting, tmp_path
+):
+    name = halting.name
+    virsh(f"suspend {name}")
+    before = virsh(f"dumpxml --inactive {name}")
+    refused = deploy(connection, renewed(halting, tmp_path))
+    assert "is paused and cannot react" in refused.message
+    assert f"virsh resume {name}" in refused.hint
+    assert domains.state(connection, name) == "paused"
+    assert virsh(f"dumpxml --inactive {name}") == before
+    # What takes no answer of its guest is done.
+    assert deploy(connection, changed(halting, title="other")) is None
+    assert domains.state(connection, name) == "paused"
+
+
+@pytest.fixture
+def unstartable(connection, halting):
+    """A network with the addresses of another one, which is active."""
+    name = f"{halting.name}-net"
+    network = connection.handle.networkDefineXML(
+        f"<network><name>{name}</name><ip address='192.168.122.1' netmask='255.255.255.0'/>"
+        "</network>"
+    )
+    yield name
+    network.undefine()
+
+
+def test_a_network_that_cannot_start_is_told_while_the_guest_runs(connection, halting, unstartable):
+    interface = msgspec.structs.replace(halting.domain.networking[0], network=unstartable)
+    wanted = changed(halting, networking=(interface,), memory=halting.domain.memory * 2)
+    assert runs_on_as_before(connection, halting, wanted).status == 5
+
+
+def test_what_cannot_start_is_put_back_and_runs(connection, halting):
+    """Of a directory that is not there, libvirt says so when the domain starts."""
+    mount = MountPoint(source="/not/there", target=None, tag="t", driver="9p", read_only=True)
+    wanted = changed(halting, mount_points=(mount,))
+    assert runs_on_as_before(connection, halting, wanted).status != 0
+
+
+def runs_on_as_before(connection, machine, wanted):
+    """Deploy what is WANTED; return the error after which MACHINE is as it was, and runs."""
+    before = virsh(f"dumpxml --inactive {machine.name}")
+    error = deploy(connection, wanted, force=True, stop_timeout=1)
+    assert domains.state(connection, machine.name) == "running"
+    now = virsh(f"dumpxml --inactive {machine.name}")
+    devices = slice(before.index("<devices>"), None)
+    assert now[now.index("<devices>") :] == before[devices]
+    return error

@@ -80,13 +80,15 @@ BUDGETS = {
     "list": 15,
     # With the addresses of a guest, what it uses, how full the pools are, and what is
     # recorded of data disks.
-    "status": 29,
-    "plan": 19,
-    "deploy nothing": 19,
-    # One is for the record of its data disk.
-    "deploy a title": 64,
-    "deploy more memory": 93,
-    "deploy another image": 112,
+    "status": 30,
+    # One is whether the host has the QEMU that machines are defined with.
+    "plan": 20,
+    "deploy nothing": 20,
+    # One is for the record of its data disk, and some are whether its root is there, its pool
+    # is active, and what it is defined with is there.
+    "deploy a title": 66,
+    "deploy more memory": 102,
+    "deploy another image": 120,
 }
 
 

@@ -327,6 +327,15 @@ def test_the_runtime_directory_is_made_private(runtime: Path) -> None:
 
 
 # Only root can give a directory away.
+def test_another_users_runtime_directory_is_passed_over(runtime: Path) -> None:
+    if os.geteuid() == 0:
+        os.chown(runtime, 65534, 65534)
+    theirs = runtime if os.geteuid() == 0 else Path("/")
+    found = runtime_directory({"XDG_RUNTIME_DIR": str(theirs)})
+    assert found == Path(f"/tmp/pyguixvm-{os.getuid()}")
+    assert not (theirs / "pyguixvm").exists()
+
+
 def test_a_runtime_directory_that_takes_nothing_is_passed_over() -> None:
     assert runtime_directory({"XDG_RUNTIME_DIR": "/proc"}) == Path(f"/tmp/pyguixvm-{os.getuid()}")
 

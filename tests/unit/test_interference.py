@@ -8,12 +8,12 @@ from typing import Any
 import msgspec
 import pytest
 from declarations import GIB, domain
-from test_planner import applied, hardware, observed
+from test_planner import applied, hardware, observed, planned
 
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.model.applied import Metadata
 from pyguixvm.model.declaration import DataDisk
-from pyguixvm.model.observation import BlockJob, ObservedDisk, ObservedDomain, Snapshot
+from pyguixvm.model.observation import MIGRATED, BlockJob, ObservedDisk, ObservedDomain, Snapshot
 from pyguixvm.plan.interference import (
     interferences,
     require_idle_disks,
@@ -172,3 +172,14 @@ def test_jobs_snapshots_and_checkpoints() -> None:
     assert "virsh snapshot-delete web b && virsh snapshot-delete web a" in str(refusal.value.hint)
     with pytest.raises(RequestRefusedError, match="'web' has 1 checkpoint: a"):
         require_unkept(found(root(SECOND), checkpoints=("a",)))
+
+
+def test_a_machine_that_was_migrated_away_is_not_started_on_the_same_disks() -> None:
+    away = observed(state="shut off", reason=MIGRATED)
+    (made,) = planned(away).machines
+    assert made.actions == ()
+    assert made.refusal == "'web' was migrated away, and may run elsewhere, on the same disks"
+    assert made.hint is not None
+    assert "virsh start web" in made.hint
+    (made,) = planned(observed(state="shut off", reason="its guest shut down")).machines
+    assert made.refusal is None

@@ -308,3 +308,29 @@ def test_a_device_is_plugged_in_where_it_is_defined_unless_something_is_there():
     moved = parse(placed(device, there.format(address)))
     assert moved.find("address") is None
     assert moved.find("model") is not None
+
+
+def test_what_the_host_lost_is_given_up_and_nothing_else():
+    old = as_libvirt_has_it(declared()).replace('machine="q35"', 'machine="pc-q35-2.4"')
+    old = old.replace("<devices>", "<devices><emulator>/gnu/store/old-qemu</emulator>")
+    assert "pc-q35-2.4" in old
+    for lost, machine_type, emulator in (
+        ((), "pc-q35-2.4", "/gnu/store/old-qemu"),
+        (("emulator",), "pc-q35-2.4", None),
+        (("emulator", "machine-type"), "q35", None),
+    ):
+        found = parse(updated_xml(old, declared(), lost=lost))
+        assert found.find("os/type").get("machine") == machine_type
+        assert found.findtext("devices/emulator") == emulator
+
+
+def test_firmware_that_the_host_lost_is_chosen_anew_and_its_variables_stay():
+    old = as_libvirt_has_it(declared(firmware="uefi"))
+    firmware = (
+        "<loader readonly='yes' type='pflash'>/gnu/store/old-ovmf/CODE.fd</loader>"
+        "<nvram template='/gnu/store/old-ovmf/VARS.fd'>/var/lib/web_VARS.fd</nvram></os>"
+    )
+    old = old.replace("</os>", firmware)
+    os = parse(updated_xml(old, declared(firmware="uefi"), lost=("firmware",))).find("os")
+    assert (os.get("firmware"), os.find("loader")) == ("efi", None)
+    assert (os.findtext("nvram"), dict(os.find("nvram").attrib)) == ("/var/lib/web_VARS.fd", {})

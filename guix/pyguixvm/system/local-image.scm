@@ -21,26 +21,46 @@
 
 (define %sector-size 512)
 
-(define (disk-image-format file)
-  "Return 'qcow2 or 'raw, or #f when FILE is neither.  A raw disk is told by the
-signature that ends its first sector, with MBR and GPT alike: without one nothing
-starts from it."
-  (let* ((read   (call-with-input-file file
-                   (lambda (port)
-                     (get-bytevector-n port %sector-size))
-                   #:binary #t))
-         (sector (if (bytevector? read) read #vu8()))
-         (size   (bytevector-length sector)))
-    (define (bytes=? offset expected)
-      (let ((count (bytevector-length expected)))
-        (and (>= size (+ offset count))
-             (let ((actual (make-bytevector count)))
-               (bytevector-copy! sector offset actual 0 count)
-               (bytevector=? actual expected)))))
+(define (first-sector file)
+  "Return what the first sector of FILE holds, less if that is shorter."
+  (let ((read (call-with-input-file file
+                (lambda (port)
+                  (get-bytevector-n port %sector-size))
+                #:binary #t)))
+    (if (bytevector? read) read #vu8())))
 
-    (cond ((bytes=? 0 %qcow2-magic) 'qcow2)
-          ((bytes=? 510 #vu8(#x55 #xaa)) 'raw)
-          (else #f))))
+(define (disk-image-format sector)
+  "Return 'qcow2 or 'raw, or #f when what begins with SECTOR is neither.  A raw disk is told
+by the signature that ends its first sector, with MBR and GPT alike: without one nothing
+starts from it."
+  (define size (bytevector-length sector))
+
+  (define (bytes=? offset expected)
+    (let ((count (bytevector-length expected)))
+      (and (>= size (+ offset count))
+           (let ((actual (make-bytevector count)))
+             (bytevector-copy! sector offset actual 0 count)
+             (bytevector=? actual expected)))))
+
+  (cond ((bytes=? 0 %qcow2-magic) 'qcow2)
+        ((bytes=? 510 #vu8(#x55 #xaa)) 'raw)
+        (else #f)))
+
+(define %external-data 4)                         ;a bit of its incompatible features
+
+(define (refers-elsewhere? sector)
+  "Does the qcow2 image that begins with SECTOR name another file, which QEMU would open?"
+  (define (number offset)
+    (if (>= (bytevector-length sector) (+ offset 8))
+        (bytevector-u64-ref sector offset (endianness big))
+        0))
+
+  (define version
+    (logand #xffffffff (number 0)))
+
+  (or (positive? (number 8))                      ;where its backing file is named
+      (and (>= version 3)
+           (logtest %external-data (number 72)))))
 
 (define (examine-local-image image)
   "Return the format of IMAGE, a <local-image>, and what 'stat' says about it;
@@ -53,12 +73,19 @@ refuse it when it cannot be read or is of an unknown format."
           (unless (eq? 'regular (stat:type status))
             (refuse location
                     (format #f "local-image: '~a' is no regular file" file)))
-          (let ((format* (disk-image-format file)))
+          (let* ((sector  (first-sector file))
+                 (format* (disk-image-format sector)))
             (unless format*
               (refuse location
                       (format #f "local-image: '~a' is neither a qcow2 image nor \
 a raw disk that can start" file)
                       #:hint "Convert it with 'qemu-img convert -O qcow2'."))
+            (when (and (eq? 'qcow2 format*) (refers-elsewhere? sector))
+              (refuse location
+                      (format #f "local-image: '~a' is not whole: it names another file, \
+which has a part of it" file)
+                      #:hint "Have both in one: 'qemu-img convert -O qcow2', if you know \
+where it comes from."))
             (values format* status))))
       (lambda args
         (refuse location

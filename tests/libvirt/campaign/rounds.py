@@ -17,8 +17,8 @@ from .operators import CONFIG, DEPLOYMENT, Operator, Order, carried_out
 from .others import ACTS, RESTART, do
 from .scene import SYSTEM, Scene
 
-# What only the guest can say, when it is asked.
-_GUESTS = ("does not let go of disk",)
+# What only the guest, or the kernel when QEMU opens a file, can say.
+_UNFORESEEABLE = ("does not let go of disk", "Permission denied")
 
 
 class Campaign:
@@ -204,7 +204,7 @@ class Campaign:
                     self.refusals[_kind(message, scene)] = (
                         self.refusals.get(_kind(message, scene), 0) + 1
                     )
-                    if foreseen is None and not any(each in message for each in _GUESTS):
+                    if foreseen is None and not any(each in message for each in _UNFORESEEABLE):
                         self._found(f"not foreseen: {message} ({hint})")
                     if not hint:
                         self._found(f"no hint: {message}")

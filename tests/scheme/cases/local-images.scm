@@ -11,6 +11,13 @@
 (define %qcow2
   (u8-list->bytevector (append '(#x51 #x46 #x49 #xfb) (make-list 508 0))))
 
+(define (qcow2-with offset byte)
+  "Return the header of an image of version 3, which has BYTE at OFFSET."
+  (let ((header (bytevector-copy %qcow2)))
+    (bytevector-u8-set! header 7 3)
+    (bytevector-u8-set! header offset byte)
+    header))
+
 (define %raw
   (u8-list->bytevector (append (make-list 510 0) '(#x55 #xaa) (make-list 512 0))))
 
@@ -56,6 +63,8 @@
  `(("missing" #f "No such file or directory")
    ("empty" #vu8() "neither a qcow2 image nor a raw disk")
    ("text" ,(string->utf8 "not a disk") "neither a qcow2 image nor a raw disk")
+   ("a backing file" ,(qcow2-with 15 104) "names another file")
+   ("an external data file" ,(qcow2-with 79 4) "names another file")
    ("no boot sector" ,(make-bytevector 1024 0) "neither a qcow2 image")))
 
 (test-assert "a directory"

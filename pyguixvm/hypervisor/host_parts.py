@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Parts of a definition that are the host's, and go when that is upgraded: QEMU, its firmware.
+
+On Guix System they are store items, which the garbage collector takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import PurePosixPath
+
+import libvirt
+import msgspec
+
+from pyguixvm.hypervisor.connection import Connection
+from pyguixvm.hypervisor.errors import explained, is_code
+from pyguixvm.model.observation import Hardware, HostPart, ObservedDomain
+from pyguixvm.xml.capabilities import loaders
+
+# What libvirt says of an emulator that is not there, or does not have what is asked for.
+_NOT_OFFERED = (
+    libvirt.VIR_ERR_INVALID_ARG,
+    libvirt.VIR_ERR_NO_SUPPORT,
+    libvirt.VIR_ERR_CONFIG_UNSUPPORTED,
+    libvirt.VIR_ERR_INTERNAL_ERROR,
+    libvirt.VIR_ERR_SYSTEM_ERROR,
+)
+
+
+class HostParts:
+    """What the host of CONNECTION has of what definitions name: each is asked for once."""
+
+    def __init__(self, connection: Connection) -> None:
+        """Ask for nothing yet."""
+        self._connection = connection
+        self._known: dict[tuple[str | None, str | None, str], frozenset[str] | None] = {}
+
+    def lost(self, defined: Hardware) -> tuple[HostPart, ...]:
+        """Return what the domain that is DEFINED cannot start without, and is not there.
+
+        Raises HypervisorError.
+        """
+        kind = defined.domain_type
+        if defined.emulator is None or not kind:
+            return ()
+        offered = self._loaders(defined.emulator, defined.machine_type, kind)
+        if offered is None:
+            gone = self._loaders(defined.emulator, None, kind) is None
+            emulator = None if gone else defined.emulator
+            old = self._loaders(emulator, defined.machine_type, kind) is None
+            # With neither, nothing is known but that nothing can be started here.
+            if old and self._loaders(emulator, None, kind) is None:
+                return ()
+            return (*(("emulator",) if gone else ()), *(("machine-type",) if old else ()))
+        loader = defined.loader
+        # One that a person brought is nobody's business.
+        ours = loader is not None and PurePosixPath(loader).is_relative_to("/gnu/store")
+        return ("firmware",) if ours and loader not in offered else ()
+
+    def _loaders(
+        self, emulator: str | None, machine: str | None, kind: str
+    ) -> frozenset[str] | None:
+        """Return the firmware there is for MACHINE of EMULATOR, None if there is no such thing."""
+        key = (emulator, machine, kind)
+        if key not in self._known:
+            with explained("read what the hypervisor's QEMU offers"):
+                try:
+                    xml = self._connection.handle.getDomainCapabilities(
+                        emulator, None, machine, kind
+                    )
+                except libvirt.libvirtError as error:
+                    if not is_code(error, *_NOT_OFFERED):
+                        raise
+                    self._known[key] = None
+                else:
+                    self._known[key] = loaders(xml)
+        return self._known[key]
+
+
+def without_lost(
+    connection: Connection, observed: Iterable[ObservedDomain]
+) -> Iterator[ObservedDomain]:
+    """Yield OBSERVED such that it is known which parts of the host ours do not find any more."""
+    parts = HostParts(connection)
+    for each in observed:
+        if each.metadata is None:
+            yield each
+        else:
+            yield msgspec.structs.replace(each, lost=parts.lost(each.defined))

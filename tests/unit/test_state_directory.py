@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is to outlive a command is in a place of who runs it."""
+
+import os
+import pwd
+from pathlib import Path
+
+import pytest
+
+from pyguixvm.state_directory import state_directory
+
+MINE = Path(pwd.getpwuid(os.geteuid()).pw_dir) / ".local/state/pyguixvm"
+
+
+def test_it_is_where_the_environment_says(tmp_path):
+    assert state_directory({"XDG_STATE_HOME": str(tmp_path)}) == tmp_path / "pyguixvm"
+    assert state_directory({"HOME": str(tmp_path)}) == tmp_path / ".local/state/pyguixvm"
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        {"HOME": ""},
+        {"HOME": "here"},
+        {"HOME": "/not/there"},
+        {"HOME": "/proc/nonexistent"},
+        {"HOME": "", "XDG_STATE_HOME": ""},
+        {"HOME": "", "XDG_STATE_HOME": "state"},
+    ],
+)
+def test_what_is_no_home_is_not_written_to(environment):
+    assert state_directory(environment) == MINE
+
+
+def test_another_users_home_is_not_written_to(tmp_path):
+    if os.geteuid() == 0:
+        os.chown(tmp_path, 65534, 65534)
+    theirs = tmp_path if os.geteuid() == 0 else Path("/")
+    assert state_directory({"HOME": str(theirs)}) == MINE
