@@ -30,8 +30,11 @@
 ;;; Code:
 
 (define %checkout
-  ;; Of a channel, too, which is compiled elsewhere than it is loaded.
-  (canonicalize-path (string-append (current-source-directory) "/..")))
+  ;; The second one is for a relative '-L'; the first one for a channel, which is compiled
+  ;; elsewhere than it is loaded.
+  (canonicalize-path (string-append (or (current-source-directory)
+                                        (dirname (current-filename)))
+                                    "/..")))
 
 (define (part-of-package? file _)
   "Return true if FILE belongs to what is installed, so that nothing is built anew

@@ -26,15 +26,17 @@ def scheme(code: str, directory: Path, **environment: str) -> Ran:
     return command("guix", "repl", "--", script, **STOCK, **environment)
 
 
-def test_a_scan_of_all_modules_finds_the_package_and_nothing_to_warn_of() -> None:
-    found = command("guix", "package", "-L", ROOT / "guix", "-A", "^pyguixvm$", **STOCK)
+@pytest.mark.parametrize("directory", [ROOT / "guix", Path("guix")], ids=["absolute", "relative"])
+def test_a_scan_of_all_modules_finds_the_package_and_nothing_to_warn_of(directory: Path) -> None:
+    look = ("package", "-L", directory, "-A", "^pyguixvm$")
+    found = command("guix", *look, directory=ROOT, **STOCK)
     assert found.out.startswith("pyguixvm\t"), found.err
     assert "pyguixvm" not in found.err
 
 
 def test_the_package_is_as_guix_wants_it() -> None:
     found = command("guix", "lint", "--no-network", "-L", ROOT / "guix", "pyguixvm", **STOCK)
-    assert found.status == 0
+    assert found.status == 0, found.err
     assert "pyguixvm@" not in found.out + found.err
 
 
