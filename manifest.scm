@@ -8,6 +8,6 @@
 ;;; that.
 
 (packages->manifest
- ;; A file, not a module: nobody has to say '-L .guix/modules'.
+ ;; A file, not a module: nobody has to say '-L guix'.
  (list (load (string-append (dirname (current-filename))
-                            "/.guix/modules/pyguixvm-package.scm"))))
+                            "/guix/pyguixvm-package.scm"))))

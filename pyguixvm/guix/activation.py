@@ -127,28 +127,19 @@ class Activation:
         try:
             return work(self.exchange(), self.emit, command, request, _Activated, _SECONDS)
         except BuildError as error:
-            error.hint = error.hint or _hint(error.message, host)
+            error.hint = error.hint or _hint(error.message)
             if error.log is None:
                 # No build failed: what Guix said before is beside the point.
                 error.tail = ()
             raise
 
 
-def _hint(message: str, host: Host) -> str | None:
-    """Return what to do about an error of Guix's with MESSAGE."""
+def _hint(message: str) -> str | None:
+    """Return what to do about an error with MESSAGE, of the Scheme side or of Guile's own.
+
+    These are in no language but English; what Guix says comes with its hint.
+    """
     hints: Iterable[tuple[str, str]] = (
-        (
-            "SSH authentication failed",
-            "Have the guest let root in by a key of yours, see 'authorized-keys' of "
-            "openssh-configuration, and that key in your ssh agent.",
-        ),
-        (
-            "failed to authenticate server",
-            "Its agent did not tell its host key, and known_hosts does not know it.  Compare it "
-            f"on the console ('pyguixvm console {host.machine}'), then accept it with: "
-            f"ssh root@{host.address}",
-        ),
-        ("SSH connection to", "Does the guest run sshd (openssh-service-type)?"),
         (
             "no Guix at work",
             "Have the guest's operating-system run guix-service-type, or deploy without "

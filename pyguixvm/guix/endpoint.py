@@ -30,8 +30,20 @@ _SCRIPT = Path(__file__).with_name("evaluator-main.scm")
 # Read by Guix and Guile when their modules load, so that a running process has them for good.
 _PREFIXES = ("GUIX_", "GUILE_")
 _VARIABLES = frozenset({"HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"})
-# Of these, what each request brings along.
-_OF_REQUESTS = frozenset({"GUIX_BUILD_OPTIONS", "GUIX_LOCPATH"})
+# Of these, what each request brings along, and what says only which profile is used, as
+# 'guix shell' does for each of its own.
+_OF_REQUESTS = frozenset(
+    {
+        "GUILE_LOAD_COMPILED_PATH",
+        "GUILE_LOAD_PATH",
+        "GUIX_BUILD_OPTIONS",
+        "GUIX_ENVIRONMENT",
+        "GUIX_EXTENSIONS_PATH",
+        "GUIX_LOCPATH",
+        "GUIX_PROFILE",
+        "GUIX_PYTHONPATH",
+    }
+)
 
 # unix(7): 108 bytes with the final zero; the evaluator adds its process id while it starts.
 _LONGEST_ADDRESS = 107 - len(".4194304")
@@ -52,13 +64,18 @@ class Setting(msgspec.Struct, frozen=True):
         script = [str(_SCRIPT), str(scheme_directory())]
         return [str(self.guix), "repl", "--", *script, *arguments]
 
+    @property
+    def kept_environment(self) -> dict[str, str]:
+        """The environment of an evaluator that stays, without what requests bring along."""
+        return {name: value for name, value in self.environment.items() if name not in _OF_REQUESTS}
+
     def digest(self) -> str:
         """Return what changes with anything that an evaluator keeps."""
         ours = scheme_directory().rglob("*.scm")
         relevant = {
             name: value
-            for name, value in self.environment.items()
-            if (name in _VARIABLES or name.startswith(_PREFIXES)) and name not in _OF_REQUESTS
+            for name, value in self.kept_environment.items()
+            if name in _VARIABLES or name.startswith(_PREFIXES)
         }
         facts = [
             str(SCHEMA),
@@ -155,7 +172,7 @@ def _start(setting: Setting, address: Path) -> None:
     try:
         detach(
             setting.command(str(address), *options),
-            environment=setting.environment,
+            environment=setting.kept_environment,
             log=log,
             deadline=_START_DEADLINE,
         )

@@ -17,17 +17,30 @@
   (define %directory
     (canonicalize-path (cadr (program-arguments))))
 
-  ;; Last: Guix looks up its own modules again and again, and asks every directory
-  ;; before; and it takes what is first for itself, so that '-L' would have it look
-  ;; for channels before its own modules.
-  (set! %load-path (append %load-path (list %directory))))
+  ;; Before ours: what they add goes to the same place.
+  ((@ (guix describe) append-channels-to-load-path!))
+
+  (define (second directory path)
+    "Return PATH with DIRECTORY as the second one: Guix takes what is first for itself, and
+looks up its own modules again and again."
+    (if (null? path)
+        (list directory)
+        (cons* (car path) directory (delete directory (cdr path)))))
+
+  ;; Other versions of our modules, in a channel or the user's profile, are not for us, nor
+  ;; are ours as they were compiled for another Guix.
+  (set! %load-path (second %directory %load-path))
+  (set! %load-compiled-path
+        (filter (lambda (directory)
+                  (not (file-exists? (string-append directory "/pyguixvm.go"))))
+                %load-compiled-path)))
 
 (use-modules (pyguixvm evaluator compilation))
 
 (define %compiled
   (compiled-directory %directory))
 
-(set! %load-compiled-path (append %load-compiled-path (list %compiled)))
+(set! %load-compiled-path (second %compiled %load-compiled-path))
 
 ;; The answer to a single request needs no garbage collected, nor does what is
 ;; loaded for it.

@@ -256,7 +256,7 @@ def setting(**environment: str) -> Setting:
 
 @pytest.mark.parametrize(
     "name",
-    ["GUIX_DAEMON_SOCKET", "GUIX_PACKAGE_PATH", "GUILE_LOAD_PATH", "HOME", "XDG_CACHE_HOME"],
+    ["GUIX_DAEMON_SOCKET", "GUIX_PACKAGE_PATH", "HOME", "XDG_CACHE_HOME"],
 )
 def test_what_an_evaluator_keeps_from_its_start_makes_another_one(name: str) -> None:
     assert setting(**{name: "/another"}).digest() != setting().digest()
@@ -266,6 +266,13 @@ def test_what_travels_with_the_request_does_not() -> None:
     assert setting(EDITOR="vi", PATH="/x").digest() == setting().digest()
     assert setting(GUIX_BUILD_OPTIONS="-L /x").digest() == setting().digest()
     assert setting(LC_ALL="de_DE.UTF-8", LANGUAGE="de").digest() == setting().digest()
+
+
+@pytest.mark.parametrize(
+    "name", ["GUILE_LOAD_PATH", "GUILE_LOAD_COMPILED_PATH", "GUIX_ENVIRONMENT", "GUIX_PROFILE"]
+)
+def test_a_profile_makes_no_other_evaluator(name: str) -> None:
+    assert setting(**{name: "/gnu/store/x-profile"}).digest() == setting().digest()
 
 
 def test_another_guix_makes_another_evaluator(runtime: Path) -> None:

@@ -8,6 +8,7 @@
   #:use-module (system base compile)
   #:export (compiled-directory
             compile-modules
+            compile-to
             compiled?))
 
 ;;; Commentary:
@@ -79,13 +80,17 @@ Guile and Guix."
          (old   (drop (sort names newer?) (min %generations (length names)))))
     (for-each delete-file-recursively old)))
 
-(define (compile-modules directory target)
-  "Compile the modules in DIRECTORY, which are loaded, to TARGET."
+(define (compile-to directory target)
+  "Compile the modules in DIRECTORY, which are found on the load path, to TARGET."
   (for-each (lambda (file)
               ;; Each file appears as a whole or not at all.
               (compile-file (string-append directory "/" file)
                             #:output-file (compiled-file target file)
                             #:optimization-level 1
                             #:warning-level 0))
-            (source-files directory))
+            (source-files directory)))
+
+(define (compile-modules directory target)
+  "Compile the modules in DIRECTORY, which are loaded, to TARGET, in the user's cache."
+  (compile-to directory target)
   (remove-old-directories))

@@ -92,7 +92,7 @@ this process began."
   (string-take name (or (string-index name #\/) (string-length name))))
 
 (define (shadowed? directory)
-  "Does DIRECTORY have another version of a module that is loaded?"
+  "Does DIRECTORY, of the load path, have another version of a module that is loaded?"
   (define (here? name)
     (file-exists? (string-append directory "/" name)))
 
@@ -104,8 +104,8 @@ this process began."
                 (here? (loaded-name loaded))
                 (not (string=? (canonicalize-path (loaded-file loaded))
                                (canonicalize-path
-                                (string-append directory "/"
-                                               (loaded-name loaded)))))))
+                                (search-path %load-path
+                                             (loaded-name loaded)))))))
          %loaded)))
 
 (define (why-unfit directories)

@@ -7,7 +7,8 @@
   #:use-module (guix utils)
   #:use-module (srfi srfi-1)
   #:use-module (srfi srfi-37)
-  #:export (build-option
+  #:export (adopt-load-path
+            build-option
             build-options
             call-with-build-options))
 
@@ -18,6 +19,44 @@
 ;;; packages are looked for.
 ;;;
 ;;; Code:
+
+;;;
+;;; The load path of the client's environment.
+;;;
+
+(define (own-directory? directory)
+  "Does Guile look in DIRECTORY whatever the environment says?"
+  (member directory
+          (list (%library-dir) (%site-dir) (%global-site-dir) (%package-data-dir))))
+
+(define (added variable path)
+  "Return the directories that VARIABLE of the environment names beyond PATH."
+  (lset-difference string=?
+                   (remove string-null? (parse-path (or (getenv variable) "")))
+                   path))
+
+(define (adopt-load-path)
+  "Look for modules also where GUILE_LOAD_PATH says, as Guix does where it is set from the
+start: after Guix's own and those of channels.  Return the directories that this adds."
+  (let ((directories (added "GUILE_LOAD_PATH" %load-path))
+        (compiled    (added "GUILE_LOAD_COMPILED_PATH" %load-compiled-path)))
+    (call-with-values
+        (lambda ()
+          (break own-directory? %load-path))
+      (lambda (before after)
+        (set! %load-path (append before directories after))))
+    (set! %load-compiled-path
+          (append %load-compiled-path
+                  (remove (lambda (directory)
+                            ;; Ours, as they were compiled for another Guix.
+                            (file-exists? (string-append directory "/pyguixvm.go")))
+                          compiled)))
+    directories))
+
+
+;;;
+;;; Build options.
+;;;
 
 (define %options
   (append %standard-build-options

@@ -193,7 +193,7 @@ PREPARE is called with each new connection to the store that an evaluation opens
 with the directories that REQUEST adds to the load path: it returns a symbol that says
 why another process has to answer, or #f."
   (define (answer/options directories)
-    (match (unfit directories)
+    (match (unfit (append directories (adopt-load-path)))
       (#f     (json-line (with-log (do-work request prepare))))
       (reason (unfit-line reason))))
 

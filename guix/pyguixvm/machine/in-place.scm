@@ -5,6 +5,7 @@
   #:use-module ((pyguixvm evaluator guix) #:select (expect-shared-directories!))
   #:use-module (pyguixvm evaluator handling)
   #:use-module (pyguixvm evaluator store)
+  #:use-module (pyguixvm machine advice)
   #:use-module (pyguixvm machine pinned)
   #:use-module (pyguixvm system guest)
   #:use-module (gnu bootloader)
@@ -143,11 +144,14 @@ otherwise, are as for 'call-with-pinned-system'."
 (define (call-with-session host proc)
   "Call PROC with an ssh session at HOST; raise an error unless that lets us in."
   (let* ((configuration (machine-configuration host))
-         (session (open-ssh-session
-                   (machine-ssh-configuration-host-name configuration)
-                   #:user (machine-ssh-configuration-user configuration)
-                   #:port (machine-ssh-configuration-port configuration)
-                   #:host-key (machine-ssh-configuration-host-key configuration))))
+         (address (machine-ssh-configuration-host-name configuration))
+         (session (call-with-ssh-advice (machine-display-name host) address
+                    (lambda ()
+                      (open-ssh-session
+                       address
+                       #:user (machine-ssh-configuration-user configuration)
+                       #:port (machine-ssh-configuration-port configuration)
+                       #:host-key (machine-ssh-configuration-host-key configuration))))))
     (dynamic-wind
       (const #t)
       (cut proc session)

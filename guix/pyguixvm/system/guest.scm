@@ -122,10 +122,12 @@ has none."
                                                (mount->file-system machine mount)))
                                         (libvirt-domain-mount-points domain))))
          (services  (append
-                     (if (null? growing) '() (list (growth-service growing)))
+                     (if (null? growing) '() (list (service growth-service-type growing)))
                      ;; Activation goes by this order from its end: persistence before
                      ;; all that writes to what persists.
-                     (if (null? persist) '() (list (persistence-service persist))))))
+                     (if (null? persist)
+                         '()
+                         (list (service persistence-service-type persist))))))
     (if (or (not os)
             (and (null? arguments) (null? mounts) (null? services)))
         os

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""This repository as a channel of Guix's, and the package in it.
+
+Run in the test bed: ``tests/testbed/enter .venv/bin/pytest tests/e2e/test_channel.py``.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import Ran, command
+
+pytestmark = pytest.mark.guix
+
+ROOT = Path(__file__).parents[2]
+# The packages that a user's Guix has, not those that the test bed wraps.
+STOCK = {"PYGUIXVM_TESTBED_PACKAGES": "guix"}
+
+
+def scheme(code: str, directory: Path, **environment: str) -> Ran:
+    """Run CODE as a script of guix's."""
+    script = directory / "script.scm"
+    script.write_text(code)
+    return command("guix", "repl", "--", script, **STOCK, **environment)
+
+
+@pytest.mark.parametrize("directory", [ROOT / "guix", Path("guix")], ids=["absolute", "relative"])
+def test_a_scan_of_all_modules_finds_the_package_and_nothing_to_warn_of(directory: Path) -> None:
+    look = ("package", "-L", directory, "-A", "^pyguixvm$")
+    found = command("guix", *look, directory=ROOT, **STOCK)
+    assert found.out.startswith("pyguixvm\t"), found.err
+    assert "pyguixvm" not in found.err
+
+
+def test_the_package_is_as_guix_wants_it() -> None:
+    found = command("guix", "lint", "--no-network", "-L", ROOT / "guix", "pyguixvm", **STOCK)
+    assert found.status == 0, found.err
+    assert "pyguixvm@" not in found.out + found.err
+
+
+def test_guix_reads_what_the_channel_says_of_itself(tmp_path: Path) -> None:
+    code = f"""
+    (use-modules (guix channels))
+    (define metadata
+      ((@@ (guix channels) read-channel-metadata-from-source) "{ROOT}"))
+    (define news
+      (call-with-input-file
+          (string-append "{ROOT}/" ((@@ (guix channels) channel-metadata-news-file) metadata))
+        (@@ (guix channels) read-channel-news)))
+    (display ((@@ (guix channels) channel-metadata-directory) metadata))
+    (newline)
+    (for-each (lambda (entry)
+                (display ((@@ (guix channels) channel-news-entry-commit) entry))
+                (newline))
+              ((@@ (guix channels) channel-news-entries) news))
+    """
+    ran = scheme(code, tmp_path)
+    assert ran.status == 0, ran.err
+    directory, *commits = ran.out.split()
+    assert directory == "/guix"
+    assert commits
+    for commit in commits:
+        subprocess.run(["git", "cat-file", "-e", f"{commit}^{{commit}}"], cwd=ROOT, check=True)
+
+
+def test_guix_compiles_its_modules_as_those_of_any_channel(tmp_path: Path) -> None:
+    """By the code of ``guix pull``, which loads each of them on its own."""
+    code = f"""
+    (use-modules (guix build compile) (guix build utils))
+    (compile-files "{ROOT}/guix" "{tmp_path}/go" (find-files "{ROOT}/guix" "\\\\.scm$"))
+    """
+    ran = scheme(code, tmp_path)
+    assert ran.status == 0, ran.err
+    compiled = {file.relative_to(tmp_path / "go") for file in (tmp_path / "go").rglob("*.go")}
+    sources = {file.relative_to(ROOT / "guix") for file in (ROOT / "guix").rglob("*.scm")}
+    assert compiled == {file.with_suffix(".go") for file in sources}
+
+
+def test_the_package_installs_modules_that_guix_sees_compiled(tmp_path: Path) -> None:
+    """What the phase does that stands in the package, with the modules of the checkout."""
+    modules, compiled = tmp_path / "share/guile/site/3.0", tmp_path / "lib/guile/3.0/site-ccache"
+    code = f"""
+    (use-modules (guix build utils) (guix gexp) (guix packages) (ice-9 match) (srfi srfi-1))
+    (define package
+      (load "{ROOT}/guix/pyguixvm-package.scm"))
+    (define phases
+      (apply (lambda* (#:key phases #:allow-other-keys)
+               (gexp->approximate-sexp phases))
+             (package-arguments package)))
+    (define install
+      (any (match-lambda
+             (('add-after ''install ''install-modules ('lambda _ ('let* bindings body ...)))
+              (last body))
+             (_ #f))
+           phases))
+    (match install
+      (('invoke "guile" "--no-auto-compile" "-L" 'modules "-c" ('object->string expression))
+       (copy-recursively "{ROOT}/guix/pyguixvm" "{modules}/pyguixvm"
+                         #:log (%make-void-port "w"))
+       (copy-file "{ROOT}/guix/pyguixvm.scm" "{modules}/pyguixvm.scm")
+       (add-to-load-path "{modules}")
+       (eval (eval `(let ((modules "{modules}") (compiled "{compiled}")) ,expression)
+                   (current-module))
+             (current-module))))
+    """
+    ran = scheme(code, tmp_path)
+    assert ran.status == 0, ran.err
+    assert len(list(compiled.rglob("*.go"))) == len(list(modules.rglob("*.scm")))
+
+    seen = scheme(
+        "(use-modules (pyguixvm) (pyguixvm services exporter))"
+        '(display (search-path %load-compiled-path "pyguixvm/machine.go"))'
+        '(newline) (write (virtual-machine-name (virtual-machine (name "seen"))))',
+        tmp_path,
+        GUILE_LOAD_PATH=str(modules),
+        GUILE_LOAD_COMPILED_PATH=str(compiled),
+    )
+    assert seen.out.splitlines() == [str(compiled / "pyguixvm/machine.go"), '"seen"'], seen.err
