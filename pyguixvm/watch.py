@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -14,6 +15,8 @@ from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver, ObservedWatch
 
+from pyguixvm.errors import RequestRefusedError
+
 # Editors write by renaming, "save all" writes several files, git checks out many: what
 # follows another change within so many seconds is one change with it.
 QUIET_SECONDS = 0.08
@@ -23,6 +26,12 @@ QUIET_SECONDS = 0.08
 _CHANGES = frozenset({"created", "modified", "moved", "deleted", "attrib", "closed"})
 # A directory is modified by all that happens in it.
 _CHANGES_OF_DIRECTORIES = frozenset({"created", "moved", "deleted"})
+
+# How inotify refuses to watch (inotify_init(2), inotify_add_watch(2)).
+_LIMITS = {
+    errno.EMFILE: "fs.inotify.max_user_instances",
+    errno.ENOSPC: "fs.inotify.max_user_watches",
+}
 
 
 class Changes(FileSystemEventHandler):
@@ -115,22 +124,42 @@ class Changes(FileSystemEventHandler):
         for key in self._watches.keys() - wanted:
             self._observer.unschedule(self._watches.pop(key))
         for directory, whole in wanted - self._watches.keys():
-            self._watches[directory, whole] = self._observer.schedule(
-                self, directory, recursive=whole
-            )
+            with _within_limits():
+                self._watches[directory, whole] = self._observer.schedule(
+                    self, directory, recursive=whole
+                )
 
 
 @contextmanager
 def watching(config: Path, load_path: Iterable[Path] = ()) -> Iterator[Changes]:
-    """Watch CONFIG and the Scheme files beside it and below LOAD_PATH, see `Changes`."""
-    observer = Observer()
-    changes = Changes(observer, config, load_path)
-    observer.start()
+    """Watch CONFIG and the Scheme files beside it and below LOAD_PATH, see `Changes`.
+
+    Raises RequestRefusedError where the kernel lets nobody watch any more.
+    """
+    with _within_limits():
+        observer = Observer()
+        changes = Changes(observer, config, load_path)
+        observer.start()
     try:
         yield changes
     finally:
         observer.stop()
         observer.join()
+
+
+@contextmanager
+def _within_limits() -> Iterator[None]:
+    """Say which limit of the kernel's is reached, if the body is refused for one."""
+    try:
+        yield
+    except OSError as error:
+        limit = _LIMITS.get(error.errno or 0)
+        if limit is None:
+            raise
+        raise RequestRefusedError(
+            f"files cannot be watched: programs of this account watch as many as {limit} allows",
+            hint=f"End some of them (editors, other 'watch'es), or allow more: sysctl -w {limit}=…",
+        ) from error
 
 
 def is_source(name: str) -> bool:

@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
+from pyguixvm import watch
+from pyguixvm.errors import RequestRefusedError
 from pyguixvm.watch import is_source, watching
 
 SOON = 5.0
@@ -210,3 +214,22 @@ def test_the_first_save_after_each_wait_is_told_at_once(tmp_path: Path) -> None:
                 config.write_text(str(number))
             assert changes.wait(SOON)
     assert told == ["saved", "saved"]
+
+
+@pytest.mark.parametrize(
+    ("number", "limit"),
+    [
+        (errno.EMFILE, "fs.inotify.max_user_instances"),
+        (errno.ENOSPC, "fs.inotify.max_user_watches"),
+    ],
+)
+def test_the_limit_that_forbids_to_watch_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, limit: str
+) -> None:
+    def refused() -> NoReturn:
+        raise OSError(number, "limit reached")
+
+    monkeypatch.setattr(watch, "Observer", refused)
+    with pytest.raises(RequestRefusedError, match=limit) as error, watching(tmp_path / "a.scm"):
+        pass
+    assert f"sysctl -w {limit}=" in (error.value.hint or "")
