@@ -17,10 +17,10 @@ from pyguixvm.hypervisor.errors import explained, is_code
 from pyguixvm.model.observation import Hardware, HostPart, ObservedDomain
 from pyguixvm.xml.capabilities import loaders
 
+_OF_QEMU = frozenset({"kvm", "qemu"})
 # What libvirt says of an emulator that is not there, or does not have what is asked for.
 _NOT_OFFERED = (
     libvirt.VIR_ERR_INVALID_ARG,
-    libvirt.VIR_ERR_NO_SUPPORT,
     libvirt.VIR_ERR_CONFIG_UNSUPPORTED,
     libvirt.VIR_ERR_INTERNAL_ERROR,
     libvirt.VIR_ERR_SYSTEM_ERROR,
@@ -41,7 +41,7 @@ class HostParts:
         Raises HypervisorError.
         """
         kind = defined.domain_type
-        if defined.emulator is None or not kind:
+        if defined.emulator is None or kind not in _OF_QEMU:
             return ()
         offered = self._loaders(defined.emulator, defined.machine_type, kind)
         if offered is None:

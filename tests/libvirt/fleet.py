@@ -55,7 +55,8 @@ def node(machines):
         domain = parse(xml)
         domain.set("type", "test")
         # What the driver does not know.
-        for device in domain.xpath("//devices/*[not(self::disk or self::interface)]"):
+        known = "self::disk or self::interface or self::serial or self::console or self::channel"
+        for device in domain.xpath(f"//devices/*[not({known})]"):
             device.getparent().remove(device)
         for security in domain.xpath("//seclabel"):
             security.getparent().remove(security)
@@ -63,6 +64,10 @@ def node(machines):
     pool = etree.SubElement(root, "pool", type="dir")
     etree.SubElement(pool, "name").text = "default-pool"
     etree.SubElement(etree.SubElement(pool, "target"), "path").text = "/default-pool"
+    for declared in machines:
+        volume = etree.SubElement(pool, "volume")
+        etree.SubElement(volume, "name").text = generation_volume(declared.name, 1)
+        etree.SubElement(volume, "capacity").text = str(declared.domain.storage)
     return etree.tostring(root)
 
 
