@@ -37,6 +37,7 @@
             machine-operating-system
             machine-guix-image
             machine-interfaces
+            machine-of-system
             operating-system->machine
             image->machine
 
@@ -189,6 +190,11 @@ not declared but derived from one."
                      (virtual-machine-location machine))))
          networkings
          (iota (length networkings)))))
+
+(define (machine-of-system machine os)
+  "Return MACHINE such that it runs OS."
+  (%virtual-machine (inherit machine)
+                    (operating-system os)))
 
 (define (operating-system->machine os)
   "Return a machine that runs OS, and whatever else is the default."

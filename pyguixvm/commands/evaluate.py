@@ -10,7 +10,7 @@ from pathlib import Path
 from pyguixvm.commands.session import Session
 from pyguixvm.errors import UsageError
 from pyguixvm.events import BuildOutput, DependenciesFound, Notice, phase
-from pyguixvm.guix.evaluator import Want
+from pyguixvm.guix.evaluator import Want, decode
 from pyguixvm.guix.evaluator import evaluate as ask_for_evaluation
 from pyguixvm.guix.log import Lines
 from pyguixvm.model.declaration import (
@@ -19,6 +19,9 @@ from pyguixvm.model.declaration import (
 )
 from pyguixvm.model.limits import check_storage
 from pyguixvm.plan.readiness import check_patterns
+
+# What 'guix deploy' has evaluated itself, see guix/pyguixvm/machine/libvirt.scm.
+_EVALUATED = ".json"
 
 
 def evaluate(
@@ -46,6 +49,8 @@ def evaluate(
             f"there is no configuration {config}",
             hint="Give its name, or go to the directory of a config.scm.",
         )
+    if config.suffix == _EVALUATED:
+        return checked(decode(config.read_bytes()))
     exchange = session.exchange()
     with phase(session.emit, "evaluate", detail=str(config)) as result, ExitStack() as shown:
         said = _Said(session, shown)
@@ -62,12 +67,18 @@ def evaluate(
             forward=said.take,
             depends=lambda files: session.emit(DependenciesFound(files)),
         )
-        for machine in deployment.machines:
-            check_patterns(machine)
-            check_storage(machine)
+        checked(deployment)
         result.detail = f"{config}, {_count(deployment.machines)}"
     for caution in deployment.warnings:
         session.emit(Notice(str(caution), warning=True))
+    return deployment
+
+
+def checked(deployment: Deployment) -> Deployment:
+    """Return DEPLOYMENT; raises EvaluationError if what it declares cannot be."""
+    for machine in deployment.machines:
+        check_patterns(machine)
+        check_storage(machine)
     return deployment
 
 

@@ -16,7 +16,8 @@
   #:use-module (srfi srfi-1)
   #:use-module (srfi srfi-11)
   #:use-module (srfi srfi-26)
-  #:export (evaluate))
+  #:export (evaluate
+            lowered-deployment->json))
 
 ;;; Commentary:
 ;;;
@@ -104,3 +105,25 @@ before it is used."
                `(("deployment" . ,deployment))
                '())
          ,@(findings->json findings))))))
+
+(define (lowered-deployment->json deployment file store)
+  "Return as JSON what 'evaluate' returns of DEPLOYMENT, which FILE declares, with its
+images; on STORE, by whose options they are built."
+  (define (describe machine)
+    (let ((kind (machine-image-kind machine
+                                    #:shared-store?
+                                    (virtual-machine-shared-store? machine))))
+      (machine->json machine kind
+                     (and=> (image-kind-lower kind)
+                            (lambda (lower)
+                              (run-with-guix store (lower machine 'images)))))))
+
+  (let-values (((json findings)
+                (call-with-findings
+                 file
+                 (lambda (findings)
+                   (deployment->json deployment file
+                                     (map describe (deployment-machines deployment))
+                                     (provenance->json file))))))
+    `(("deployment" . ,json)
+      ,@(findings->json findings))))

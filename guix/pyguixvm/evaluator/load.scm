@@ -9,7 +9,9 @@
   #:use-module (pyguixvm lint)
   #:use-module (pyguixvm machine)
   #:use-module ((gnu image) #:select (image?))
-  #:use-module ((gnu machine) #:select (machine? machine-operating-system) #:prefix guix:)
+  #:use-module ((gnu machine)
+                #:select (machine? machine-configuration machine-operating-system)
+                #:prefix guix:)
   #:use-module (gnu system)
   #:use-module (guix ui)
   #:use-module (ice-9 binary-ports)
@@ -106,14 +108,18 @@
 
 (define (object->machine object location)
   "Return OBJECT as a <virtual-machine>; what else Guix's commands take gets the
-defaults: an operating-system, an <image>, and the operating-system of a <machine>."
+defaults: an operating-system, an <image>, and the operating-system of a <machine>, unless
+that has a configuration of ours."
   (cond ((virtual-machine? object) object)
         ((operating-system? object)
          (operating-system->machine object))
         ((image? object)
          (image->machine object location))
         ((guix:machine? object)
-         (operating-system->machine (guix:machine-operating-system object)))
+         (let ((os (guix:machine-operating-system object)))
+           (match (guix:machine-configuration object)
+             ((? virtual-machine? configuration) (machine-of-system configuration os))
+             (_ (operating-system->machine os)))))
         ((guix-virtual-machine? object)
          (refuse location
                  "this is a virtual-machine of (gnu system vm), not of (pyguixvm)"
