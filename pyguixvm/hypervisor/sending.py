@@ -139,7 +139,7 @@ class _Writer:
 
 
 class Sending:
-    """Sends what SOURCE holds; PROGRESS is told.  What was ACKNOWLEDGED need not go again."""
+    """Sends what SOURCE holds; PROGRESS is told."""
 
     def __init__(self, connection: Connection, source: BinaryIO, progress: Count) -> None:
         """Send nothing yet."""
@@ -147,11 +147,15 @@ class Sending:
         self._source = source
         self._progress = progress
         self._writer: _Writer | None = None
+        self._all_sent = False
 
-    @property
-    def acknowledged(self) -> bool:
-        """Whether some of it has arrived for sure, and took its time."""
-        return self._writer is not None and self._writer.acknowledged
+    def is_worth_keeping(self, goes_on: bool) -> bool:
+        """Whether what has arrived need not go again: if it took its time, or this GOES_ON with it.
+
+        When all was sent and yet something fails, it may not be what it should be.
+        """
+        acknowledged = self._writer is not None and self._writer.acknowledged
+        return not self._all_sent and (goes_on or acknowledged)
 
     def send(self, volume: libvirt.virStorageVol, start: int, there: int) -> int:
         """Send to VOLUME what comes from START on, before which THERE bytes of data are.
@@ -168,6 +172,7 @@ class Sending:
                     written += len(run)
                 self._progress.add(len(data))
             self._writer.end_at(os.fstat(self._source.fileno()).st_size)
+        self._all_sent = True
         return written
 
     def _parts(self, offset: int, data: bytes) -> Iterator[tuple[int, bytes]]:

@@ -73,7 +73,7 @@ def uploaded(  # noqa: PLR0917 -- where from, where to, and who is told
             pool,
             name,
             goes_on=begun is not None,
-            worth_keeping=lambda: resumable and sending.acknowledged,
+            worth_keeping=lambda: resumable and sending.is_worth_keeping(begun is not None),
         ):
             if begun is not None:
                 emit(Notice(f"goes on with volume '{name}', {_part(there, total)} of which are "
@@ -88,7 +88,7 @@ def uploaded(  # noqa: PLR0917 -- where from, where to, and who is told
             )
             with explained(f"upload {path} to volume '{name}'"):
                 written = sending.send(made, start, there)
-                volume = _verify(connection, pool, made, source, written)
+                volume = _verify(connection, pool, made, source, None if begun else written)
                 _flush(connection, volume)
             yield volume
 
@@ -135,18 +135,24 @@ def _part(done: int, total: int) -> str:
 
 
 def _verify(
-    connection: Connection, pool: str, sent: libvirt.virStorageVol, source: BinaryIO, written: int
+    connection: Connection,
+    pool: str,
+    sent: libvirt.virStorageVol,
+    source: BinaryIO,
+    written: int | None,
 ) -> Volume:
     """Return the volume SENT to POOL, for which WRITTEN bytes of SOURCE travelled.
 
-    Raises HypervisorError unless all of it has arrived.
+    None: some came in another run, since which its host may have lost what it had not written
+    to its disk.  Raises HypervisorError unless all of it has arrived.
     """
     size = os.fstat(source.fileno()).st_size
     made = volumes.described_volume(pool, sent)
     if made.physical != size:
         raise _lost(made, f"has {made.physical} bytes after the upload of {size}")
     # Less than was written is what a file system that compresses takes, or loss.
-    if made.allocation < written and download.content(connection, made) != content_of(source):
+    suspect = written is None or made.allocation < written
+    if suspect and download.content(connection, made) != content_of(source):
         raise _lost(made, "does not hold what was sent")
     return made
 

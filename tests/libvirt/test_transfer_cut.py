@@ -80,6 +80,27 @@ def test_it_goes_on_where_it_was_cut(image, pool, tmp_path, part):
         assert volumes.is_whole(connection, pool.name, made.name)
 
 
+def test_what_its_host_lost_since_is_found_and_sent_anew(image, pool, tmp_path):
+    """It was acknowledged, and not on the disk yet when the host went down."""
+    line = tmp_path / "line"
+    with (
+        relayed(line, rate=0, later=0) as relay,
+        connect(relay.uri, patience=3) as connection,
+        pytest.raises(HypervisorError),
+    ):
+        sent(image, connection, pool, tmp_path, cut_when(relay, 0.9))
+    (begun,) = Path(pool.path).glob("*.img")
+    with begun.open("r+b") as file:
+        # Between the places that are looked at.
+        file.seek(BLOCK + 8192)
+        file.write(bytes(4096))
+    with relayed(line, rate=0, later=0) as relay, connect(relay.uri) as connection:
+        with pytest.raises(HypervisorError, match="does not hold what was sent"):
+            sent(image, connection, pool, tmp_path)
+        made = sent(image, connection, pool, tmp_path)
+    assert Path(made.path).read_bytes() == image.read_bytes()
+
+
 def test_it_is_found_how_far_it_got(connection, elsewhere, image, pool):
     handle = connection.handle.storagePoolLookupByName(pool.name)
     with image.open("rb") as source:
@@ -125,6 +146,13 @@ def test_who_interrupts_what_took_long_can_go_on(connection, elsewhere, image, p
 
     with pytest.raises(KeyboardInterrupt):
         sent(image, elsewhere, pool, tmp_path, emit)
+    # Whoever goes on with it may be interrupted at once.
+    monkeypatch.setattr("pyguixvm.hypervisor.sending._ACKNOWLEDGE_SECONDS", 60.0)
+    stop.clear()
+    with pytest.raises(KeyboardInterrupt):
+        sent(image, elsewhere, pool, tmp_path, emit)
+    assert any(isinstance(event, Notice) and "goes on with" in event.message for event in told)
+    told.clear()
     made = sent(image, elsewhere, pool, tmp_path, emit)
     assert Path(made.path).read_bytes() == image.read_bytes()
     assert any(isinstance(event, Notice) and "goes on with" in event.message for event in told)
