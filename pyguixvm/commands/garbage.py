@@ -13,10 +13,11 @@ from pyguixvm.commands.gc_roots import release
 from pyguixvm.commands.generations import all_metadata
 from pyguixvm.commands.session import Session
 from pyguixvm.events import phase
-from pyguixvm.hypervisor import domains, incomplete_volume, transient, volumes
+from pyguixvm.hypervisor import domains, incomplete_volume, transient
 from pyguixvm.hypervisor.connection import Connection, connect
 from pyguixvm.hypervisor.machine_lock.lock import held
 from pyguixvm.hypervisor.observe import Depth, observe
+from pyguixvm.model.observation import StoredVolume
 from pyguixvm.model.volume_names import generation_of, tried_machine
 from pyguixvm.plan.garbage import Garbage, unused_garbage
 
@@ -70,7 +71,7 @@ def collect(session: Session, *, keep: int, older_than: timedelta, agreed: Garba
             copies=tuple(each for each in agreed.copies if each in still.copies),
         )
         with phase(session.emit, "remove"):
-            going = _condemned(connection, going, keep, older_than, machines)
+            going, unmarked = _condemned(connection, going, keep, older_than, machines)
             for copy in going.copies:
                 lock.require(tried_machine(copy) or "")
                 transient.remove_copy(connection, copy)
@@ -81,7 +82,13 @@ def collect(session: Session, *, keep: int, older_than: timedelta, agreed: Garba
                 owner = generation_of(volume.name)
                 if owner and owner[0] in machines:
                     lock.require(owner[0])
-                incomplete_volume.take_over(connection, volume.pool, volume.name, session.emit)
+                incomplete_volume.take_over(
+                    connection,
+                    volume.pool,
+                    volume.name,
+                    session.emit,
+                    marked=volume not in unmarked,
+                )
         _release(session, connection)
         return going
 
@@ -92,26 +99,30 @@ def _condemned(
     keep: int,
     older_than: timedelta,
     machines: Collection[str],
-) -> Garbage:
+) -> tuple[Garbage, frozenset[StoredVolume]]:
     """Mark the volumes of GOING, which is what KEEP and OLDER_THAN let go of MACHINES.
 
-    Return what nobody has begun to need meanwhile.
+    Return what nobody has begun to need meanwhile, and which volumes could not be marked.
     """
-    whole = [each for each in going.volumes if each.whole]
-    for volume in whole:
-        incomplete_volume.condemn(connection, volume.pool, volume.name)
+    marks = {
+        volume: incomplete_volume.condemn(connection, volume.pool, volume.name)
+        for volume in going.volumes
+        if volume.whole
+    }
     still = _unneeded(connection, keep, older_than, machines)
     unneeded = {(each.pool, each.name) for each in still.volumes}
-    for volume in whole:
-        if (volume.pool, volume.name) not in unneeded:
-            volumes.delete_marker(connection, volume.pool, volume.name)
-    return msgspec.structs.replace(
+    for volume, mark in marks.items():
+        if (volume.pool, volume.name) not in unneeded and mark is not None:
+            mark.reprieve()
+    unmarked = frozenset(volume for volume, mark in marks.items() if mark is None)
+    left = msgspec.structs.replace(
         going,
         generations=tuple(each for each in going.generations if each in still.generations),
         volumes=tuple(each for each in going.volumes if (each.pool, each.name) in unneeded),
         kept=still.kept,
         copies=tuple(each for each in going.copies if each in still.copies),
     )
+    return left, unmarked
 
 
 def _forget(connection: Connection, name: str, number: int) -> None:

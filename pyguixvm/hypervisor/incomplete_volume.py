@@ -10,6 +10,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 
 import libvirt
 import msgspec
@@ -88,29 +89,50 @@ def made_by_us(  # noqa: PLR0917 -- what is made where, who is told, and how lon
         emit(event)
 
     with held(connection, [f"{pool}/{name}"], told, "upload", tempo or Tempo()):
-        if not keep and volumes.incomplete(connection, pool, name):
-            _give_up(connection, pool, name)
+        if volumes.incomplete(connection, pool, name):
+            _give_up(connection, pool, name, keep=keep)
         yield
 
 
-def take_over(connection: Connection, pool: str, name: str, emit: Emit) -> None:
-    """Delete what a broken off upload left of volume NAME, see `made_by_us`."""
+def take_over(
+    connection: Connection, pool: str, name: str, emit: Emit, *, marked: bool = True
+) -> None:
+    """Delete what a broken off upload left of volume NAME, see `made_by_us`.
+
+    It goes as well if it is not MARKED, since it cannot be, see `condemn`.
+    """
     with made_by_us(connection, pool, name, emit):
-        pass
+        if not marked:
+            _give_up(connection, pool, name)
 
 
-def condemn(connection: Connection, pool: str, name: str) -> None:
+@dataclass(frozen=True)
+class Condemned:
+    """Volume NAME, which MARKER, with TOKEN, says is about to be deleted."""
+
+    name: str
+    marker: libvirt.virStorageVol
+    token: int
+
+    def reprieve(self) -> None:
+        """Have it count as whole again, unless somebody makes it anew by now."""
+        if _is_mine(self.marker, self.name, self.token):
+            with explained(f"delete the marker of volume '{self.name}'"):
+                self.marker.delete(0)
+
+
+def condemn(connection: Connection, pool: str, name: str) -> Condemned | None:
     """Mark volume NAME as one that nobody needs any more, about to be deleted.
 
     Nobody takes it for whole from now on.  Whoever is killed before it is deleted leaves what
     the next `gc` takes for broken off, instead of a whole volume that nobody remembers.  What
-    cannot be marked is not.
+    cannot be marked, as on a full disk, is not: None.
     """
     with suppress(PyguixvmError):
         if volumes.is_whole(connection, pool, name):
-            volumes.create(
-                connection, pool, VolumeDefinition(name=volume_names.marker(name), capacity=0)
-            )
+            token = secrets.randbelow(_TOKENS)
+            return Condemned(name, _marked(connection, pool, name, token, goes_on=False), token)
+    return None
 
 
 def _marked(
@@ -135,12 +157,12 @@ def _marked(
         return marker
 
 
-def _give_up(connection: Connection, pool: str, name: str) -> None:
-    """Delete volume NAME, or if anything uses it, have it count as whole."""
+def _give_up(connection: Connection, pool: str, name: str, *, keep: bool = False) -> None:
+    """Delete volume NAME unless it is to KEEP, or if anything uses it, have it count as whole."""
     used = usage.observe_usage(connection, lambda _file: None)
     if used.kept([(pool, name)]):
         volumes.delete_marker(connection, pool, name)
-    else:
+    elif not keep:
         volumes.delete(connection, pool, name)
 
 

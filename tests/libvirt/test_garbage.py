@@ -10,6 +10,7 @@ import pytest
 from deploying import session, virsh
 
 from pyguixvm.commands import garbage
+from pyguixvm.errors import HypervisorError
 from pyguixvm.events import ignore
 from pyguixvm.hypervisor import incomplete_volume, upload, volumes
 from pyguixvm.hypervisor.machine_lock.lock import held, holders
@@ -90,6 +91,31 @@ def test_a_base_that_was_laid_on_is_not_made_anew_whatever_marks_it(
     assert volumes.is_whole(connection, pool.name, BASE)
     assert Path(base.path).stat().st_ino == before.st_ino
     volumes.delete(connection, pool.name, "pyguixvm-some.g1.qcow2")
+
+
+def test_what_cannot_be_marked_goes_all_the_same(connection, pool, base, tmp_path, monkeypatch):
+    """People collect garbage when a disk is full."""
+
+    def full(*_):
+        raise HypervisorError("no space left on device")
+
+    here = session(tmp_path)
+    agreed = only(pool, garbage.unneeded(here, keep=0, older_than=timedelta(0)))
+    monkeypatch.setattr(volumes, "create_handle", full)
+    done = garbage.collect(here, keep=0, older_than=timedelta(0), agreed=agreed)
+    assert [each.name for each in done.volumes] == [BASE]
+    assert volumes.lookup(connection, pool.name, BASE) is None
+
+
+def test_the_mark_of_who_makes_it_anew_stays(connection, pool, base):
+    condemned = incomplete_volume.condemn(connection, pool.name, BASE)
+    with incomplete_volume.incomplete_until_done(connection, pool.name, BASE, goes_on=True):
+        condemned.reprieve()
+        assert volumes.incomplete(connection, pool.name, BASE)
+    assert volumes.is_whole(connection, pool.name, BASE)
+    condemned = incomplete_volume.condemn(connection, pool.name, BASE)
+    condemned.reprieve()
+    assert volumes.is_whole(connection, pool.name, BASE)
 
 
 def only(pool, found):
