@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pyguixvm.apply.context import Workshop
     from pyguixvm.apply.executor import Task
     from pyguixvm.apply.outcome import Outcome
+    from pyguixvm.commands.all_or_nothing import Changes
     from pyguixvm.guix.roots import Roots
     from pyguixvm.hypervisor.machine_lock.beats import Beats
     from pyguixvm.model.observation import Observation
@@ -59,6 +60,7 @@ def deploy(
     waits.  Raises BuildError, and then nothing was touched.
     """
     from pyguixvm.apply.executor import side_by_side
+    from pyguixvm.commands.all_or_nothing import Changes
 
     session = dataclasses.replace(session, emit=_heeding(session.emit))
     for each in planned:
@@ -71,17 +73,26 @@ def deploy(
             session,
             [(each.plan, at) for each, at in zip(planned, roots, strict=True) if at is not None],
         )
+        changes = Changes() if order.all_or_nothing else None
+        manner = _Manner(provenance, trial, jobs, changes)
         tasks: list[Task] = []
         for each, at in zip(planned, roots, strict=True):
-            tasks += _tasks(
-                session, config, each, at, shared, provenance=provenance, trial=trial, jobs=jobs
-            )
+            tasks += _tasks(session, config, each, at, shared, manner)
         outcomes = side_by_side(tasks, session.interruption, session.emit, order)
-        if not order.all_or_nothing:
-            return outcomes
-        from pyguixvm.commands.all_or_nothing import taken_back
+        return outcomes if changes is None else changes.taken_back(session, planned, outcomes)
 
-        return taken_back(session, planned, outcomes)
+
+@dataclass(frozen=True)
+class _Manner:
+    """How the machines of a deployment are changed: as for `deploy`.
+
+    CHANGES is told what each was and is, if that is to be taken back.
+    """
+
+    provenance: Provenance | None
+    trial: bool
+    jobs: int
+    changes: Changes | None
 
 
 def _kept(session: Session, planned: Sight, shared: ExitStack) -> Roots | None:
@@ -107,16 +118,13 @@ def _kept(session: Session, planned: Sight, shared: ExitStack) -> Roots | None:
     return roots
 
 
-def _tasks(
+def _tasks(  # noqa: PLR0917 -- what is changed, with what, and how
     session: Session,
     config: Path,
     planned: Sight,
     roots: Roots | None,
     shared: ExitStack,
-    *,
-    provenance: Provenance | None,
-    trial: bool,
-    jobs: int,
+    manner: _Manner,
 ) -> Iterator[Task]:
     """Yield a task for each machine of PLANNED; what they share is closed with SHARED."""
     from pyguixvm.apply.context import Workshop, taken
@@ -136,13 +144,13 @@ def _tasks(
         session.store,
         Activation(session.exchange, config.absolute(), session.sharing, session.emit),
         session.interruption,
-        place=partial(taken, Semaphore(jobs)),
+        place=partial(taken, Semaphore(manner.jobs)),
         roots=roots,
-        provenance=provenance,
+        provenance=manner.provenance,
     )
     beats = shared.enter_context(beating(planned.connection))
     for machine_plan in planned.plan.machines:
-        change = _Change(session, planned, machine_plan, workshop, beats, trial)
+        change = _Change(session, planned, machine_plan, workshop, beats, manner)
         machine = machine_plan.machine
         changes = bool(machine_plan.actions or machine_plan.refusal)
         yield Task(machine.name, change.make, machine.requires, changes)
@@ -160,7 +168,7 @@ class _Change:
     first: MachinePlan
     workshop: Workshop
     beats: Beats
-    trial: bool
+    manner: _Manner
 
     def make(self) -> Outcome:
         """Plan again under the lock, since somebody else may have been there, and do it."""
@@ -169,7 +177,7 @@ class _Change:
 
         name, whole = self.first.machine.name, self.planned.plan
         if not self.first.actions:
-            return carry_out(self.first, whole.deployment, self.workshop, self.trial)
+            return carry_out(self.first, whole.deployment, self.workshop, self.manner.trial)
         with held(
             self.planned.connection,
             (name,),
@@ -179,18 +187,27 @@ class _Change:
             beats=self.beats,
         ) as lock:
             workshop = dataclasses.replace(self.workshop, require=lock.require)
-            plan = self.planned.again(name)
-            if plan != self.first:
-                self._realize(plan)
-            try:
-                return carry_out(plan, whole.deployment, workshop, self.trial)
-            except NotLiveError as error:
-                if self.planned.otherwise is None:
-                    raise
-                workshop.emit(Notice(f"{error.message}; it gets a new root, and boots that", name))
-            plan = self.planned.otherwise(name)
+            if self.manner.changes is None:
+                return self._make(workshop)
+            with self.manner.changes.noted(self.planned.connection, name):
+                return self._make(workshop)
+
+    def _make(self, workshop: Workshop) -> Outcome:
+        from pyguixvm.apply.task import carry_out
+
+        name, deployment = self.first.machine.name, self.planned.plan.deployment
+        plan = self.planned.again(name)
+        if plan != self.first:
             self._realize(plan)
-            return carry_out(plan, whole.deployment, workshop, self.trial)
+        try:
+            return carry_out(plan, deployment, workshop, self.manner.trial)
+        except NotLiveError as error:
+            if self.planned.otherwise is None:
+                raise
+            workshop.emit(Notice(f"{error.message}; it gets a new root, and boots that", name))
+        plan = self.planned.otherwise(name)
+        self._realize(plan)
+        return carry_out(plan, deployment, workshop, self.manner.trial)
 
     def _realize(self, plan: MachinePlan) -> None:
         """Build what PLAN needs that was not known before."""

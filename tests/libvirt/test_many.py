@@ -175,6 +175,31 @@ def test_machines_that_were_changed_return_to_what_they_were(connection, machine
         assert domains.state(connection, name) == "running"
 
 
+@pytest.mark.parametrize("new", [True, False])
+def test_what_somebody_else_changed_meanwhile_is_not_taken_back(connection, machines, new):
+    mine, late = machines(2)
+    wanted = mine
+    if not new:
+        deploy([mine])
+        wanted = changed(mine, cpu=2, maximum_cpu=2)
+    theirs = []
+
+    def emit(event):
+        if isinstance(event, MachineEnded) and event.machine == mine.name and not theirs:
+            theirs.append(event)
+            domain = domains.ours(connection, mine.name)
+            metadata = domains.read_metadata(connection, domain)
+            other = msgspec.structs.replace(metadata, deployment="theirs")
+            domains.write_metadata(connection, domain, other)
+
+    late = msgspec.structs.replace(failing(late), ready_timeout=20)
+    done = deploy([wanted, late], emit, Order(all_or_nothing=True))
+    assert theirs
+    assert "somebody else changed" in done[mine.name].error.message
+    assert domains.read_metadata(connection, mine.name).deployment == "theirs"
+    assert domains.state(connection, mine.name) == "running"
+
+
 def test_the_summary_and_the_status_are_for_all(machines, monkeypatch, capfd):
     fine, lost, also_lost = machines(3)
     declared = Deployment(schema=1, config="/c.scm", machines=(fine, failing(lost)))
