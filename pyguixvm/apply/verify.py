@@ -45,8 +45,12 @@ def awaited(booting: Booting, workshop: Workshop) -> Outcome:
     plan, machine = booting.plan, booting.machine
     readiness = power.wait(machine, booting.evidence, booting.deadline, workshop)
     unseen = readiness.outcome == "unverified"
-    if readiness.outcome == "not-ready" and not readiness.against and plan.fallback is not None:
-        # The guest that went could not be seen in this way either.
+    if (
+        readiness.outcome == "not-ready"
+        and not readiness.against
+        and plan.fallback is not None
+        and not _was_seen_so(machine, plan.fallback, workshop)
+    ):
         unseen = True
     elif readiness.outcome == "not-ready":
         message = f"'{machine.name}' was deployed but is not ready: {readiness.detail}"
@@ -58,7 +62,7 @@ def awaited(booting: Booting, workshop: Workshop) -> Outcome:
             hint=f"It was left running. Power it off with: pyguixvm destroy {machine.name}",
         )
     downtime = None if booting.stopped is None else workshop.clock() - booting.stopped
-    _remember_ready(machine.name, downtime, workshop)
+    _remember_ready(machine.name, downtime, workshop, unverified=unseen)
     if unseen:
         workshop.warn(machine.name, f"not verified: {readiness.detail}")
     away = "" if downtime is None else f", away for {downtime:.1f} s"
@@ -92,21 +96,35 @@ _WORDS: Mapping[Effect, Literal["deployed", "updated", "restarted", "started"]] 
 }
 
 
-def _remember_ready(name: str, downtime: float | None, workshop: Workshop) -> None:
-    """Note that the current generation was seen ready, and how long the machine was away."""
+def _was_seen_so(machine: VirtualMachine, number: int, workshop: Workshop) -> bool:
+    """Whether generation NUMBER was seen in the way in which MACHINE is to be seen."""
+    _, metadata, _ = domains.definition(workshop.connection, machine.name)
+    before = metadata.find(number)
+    in_vain = before.unverified or before.unseen or before.failed
+    return not in_vain and set(machine.ready) <= set(before.declaration.ready)
+
+
+def _remember_ready(
+    name: str, downtime: float | None, workshop: Workshop, *, unverified: bool
+) -> None:
+    """Note that the current generation was seen ready, and how long the machine was away.
+
+    UNVERIFIED: nothing is known against it, at least.
+    """
     workshop.require(name)
     _, metadata, domain = domains.definition(workshop.connection, name)
     current = metadata.generation
     # Left by a run that ended between the definition and this.
     volumes.delete_marker(workshop.connection, current.pool, current.volume)
     goes_on = current.deploy is not None and current.deploy.seconds is None
-    new = current.failed or current.unseen or goes_on
+    new = current.failed or current.unseen or goes_on or current.unverified != unverified
     if metadata.fallback is None and downtime is None and not new:
         return
     seen = msgspec.structs.replace(
         current,
         failed=False,
         unseen=False,
+        unverified=unverified,
         deploy=workshop.deploy(over=True),
         downtime=current.downtime if downtime is None else round(downtime, 1),
     )

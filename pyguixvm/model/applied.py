@@ -39,7 +39,8 @@ class Generation(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True
     being changed in place, and what it runs is not known if that does not end.  DOWNTIME
     is how long (seconds) the machine was away when it switched to this
     generation.  FAILED: it was not ready in time.  UNSEEN: its guest was started, and nobody
-    has seen it ready since.  DEPLOY is the last that there was of it, and PROVENANCE the
+    has seen it ready since.  UNVERIFIED: it was waited for in vain, which said nothing of it.
+    DEPLOY is the last that there was of it, and PROVENANCE the
     commits of the channels and of the configuration that it declared, None where a pyguixvm
     made this that did not record them.
     """
@@ -61,6 +62,7 @@ class Generation(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True
     downtime: float | None = None
     failed: bool = False
     unseen: bool = False
+    unverified: bool = False
     deploy: LastDeploy | None = None
     provenance: Provenance | None = None
 

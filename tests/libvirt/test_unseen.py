@@ -76,3 +76,18 @@ def test_a_guest_with_an_address_of_its_own_choice_is_not_taken_back(connection,
     silent = waiting_for(renewed(wanted, tmp_path / "next"), ConsoleReady("never"))
     assert deploy(connection, silent, force=True, stop_timeout=1).status == 6
     assert domains.read_metadata(connection, halting.name).current == 2
+
+
+def test_a_guest_that_was_seen_before_is_taken_back_when_it_is_not(connection, halting, tmp_path):
+    """The lease of a guest that was off for a while says nothing any more; its record does."""
+    seen = waiting_for(renewed(halting, tmp_path), AddressReady())
+    assert deploy(connection, seen, force=True, stop_timeout=1) is None
+    metadata = domains.read_metadata(connection, halting.name)
+    assert metadata.generation.unverified
+    # As if it had been seen.
+    verified = msgspec.structs.replace(metadata.generation, unverified=False)
+    domains.write_metadata(connection, halting.name, metadata.having(verified))
+    (tmp_path / "next").mkdir()
+    error = deploy(connection, renewed(seen, tmp_path / "next"), force=True, stop_timeout=1)
+    assert error.status == 6
+    assert domains.read_metadata(connection, halting.name).current == 2
