@@ -20,8 +20,9 @@ def ssh_options(session: Session, machine: str) -> tuple[str, ...]:
 
     What the user's configuration says of a host of that name holds as well.  If the guest's
     agent tells its host key, no other is accepted; else known_hosts decides, where it goes by
-    the UUID.  A guest of a hypervisor behind ssh is reached through that.  Raises
-    RequestRefusedError if it does not run, or has no address.
+    the UUID.  The address is one that the hypervisor's host sees, if it sees any.  A guest of
+    a hypervisor behind ssh is reached through that.  Raises RequestRefusedError if it does not
+    run, or has no address.
     """
     with connect(session.uri) as connection:
         machines_metadata(connection, [machine])
@@ -29,7 +30,7 @@ def ssh_options(session: Session, machine: str) -> tuple[str, ...]:
             raise RequestRefusedError(
                 f"'{machine}' does not run", hint=f"Start it: pyguixvm start {machine}"
             )
-        found = addresses(connection, machine)
+        found = addresses(connection, machine, seen_by_host=True)
         if not found:
             raise RequestRefusedError(
                 f"no address of '{machine}' is known",

@@ -98,8 +98,9 @@ def without_root(
     there = volumes_there.get(pool)
     if there is None:
         return observed
-    gone = volume not in there
-    if not gone and _is_out_of_sight(connection, observed, volume):
+    # They may have been listed before it was made.
+    gone = volume not in there or _is_out_of_sight(connection, observed, volume)
+    if gone:
         gone = volumes.is_there(connection, pool, volume) is False
     return msgspec.structs.replace(observed, root_gone=gone)
 

@@ -23,27 +23,46 @@ _MOST = 64
 _LONGEST = 45
 
 
-def addresses(connection: Connection, name: Which) -> tuple[str, ...]:
-    """Return what is known of the addresses of the active domain NAME, by the best source."""
+def addresses(
+    connection: Connection, name: Which, *, seen_by_host: bool = False
+) -> tuple[str, ...]:
+    """Return what is known of the addresses of the active domain NAME, by the best source.
+
+    Its agent knows best.  SEEN_BY_HOST: it is asked last, since a guest may call anything its
+    address, and have who logs in there go elsewhere.
+    """
     domain = domains.our_domain(connection, name)
     with suppress(libvirt.libvirtError):
         live = domain.XMLDesc(0)
-        interfaces = network_interfaces(live)
-        macs = frozenset(interface.mac_address for interface in interfaces)
-        if has_agent(live) and not connection.read_only:
-            agent.limit(domain, agent.SECONDS)
-            # Not those of bridges in the guest, which may be addresses of this host, too.
-            found = useful(at_interfaces(domain, AGENT, macs))
-            if found:
+        sources = (
+            (_seen_by_host, _told_by_agent) if seen_by_host else (_told_by_agent, _seen_by_host)
+        )
+        for source in sources:
+            if found := source(connection, domain, live):
                 return found
-        leases = dhcp.leases(connection, frozenset(interface.network for interface in interfaces))
-        outdated = dhcp.outdated(leases, dhcp.remembered(live))
-        current = [address for mac, address in leases.keys() - outdated.keys() if mac in macs]
-        if current:
-            return useful(current)
-        gone = {address for _, address in outdated}
-        return useful(a for a in at_interfaces(domain, ARP) if a not in gone)
     return ()
+
+
+def _told_by_agent(connection: Connection, domain: libvirt.virDomain, live: str) -> tuple[str, ...]:
+    if not has_agent(live) or connection.read_only:
+        return ()
+    agent.limit(domain, agent.SECONDS)
+    # Not those of bridges in the guest, which may be addresses of this host, too.
+    macs = frozenset(interface.mac_address for interface in network_interfaces(live))
+    return useful(at_interfaces(domain, AGENT, macs))
+
+
+def _seen_by_host(connection: Connection, domain: libvirt.virDomain, live: str) -> tuple[str, ...]:
+    """Return the addresses by libvirt's leases, or else by the neighbours of its host."""
+    interfaces = network_interfaces(live)
+    macs = frozenset(interface.mac_address for interface in interfaces)
+    leases = dhcp.leases(connection, frozenset(interface.network for interface in interfaces))
+    outdated = dhcp.outdated(leases, dhcp.remembered(live))
+    current = [address for mac, address in leases.keys() - outdated.keys() if mac in macs]
+    if current:
+        return useful(current)
+    gone = {address for _, address in outdated}
+    return useful(a for a in at_interfaces(domain, ARP) if a not in gone)
 
 
 def at_interfaces(
