@@ -147,7 +147,7 @@ def _activation(workshop: Workshop) -> Activation:
 
 def _host(machine: str, action: PrepareSystem | ActivateSystem, workshop: Workshop) -> Host:
     connection = workshop.connection
-    found = addresses(connection, machine)
+    found = addresses(connection, machine, seen_by_host=True)
     if not found:
         raise RequestRefusedError(
             f"'{machine}' cannot be changed in place: no address of its guest is known",
