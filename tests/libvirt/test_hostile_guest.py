@@ -13,7 +13,7 @@ from deploying import session
 from pyguixvm.apply.wait_ready import wait_ready
 from pyguixvm.commands import listing
 from pyguixvm.errors import RequestRefusedError
-from pyguixvm.hypervisor import hotplug, power, snapshot
+from pyguixvm.hypervisor import dhcp, hotplug, power, snapshot
 from pyguixvm.hypervisor.guest.addresses import addresses
 from pyguixvm.hypervisor.guest.evidence import watch
 from pyguixvm.hypervisor.guest.file_systems import grow_file_systems
@@ -88,6 +88,18 @@ def interface(machine, *found):
 
 def address(text, kind="ipv4"):
     return {"ip-address": text, "ip-address-type": kind, "prefix": 24}
+
+
+def test_who_logs_in_goes_where_the_host_sees_the_guest(connection, hostile, monkeypatch):
+    """A guest that told another host's address, and its key, would have that changed."""
+    machine, agent = hostile
+    agent.returns("guest-network-get-interfaces", [interface(machine, address("192.0.2.7"))])
+    assert addresses(connection, machine.name, seen_by_host=True) == ("192.0.2.7",)
+    (declared,) = machine.domain.networking
+    lease = {(declared.mac_address, "192.0.2.9"): 2**40}
+    monkeypatch.setattr(dhcp, "leases", lambda *_: lease)
+    assert addresses(connection, machine.name) == ("192.0.2.7",)
+    assert addresses(connection, machine.name, seen_by_host=True) == ("192.0.2.9",)
 
 
 def test_of_addresses_only_such_as_are_some_are_believed(connection, hostile):
