@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pyguixvm import watch
 from pyguixvm.watch import watching
 
 SOON = 5.0
@@ -136,6 +137,12 @@ def config(tmp_path: Path) -> Path:
         git(tmp_path, "commit", "--quiet", "--message", branch)
     git(tmp_path, "checkout", "--quiet", "main")
     return tmp_path / "config.scm"
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine, the steps of one save are further apart than those of an editor."""
+    monkeypatch.setattr(watch, "QUIET_SECONDS", 0.3)
 
 
 @pytest.mark.parametrize("complete", [True, False], ids=["evaluated", "failed"])
