@@ -159,11 +159,21 @@ def _marked(
 
 def _give_up(connection: Connection, pool: str, name: str, *, keep: bool = False) -> None:
     """Delete volume NAME unless it is to KEEP, or if anything uses it, have it count as whole."""
-    used = usage.observe_usage(connection, lambda _file: None)
-    if used.kept([(pool, name)]):
+    if _is_used(connection, pool, name):
         volumes.delete_marker(connection, pool, name)
     elif not keep:
         volumes.delete(connection, pool, name)
+
+
+def _is_used(connection: Connection, pool: str, name: str) -> bool:
+    """Whether volume NAME is one that a domain refers to, or a base that something stands on.
+
+    A root that is not whole may have the throwaway copy on it of who was killed.
+    """
+    if volume_names.is_base(name):
+        return bool(usage.observe_usage(connection, lambda _file: None).kept([(pool, name)]))
+    volume = volumes.lookup(connection, pool, name)
+    return volume is not None and usage.is_used(connection, volume.path)
 
 
 def _is_mine(marker: libvirt.virStorageVol, name: str, token: int) -> bool:
