@@ -25,7 +25,7 @@ from pyguixvm.errors import HypervisorError
 from pyguixvm.events import ignore
 from pyguixvm.hypervisor.base_volume import BaseVolumes, image_content
 from pyguixvm.hypervisor.connection import connect
-from pyguixvm.hypervisor.pools import ensure_pool
+from pyguixvm.hypervisor.pools import ensure_pool, find_pool
 from pyguixvm.hypervisor.volumes import Volume
 
 _MIB = 1024**2
@@ -36,7 +36,8 @@ _POOL = f"bench-lines-{os.getpid()}"
 def over_a_line(_runs: int, _work: object) -> Iterator[Row]:
     """Send images with a tenth of data: in one piece, and in many as file systems have it."""
     with tempfile.TemporaryDirectory() as directory, connect("qemu:///system") as here:
-        here_pool = ensure_pool(here, _POOL)
+        ensure_pool(here, _POOL)
+        here_pool = find_pool(here, _POOL)
         try:
             for what, pieces in (("one piece", 1), ("100 pieces", 100)):
                 yield from _compared(Path(directory), what, pieces)

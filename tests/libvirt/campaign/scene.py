@@ -55,7 +55,8 @@ class Scene:
         # Of volumes that others may have made, and that are called as one of ours could be.
         self.likenesses = set()
         with connect(SYSTEM) as connection:
-            self.path = Path(pools.ensure_pool(connection, self.pool).path)
+            pools.ensure_pool(connection, self.pool)
+            self.path = Path(pools.find_pool(connection, self.pool).path)
         self.set_up()
         self._make_theirs()
         for name in self.names:
