@@ -58,8 +58,8 @@ because a test changed."
     (build-system pyproject-build-system)
     (arguments
      (list
-      ;; Left out are those of more than what is installed, and those that want a libvirtd,
-      ;; QEMU and Guix of their own: 'make check' runs them.
+      ;; Left out are those of more than what is installed, and those that want a
+      ;; libvirtd, QEMU and Guix of their own: 'make check' runs them.
       #:test-flags
       #~(cons "tests/unit"
               (map (lambda (name)

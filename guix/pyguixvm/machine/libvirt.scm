@@ -3,7 +3,7 @@
 (define-module (pyguixvm machine libvirt)
   #:use-module (pyguixvm evaluator evaluation)
   #:use-module (pyguixvm lint)
-  #:use-module (pyguixvm machine)
+  #:use-module ((pyguixvm machine) #:hide (machine-operating-system))
   #:use-module (gnu machine)
   #:use-module (gnu system)
   #:use-module (guix build utils)
