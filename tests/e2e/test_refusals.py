@@ -266,10 +266,10 @@ def test_a_mac_address_that_another_domain_has(tmp_path: Path) -> None:
 
 def test_a_storage_smaller_than_the_image(tmp_path: Path, clean: Callable[[str], None]) -> None:
     clean("small")
-    text = "(virtual-machine (operating-system os) (libvirt-domain (storage 100M)))"
+    text = "(virtual-machine (operating-system os) (libvirt-domain (storage 200M)))"
     refused = pyguixvm("deploy", config(tmp_path, text))
     assert refused.status == 1, refused.err
-    assert "100M" in refused.err
+    assert "200M" in refused.err
     assert "pyguixvm-small" not in virsh("vol-list", "default")
     assert "small" not in virsh("list", "--all", "--name").split()
 
