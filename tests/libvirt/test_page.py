@@ -166,7 +166,8 @@ def test_an_exporter_that_hangs_is_seen_to(tab, tmp_path):
     with fleet(tmp_path, 1) as uri, exporter(tmp_path, uri=uri) as asked:
         asked.wait(lambda found: found.get(("pyguixvm_hypervisor_up", uri)) == 1)
         tab.open(f"http://127.0.0.1:{asked.port}/")
-        tab.wait(f"source.readyState == 1 && !{STALE}")
+        # Its script may not have begun.
+        tab.wait(f"typeof source == 'object' && source.readyState == 1 && !{STALE}")
         asked.process.send_signal(signal.SIGSTOP)
         try:
             tab.wait(STALE)
