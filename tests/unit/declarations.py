@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.model.declaration import (
     AddressReady,
     LibvirtDomain,
@@ -57,3 +58,18 @@ def machine(name: str = "web", **changes: Any) -> VirtualMachine:
         "ready_timeout": 120,
     }
     return VirtualMachine(**(fields | changes))
+
+
+def deployed(declared: VirtualMachine, **fields: Any) -> Metadata:
+    """Return what a machine remembers of its first generation, which was as DECLARED."""
+    generation = Generation(
+        number=1,
+        date="2026-01-01T00:00:00+00:00",
+        label="GNU",
+        pool="default",
+        volume="pyguixvm-web.g1.qcow2",
+        image="/gnu/store/x",
+        declaration=declared,
+        **fields,
+    )
+    return Metadata(current=1, generations=(generation,))

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import pytest
-from declarations import machine
+from declarations import deployed, machine
 from msgspec.structs import replace
 
 from pyguixvm.errors import RequestRefusedError
-from pyguixvm.model.applied import Generation, Metadata
+from pyguixvm.model.applied import Metadata
 from pyguixvm.model.difference import Difference
 from pyguixvm.model.provenance import (
     Ancestry,
@@ -36,17 +36,7 @@ CHANGED = MachinePlan(
 
 
 def metadata(provenance: Provenance | None) -> Metadata:
-    made = Generation(
-        number=1,
-        date="2026-01-01T00:00:00+00:00",
-        label="GNU",
-        pool="default",
-        volume="pyguixvm-web.g1.qcow2",
-        image="/gnu/store/x",
-        declaration=machine(),
-        provenance=provenance,
-    )
-    return Metadata(current=1, generations=(made,))
+    return deployed(machine(), provenance=provenance)
 
 
 def refused(

@@ -7,11 +7,11 @@ from typing import Any
 
 import msgspec
 import pytest
-from declarations import GIB, domain, machine, system
+from declarations import GIB, deployed, domain, machine, system
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyguixvm.model.applied import Generation, Metadata
+from pyguixvm.model.applied import Metadata
 from pyguixvm.model.declaration import (
     ConsoleReady,
     LibvirtDomain,
@@ -49,16 +49,7 @@ MAC = "52:54:00:ab:cd:ef"
 
 
 def applied(**changes: Any) -> Metadata:
-    generation = Generation(
-        number=1,
-        date="2026-01-01T00:00:00+00:00",
-        label="GNU",
-        pool="default",
-        volume="pyguixvm-web.g1.qcow2",
-        image="/gnu/store/x",
-        declaration=machine(**changes),
-    )
-    return Metadata(current=1, generations=(generation,))
+    return deployed(machine(**changes))
 
 
 def plain(declared: LibvirtDomain) -> dict[str, str]:
