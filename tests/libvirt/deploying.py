@@ -74,6 +74,14 @@ def session(tmp_path):
     return Session("qemu:///system", (), environment, ignore, ignore)
 
 
+def take_away(*names):
+    """Power domains of NAMES off and undefine them, those that there are."""
+    for name in set(names) & set(virsh("list --all --name").split()):
+        if name in virsh("list --name").split():
+            virsh(f"destroy {name}")
+        virsh(f"undefine {name}")
+
+
 def virsh(command):
     done = subprocess.run(
         ["virsh", "-q", *shlex.split(command)], capture_output=True, text=True, check=False

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from boot_sector import halting
-from deploying import MIB, changed, session, virsh, with_image
+from deploying import MIB, changed, session, take_away, with_image
 from killing import begun, end, kill_after, moments
 
 from pyguixvm.commands import garbage, undefine
@@ -125,11 +125,7 @@ def victim(connection, a_machine, pool, tmp_path):
     made.run("deploy")
     made.write_data()
     yield made
-    name = made.machine.name
-    if name in virsh("list --all --name").split():
-        if name in virsh("list --name").split():
-            virsh(f"destroy {name}")
-        virsh(f"undefine {name}")
+    take_away(made.machine.name)
 
 
 def deployed_again(victim):

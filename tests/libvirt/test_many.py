@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from another import another_libvirtd
 from boot_sector import heeding_button
-from deploying import MIB, virsh, with_image
+from deploying import MIB, take_away, virsh, with_image
 
 from pyguixvm.cli import declaration
 from pyguixvm.cli.app import main
@@ -46,10 +46,7 @@ def machines(connection, a_machine, pool, tmp_path):
         return made
 
     yield declare
-    for name in {m.name for m in declared} & set(virsh("list --all --name").split()):
-        if name in virsh("list --name").split():
-            virsh(f"destroy {name}")
-        virsh(f"undefine {name}")
+    take_away(*(machine.name for machine in declared))
 
 
 def failing(machine):

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from boot_sector import halting
-from deploying import MIB, virsh, with_image
+from deploying import MIB, take_away, with_image
 
 from pyguixvm.cli import declaration
 from pyguixvm.cli.app import main
@@ -45,10 +45,7 @@ def machines(connection, a_machine, pool, tmp_path):
         return made
 
     yield declare
-    for name in {m.name for m in declared} & set(virsh("list --all --name").split()):
-        if name in virsh("list --name").split():
-            virsh(f"destroy {name}")
-        virsh(f"undefine {name}")
+    take_away(*(machine.name for machine in declared))
 
 
 def session(emit=ignore, uri=SYSTEM):

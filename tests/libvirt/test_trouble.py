@@ -4,7 +4,7 @@
 import msgspec
 import pytest
 from boot_sector import halting
-from deploying import session, virsh, with_image
+from deploying import session, take_away, with_image
 
 from pyguixvm.apply.context import Workshop
 from pyguixvm.apply.executor import apply
@@ -31,10 +31,7 @@ def two(connection, a_machine, pool, tmp_path):
         with_image(a_machine(ready=(ConsoleReady("up"),), pool=pool.name), image) for _ in "12"
     ]
     yield machines
-    for name in {m.name for m in machines} & set(virsh("list --all --name").split()):
-        if name in virsh("list --name").split():
-            virsh(f"destroy {name}")
-        virsh(f"undefine {name}")
+    take_away(*(machine.name for machine in machines))
 
 
 @pytest.mark.parametrize("phase", ["define", "start", "ready"])
