@@ -217,13 +217,6 @@ def disks(connection: Connection, name: Which) -> tuple[str, ...]:
     return inspect_domain(inactive_xml(connection, name)).hardware.disks
 
 
-def live_disks(connection: Connection, name: Which) -> tuple[str, ...]:
-    """Return the file names of the disks that domain NAME runs with, none if it does not run."""
-    domain = _lookup(connection, name)
-    with explained(f"look at the disks of domain '{name}'"):
-        return inspect_domain(domain.XMLDesc(0)).hardware.disks if domain.isActive() else ()
-
-
 def all_disks(connection: Connection, name: Which) -> tuple[str, ...]:
     """Return what domain NAME is defined with, and runs with, as `disks_of` does."""
     domain = _lookup(connection, name)

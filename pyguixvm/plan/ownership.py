@@ -37,18 +37,6 @@ class Owner(msgspec.Struct, frozen=True):
 _Declared: TypeAlias = tuple[Collection[VirtualMachine], Observation]
 
 
-def owner_at(
-    index: int,
-    hypervisors: Sequence[_Declared],
-    *,
-    name: str | None,
-    complete: bool,
-    unseen: Mapping[str, Collection[VirtualMachine]] = {},
-) -> Owner:
-    """Return what `owners` does for the hypervisor at INDEX."""
-    return owners(hypervisors, name=name, complete=complete, unseen=unseen)[index]
-
-
 def owners(
     hypervisors: Sequence[_Declared],
     *,

@@ -13,7 +13,7 @@ from test_planner import applied, hypervisor, observed
 from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.model.observation import Observation, ObservedDomain
 from pyguixvm.plan.actions import DefineDomain
-from pyguixvm.plan.ownership import Owner, owner_at
+from pyguixvm.plan.ownership import Owner, owners
 from pyguixvm.plan.planner import plan
 
 INFRA = Owner(name="infra", complete=True)
@@ -84,7 +84,7 @@ def undeclared_and_refused(
 ) -> list[tuple[tuple[str, ...], list[str]]]:
     found = []
     for index, (machines, observation) in enumerate(hypervisors):
-        owner = owner_at(index, hypervisors, name="infra", complete=True)
+        owner = owners(hypervisors, name="infra", complete=True)[index]
         made = plan(machines, observation, owner=owner)
         found.append((made.undeclared, [m.refusal for m in made.machines if m.refusal]))
     return found
@@ -121,7 +121,7 @@ LOST = {"test:///lost": (machine(),)}
 def test_what_a_hypervisor_that_does_not_answer_is_to_have_is_not_pruned() -> None:
     """It may be there already, or not."""
     here = at("test:///a", of("infra"), of("infra", "old"))
-    owner = owner_at(0, [([called("mail")], here)], name="infra", complete=True, unseen=LOST)
+    owner = owners([([called("mail")], here)], name="infra", complete=True, unseen=LOST)[0]
     assert plan([called("mail")], here, owner=owner).undeclared == ("old",)
 
 
@@ -131,7 +131,7 @@ def test_what_may_be_on_a_hypervisor_that_does_not_answer_is_not_made_elsewhere(
 ) -> None:
     here = at("test:///a", of("infra", "there"))
     declared = [called("there"), called("new")]
-    owner = owner_at(0, [(declared, here)], name="infra", complete=complete, unseen=LOST)
+    owner = owners([(declared, here)], name="infra", complete=complete, unseen=LOST)[0]
     there, new = plan(declared, here, owner=owner).machines
     assert there.refusal is None
     assert new.actions == ()
@@ -144,7 +144,7 @@ def test_what_may_be_on_a_hypervisor_that_does_not_answer_is_not_made_elsewhere(
 
 def test_without_a_name_a_machine_is_nowhere_but_where_it_is_declared() -> None:
     here = at("test:///a")
-    owner = owner_at(0, [([called("new")], here)], name=None, complete=True, unseen=LOST)
+    owner = owners([([called("new")], here)], name=None, complete=True, unseen=LOST)[0]
     (new,) = plan([called("new")], here, owner=owner).machines
     assert new.refusal is None
 
@@ -156,7 +156,7 @@ def test_a_machine_of_no_deployment_that_is_declared_for_another_hypervisor_is_r
     )
     here = hypervisor()
     found = [([], away), ([machine(), called("mail"), called("new")], here)]
-    owner = owner_at(1, found, name=None, complete=True)
+    owner = owners(found, name=None, complete=True)[1]
     moved, others, new = plan(found[1][0], here, owner=owner).machines
     assert moved.refusal == f"'web' is on qemu+ssh://a/system, and is declared for {here.uri}"
     assert moved.hint is not None
