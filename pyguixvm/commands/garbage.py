@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -63,13 +63,7 @@ def collect(session: Session, *, keep: int, older_than: timedelta, agreed: Garba
     machines |= {machine for copy in agreed.copies if (machine := tried_machine(copy))}
     with connect(session.uri) as connection, held(connection, machines, session.emit, "gc") as lock:
         still = _unneeded(connection, keep, older_than, machines)
-        going = Garbage(
-            generations=tuple(g for g in agreed.generations if g in still.generations),
-            volumes=tuple(v for v in still.volumes if v in agreed.volumes),
-            kept=still.kept,
-            stray=still.stray,
-            copies=tuple(each for each in agreed.copies if each in still.copies),
-        )
+        going = _both(agreed, still, (v for v in still.volumes if v in agreed.volumes))
         with phase(session.emit, "remove"):
             going, unmarked = _condemned(connection, going, keep, older_than, machines)
             for copy in going.copies:
@@ -115,14 +109,19 @@ def _condemned(
         if (volume.pool, volume.name) not in unneeded and mark is not None:
             mark.reprieve()
     unmarked = frozenset(volume for volume, mark in marks.items() if mark is None)
-    left = msgspec.structs.replace(
-        going,
-        generations=tuple(each for each in going.generations if each in still.generations),
-        volumes=tuple(each for each in going.volumes if (each.pool, each.name) in unneeded),
+    left = (each for each in going.volumes if (each.pool, each.name) in unneeded)
+    return _both(going, still, left), unmarked
+
+
+def _both(agreed: Garbage, still: Garbage, volumes: Iterable[StoredVolume]) -> Garbage:
+    """Return what was AGREED on and is garbage STILL: VOLUMES, of volumes."""
+    return Garbage(
+        generations=tuple(each for each in agreed.generations if each in still.generations),
+        volumes=tuple(volumes),
         kept=still.kept,
-        copies=tuple(each for each in going.copies if each in still.copies),
+        stray=still.stray,
+        copies=tuple(each for each in agreed.copies if each in still.copies),
     )
-    return left, unmarked
 
 
 def _forget(connection: Connection, name: str, number: int) -> None:
