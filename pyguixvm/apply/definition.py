@@ -24,7 +24,7 @@ from pyguixvm.hypervisor.host_parts import HostParts
 from pyguixvm.hypervisor.observe_domain import observe_domain
 from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.model.declaration import BlockDevice, VirtualMachine
-from pyguixvm.model.observation import HostPart
+from pyguixvm.model.observation import HostPart, ObservedDomain
 from pyguixvm.model.usage import Address
 from pyguixvm.plan.actions import DefineDomain
 from pyguixvm.plan.disks import all_disks
@@ -100,7 +100,8 @@ def definition_to_be(
     files: tuple[str, ...] = ()
     if found:
         before, _, domain = found
-        files = require_untouched(connection, domain, metadata, action.generation, before)
+        observed = require_untouched(connection, domain, metadata, action.generation, before)
+        files = all_disks(observed)
     with ExitStack() as made:
         in_place = plan.strategy in CHANGING_GUESTS
         if root is None:
@@ -162,18 +163,18 @@ def _lost(connection: Connection, metadata: Metadata) -> frozenset[Address]:
 
 def require_untouched(
     connection: Connection, name: Which, metadata: Metadata, generation: int, xml: str | None = None
-) -> tuple[str, ...]:
-    """Raise RequestRefusedError if others did something to the disks of domain NAME.
+) -> ObservedDomain:
+    """Return domain NAME.  Raises RequestRefusedError if others did something to its disks.
 
     To return to GENERATION of METADATA is allowed if it is on the root of that.  XML is as
-    for `observe_domain`.  Return the files of its disks: defined, and as it runs with.
+    for `observe_domain`.
     """
     roots = {each.number: each.volume for each in metadata.generations}
     domain = observe_domain(connection, name, xml)
     require_no_memory(domain)
     require_own_disks(domain, roots.get(generation))
     require_root(domain)
-    return all_disks(domain)
+    return domain
 
 
 def _in_place(

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import partial
 
 from pyguixvm.apply.context import Workshop
-from pyguixvm.apply.definition import require_untouched
 from pyguixvm.apply.executor import Task, side_by_side
 from pyguixvm.apply.outcome import Outcome
 from pyguixvm.apply.task import carry_out
@@ -22,9 +21,7 @@ from pyguixvm.errors import PyguixvmError, RequestRefusedError
 from pyguixvm.hypervisor import domains
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.machine_lock.lock import held
-from pyguixvm.hypervisor.observe_domain import observe_domain
 from pyguixvm.model.applied import Metadata
-from pyguixvm.plan.interference import require_idle_disks
 from pyguixvm.plan.plan import Policy
 
 # What was changed a moment ago may be changed back: nothing of it is a surprise.
@@ -153,9 +150,7 @@ def _returned(
         target = now.find(before.current)
     except LookupError:
         raise RequestRefusedError(f"generation {before.current} of '{name}' is gone") from None
-    require_untouched(connection, name, now, target.number)
-    require_idle_disks(observe_domain(connection, name))
-    plan = way_back(target, now, domains.state(connection, name), _BACK)
+    plan = way_back(connection, name, now, target, _BACK)
     return carry_out(plan, None, workshop), f"generation {target.number} again"
 
 

@@ -12,10 +12,8 @@ from pyguixvm.apply.outcome import Outcome
 from pyguixvm.commands.machines import machines_metadata, require_unprotected
 from pyguixvm.commands.session import Session
 from pyguixvm.errors import RequestRefusedError
-from pyguixvm.hypervisor import domains
-from pyguixvm.hypervisor.connection import connect
+from pyguixvm.hypervisor.connection import Connection, connect
 from pyguixvm.hypervisor.machine_lock.lock import held
-from pyguixvm.hypervisor.observe_domain import observe_domain
 from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.plan.actions import Action, DefineDomain, StartDomain
 from pyguixvm.plan.interference import require_idle_disks
@@ -37,9 +35,7 @@ def roll_back(session: Session, name: str, number: int | None, policy: Policy) -
         if not policy.unprotect:
             require_unprotected("rolled back", {name: metadata})
         target = _target(name, metadata, number)
-        require_untouched(connection, name, metadata, target.number)
-        require_idle_disks(observe_domain(connection, name))
-        plan = way_back(target, metadata, domains.state(connection, name), policy)
+        plan = way_back(connection, name, metadata, target, policy)
         workshop = Workshop(
             connection,
             session.emit,
@@ -73,11 +69,18 @@ def _target(name: str, metadata: Metadata, number: int | None) -> Generation:
     return target
 
 
-def way_back(target: Generation, metadata: Metadata, state: str, policy: Policy) -> MachinePlan:
-    """Return the plan for a machine in STATE, which METADATA is of, to return to TARGET."""
+def way_back(
+    connection: Connection, name: str, metadata: Metadata, target: Generation, policy: Policy
+) -> MachinePlan:
+    """Return the plan for machine NAME, which METADATA is of, to return to TARGET.
+
+    Raises RequestRefusedError if others did something to its disks, or libvirt works at them.
+    """
+    domain = require_untouched(connection, name, metadata, target.number)
+    require_idle_disks(domain)
     machine = target.declaration
     actions: list[Action] = []
-    if state not in ("shut off", "crashed"):
+    if domain.state not in ("shut off", "crashed"):
         actions.append(policy.stop())
     actions += [
         DefineDomain(generation=target.number, autostart=machine.domain.autostart),
