@@ -100,7 +100,11 @@ def definition_to_be(
     files: tuple[str, ...] = ()
     if found:
         before, _, domain = found
-        observed = require_untouched(connection, domain, metadata, action.generation, before)
+        # A preparation took its time, since the plan was made of what there was.
+        closely = bool(plan.preparation)
+        observed = require_untouched(
+            connection, domain, metadata, action.generation, xml=before, closely=closely
+        )
         files = all_disks(observed)
     with ExitStack() as made:
         in_place = plan.strategy in CHANGING_GUESTS
@@ -162,15 +166,21 @@ def _lost(connection: Connection, metadata: Metadata) -> frozenset[Address]:
 
 
 def require_untouched(
-    connection: Connection, name: Which, metadata: Metadata, generation: int, xml: str | None = None
+    connection: Connection,
+    name: Which,
+    metadata: Metadata,
+    generation: int,
+    *,
+    xml: str | None = None,
+    closely: bool = True,
 ) -> ObservedDomain:
     """Return domain NAME.  Raises RequestRefusedError if others did something to its disks.
 
-    To return to GENERATION of METADATA is allowed if it is on the root of that.  XML is as
-    for `observe_domain`.
+    To return to GENERATION of METADATA is allowed if it is on the root of that.  XML and
+    CLOSELY are as for `observe_domain`.
     """
     roots = {each.number: each.volume for each in metadata.generations}
-    domain = observe_domain(connection, name, xml)
+    domain = observe_domain(connection, name, xml, closely=closely)
     require_no_memory(domain)
     require_own_disks(domain, roots.get(generation))
     require_root(domain)

@@ -6,7 +6,7 @@ On Guix System they are store items, which the garbage collector takes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
 
 import libvirt
@@ -78,12 +78,28 @@ class HostParts:
 
 
 def without_lost(
-    connection: Connection, observed: Iterable[ObservedDomain]
+    connection: Connection,
+    observed: Iterable[ObservedDomain],
+    before: Mapping[str, ObservedDomain],
 ) -> Iterator[ObservedDomain]:
-    """Yield OBSERVED such that it is known which parts of the host ours do not find any more."""
+    """Yield OBSERVED such that it is known which parts of the host ours do not find any more.
+
+    BEFORE is what was known of each, by name, shortly before.
+    """
     parts = HostParts(connection)
     for each in observed:
+        known = before.get(each.name)
         if each.metadata is None:
             yield each
+        elif known is not None and _names_alike(each.defined, known.defined):
+            yield msgspec.structs.replace(each, lost=known.lost)
         else:
             yield msgspec.structs.replace(each, lost=parts.lost(each.defined))
+
+
+def _names_alike(one: Hardware, other: Hardware) -> bool:
+    """Whether both are defined with the same parts of the host."""
+    return all(
+        getattr(one, part) == getattr(other, part)
+        for part in ("domain_type", "emulator", "machine_type", "loader")
+    )

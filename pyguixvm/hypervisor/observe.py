@@ -119,7 +119,8 @@ def observe(
         observed = list(with_insides(observed, ours, read_only=connection.read_only))
     observed = [without_root(connection, domain, there()) for domain in observed]
     if Depth.HOST in depth:
-        observed = list(without_lost(connection, observed))
+        known = before.domains if before else {}
+        observed = list(without_lost(connection, observed, known))
     wanted = partial(_is_missing, observed, machines)
     return Observation(
         uri=connection.uri,

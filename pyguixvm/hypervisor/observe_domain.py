@@ -28,16 +28,20 @@ from pyguixvm.xml.metadata import (
 )
 
 
-def observe_domain(connection: Connection, name: Which, xml: str | None = None) -> ObservedDomain:
+def observe_domain(
+    connection: Connection, name: Which, xml: str | None = None, *, closely: bool = True
+) -> ObservedDomain:
     """Return domain NAME as `observe` does; autostart, persistence and sizes are left out.
 
-    XML is what it is defined by, if that was read already.  Raises HypervisorError if there
-    is no such domain.
+    XML is what it is defined by, if that was read already.  Unless CLOSELY, it is what XML
+    says of it, and nothing more.  Raises HypervisorError if there is no such domain.
     """
     with explained(f"look at domain '{name}'"):
         domain = name.handle if isinstance(name, Domain) else connection.handle.lookupByName(name)
         state = domain_state(domain)
         found = described(domain, state, lambda other: exists(connection, other), xml)
+        if not closely:
+            return found
         found = with_disks(connection, domain, found, kept=True)
         return _without_root(connection, found)
 

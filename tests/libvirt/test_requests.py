@@ -86,9 +86,9 @@ BUDGETS = {
     "deploy nothing": 20,
     # One is for the record of its data disk, and some are whether its root is there, its pool
     # is active, and what it is defined with is there.
-    "deploy a title": 66,
-    "deploy more memory": 102,
-    "deploy another image": 120,
+    "deploy a title": 60,
+    "deploy more memory": 92,
+    "deploy another image": 115,
 }
 
 
