@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import sysconfig
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +17,7 @@ from exporting import Exporter
 
 HERE = Path(__file__).parent
 USER = "pyguixvm-exporter"
-# That of under-shepherd.
+# That of under-shepherd and under-systemd.
 UID = 5
 UNIT = "pyguixvm-exporter.service"
 
@@ -72,6 +73,39 @@ def run_by(uid):
     ]
 
 
+def watched(asked, machine, log):
+    """Wait until the exporter that is ASKED knows that MACHINE is as declared; LOG is its own."""
+    declared = ("pyguixvm_machine_as_declared", "qemu:///system", machine.name)
+    deadline = time.monotonic() + 60
+    found = {}
+    while found.get(declared) != 1:
+        assert time.monotonic() < deadline, (said(log), found)
+        with suppress(OSError):
+            found = asked.samples()
+        time.sleep(0.2)
+    assert found["pyguixvm_hypervisor_up", "qemu:///system"] == 1
+    # What guests run is not for whoever may only look.
+    assert ("pyguixvm_machine_guest_as_deployed", "qemu:///system", machine.name) not in found
+
+
+def test_systemd_runs_it_as_a_user_of_its_own_who_only_looks(halting, unit, tmp_path):
+    log, program = tmp_path / "log", tmp_path / "pyguixvm"
+    # Where the unit lets it see them.
+    taken = (sys.base_prefix, HERE.parents[1], sysconfig.get_path("purelib"))
+    path = [f"/run/systemd/kept/{number}" for number in (2, 3)]
+    python = f"PYTHONPATH={':'.join(path)} exec {sys.base_prefix}/bin/python3"
+    program.write_text(f'#!/bin/sh\n{python} -m pyguixvm "$@"\n')
+    program.chmod(0o755)
+    systemd = subprocess.Popen([HERE / "under-systemd", unit, program, log, *taken])
+    try:
+        watched(Exporter(systemd, 9177), halting, log)
+        assert run_by(UID)
+    finally:
+        # Its namespace ends with it, and all in there.
+        systemd.kill()
+        systemd.wait()
+
+
 @pytest.mark.guix
 def test_a_shepherd_runs_it_as_a_user_of_its_own_who_only_looks(halting, tmp_path):
     package, port = tmp_path / "package/bin", free_port()
@@ -94,20 +128,8 @@ def test_a_shepherd_runs_it_as_a_user_of_its_own_who_only_looks(halting, tmp_pat
         [HERE / "under-shepherd", made.stdout.strip(), USER, sys.base_prefix]
     )
     try:
-        asked = Exporter(shepherd, port)
-        up = ("pyguixvm_hypervisor_up", "qemu:///system")
-        declared = ("pyguixvm_machine_as_declared", "qemu:///system", halting.name)
-        deadline = time.monotonic() + 60
-        found = {}
-        while found.get(declared) != 1:
-            assert time.monotonic() < deadline, (asked.get("/")[2], said(tmp_path / "log"))
-            with suppress(OSError):
-                found = asked.samples()
-            time.sleep(0.2)
-        assert found[up] == 1
+        watched(Exporter(shepherd, port), halting, tmp_path / "log")
         assert run_by(UID)
-        # What guests run is not for whoever may only look.
-        assert ("pyguixvm_machine_guest_as_deployed", "qemu:///system", halting.name) not in found
     finally:
         # Its namespace ends with it, and all in there.
         shepherd.kill()
