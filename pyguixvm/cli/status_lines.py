@@ -6,9 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pyguixvm.cli.commits import commits
-from pyguixvm.cli.differences import Paint, difference_lines, plain, shortened
+from pyguixvm.cli.differences import Paint, difference_lines, plain
 from pyguixvm.model.durations import format_duration
 from pyguixvm.model.sizes import format_size
+from pyguixvm.plan.in_words import shortened
 from pyguixvm.plan.origins import Origin, Origins
 from pyguixvm.plan.rates import Rates
 from pyguixvm.plan.status import MachineStatus, PastDeploy

@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 
 from pyguixvm.exporter.markup import Child, Markup, tag
 from pyguixvm.exporter.sparkline import sparkline
 from pyguixvm.exporter.tables import cell_of, row_header, table
-from pyguixvm.model.difference import Difference, Value
 from pyguixvm.model.durations import format_duration
 from pyguixvm.model.sizes import format_size
+from pyguixvm.plan.in_words import PENDING, InWords, in_words
 from pyguixvm.plan.rates import Rates
 from pyguixvm.plan.status import MachineStatus
 
@@ -95,11 +94,12 @@ def _more(status: MachineStatus) -> Iterator[Child]:
     if status.detail:
         yield tag("p", status.detail)
     if status.differences:
-        count = len(status.differences)
+        differences = tuple(in_words(status.differences))
+        count = len(differences)
         yield tag(
             "details",
             tag("summary", f"{count} difference{'' if count == 1 else 's'}"),
-            tag("dl", *(each for found in status.differences for each in _difference(found))),
+            tag("dl", *(each for found in differences for each in _difference(found))),
             id=f"differences-{status.name}",
             open=True,
         )
@@ -107,19 +107,10 @@ def _more(status: MachineStatus) -> Iterator[Child]:
         yield tag("p", f"{device}: not ours")
 
 
-def _difference(found: Difference) -> Iterator[Markup]:
-    pending = ", pending until restart" if found.pending else ""
-    yield tag("dt", tag("code", found.path), pending)
-    yield tag("dd", "is ", tag("del", _value(found.path, found.old)), ", declared ",
-              tag("ins", _value(found.path, found.new)))  # fmt: skip
-
-
-def _value(path: str, value: Value) -> str:
-    if isinstance(value, int) and not isinstance(value, bool) and path.endswith(
-        ("memory", "size", "storage")
-    ):  # fmt: skip
-        return format_size(value)
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+def _difference(found: InWords) -> Iterator[Markup]:
+    pending = "" if found.effect != PENDING else f", {PENDING}"
+    yield tag("dt", tag("code", found.what), pending)
+    yield tag("dd", "is ", tag("del", found.old), ", declared ", tag("ins", found.new))
 
 
 def _guest(status: MachineStatus) -> str:

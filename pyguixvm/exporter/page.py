@@ -57,13 +57,14 @@ def content(
     view: FleetView, history: Callable[[str | None], tuple[Rates, ...]], now: float
 ) -> Markup:
     """Return what is in the page, which is replaced whenever there is something new."""
+    seen = datetime.fromtimestamp(now, UTC)
     return tag(
         "main",
         tag(
             "header",
             tag("h1", "Machines"),
             _summary(view),
-            tag("p", "As of ", tag("time", _time(now), datetime=_time(now)), class_="when"),
+            tag("p", "As of ", _time(seen, seconds=True), class_="when"),
         ),
         *_configurations(view),
         _section("Hypervisors", "hypervisors", _hypervisors(view)),
@@ -185,8 +186,10 @@ def _date(text: str) -> Markup:
         when = datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, OverflowError):
         return tag("span", text)
-    return tag("time", f"{when:%Y-%m-%d %H:%M} UTC", datetime=when.isoformat(timespec="seconds"))
+    return _time(when)
 
 
-def _time(now: float) -> str:
-    return datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds")
+def _time(when: datetime, *, seconds: bool = False) -> Markup:
+    """Return WHEN, which is in UTC, as people read it, with SECONDS if asked."""
+    shown = f"{when:%Y-%m-%d %H:%M:%S} UTC" if seconds else f"{when:%Y-%m-%d %H:%M} UTC"
+    return tag("time", shown, datetime=when.isoformat(timespec="seconds"))

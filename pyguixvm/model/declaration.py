@@ -153,7 +153,7 @@ class SharedStore(_Declared, frozen=True, tag_field="kind", tag="shared-store"):
 # kernel, the disk image's file and disk_format, and whether Guix made it, so that it mounts
 # what is declared); a module in guix/pyguixvm/system/ and a line in its image-kinds.scm; a module
 # in plan/strategies/ and a line in choose.py there; its words in cli/show.py and
-# cli/differences.py; and, if its root volume is made in a way of its own, a module in apply/
+# plan/in_words.py; and, if its root volume is made in a way of its own, a module in apply/
 # and a line in its task.py.
 Image: TypeAlias = SystemImage | LocalImage | SharedStore
 

@@ -73,7 +73,9 @@ def exporter(directory, *arguments, uri="qemu:///system", environment=None):
         yield Exporter(process, int(found[1]))
     finally:
         process.send_signal(signal.SIGTERM)
-        process.communicate()
+        _, said = process.communicate()
+        # Shown where a test fails.
+        print(said)
 
 
 class Prometheus:

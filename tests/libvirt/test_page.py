@@ -108,7 +108,7 @@ def test_it_renews_itself_and_keeps_what_was_closed(halting, tab, tmp_path):
         tab.wait(f"{row} !== null")
         virsh(f"desc {halting.name} --config one")
         tab.wait("document.body.innerText.includes('domain.description')")
-        assert "declared null" in tab.value("document.body.innerText")
+        assert "declared not set" in tab.value("document.body.innerText")
         tab.value(f"{row}.querySelector('details').open = false")
         tab.value(f"{row}.querySelector('summary').focus()")
         virsh(f"desc {halting.name} --config --title two")
