@@ -214,7 +214,7 @@ class Deployed(Document, frozen=True, kw_only=True):
 class Changed(Document, frozen=True, kw_only=True):
     """Of ``start``, ``shutdown``, ``reboot``, ``destroy``, ``autostart``, ``undefine``.
 
-    And of ``migrate``.
+    And of ``migrate`` and ``evacuate``.
     """
 
     machines: tuple[ChangedMachine, ...]
@@ -356,7 +356,8 @@ OF_VERBS: dict[str, type[Document]] = {
     "list": Machines,
     "volumes": Volumes,
     **dict.fromkeys(
-        ("start", "shutdown", "reboot", "destroy", "autostart", "undefine", "migrate"), Changed
+        ("start", "shutdown", "reboot", "destroy", "autostart", "undefine", "migrate", "evacuate"),
+        Changed,
     ),
     "graph": Drawn,
     "evaluator": Evaluators,

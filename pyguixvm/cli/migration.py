@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
@@ -18,7 +19,7 @@ from pyguixvm.cli.options import (
     split_config,
 )
 from pyguixvm.cli.output import Output
-from pyguixvm.commands import evaluate, migrate
+from pyguixvm.commands import evacuate, evaluate, migrate
 from pyguixvm.commands.session import Session
 from pyguixvm.errors import UsageError
 from pyguixvm.model.declaration import VirtualMachine
@@ -51,20 +52,46 @@ def migrate_command(
     writes to.  Whatever ends this half-way, one copy at most can run, and the same command
     goes on.
     """
-    _, names = split_config(arguments)
+    config, names = split_config(arguments)
     if not names:
         raise UsageError("migrate takes the machines to move", hint="Name at least one MACHINE.")
     output = Output(options)
     here = session(options, output)
-    declared = _declared(here, arguments, to)
+    declared = _declared(here, config if names_config(arguments) else None, to)
     return report(output, migrate.migrate(here, tuple(dict.fromkeys(names)), declared, to, by))
 
 
-def _declared(
-    here: Session, arguments: tuple[str, ...], to: str | None
-) -> Sequence[VirtualMachine]:
-    """Return what the configuration among ARGUMENTS declares; nothing if none is needed."""
-    if to is not None and not names_config(arguments):
+@click.command("evacuate")
+@click.argument("uri")
+@click.argument("config", required=False, type=click.Path(path_type=Path))
+@to_option
+@by_option
+@build_options
+@common_options
+@click.pass_obj
+def evacuate_command(
+    options: Options, uri: str, config: Path | None, to: str | None, by: str | None
+) -> int:
+    """Move all machines away from the hypervisor at URI, as migrate does each.
+
+    They go to where CONFIG declares them, or all to the one of --to.  What cannot go, or is
+    declared to be there, stays, and is named.
+    """
+    output = Output(options)
+    here = session(options, output)
+    declared = _declared(here, config, to)
+    done = evacuate.evacuate(here, uri, declared, to, by)
+    status = report(output, done)
+    if not output.json:
+        staying = [each.machine for each in done if each.error is not None]
+        named = f", {len(staying)} stay ({', '.join(staying)})" if staying else ""
+        output.note(f"{len(done)} machines: {len(done) - len(staying)} moved{named}")
+    return status
+
+
+def _declared(here: Session, config: Path | None, to: str | None) -> Sequence[VirtualMachine]:
+    """Return what CONFIG declares, or that of this directory; nothing if TO tells enough."""
+    if config is None and to is not None:
         return ()
-    config, _ = split_config(arguments)
-    return evaluate.evaluate(here, config, want="metadata", build=False).machines
+    found = evaluate.evaluate(here, config or Path("config.scm"), want="metadata", build=False)
+    return found.machines

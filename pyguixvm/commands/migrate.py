@@ -102,7 +102,7 @@ def migrate(
 
         def one(name: str) -> Done:
             target = hosts.at(to or targets[name])
-            return _migrated(session, hosts, name, target, by)
+            return moved(session, hosts, name, target, by)
 
         return tried(names, one)
 
@@ -112,13 +112,13 @@ def _has(there: Observation, name: str) -> bool:
     return domain is not None and is_ours(domain)
 
 
-def _migrated(session: Session, hosts: Hosts, name: str, target: Host, by: str | None) -> Done:
+def moved(session: Session, hosts: Hosts, name: str, target: Host, by: str | None) -> Done:
     """Move machine NAME to TARGET, or finish that.  BY is as for `migrate`."""
     source = _source(hosts, name, target)
     if source is None:
         return Done(name, f"is on {target.uri} already")
     with _locked(session, name, source, target) as move:
-        detail = _moved(move, by)
+        detail = _carried_out(move, by)
     _keep_from_collector(session, source.connection, target.connection)
     return Done(name, detail)
 
@@ -178,7 +178,7 @@ def _locked(session: Session, name: str, source: Host, target: Host) -> Iterator
         yield Move(name, source.connection, target.connection, session.emit, digests, require)
 
 
-def _moved(move: Move, by: str | None) -> str:
+def _carried_out(move: Move, by: str | None) -> str:
     """Move what MOVE says, or go on with it; return what was done.  BY is as for `migrate`."""
     # What was seen before the locks were held may not be so any more.
     there = observe(move.target, Depth.HOST)

@@ -15,9 +15,10 @@ import libvirt
 import pytest
 from another import another_libvirtd
 from boot_sector import halting
-from deploying import MIB, deploy, renewed, session, with_image
+from deploying import MIB, deploy, renewed, session, take_away, virsh, with_image
 from killing import KILLS, SEED, begun, end, kill_after, moments
 
+from pyguixvm.cli.app import main
 from pyguixvm.commands import migrate, power, rollback
 from pyguixvm.commands.session import Session
 from pyguixvm.commands.status import applied_statuses
@@ -29,6 +30,7 @@ from pyguixvm.model.declaration import ConsoleReady, DataDisk
 from pyguixvm.model.volume_names import data_volume, generation_volume, is_base, is_marker
 from pyguixvm.plan.plan import Policy
 
+SYSTEM = "qemu:///system"
 ONCE = Path(__file__).with_name("migrate_once.py")
 DATA = random.Random(1).randbytes(3 * MIB + 17)
 
@@ -119,7 +121,7 @@ class Traveller:
 
     def volumes_of(self, where):
         found = volumes.names(where, self.pool) or ()
-        return {name for name in found if not is_base(name)}
+        return {name for name in found if f"-{self.name}." in name}
 
     def data_of(self, where):
         found = volumes.refreshed(where, self.pool, self.volume)
@@ -235,6 +237,28 @@ def test_what_is_started_meanwhile_stays_where_it_is(traveller):
     assert traveller.can_start(here)
     assert traveller.move(there) == f"came from {here.uri}"
     traveller.require_whole(there)
+
+
+def test_a_host_is_left_by_all_that_can_go(traveller, a_machine, pool, tmp_path, capfd):
+    here, there = traveller.connection, traveller.there
+    image = tmp_path / "other.raw"
+    image.write_bytes(halting())
+    with_share = with_image(a_machine(ready=(ConsoleReady("up"),), pool=pool.name), image)
+    assert deploy(here, with_share) is None
+    domains.destroy(here, with_share.name)
+    other = with_share.name
+    virsh(f"snapshot-create-as {other} before")
+    try:
+        assert main(["evacuate", SYSTEM, "--to", there.uri]) == 1
+        said = capfd.readouterr()
+        assert f"{traveller.name}: came from {here.uri}" in said.out
+        assert f"'{other}' has 1 snapshot: before" in said.err
+        assert f"2 machines: 1 moved, 1 stay ({other})" in said.err
+        assert domains.exists(here, other)
+        traveller.require_whole(there)
+    finally:
+        virsh(f"snapshot-delete {other} before")
+        take_away(other)
 
 
 # --- guests that run ---------------------------------------------------------
