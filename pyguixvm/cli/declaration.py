@@ -101,6 +101,7 @@ def observed(
         policy=policy,
         config=deployment.config if whole else None,
         deployment=deployment.name,
+        hypervisors=deployment.hypervisors,
         commits=Commits(here, Path(deployment.config), deployment.provenance),
     )
 

@@ -115,9 +115,9 @@ def _moved(request: Callable[[], object], domain: Domain) -> None:
             raise _NoWayError from error
         failed = explain(error, f"migrate domain '{domain}'")
         failed.hint = (
-            "It runs where it was. The one host has to get to the other by TCP, ports 49152 to "
-            "49215: --migrate-uri tcp://ADDRESS tells by which address. Or shut the guest down, "
-            "which takes neither."
+            "It runs where it was. The two hosts need different names, and the one has to get to "
+            "the other by TCP, ports 49152 to 49215: --migrate-uri tcp://ADDRESS tells by which "
+            "address. Shut off, it goes without."
         )
         raise failed from error
 

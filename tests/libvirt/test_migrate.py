@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import parse_qs, urlsplit
 
 import libvirt
+import msgspec
 import pytest
 from another import another_libvirtd
 from boot_sector import halting
@@ -20,6 +21,7 @@ from killing import KILLS, SEED, begun, end, kill_after, moments
 
 from pyguixvm.cli.app import main
 from pyguixvm.commands import migrate, power, rollback
+from pyguixvm.commands.planning import observed
 from pyguixvm.commands.session import Session
 from pyguixvm.commands.status import applied_statuses
 from pyguixvm.errors import RequestRefusedError
@@ -37,7 +39,10 @@ DATA = random.Random(1).randbytes(3 * MIB + 17)
 
 @pytest.fixture(scope="module")
 def another(tmp_path_factory):
-    with another_libvirtd(tmp_path_factory.mktemp("another")) as running:
+    settings = 'listen_tcp = 1\nlisten_tls = 0\nauth_tcp = "none"\n'
+    with another_libvirtd(
+        tmp_path_factory.mktemp("another"), "--listen", settings=settings
+    ) as running:
         yield running
 
 
@@ -78,7 +83,7 @@ class Traveller:
         here = session(self.directory)
         uri = self.connection.uri if to is self.there else self.there.uri
         here = Session(uri, (), here.environment, ignore, ignore)
-        (done,) = migrate.migrate(here, (self.name,), to=to.uri, **fields)
+        (done,) = migrate.migrate(here, (self.name,), to=fields.pop("uri", to.uri), **fields)
         return done.detail
 
     def once(self, source, target, request=0):
@@ -89,10 +94,10 @@ class Traveller:
         ]  # fmt: skip
         return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
-    def begin(self, source, target, by):
-        """Begin to move it by a process of its own."""
+    def begin(self, source, uri, by):
+        """Begin to move it from SOURCE to the other's URI by a process of its own."""
         state = self.directory / "state"
-        return begun([sys.executable, ONCE, self.name, source.uri, target.uri, "0", state, by])
+        return begun([sys.executable, ONCE, self.name, source.uri, uri, "0", state, by])
 
     def at(self):
         """Return the connections to where it is defined."""
@@ -239,6 +244,24 @@ def test_what_is_started_meanwhile_stays_where_it_is(traveller):
     traveller.require_whole(there)
 
 
+def test_a_machine_that_is_declared_elsewhere_is_found_and_not_made_again(traveller):
+    here, there = traveller.connection, traveller.there
+    # As of a file with other machines, of which this one was asked for.
+    declared = msgspec.structs.replace(traveller.machine, hypervisor=there.uri)
+    for uris in ((SYSTEM, there.uri), (None, there.uri)):
+        with observed(session(traveller.directory), [declared], hypervisors=uris) as planned:
+            (sight,) = planned
+            (plan,) = sight.plan.machines
+        assert plan.actions == ()
+        assert f"is on {here.uri}, and is declared for {there.uri}" in plan.refusal
+        assert f"pyguixvm migrate CONFIG {traveller.name}" in plan.hint
+    traveller.move(there)
+    with observed(session(traveller.directory), [declared], hypervisors=uris) as planned:
+        (sight,) = planned
+        (plan,) = sight.plan.machines
+    assert plan.refusal is None
+
+
 def test_a_host_is_left_by_all_that_can_go(traveller, a_machine, pool, tmp_path, capfd):
     here, there = traveller.connection, traveller.there
     image = tmp_path / "other.raw"
@@ -278,15 +301,18 @@ def line(another):
         (*inside, "ip", "link", "set", "pyx", "up"),
     ):
         subprocess.run(command, check=True)
-    yield {True: "tcp://10.213.0.1", False: "tcp://10.213.0.2"}
+    yield "tcp://10.213.0.1", "tcp://10.213.0.2"
     subprocess.run(("ip", "link", "delete", name), check=True)
 
 
 def test_a_guest_that_runs_goes_on_elsewhere(traveller, line):
     here, there = traveller.connection, traveller.there
     domains.start(here, traveller.name)
-    for source, target in ((here, there), (there, here)):
-        said = traveller.move(target, by=line[target is here])
+    peer = "qemu+tcp://10.213.0.2/system"
+    # By way of us, back, and from the one libvirtd to the other.
+    for target, uri in ((there, there.uri), (here, here.uri), (there, peer)):
+        source = there if target is here else here
+        said = traveller.move(target, uri=uri, by=line[target is there])
         assert said == f"came from {source.uri}"
         assert domains.state(target, traveller.name) == "running"
         traveller.require_whole(target)
@@ -294,24 +320,26 @@ def test_a_guest_that_runs_goes_on_elsewhere(traveller, line):
         root = volumes.refreshed(target, traveller.pool, name)
         assert root.allocation < 4 * MIB
         assert is_base(volumes.base(target, traveller.pool, name))
-    domains.destroy(here, traveller.name)
-    assert traveller.can_start(here)
+    domains.destroy(there, traveller.name)
+    assert traveller.can_start(there)
 
 
 def test_whoever_is_killed_while_a_guest_moves_leaves_one_that_runs(traveller, line):
     source, target = traveller.connection, traveller.there
+    # There, the one libvirtd has the other do it; back, it hangs on who is killed.
+    uris = {True: "qemu+tcp://10.213.0.2/system", False: source.uri}
     domains.start(source, traveller.name)
     since = time.monotonic()
-    end(traveller.begin(source, target, line[False]))
+    end(traveller.begin(source, uris[True], line[True]))
     seconds = time.monotonic() - since
     source, target = target, source
     for moment in moments(seconds):
-        by = line[target is traveller.connection]
-        kill_after(traveller.begin(source, target, by), moment)
+        away = target is traveller.there
+        kill_after(traveller.begin(source, uris[away], line[away]), moment)
         settled(traveller)
         running = [w for w in traveller.at() if domains.state(w, traveller.name) == "running"]
         assert len(running) == 1
-        traveller.move(target, by=by)
+        traveller.move(target, uri=uris[away], by=line[away])
         traveller.require_whole(target)
         assert domains.state(target, traveller.name) == "running"
         source, target = target, source
