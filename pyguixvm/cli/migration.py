@@ -17,6 +17,7 @@ from pyguixvm.cli.options import (
     config_arguments,
     names_config,
     split_config,
+    verify_option,
 )
 from pyguixvm.cli.output import Output
 from pyguixvm.commands import evacuate, evaluate, migrate
@@ -38,6 +39,7 @@ by_option = click.option(
 @config_arguments
 @to_option
 @by_option
+@verify_option
 @build_options
 @common_options
 @click.pass_obj
@@ -66,6 +68,7 @@ def migrate_command(
 @click.argument("config", required=False, type=click.Path(path_type=Path))
 @to_option
 @by_option
+@verify_option
 @build_options
 @common_options
 @click.pass_obj

@@ -31,7 +31,7 @@ def evacuate(
     leaving = replace(session, uri=uri)
     done = []
     with ExitStack() as opened:
-        hosts = Hosts(opened)
+        hosts = Hosts(opened, verify=session.verify)
         source = hosts.at(uri)
         names = [name for name, each in sorted(source.there.domains.items()) if is_ours(each)]
         for name in names:

@@ -42,9 +42,10 @@ class Host:
 class Hosts:
     """Hypervisors that are connected to until OPENED closes, each once, whatever its URIs."""
 
-    def __init__(self, opened: ExitStack) -> None:
-        """Connect to nothing yet."""
+    def __init__(self, opened: ExitStack, *, verify: bool) -> None:
+        """Connect to nothing yet.  VERIFY is as for a `Connection`."""
         self._opened = opened
+        self._verify = verify
         self._by_uri: dict[str | None, Host] = {}
         self.lost: dict[str, HypervisorError] = {}
 
@@ -58,7 +59,7 @@ class Hosts:
     def at(self, uri: str | None) -> Host:
         """Return the hypervisor at URI.  Raises HypervisorError."""
         if uri not in self._by_uri:
-            connection = self._opened.enter_context(connect(uri))
+            connection = self._opened.enter_context(connect(uri, verify=self._verify))
             which = identity(connection)
             same = next((host for host in self._by_uri.values() if host.which == which), None)
             self._by_uri[uri] = same or Host(connection, which, observe(connection, Depth.HOST))
@@ -96,7 +97,7 @@ def migrate(
             "where they are to be.",
         )
     with ExitStack() as opened:
-        hosts = Hosts(opened)
+        hosts = Hosts(opened, verify=session.verify)
         for uri in dict.fromkeys([session.uri, *targets.values()]):
             hosts.try_to_reach(uri)
 

@@ -80,7 +80,7 @@ def reached(
         unseen.append(Unseen(_named(session, uri), tuple(theirs), error))
 
     several = len(uris) > 1
-    connecting = [partial(_connected, uri, which=several) for uri in uris]
+    connecting = [partial(_connected, session, uri, which=several) for uri in uris]
     asking = {number for number, uri in enumerate(uris) if may_ask(uri)}
     answers = _each(connecting, asking, _leave)
     for uri, found in zip(uris, answers, strict=True):
@@ -131,7 +131,9 @@ def elsewhere(
     if not others or not missing:
         return []
     asking = {number for number, uri in enumerate(others) if may_ask(uri)}
-    answers = _each([partial(_connected, uri, which=True) for uri in others], asking, _leave)
+    answers = _each(
+        [partial(_connected, session, uri, which=True) for uri in others], asking, _leave
+    )
     known = {identity(each.connection) for each in seen}
     ways: dict[Hypervisor | None, _Way] = {}
     for found in answers:
@@ -144,10 +146,10 @@ def elsewhere(
     return [there for there in looked if not isinstance(there, PyguixvmError)]
 
 
-def _connected(uri: str | None, *, which: bool) -> tuple[_Way, ExitStack]:
+def _connected(session: Session, uri: str | None, *, which: bool) -> tuple[_Way, ExitStack]:
     """Return the way to the hypervisor at URI, and what is to be closed at the end."""
     with ExitStack() as own:
-        connection = own.enter_context(connect(uri))
+        connection = own.enter_context(connect(uri, verify=session.verify))
         way = _Way(connection, identity(connection) if which else None)
         return way, own.pop_all()
 
