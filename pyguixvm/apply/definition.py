@@ -28,7 +28,12 @@ from pyguixvm.model.observation import HostPart, ObservedDomain
 from pyguixvm.model.usage import Address
 from pyguixvm.plan.actions import DefineDomain
 from pyguixvm.plan.disks import all_disks
-from pyguixvm.plan.interference import require_no_memory, require_own_disks, require_root
+from pyguixvm.plan.interference import (
+    require_arrived,
+    require_no_memory,
+    require_own_disks,
+    require_root,
+)
 from pyguixvm.plan.plan import CHANGING_GUESTS, MachinePlan
 from pyguixvm.xml.capabilities import choose_domain_type
 from pyguixvm.xml.domain import DomainDefinition, domain_xml
@@ -181,6 +186,7 @@ def require_untouched(
     """
     roots = {each.number: each.volume for each in metadata.generations}
     domain = observe_domain(connection, name, xml, closely=closely)
+    require_arrived(domain)
     require_no_memory(domain)
     require_own_disks(domain, roots.get(generation))
     require_root(domain)

@@ -42,6 +42,8 @@ _COMMANDS = {
     "destroy": ("machines", "Power machines off at once, keeping all they have."),
     "autostart": ("machines", "Start machines with their host, or not."),
     "undefine": ("machines", "Remove machines and their root volumes."),
+    "migrate": ("migration", "Move machines to another hypervisor."),
+    "evacuate": ("migration", "Move all machines away from a hypervisor."),
     "graph": ("graph", "Draw what a configuration declares."),
     "repl": ("guests", "Talk to the hypervisor by hand."),
     "evaluator": ("evaluator", "Show or stop what stays of Guix to evaluate configurations."),
@@ -60,6 +62,10 @@ _LEFT = {
     "reboot": "Guests that were asked go on rebooting. 'pyguixvm list' shows their state.",
     "destroy": "Some machines may be powered off. 'pyguixvm list' shows their state.",
     "autostart": "Some machines may be changed. 'pyguixvm list' shows what holds.",
+    "migrate": "The machine is where it was, or where it was to be, and can be started at one of "
+    "both at most: run it again, and it goes on.",
+    "evacuate": "What was named is done, and the machine that was under way as by migrate: run it "
+    "again, and it goes on.",
     "evaluator": "'pyguixvm evaluator status' shows what is left.",
     "undefine": "'pyguixvm list' shows the machines that are left. Of one that is gone, volumes "
     "named pyguixvm-MACHINE may be left in their pools.",

@@ -25,6 +25,7 @@ from pyguixvm.cli.options import (
     policy_options,
     split_config,
     trial_option,
+    verify_option,
 )
 from pyguixvm.cli.output import Output, gravest
 from pyguixvm.cli.safepoints import heeded
@@ -64,6 +65,7 @@ def session(options: Options, output: Output) -> Session:
         emit=undisturbed(in_turn(printing, output.emit)),
         forward=undisturbed(in_turn(printing, output.forward)),
         load_path=tuple(options.load_path),
+        verify=options.verify,
     )
 
 
@@ -101,6 +103,7 @@ def observed(
         policy=policy,
         config=deployment.config if whole else None,
         deployment=deployment.name,
+        hypervisors=deployment.hypervisors,
         commits=Commits(here, Path(deployment.config), deployment.provenance),
     )
 
@@ -151,6 +154,7 @@ def plan_command(
 @on_option
 @policy_options
 @trial_option
+@verify_option
 @jobs_option
 @order_options
 @click.option(

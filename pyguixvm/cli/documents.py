@@ -212,7 +212,10 @@ class Deployed(Document, frozen=True, kw_only=True):
 
 
 class Changed(Document, frozen=True, kw_only=True):
-    """Of ``start``, ``shutdown``, ``reboot``, ``destroy``, ``autostart`` and ``undefine``."""
+    """Of ``start``, ``shutdown``, ``reboot``, ``destroy``, ``autostart``, ``undefine``.
+
+    And of ``migrate`` and ``evacuate``.
+    """
 
     machines: tuple[ChangedMachine, ...]
 
@@ -352,7 +355,10 @@ OF_VERBS: dict[str, type[Document]] = {
     "gc": Collected,
     "list": Machines,
     "volumes": Volumes,
-    **dict.fromkeys(("start", "shutdown", "reboot", "destroy", "autostart", "undefine"), Changed),
+    **dict.fromkeys(
+        ("start", "shutdown", "reboot", "destroy", "autostart", "undefine", "migrate", "evacuate"),
+        Changed,
+    ),
     "graph": Drawn,
     "evaluator": Evaluators,
 }

@@ -103,7 +103,7 @@ def list_command(options: Options, everything: bool) -> int:
 def start_command(options: Options, machines: tuple[str, ...]) -> int:
     """Start machines and wait until they are ready."""
     output = Output(options)
-    return _report(output, power.start(session(options, output), machines))
+    return report(output, power.start(session(options, output), machines))
 
 
 @click.command("console")
@@ -126,7 +126,7 @@ def console_command(options: Options, machine: str) -> int:
 def shutdown_command(options: Options, machines: tuple[str, ...], timeout: float) -> int:
     """Ask guests to shut down, by agent, else by ACPI, and wait until they have."""
     output = Output(options)
-    return _report(output, power.shutdown(session(options, output), machines, timeout))
+    return report(output, power.shutdown(session(options, output), machines, timeout))
 
 
 @click.command("reboot")
@@ -137,7 +137,7 @@ def shutdown_command(options: Options, machines: tuple[str, ...], timeout: float
 def reboot_command(options: Options, machines: tuple[str, ...], timeout: float) -> int:
     """Ask guests to reboot, by agent, else by ACPI."""
     output = Output(options)
-    return _report(output, power.reboot(session(options, output), machines, timeout))
+    return report(output, power.reboot(session(options, output), machines, timeout))
 
 
 @click.command("destroy")
@@ -148,7 +148,7 @@ def reboot_command(options: Options, machines: tuple[str, ...], timeout: float) 
 def destroy_command(options: Options, machines: tuple[str, ...], unprotect: bool) -> int:
     """Power machines off at once, as if the plug were pulled; their volumes stay."""
     output = Output(options)
-    return _report(output, power.destroy(session(options, output), machines, unprotect=unprotect))
+    return report(output, power.destroy(session(options, output), machines, unprotect=unprotect))
 
 
 @click.command("autostart")
@@ -159,7 +159,7 @@ def destroy_command(options: Options, machines: tuple[str, ...], unprotect: bool
 def autostart_command(options: Options, machines: tuple[str, ...], on: bool) -> int:
     """Start machines with their host, or not."""
     output = Output(options)
-    return _report(output, power.autostart(session(options, output), machines, on=on))
+    return report(output, power.autostart(session(options, output), machines, on=on))
 
 
 @click.command("undefine")
@@ -195,10 +195,10 @@ def undefine_command(  # noqa: PLR0917 -- one for each option
     )
     if not yes:
         confirm_removals("undefine", removals)
-    return _report(output, undefine.undefine(here, removals))
+    return report(output, undefine.undefine(here, removals))
 
 
-def _report(output: Output, done: tuple[machines.Done, ...]) -> int:
+def report(output: Output, done: tuple[machines.Done, ...]) -> int:
     """Print what became of each machine; return the exit status that stands for all of them."""
     if output.json:
         output.document(documents.Changed(machines=tuple(map(as_documents.changed, done))))

@@ -37,6 +37,7 @@ class Options:
     json: bool = False
     verbosity: int = 0
     debug: bool = False
+    verify: bool = False
     # The verb's name as soon as it is known, for what is said when it is interrupted.
     verb: str | None = None
 
@@ -96,6 +97,14 @@ def trial_option(command: F) -> F:
         help="Boot each new operating system in a throwaway copy first; unless that gets "
         "ready, the machine itself is left alone.",
     )(command)
+
+
+def verify_option(command: F) -> F:
+    """Give COMMAND the option to compare all that is sent with what arrived."""
+    return click.option(
+        "--verify", is_flag=True, expose_value=False, callback=_store("verify"),
+        help="Compare all that is sent elsewhere with what arrived, instead of some of it.",
+    )(command)  # fmt: skip
 
 
 def jobs_option(command: F) -> F:

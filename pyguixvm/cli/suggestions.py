@@ -28,6 +28,7 @@ _OTHER_WORDS = {
     "build": ("image", "make"),
     "ssh": ("login", "exec", "shell"),
     "cp": ("scp", "copy"),
+    "migrate": ("move", "mv", "transfer"),
     "repl": ("virsh",),
     "graph": ("dot", "draw", "svg"),
 }  # fmt: skip

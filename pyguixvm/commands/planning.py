@@ -84,18 +84,21 @@ def observed(
     depth: Depth | None = None,
     config: str | None = None,
     deployment: str | None = None,
+    hypervisors: Sequence[str | None] = (),
     commits: Commits | None = None,
 ) -> Iterator[tuple[Sight, ...]]:
     """Connect to the hypervisors of MACHINES; yield each with the plan for its machines.
 
     CONFIG is the file that declares MACHINES, if these are all of them, and DEPLOYMENT
-    the name that it gives to them as a whole.  COMMITS finds out what is older than what is
+    the name that it gives to them as a whole.  HYPERVISORS are the URIs of all that it declares
+    machines for, None for that of the session: a machine that is not where it is declared is
+    looked for there.  COMMITS finds out what is older than what is
     there; without, nothing is.  DEPTH is how deep to look, at first; a plan
     needs the host and who is at work.  Of several hypervisors, one that does not answer does
     not stop the others.  Raises HypervisorError if it is the only one.
     """
     from pyguixvm.commands.local_images import with_local_bases
-    from pyguixvm.commands.reach import reached
+    from pyguixvm.commands.reach import elsewhere, reached
     from pyguixvm.digest.memory import Digests
     from pyguixvm.plan.ownership import owners
 
@@ -103,18 +106,22 @@ def observed(
         with phase(session.emit, "observe") as result:
             seen, unseen = reached(session, machines, opened, depth)
             result.detail = ", ".join(each.connection.uri for each in seen)
+            others = elsewhere(session, seen, hypervisors, opened)
         digests = Digests(session.state_directory)
         looks = [partial(_looked, each, digests) for each in seen]
         seen = [
             replace(e, observation=with_local_bases(e.observation, e.machines, digests))
             for e in seen
         ]
-        found = [(each.machines, each.observation) for each in seen]
+        found = [
+            *((each.machines, each.observation) for each in seen),
+            *(((), observation) for observation in others),
+        ]
         unknown = {each.uri: each.machines for each in unseen}
         planned: list[Sight] = []
         complete = config is not None
         theirs = owners(found, name=deployment, complete=complete, unseen=unknown)
-        for index, (each, owner) in enumerate(zip(seen, theirs, strict=True)):
+        for index, (each, owner) in enumerate(zip(seen, theirs[: len(seen)], strict=True)):
             policy = msgspec.structs.replace(policy, since=_window())
             look = SharedLook(looks[index])
             make, make_otherwise = (

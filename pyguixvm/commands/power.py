@@ -17,6 +17,7 @@ from pyguixvm.hypervisor.connection import Connection, connect
 from pyguixvm.hypervisor.guest.evidence import boot, watch
 from pyguixvm.hypervisor.machine_lock.lock import held
 from pyguixvm.model.declaration import VirtualMachine
+from pyguixvm.plan.interference import not_arrived
 from pyguixvm.plan.readiness import Evidence, Readiness, only_speaks, unheard
 
 
@@ -34,7 +35,10 @@ def _start(connection: Connection, name: str, emit: Emit) -> Done:
     with ExitStack() as watched:
         # Not while it boots: whoever gives up waiting for that may power it off.
         with held(connection, (name,), emit, "start"):
-            machine = domains.read_metadata(connection, name).generation.declaration
+            metadata = domains.read_metadata(connection, name)
+            if metadata.arrival is not None and metadata.arrival.fenced:
+                raise not_arrived(name, metadata.arrival)
+            machine = metadata.generation.declaration
             running = domains.state(connection, name) == "running"
             goes_on = not running and domains.is_memory_kept(connection, name)
             if goes_on:

@@ -80,7 +80,7 @@ def reached(
         unseen.append(Unseen(_named(session, uri), tuple(theirs), error))
 
     several = len(uris) > 1
-    connecting = [partial(_connected, uri, which=several) for uri in uris]
+    connecting = [partial(_connected, session, uri, which=several) for uri in uris]
     asking = {number for number, uri in enumerate(uris) if may_ask(uri)}
     answers = _each(connecting, asking, _leave)
     for uri, found in zip(uris, answers, strict=True):
@@ -114,10 +114,42 @@ def reached(
     return seen, unseen
 
 
-def _connected(uri: str | None, *, which: bool) -> tuple[_Way, ExitStack]:
+def elsewhere(
+    session: Session,
+    seen: Sequence[Seen],
+    uris: Sequence[str | None],
+    opened: ExitStack,
+) -> list[Observation]:
+    """Return what is at the hypervisors at URIS that were not SEEN, if a machine may be there.
+
+    That is if one is not where it is declared.  They are connected to until OPENED closes.
+    Those that cannot be looked at are passed over: whoever names machines does not ask for them.
+    """
+    tried = {machine.hypervisor or session.uri for each in seen for machine in each.machines}
+    others = [uri for uri in dict.fromkeys(uri or session.uri for uri in uris) if uri not in tried]
+    missing = any(m.name not in each.observation.domains for each in seen for m in each.machines)
+    if not others or not missing:
+        return []
+    asking = {number for number, uri in enumerate(others) if may_ask(uri)}
+    answers = _each(
+        [partial(_connected, session, uri, which=True) for uri in others], asking, _leave
+    )
+    known = {identity(each.connection) for each in seen}
+    ways: dict[Hypervisor | None, _Way] = {}
+    for found in answers:
+        if not isinstance(found, PyguixvmError):
+            way, connected = found
+            opened.push(connected)
+            if way.which not in known:
+                ways.setdefault(way.which, way)
+    looked = _each([partial(observe, way.connection) for way in ways.values()]) if ways else []
+    return [there for there in looked if not isinstance(there, PyguixvmError)]
+
+
+def _connected(session: Session, uri: str | None, *, which: bool) -> tuple[_Way, ExitStack]:
     """Return the way to the hypervisor at URI, and what is to be closed at the end."""
     with ExitStack() as own:
-        connection = own.enter_context(connect(uri))
+        connection = own.enter_context(connect(uri, verify=session.verify))
         way = _Way(connection, identity(connection) if which else None)
         return way, own.pop_all()
 

@@ -25,7 +25,8 @@ class Session:
     URI is the hypervisor of machines that name none; OPTIONS are build options for
     Guix, and LOAD_PATH the directories among them that hold modules; FORWARD takes
     what the configuration itself writes to standard error.
-    INTERRUPTION tells whether the person wants the run to end.
+    INTERRUPTION tells whether the person wants the run to end.  VERIFY: all that is sent to a
+    hypervisor is compared with what arrived, instead of some of it.
     """
 
     uri: str | None
@@ -35,6 +36,7 @@ class Session:
     forward: Callable[[bytes], None]
     interruption: Interruption = field(default_factory=Interruption)
     load_path: tuple[Path, ...] = ()
+    verify: bool = False
 
     @property
     def state_directory(self) -> Path:

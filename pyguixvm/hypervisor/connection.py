@@ -40,7 +40,8 @@ class Connection:
     """An open connection to the hypervisor at URI; LOCAL if that is this machine.
 
     Of an alias (https://libvirt.org/uri.html), URI is what it stands for.  READ_ONLY: it may
-    look, and nothing else, which takes no rights at a local libvirtd.
+    look, and nothing else, which takes no rights at a local libvirtd.  VERIFY: all that is sent
+    over it is compared with what arrived.
     HANDLE is libvirt's own object, EVENTS what it tells and RESOLVED what it was asked
     for by name, for this package only.
     """
@@ -51,11 +52,16 @@ class Connection:
     events: Events
     resolved: Resolved
     read_only: bool = False
+    verify: bool = False
 
 
 @contextmanager
 def connect(
-    uri: str | None = None, seconds: float | None = None, patience: float = _PATIENCE
+    uri: str | None = None,
+    seconds: float | None = None,
+    patience: float = _PATIENCE,
+    *,
+    verify: bool = False,
 ) -> Iterator[Connection]:
     """Connect to the hypervisor at URI, and disconnect at the end.
 
@@ -63,7 +69,8 @@ def connect(
     file, then what it finds (https://libvirt.org/uri.html).  One that ends in ``?ro`` (or
     ``&ro``) is connected to for looking only.  Raises
     `HypervisorError` when it cannot be reached, or not within SECONDS.  Each request
-    over it has PATIENCE seconds; minutes, if it depends on disks or guests.
+    over it has PATIENCE seconds; minutes, if it depends on disks or guests.  VERIFY is as for
+    a `Connection`.
     """
     _EVENT_LOOP.start()
     target = f"hypervisor at {uri}" if uri else "default hypervisor"
@@ -71,7 +78,7 @@ def connect(
         seconds = _ASKING_SECONDS if may_ask(uri) else _OPEN_SECONDS
     doing = f"connect to the {target}"
     try:
-        connection = within(seconds, doing, lambda: _opened(uri, patience), unwanted=_close)
+        connection = within(seconds, doing, lambda: _opened(uri, patience, verify), unwanted=_close)
     except libvirt.libvirtError as error:
         raise unreachable(error, uri or os.environ.get("LIBVIRT_DEFAULT_URI"), doing) from error
     try:
@@ -87,14 +94,14 @@ def may_ask(uri: str | None) -> bool:
     return "+ssh:" in (uri or "")
 
 
-def _opened(uri: str | None, patience: float) -> Connection:
+def _opened(uri: str | None, patience: float, verify: bool) -> Connection:
     uri, read_only = without_read_only(uri or "")
     handle = (libvirt.openReadOnly if read_only else libvirt.open)(uri or None)
     # Not what was asked for: that may be an alias.
     actual = handle.getURI()
     limited = bounded(handle, patience)
     return Connection(
-        actual, is_local(actual), limited, Events(limited), Resolved(limited), read_only
+        actual, is_local(actual), limited, Events(limited), Resolved(limited), read_only, verify
     )
 
 

@@ -61,6 +61,18 @@ def find(connection: Connection, name: str) -> Domain | None:
     return None if found is None else found[2]
 
 
+def find_by_uuid(connection: Connection, uuid: str) -> Domain | None:
+    """Return the domain with UUID, whatever its name and whoever it belongs to; None if none is."""
+    with explained(f"look for the domain with UUID {uuid}"):
+        try:
+            handle = connection.handle.lookupByUUIDString(uuid)
+        except libvirt.libvirtError as error:
+            if is_code(error, libvirt.VIR_ERR_NO_DOMAIN):
+                return None
+            raise
+        return Domain(handle.name(), uuid, handle)
+
+
 def define(connection: Connection, xml: str, known: Domain | None = None) -> Domain:
     """Define a domain by XML, or define it anew in place; return it.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import libvirt
 
@@ -41,6 +42,28 @@ def data(connection: Connection, volume: Volume, offset: int, length: int) -> by
     """Return the LENGTH bytes of VOLUME at OFFSET.  Raises HypervisorError."""
     parts = _parts(connection, volume, offset, length)
     return b"".join(bytes(part) if isinstance(part, int) else part for part in parts)
+
+
+def save(
+    connection: Connection,
+    volume: Volume,
+    file: Path,
+    tell: Callable[[int], None] = lambda _read: None,
+) -> None:
+    """Write what VOLUME holds to FILE, which is made, with its holes.  Raises HypervisorError.
+
+    TELL is told as by `content`.
+    """
+    with file.open("xb") as out:
+        size = 0
+        for part in _parts(connection, volume, 0, 0):
+            if isinstance(part, int):
+                size += part
+                out.seek(size)
+            else:
+                size += out.write(part)
+                tell(len(part))
+        out.truncate(size)
 
 
 def _parts(

@@ -71,6 +71,16 @@ def make_disk(  # noqa: PLR0917 -- what it is to be, and where
         overlay.finish(path)
 
 
+def make_empty(path: Path, size: int, identity: str | None = None) -> None:
+    """Make the qcow2 image PATH of SIZE bytes that holds nothing, with IDENTITY if there is one.
+
+    Raises ImageError.
+    """
+    overlay.create_empty(path, size)
+    if identity is not None:
+        _identify(path, identity)
+
+
 def _identify(path: Path, identity: str) -> None:
     with path.open("r+b") as image:
         header = image.read(HEADER_LENGTH)

@@ -83,6 +83,11 @@ def create_unsafe(backing: Path, backing_format: str, overlay: Path, size: int) 
     _qemu_img("create", *options, "--", str(overlay), str(size), image=overlay)
 
 
+def create_empty(image: Path, size: int) -> None:
+    """Make the qcow2 IMAGE of SIZE bytes, on nothing.  Raises ImageError."""
+    _qemu_img("create", "-q", "-f", "qcow2", "--", str(image), str(size), image=image)
+
+
 def rebase_unsafe(overlay: Path, backing: Path, backing_format: str) -> None:
     """Let OVERLAY stand on BACKING, which need not exist here but has the same content.
 

@@ -7,6 +7,7 @@ from collections.abc import Collection
 
 import msgspec
 
+from pyguixvm.model.arrival import Arrival
 from pyguixvm.model.declaration import SharedStore, SystemImage, VirtualMachine
 from pyguixvm.model.provenance import Provenance
 
@@ -104,7 +105,7 @@ class Metadata(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
     not been seen ready.  DEPLOYMENT is the name of the deployment that the machine
     belongs to, None if that has none.  UUID is that of its domain, which tools that copy
     domains change in all places but this; it is None where a pyguixvm wrote this that did
-    not know of it.
+    not know of it.  ARRIVAL is how it came from another hypervisor, until that is over.
     """
 
     current: int
@@ -112,6 +113,7 @@ class Metadata(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
     fallback: int | None = None
     deployment: str | None = None
     uuid: str | None = None
+    arrival: Arrival | None = None
 
     @property
     def generation(self) -> Generation:

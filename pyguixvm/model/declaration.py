@@ -311,7 +311,8 @@ class Deployment(_Declared, frozen=True):
     NAME is what its machines are known by as those of one deployment, wherever the
     file is; without one, nobody can tell which machines are not declared any more.
     WARNINGS are about anything in the file, whatever machines were asked for.  PROVENANCE is
-    what it was evaluated with.
+    what it was evaluated with.  HYPERVISORS are the URIs of all machines in the file, too; None
+    stands for that of machines that name none.
     """
 
     schema: int
@@ -320,3 +321,4 @@ class Deployment(_Declared, frozen=True):
     name: str | None = None
     warnings: tuple[Caution, ...] = ()
     provenance: Provenance = Provenance()
+    hypervisors: tuple[str | None, ...] = ()

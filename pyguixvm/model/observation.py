@@ -74,7 +74,8 @@ class Hardware(msgspec.Struct, frozen=True, rename="kebab"):
     DISKS are the file names of its disks, backing files left out; STACKS say more of each.
     PLAIN are its plain fields by their names, as XML has them.  EMULATOR and LOADER
     are files of the host, MACHINE_TYPE is what the one knows.  CONSOLE and AGENT_CHANNEL:
-    there is a serial line, and one for a guest agent.
+    there is a serial line, and one for a guest agent.  HOST_DEVICES are those of its host that
+    it was given, in words.
     """
 
     cpu: int
@@ -93,6 +94,7 @@ class Hardware(msgspec.Struct, frozen=True, rename="kebab"):
     loader: str | None = None
     console: bool = True
     agent_channel: bool = True
+    host_devices: tuple[str, ...] = ()
 
 
 def disks_of(*hardware: Hardware | None) -> tuple[str, ...]:

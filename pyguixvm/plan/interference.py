@@ -13,6 +13,7 @@ import msgspec
 
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.model.applied import Metadata
+from pyguixvm.model.arrival import Arrival
 from pyguixvm.model.declaration import DataDisk, VirtualMachine
 from pyguixvm.model.difference import Difference
 from pyguixvm.model.observation import MIGRATED, ObservedDisk, ObservedDomain
@@ -118,8 +119,25 @@ def require_no_memory(domain: ObservedDomain) -> None:
         )
 
 
+def require_arrived(domain: ObservedDomain) -> None:
+    """Raise RequestRefusedError if DOMAIN is on its way here: it may run where it comes from."""
+    arrival = domain.metadata.arrival if domain.metadata else None
+    if arrival is not None and arrival.fenced:
+        raise not_arrived(domain.name, arrival)
+
+
+def not_arrived(name: str, arrival: Arrival) -> RequestRefusedError:
+    """Return what is to be raised for machine NAME, whose ARRIVAL is not over."""
+    return RequestRefusedError(
+        f"'{name}' is on its way here from {arrival.uri}, and may run there",
+        hint="Whoever began that may be at it. If nobody is, this goes on: "
+        f"pyguixvm -c '{arrival.uri}' migrate {name} --to URI, with the URI of this hypervisor",
+    )
+
+
 def require_at_home(domain: ObservedDomain) -> None:
-    """Raise RequestRefusedError if DOMAIN is off since it was migrated: it may run elsewhere."""
+    """Raise RequestRefusedError if DOMAIN may run elsewhere: it is on its way, or was migrated."""
+    require_arrived(domain)
     if domain.state == "shut off" and domain.reason == MIGRATED:
         name = domain.name
         raise RequestRefusedError(

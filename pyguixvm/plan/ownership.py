@@ -120,7 +120,8 @@ def require_not_elsewhere(machine: VirtualMachine, uri: str, owner: Owner) -> No
         another = "" if owner.name else " If that is another machine, give this deployment a name."
         raise RequestRefusedError(
             f"'{machine.name}'{of} is on {other}, and is declared for {uri}",
-            hint=f'Declare (hypervisor "{other}") as before; or remove it there first: '
+            hint="This moves it there, with its data: pyguixvm migrate CONFIG "
+            f"{machine.name}. Or declare it for {other} as before, or remove it there: "
             f"pyguixvm -c '{other}' undefine {machine.name}.{another}",
         )
     if owner.name is not None and owner.unseen:

@@ -252,6 +252,10 @@ def _details(domain: ObservedDomain, applied: Generation, holder: str | None) ->
     if domain.state not in ("running", "shut off"):
         yield f"{domain.state} {domain.reason}" if domain.reason else domain.state
     yield from guest_troubles(domain)
+    arrival = domain.metadata.arrival if domain.metadata else None
+    if arrival is not None:
+        done = "on its way here from" if arrival.fenced else "came here, and has volumes left on"
+        yield f"{done} {arrival.uri}: 'pyguixvm migrate' goes on"
     if domain.saved:
         yield "its memory is kept: 'pyguixvm start' lets it go on"
     if isinstance(applied.declaration.image, SharedStore):

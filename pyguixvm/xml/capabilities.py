@@ -11,7 +11,7 @@ from lxml import etree
 
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.model.declaration import VirtualMachine
-from pyguixvm.xml.text import parse
+from pyguixvm.xml.text import parse, render
 
 
 class HostCapabilities(msgspec.Struct, frozen=True):
@@ -49,6 +49,12 @@ def read_capabilities(xml: str) -> HostCapabilities:
 def read_host_uuid(xml: str) -> str | None:
     """Return the host's UUID out of the capabilities XML, None where it has none."""
     return parse(xml).findtext("host/uuid")
+
+
+def host_cpu(xml: str) -> str | None:
+    """Return the processor of the host out of the capabilities XML, None where it is not said."""
+    cpu = parse(xml).find("host/cpu")
+    return None if cpu is None else render(cpu)
 
 
 def _qemu_user(capabilities: etree._Element) -> int | None:

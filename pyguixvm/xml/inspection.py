@@ -70,7 +70,15 @@ def _hardware(root: etree._Element) -> Hardware:
         loader=root.findtext("os/loader"),
         console=has_console(root),
         agent_channel=agent_channel(root) is not None,
+        host_devices=tuple(map(_host_device, root.findall("devices/hostdev"))),
     )
+
+
+def _host_device(device: etree._Element) -> str:
+    """Return, in words, which one of its host's DEVICE is."""
+    places = device.iterfind("source/*")
+    where = " ".join(f"{key!s}={value!s}" for place in places for key, value in place.items())
+    return f"{device.get('type', 'unknown')} {where}".strip()
 
 
 def _machine_type(domain: etree._Element) -> str | None:

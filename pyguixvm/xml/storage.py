@@ -94,6 +94,22 @@ def parcel_disk_xml(path: str, serial: str) -> str:
     )
 
 
+def fence_disk(path: str) -> etree._Element:
+    """Return a disk on the file PATH, which there is not: nobody can start a domain with it.
+
+    It has the last name but one, see `parcel_disk_xml`.
+    """
+    return element(
+        "disk",
+        {"type": "file", "device": "disk"},
+        element("driver", {"name": "qemu", "type": "raw"}),
+        element("source", {"file": path}),
+        element("backingStore"),
+        element("target", {"dev": "vdzy", "bus": "virtio"}),
+        element("readonly"),
+    )
+
+
 def target_name(index: int) -> str:
     """Return the name of the disk with INDEX, from 0 on: vda … vdz, vdaa …, as Linux has it."""
     letters = ""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Another libvirtd, in mount and network namespaces of its own: another host to whoever asks."""
 
+import os
 import shutil
 import signal
 import subprocess
@@ -22,6 +23,7 @@ for each in etc:/etc/libvirt lib:/var/lib/libvirt log:/var/log/libvirt cache:/va
     mount --bind "$0/${each%%:*}" "${each#*:}"
 done
 ip link set lo up
+if [ -n "$HOST" ]; then echo "$HOST" > /proc/sys/kernel/hostname; fi
 exec libvirtd --pid-file "$0/libvirtd.pid" "$@"
 """
 
@@ -80,7 +82,7 @@ def another_libvirtd(
         [
             "unshare",
             "--mount",
-            *(["--net"] if alone else []),
+            *(["--net", "--uts"] if alone else []),
             "sh",
             "-c",
             _FURNISH,
@@ -88,6 +90,8 @@ def another_libvirtd(
             *arguments,
         ],
         stderr=(directory / "stderr").open("wb"),
+        # Libvirt moves no guest from a host to one of the same name.
+        env=os.environ | {"HOST": f"another-{uuid[:8]}" if alone else ""},
     )
     running = Libvirtd(directory, uuid, process)
     try:

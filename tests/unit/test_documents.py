@@ -123,7 +123,7 @@ EXAMPLES = {
     "status": compared, "generations": generations, "rollback": deployed, "gc": collected,
     "volumes": data_volumes, "list": listed,
     "start": changed, "shutdown": changed, "reboot": changed, "destroy": changed,
-    "autostart": changed, "undefine": changed,
+    "autostart": changed, "undefine": changed, "migrate": changed, "evacuate": changed,
     "evaluator": evaluators, "graph": drawn,
 }  # fmt: skip
 

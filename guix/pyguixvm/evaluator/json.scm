@@ -9,6 +9,7 @@
   #:use-module (pyguixvm system guest)
   #:use-module (pyguixvm system image-kinds)
   #:use-module (ice-9 match)
+  #:use-module (srfi srfi-1)
   #:use-module (srfi srfi-26)
   #:export (%schema
             deployment->json
@@ -85,6 +86,15 @@ that, GRAFTED? as it is wanted, or #f."
        ("ready"    (list->vector
                     (map readiness->json (virtual-machine-ready machine)))))))
 
+(define (hypervisors->json deployment)
+  "Return the URIs of the hypervisors of all machines of DEPLOYMENT, each once; null stands
+for the one of machines that name none."
+  (list->vector (map (lambda (uri)
+                       (or uri 'null))
+                     (delete-duplicates
+                      (map virtual-machine-hypervisor
+                           (deployment-machines deployment))))))
+
 (define (deployment->json deployment file machines provenance)
   "Return the JSON of DEPLOYMENT, which FILE declares; MACHINES lists the JSON of its
 machines, and PROVENANCE is that of what it was evaluated with."
@@ -93,4 +103,5 @@ machines, and PROVENANCE is that of what it was evaluated with."
        ("schema"   %schema)
        ("config"   file)
        ("machines" (list->vector machines))
+       ("hypervisors" (hypervisors->json deployment))
        ("provenance" provenance))))

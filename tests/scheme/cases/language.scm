@@ -352,6 +352,14 @@
 (list (vm \"a\" \"web\") (vm \"b\" \"db\" \"web\") (vm \"c\" \"db\") (vm \"d\"))"
                               #:names '("d") #:tags '("web"))
                "deployment" "machines"))))
+  (test-equal "the hypervisors of all, whichever are asked for"
+    #(null "qemu+ssh://b/system")
+    (ref (evaluate-text "(define (vm n uri)
+  (virtual-machine (name n) (operating-system %os) (hypervisor uri)))
+(list (virtual-machine (name \"a\") (operating-system %os))
+      (vm \"b\" \"qemu+ssh://b/system\") (vm \"c\" \"qemu+ssh://b/system\"))"
+                        #:names '("a"))
+         "deployment" "hypervisors"))
   (test-equal "what they require, and what they are called together"
     '(#("b" "c") #("web"))
     (let ((machine (ref (evaluate-text "(define (vm n . more)

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A machine moves to another hypervisor while its guest runs.
+
+What nobody writes to is sent first, what is below the root its guest is on included.  Libvirt
+brings the rest, and the guest; that one of its daemons has it in the end, and the other has not,
+is libvirt's affair.  What is left where it was goes as after any move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pyguixvm.apply.migration import arriving, defined, place_at, require_virtualization
+from pyguixvm.apply.moved_volumes import Move, require_space, sent
+from pyguixvm.errors import RequestRefusedError
+from pyguixvm.events import phase
+from pyguixvm.hypervisor import domains, migration, networks
+from pyguixvm.hypervisor.connection import identity
+from pyguixvm.hypervisor.domains import Domain
+from pyguixvm.hypervisor.migration import Destination
+from pyguixvm.model.applied import Metadata
+from pyguixvm.model.arrival import Arrival, SentVolume
+from pyguixvm.model.usage import Address
+from pyguixvm.plan.migration import root_layers
+from pyguixvm.xml.inspection import inspect_domain
+from pyguixvm.xml.moved import Place, moved_xml
+
+
+def move_live(
+    move: Move, data: Iterable[Address], *, autostart: bool, by: str | None = None
+) -> None:
+    """Move the machine of MOVE, which runs, with its DATA.  BY is as for a `Destination`.
+
+    Raises RequestRefusedError and HypervisorError; it runs where it was then, and nothing of
+    it is at the target.
+    """
+    data = tuple(data)
+    xml, metadata, domain = defined(move, move.source)
+    layers = root_layers(metadata)
+    written = {(metadata.generation.pool, metadata.generation.volume), *data}
+    models = require_virtualization(move, xml)
+    _require_same_processor(move, xml)
+    require_space(move, [*(layer.address for layer in layers), *data])
+    networks.ensure_networks(move.target, metadata.generation.declaration)
+    with sent(move, layers, data, written) as result:
+        arrival = Arrival(
+            uri=move.source.uri,
+            host=identity(move.source).host_uuid,
+            # Its guest goes on writing to them.
+            volumes=tuple(
+                SentVolume(*each.address) if each.address in written else each
+                for each in result.volumes
+            ),
+            autostart=autostart,
+        )
+        there = arriving(metadata, result, arrival, domain.uuid)
+        place = place_at(move, result, there, xml, models)
+        _require_same_parts(move, place)
+        with phase(move.emit, "update", move.name, detail="live"):
+            move.require()
+            migration.migrate(domain, move.target, _destination(domain, place, there, by))
+
+
+def _destination(domain: Domain, place: Place, there: Metadata, by: str | None) -> Destination:
+    return Destination(
+        live=moved_xml(migration.live_xml(domain), place, there),
+        defined=moved_xml(migration.defined_xml(domain), place, there),
+        by=by,
+    )
+
+
+def settle_source(move: Move, domain: Domain) -> None:
+    """Have the machine, which is DOMAIN at the target and runs there, at the source no more.
+
+    Where the two libvirtds did not talk to each other, and who did so for them was killed,
+    it waits there to be told that it runs elsewhere.  Raises RequestRefusedError if it is
+    anything else than that.
+    """
+    left = domains.find(move.source, move.name)
+    if left is None or left.uuid != domain.uuid:
+        return
+    there, here = (
+        domains.state(connection, each)
+        for connection, each in ((move.target, domain), (move.source, left))
+    )
+    if there != "running" or here not in {"paused", "shut off"}:
+        raise RequestRefusedError(
+            f"'{move.name}' is {there} on {move.target.uri}, and {here} on {move.source.uri}",
+            hint="Nothing was changed. If it goes on, or starts, on both, its disks differ: find "
+            "out which one is to stay, and let nobody start the other.",
+        )
+    with phase(move.emit, "remove", move.name, detail=f"from {move.source.uri}"):
+        move.require()
+        domains.destroy(move.source, left)
+        if domains.exists(move.source, move.name):
+            domains.undefine(move.source, left)
+
+
+def _require_same_processor(move: Move, xml: str) -> None:
+    if inspect_domain(xml).hardware.domain_type == "kvm" and not migration.runs_on(
+        move.source, move.target
+    ):
+        raise RequestRefusedError(
+            f"the processor of {move.target.uri} lacks something that the guest of "
+            f"'{move.name}' may use, which sees that of {move.source.uri}",
+            hint=f"Nothing was done. Shut off, it can go: pyguixvm -c '{move.source.uri}' "
+            f"shutdown {move.name}",
+        )
+
+
+def _require_same_parts(move: Move, place: Place) -> None:
+    lost = set(place.lost) - {"emulator"}
+    if lost:
+        raise RequestRefusedError(
+            f"{move.target.uri} does not have the {' and the '.join(sorted(lost))} that "
+            f"'{move.name}' runs with",
+            hint=f"Nothing was done. Shut off, it can go: pyguixvm -c '{move.source.uri}' "
+            f"shutdown {move.name}",
+        )

@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A machine moves to another hypervisor; wherever that ends, one copy of it at most can run.
+
+First all that it has is sent.  Then it is defined there, with a fence: a disk that does not
+exist, for the lack of which libvirt starts it for nobody.  Until now it may be started where it
+was.  That definition goes next, if nobody did, and then the fence.  What it has where it was
+goes last.  From the definition with the fence on, the machine itself remembers where it comes
+from and what it had there, so that whoever comes after one who was killed goes on from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+
+import msgspec
+
+from pyguixvm.apply.moved_volumes import Move, Sent, require_space, sent
+from pyguixvm.apply.unused_volumes import usage
+from pyguixvm.errors import HypervisorError, RequestRefusedError
+from pyguixvm.events import phase
+from pyguixvm.hypervisor import data_records, domains, incomplete_volume, networks, pools, volumes
+from pyguixvm.hypervisor.connection import Connection, capabilities, identity
+from pyguixvm.hypervisor.domains import Domain
+from pyguixvm.hypervisor.host_parts import HostParts
+from pyguixvm.model.applied import Metadata
+from pyguixvm.model.arrival import Arrival, SentVolume, stamp
+from pyguixvm.model.usage import Address
+from pyguixvm.model.volume_names import data_of
+from pyguixvm.plan.migration import root_layers
+from pyguixvm.xml.inspection import inspect_domain
+from pyguixvm.xml.moved import Place, moved_xml, unfenced_xml
+
+
+class ChangedMeanwhileError(RequestRefusedError):
+    """A machine was started where it was, after it was sent."""
+
+
+def send(move: Move, data: Iterable[Address], *, autostart: bool) -> None:
+    """Send the machine of MOVE, which is off, with its DATA; define it at the target, fenced.
+
+    Raises RequestRefusedError and HypervisorError; nothing of it is at the target then.
+    """
+    data = tuple(data)
+    xml, metadata, domain = defined(move, move.source)
+    layers = root_layers(metadata)
+    host = require_virtualization(move, xml)
+    require_space(move, [*(layer.address for layer in layers), *data])
+    with sent(move, layers, data) as result:
+        arrival = Arrival(
+            uri=move.source.uri,
+            host=identity(move.source).host_uuid,
+            volumes=tuple(result.volumes),
+            autostart=autostart,
+            fenced=True,
+        )
+        there = arriving(metadata, result, arrival, domain.uuid)
+        place = place_at(move, result, there, xml, host)
+        with phase(move.emit, "define", move.name):
+            move.require()
+            domains.define(move.target, moved_xml(xml, place, there))
+
+
+def settle(move: Move) -> str:
+    """Have the machine of MOVE, which is defined at the target, there alone; say what was done.
+
+    What was done of it already is not done again.  Raises `ChangedMeanwhileError` if it was
+    started at the source since it was sent.
+    """
+    xml, metadata, domain = defined(move, move.target)
+    arrival = metadata.arrival
+    if arrival is None:
+        return "is there already"
+    _take_in(move, arrival)
+    if arrival.fenced:
+        _give_up_source(move, arrival, domain.uuid)
+        arrival = msgspec.structs.replace(arrival, fenced=False)
+        metadata = msgspec.structs.replace(metadata, arrival=arrival)
+        with phase(move.emit, "define", move.name):
+            move.require()
+            domain = domains.define(move.target, unfenced_xml(xml, metadata), domain)
+    if arrival.autostart:
+        domains.set_autostart(move.target, domain, on=True)
+    left = _delete_left(move, arrival)
+    domains.write_metadata(move.target, domain, msgspec.structs.replace(metadata, arrival=None))
+    with suppress(HypervisorError):
+        networks.ensure_networks(move.target, metadata.generation.declaration)
+    return f"came from {arrival.uri}" + "".join(f"; {each}" for each in left)
+
+
+def take_back(move: Move) -> None:
+    """Remove what came to the target, where it is fenced: the machine is at the source.
+
+    Raises RequestRefusedError unless it is.
+    """
+    _, metadata, domain = defined(move, move.target)
+    arrival = metadata.arrival
+    if (
+        arrival is None
+        or not arrival.fenced
+        or domains.find_by_uuid(move.source, domain.uuid) is None
+    ):
+        raise RequestRefusedError(f"'{move.name}' on {move.target.uri} may be the only one")
+    with phase(move.emit, "remove", move.name):
+        move.require()
+        # Whoever is killed from here on leaves what counts as broken off.
+        for each in arrival.volumes:
+            incomplete_volume.condemn(move.target, each.pool, each.volume)
+        domains.undefine(move.target, domain)
+        for each in arrival.volumes:
+            volumes.delete(move.target, each.pool, each.volume)
+            data_records.remove(move.target, each.address)
+
+
+def defined(move: Move, where: Connection) -> tuple[str, Metadata, Domain]:
+    """Return by what the machine of MOVE is defined at WHERE, what it remembers, and itself."""
+    found = domains.find_whole_definition(where, move.name)
+    if found is None:
+        raise RequestRefusedError(f"'{move.name}' vanished from {where.uri}")
+    return found
+
+
+def require_virtualization(move: Move, xml: str) -> tuple[str, ...]:
+    """Return the security models of the target, which has to offer what the domain of XML needs."""
+    host, kind = capabilities(move.target), inspect_domain(xml).hardware.domain_type
+    if kind not in host.domain_types:
+        raise RequestRefusedError(
+            f"'{move.name}' runs by '{kind}', which {move.target.uri} does not offer: it has "
+            f"{', '.join(sorted(host.domain_types))}",
+            hint="Nothing was moved. Enable virtualization there, or declare (virtualization "
+            "'qemu) and deploy.",
+        )
+    return host.security_models
+
+
+def place_at(
+    move: Move, result: Sent, metadata: Metadata, xml: str, security_models: tuple[str, ...]
+) -> Place:
+    """Return where the domain of XML is at the target of MOVE, with the RESULT of sending."""
+    pool = pools.find_pool(move.target, metadata.generation.pool)
+    if pool is None:
+        raise HypervisorError(f"pool '{metadata.generation.pool}' of {move.target.uri} was stopped")
+    return Place(
+        files=result.files,
+        security_models=security_models,
+        directory=pool.path,
+        lost=HostParts(move.target).lost(inspect_domain(xml).hardware),
+    )
+
+
+def arriving(metadata: Metadata, result: Sent, arrival: Arrival, uuid: str) -> Metadata:
+    """Return METADATA as it is at the target, with what came there as RESULT."""
+    generations = (
+        msgspec.structs.replace(each, base=result.bases.get(each.base or each.image, each.base))
+        for each in metadata.generations
+    )
+    return msgspec.structs.replace(
+        metadata, generations=tuple(generations), arrival=arrival, uuid=uuid
+    )
+
+
+def _take_in(move: Move, arrival: Arrival) -> None:
+    """Have all that came by ARRIVAL count as whole, and data be recorded."""
+    records = {each.address: each for each in data_records.read(move.source)}
+    for each in arrival.volumes:
+        # Whoever was killed had them all: it is defined last.
+        volumes.delete_marker(move.target, each.pool, each.volume)
+        known, found = records.get(each.address), None
+        if known is not None and data_of(each.volume) is not None:
+            found = volumes.lookup(move.target, each.pool, each.volume)
+        if found is not None and known is not None:
+            record = msgspec.structs.replace(known, path=found.path, making=False)
+            data_records.write(move.target, record)
+
+
+def _give_up_source(move: Move, arrival: Arrival, uuid: str) -> None:
+    """Have the machine not defined at the source any more, if it is as it was when it was sent."""
+    domain = domains.find_by_uuid(move.source, uuid)
+    if domain is None:
+        return
+    _require_unchanged(move.source, domain, arrival.volumes)
+    xml = domains.whole_definition(move.source, domain)
+    with phase(move.emit, "remove", move.name, detail=f"from {move.source.uri}"):
+        move.require()
+        domains.undefine(move.source, domain)
+        # Started in the very moment, it lives on without a definition.
+        if xml is not None and domains.find_by_uuid(move.source, uuid) is not None:
+            domains.define(move.source, xml)
+            raise _changed(move.name, move.source)
+
+
+def _require_unchanged(
+    connection: Connection, domain: Domain, sent_volumes: Iterable[SentVolume]
+) -> None:
+    off = domains.state(connection, domain) == "shut off"
+    if not off or domains.is_memory_kept(connection, domain):
+        raise _changed(domain.name, connection)
+    for each in sent_volumes:
+        if not _is_as_sent(connection, each):
+            raise _changed(domain.name, connection)
+
+
+def _is_as_sent(connection: Connection, sent_volume: SentVolume) -> bool:
+    found = volumes.refreshed(connection, *sent_volume.address)
+    if found is None or sent_volume.stamp is None:
+        return found is not None
+    return stamp(found.physical, found.modified) == sent_volume.stamp
+
+
+def _changed(name: str, connection: Connection) -> ChangedMeanwhileError:
+    return ChangedMeanwhileError(
+        f"'{name}' was started on {connection.uri} while it was moved away from there",
+        hint="It is there as before. Run the command again when it is shut off.",
+    )
+
+
+def _delete_left(move: Move, arrival: Arrival) -> list[str]:
+    """Delete what ARRIVAL left at the source, and nothing that anything uses; say what stays."""
+    there = [e for e in arrival.volumes if volumes.is_whole(move.source, e.pool, e.volume)]
+    used = usage(move.source).kept([each.address for each in there])
+    kept = {(each.pool, each.volume): str(each) for each in used}
+    said = list(kept.values())
+    with phase(move.emit, "remove", move.name, detail=f"from {move.source.uri}"):
+        # What stands on another one goes before that.
+        for each in reversed(there):
+            if each.address in kept:
+                continue
+            if not _is_as_sent(move.source, each):
+                said.append(f"{each.volume} was written to since on {move.source.uri}, and stays")
+                continue
+            move.require()
+            volumes.delete(move.source, each.pool, each.volume)
+        for each in arrival.volumes:
+            if not volumes.is_whole(move.source, each.pool, each.volume):
+                data_records.remove(move.source, each.address)
+    return said

@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Machines move from one hypervisor to another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from pyguixvm.apply import live_migration, migration
+from pyguixvm.apply.moved_volumes import Move
+from pyguixvm.commands.gc_roots import known, reconcile, release, roots_at
+from pyguixvm.commands.machines import Done, is_ours, tried
+from pyguixvm.commands.session import Session
+from pyguixvm.commands.undefine import data_volumes
+from pyguixvm.digest.memory import Digests
+from pyguixvm.errors import HypervisorError, RequestRefusedError
+from pyguixvm.hypervisor.connection import Connection, connect, identity
+from pyguixvm.hypervisor.machine_lock.lock import held
+from pyguixvm.hypervisor.observe import Depth, observe
+from pyguixvm.hypervisor.observe_domain import observe_domain
+from pyguixvm.model.declaration import VirtualMachine
+from pyguixvm.model.hypervisor import Hypervisor
+from pyguixvm.model.observation import Observation
+from pyguixvm.plan.migration import require_movable, require_place, root_layers
+
+
+@dataclass(frozen=True)
+class Host:
+    """A hypervisor that is connected to, WHICH one it is, and what is THERE."""
+
+    connection: Connection
+    which: Hypervisor
+    there: Observation
+
+    @property
+    def uri(self) -> str:
+        """The URI by which it is reached."""
+        return self.connection.uri
+
+
+class Hosts:
+    """Hypervisors that are connected to until OPENED closes, each once, whatever its URIs."""
+
+    def __init__(self, opened: ExitStack, *, verify: bool) -> None:
+        """Connect to nothing yet.  VERIFY is as for a `Connection`."""
+        self._opened = opened
+        self._verify = verify
+        self._by_uri: dict[str | None, Host] = {}
+        self.lost: dict[str, HypervisorError] = {}
+
+    def try_to_reach(self, uri: str | None) -> None:
+        """Connect to the hypervisor at URI; that it cannot be reached matters to whom wants it."""
+        try:
+            self.at(uri)
+        except HypervisorError as error:
+            self.lost[uri or "libvirt's default URI"] = error
+
+    def at(self, uri: str | None) -> Host:
+        """Return the hypervisor at URI.  Raises HypervisorError."""
+        if uri not in self._by_uri:
+            connection = self._opened.enter_context(connect(uri, verify=self._verify))
+            which = identity(connection)
+            same = next((host for host in self._by_uri.values() if host.which == which), None)
+            self._by_uri[uri] = same or Host(connection, which, observe(connection, Depth.HOST))
+        return self._by_uri[uri]
+
+    def with_machine(self, name: str, but: Host) -> list[Host]:
+        """Return those that have a machine NAME of ours, BUT one left out."""
+        different = {host.which: host for host in self._by_uri.values()}
+        return [
+            host
+            for which, host in different.items()
+            if which != but.which and _has(host.there, name)
+        ]
+
+
+def migrate(
+    session: Session,
+    names: Sequence[str],
+    declared: Sequence[VirtualMachine] = (),
+    to: str | None = None,
+    by: str | None = None,
+) -> tuple[Done, ...]:
+    """Move the machines NAMES to the hypervisors that they are DECLARED for, or all to that at TO.
+
+    They are looked for on all hypervisors of DECLARED, and that of the session.  BY is the URI
+    by which QEMU of the one host reaches that of the other, for guests that run.  Of several,
+    one that fails does not stop the others.  Raises PyguixvmError if the only one cannot be.
+    """
+    targets = {each.name: each.hypervisor or session.uri for each in declared}
+    unknown = [name for name in names if to is None and name not in targets]
+    if unknown:
+        raise RequestRefusedError(
+            f"no machine '{unknown[0]}' is declared",
+            hint=f"Declared are: {', '.join(sorted(targets)) or 'none'}. Of others, --to tells "
+            "where they are to be.",
+        )
+    with ExitStack() as opened:
+        hosts = Hosts(opened, verify=session.verify)
+        for uri in dict.fromkeys([session.uri, *targets.values()]):
+            hosts.try_to_reach(uri)
+
+        def one(name: str) -> Done:
+            target = hosts.at(to or targets[name])
+            return moved(session, hosts, name, target, by)
+
+        return tried(names, one)
+
+
+def _has(there: Observation, name: str) -> bool:
+    domain = there.domains.get(name)
+    return domain is not None and is_ours(domain)
+
+
+def moved(session: Session, hosts: Hosts, name: str, target: Host, by: str | None) -> Done:
+    """Move machine NAME to TARGET, or finish that.  BY is as for `migrate`."""
+    source = _source(hosts, name, target)
+    if source is None:
+        return Done(name, f"is on {target.uri} already")
+    with _locked(session, name, source, target) as move:
+        detail = _carried_out(move, by)
+    _keep_from_collector(session, source.connection, target.connection)
+    return Done(name, detail)
+
+
+def _source(hosts: Hosts, name: str, target: Host) -> Host | None:
+    """Return where machine NAME comes from; None if it is at TARGET, and left nothing elsewhere.
+
+    Raises RequestRefusedError if it is nowhere, or at several places.
+    """
+    domain = target.there.domains.get(name)
+    arrival = domain.metadata.arrival if domain and domain.metadata else None
+    if arrival is not None:
+        host = hosts.at(arrival.uri)
+        if host.which.host_uuid != arrival.host:
+            raise RequestRefusedError(
+                f"'{name}' came from {arrival.uri}, and that leads to another host by now",
+                hint="Find the one that it came from, and see with 'virsh list --all' whether it "
+                "is there still. Nothing was changed.",
+            )
+        return host
+    found = hosts.with_machine(name, target)
+    if len(found) > 1:
+        raise RequestRefusedError(
+            f"'{name}' is on {' and on '.join(host.uri for host in found)}",
+            hint="Nothing was done. Give that one by -c from which it is to go, and --to.",
+        )
+    if found:
+        return found[0]
+    if domain is not None and is_ours(domain):
+        return None
+    for uri, error in hosts.lost.items():
+        raise HypervisorError(
+            f"'{name}' may be on {uri}, which cannot be looked at: {error.message}", hint=error.hint
+        )
+    raise RequestRefusedError(
+        f"there is no machine '{name}' to move to {target.uri}",
+        hint="It was looked for on all hypervisors of the configuration, and that of -c: give "
+        "the one that has it.",
+    )
+
+
+@contextmanager
+def _locked(session: Session, name: str, source: Host, target: Host) -> Iterator[Move]:
+    """Have machine NAME be ours to change, at SOURCE and at TARGET, in the body."""
+    # In the same order whichever way it goes: no two wait for each other.
+    first, second = sorted((source, target), key=lambda host: repr(host.which))
+    with (
+        held(first.connection, (name,), session.emit, "migrate") as one,
+        held(second.connection, (name,), session.emit, "migrate") as other,
+    ):
+
+        def require() -> None:
+            one.require(name)
+            other.require(name)
+
+        digests = Digests(session.state_directory)
+        yield Move(name, source.connection, target.connection, session.emit, digests, require)
+
+
+def _carried_out(move: Move, by: str | None) -> str:
+    """Move what MOVE says, or go on with it; return what was done.  BY is as for `migrate`."""
+    # What was seen before the locks were held may not be so any more.
+    there = observe(move.target, Depth.HOST)
+    found = there.domains.get(move.name)
+    if found is None or found.metadata is None or found.metadata.arrival is None:
+        _send(move, there, by)
+    _, metadata, domain = migration.defined(move, move.target)
+    if metadata.arrival is not None and not metadata.arrival.fenced:
+        live_migration.settle_source(move, domain)
+    try:
+        return migration.settle(move)
+    except migration.ChangedMeanwhileError:
+        migration.take_back(move)
+        raise
+
+
+def _send(move: Move, there: Observation, by: str | None) -> None:
+    """Send the machine of MOVE to its target, where all this is THERE."""
+    domain = observe_domain(move.source, move.name)
+    metadata = require_movable(domain, move.target.uri)
+    data = tuple(data_volumes(move.source, domain))
+    roots = [layer.address for layer in root_layers(metadata)]
+    require_place(metadata, domain, there, [*roots, *data])
+    if domain.state == "shut off":
+        migration.send(move, data, autostart=domain.autostart)
+        return
+    if domain.state != "running":
+        raise RequestRefusedError(
+            f"'{move.name}' is {domain.state}, and only what runs or is shut off is moved",
+            hint="Nothing was done. Let it go on, or shut it down: pyguixvm -c "
+            f"'{move.source.uri}' shutdown {move.name}",
+        )
+    live_migration.move_live(move, data, autostart=domain.autostart, by=by)
+
+
+def _keep_from_collector(session: Session, source: Connection, target: Connection) -> None:
+    """Have GC roots here for what stands on the store now, and none for what did."""
+    arrived = known(observe(target, Depth.HOST))
+    reconcile(session, roots_at(session, target), arrived, local=target.local)
+    release(session, source, observe(source, Depth.HOST))

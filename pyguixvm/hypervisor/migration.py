@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Guests that run are moved by libvirt, to another one of its daemons, with what they write to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+from urllib.parse import urlsplit
+
+import libvirt
+import msgspec
+
+from pyguixvm.errors import HypervisorError
+from pyguixvm.hypervisor.connection import Connection
+from pyguixvm.hypervisor.domains import Domain
+from pyguixvm.hypervisor.errors import explain, explained, is_code
+from pyguixvm.xml.capabilities import host_cpu
+
+# How long (seconds) libvirt is waited for to give up what somebody interrupted.
+_END_SECONDS = 60.0
+_POLL_SECONDS = 0.2
+# As the error is called where the one libvirtd does not get to the other.
+_NO_WAY = "failed to connect to remote libvirt URI"
+
+
+class Destination(msgspec.Struct, frozen=True):
+    """Where a guest goes: as LIVE at first, and as DEFINED from its next start on, as XML.
+
+    BY is the URI by which QEMU there is reached from QEMU here, ``tcp://10.0.0.2``; None leaves
+    it to the name that the host there has of itself.
+    """
+
+    live: str
+    defined: str
+    by: str | None = None
+
+
+def live_xml(domain: Domain) -> str:
+    """Return the XML that DOMAIN runs with, as another libvirt takes it, with what is secret."""
+    return _xml(domain, 0)
+
+
+def defined_xml(domain: Domain) -> str:
+    """Return the XML that DOMAIN starts from, as `live_xml` does."""
+    return _xml(domain, libvirt.VIR_DOMAIN_XML_INACTIVE)
+
+
+def _xml(domain: Domain, flags: int) -> str:
+    flags |= libvirt.VIR_DOMAIN_XML_MIGRATABLE | libvirt.VIR_DOMAIN_XML_SECURE
+    with explained(f"read the definition of domain '{domain}'"):
+        xml: str = domain.handle.XMLDesc(flags)
+    return xml
+
+
+def runs_on(source: Connection, target: Connection) -> bool:
+    """Whether the processor of TARGET has all that of SOURCE has, as far as libvirt can tell."""
+    with explained("compare the processors of both hosts"):
+        cpu = host_cpu(source.handle.getCapabilities())
+        try:
+            found = target.handle.compareCPU(cpu, 0) if cpu is not None else None
+        except libvirt.libvirtError as error:
+            if is_code(error, libvirt.VIR_ERR_NO_SUPPORT, libvirt.VIR_ERR_CONFIG_UNSUPPORTED):
+                return True
+            raise
+        return bool(found != libvirt.VIR_CPU_COMPARE_INCOMPATIBLE)
+
+
+def migrate(domain: Domain, target: Connection, to: Destination) -> None:
+    """Have DOMAIN run at TARGET, and be defined there; it is not where it was any more then.
+
+    What it writes to is copied, into files that are there; what they stand on is not.  The one
+    libvirtd talks to the other itself where it gets there by the same URI as we do: then
+    nothing depends on us.  Raises HypervisorError; it runs where it was then.
+    """
+    named: dict[str, object] = {
+        libvirt.VIR_MIGRATE_PARAM_DEST_XML: to.live,
+        libvirt.VIR_MIGRATE_PARAM_PERSIST_XML: to.defined,
+    }
+    if to.by is not None:
+        named[libvirt.VIR_MIGRATE_PARAM_URI] = to.by
+    flags = (
+        libvirt.VIR_MIGRATE_LIVE
+        | libvirt.VIR_MIGRATE_PERSIST_DEST
+        | libvirt.VIR_MIGRATE_UNDEFINE_SOURCE
+        | libvirt.VIR_MIGRATE_NON_SHARED_INC
+        | libvirt.VIR_MIGRATE_ABORT_ON_ERROR
+    )
+    handle: Any = domain.handle
+    with _ended_with_us(domain):
+        if _names_host(target.uri):
+            peer = flags | libvirt.VIR_MIGRATE_PEER2PEER
+            with suppress(_NoWayError):
+                _moved(lambda: handle.migrateToURI3(target.uri, named, peer), domain)
+                return
+        _moved(lambda: handle.migrate3(target.handle, named, flags), domain)
+
+
+def _names_host(uri: str) -> bool:
+    """Whether URI names a host, without which one libvirtd does not get to another."""
+    host = urlsplit(uri).hostname
+    return host is not None and not host.startswith("localhost")
+
+
+class _NoWayError(Exception):
+    """The one libvirtd does not get to the other."""
+
+
+def _moved(request: Callable[[], object], domain: Domain) -> None:
+    try:
+        request()
+    except libvirt.libvirtError as error:
+        if _NO_WAY in str(error):
+            raise _NoWayError from error
+        failed = explain(error, f"migrate domain '{domain}'")
+        failed.hint = (
+            "It runs where it was. The two hosts need different names, and the one has to get to "
+            "the other by TCP, ports 49152 to 49215: --migrate-uri tcp://ADDRESS tells by which "
+            "address. Shut off, it goes without."
+        )
+        raise failed from error
+
+
+@contextmanager
+def _ended_with_us(domain: Domain) -> Iterator[None]:
+    """Have libvirt give up the migration of DOMAIN, and end it, if the body is interrupted."""
+    try:
+        yield
+    except HypervisorError:
+        raise
+    except BaseException:
+        with suppress(libvirt.libvirtError):
+            domain.handle.abortJob()
+        # What was made for it at the other end may go only then.
+        deadline = time.monotonic() + _END_SECONDS
+        with suppress(libvirt.libvirtError):
+            while time.monotonic() < deadline and domain.handle.jobInfo()[0]:
+                time.sleep(_POLL_SECONDS)
+        raise

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a machine remembers of the move that brought it, until nothing of it is left there."""
+
+from __future__ import annotations
+
+import msgspec
+
+from pyguixvm.model.usage import Address
+
+
+class SentVolume(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
+    """A volume of POOL that a machine had where it came from, and has now.
+
+    STAMP says how its file was when it was sent, see `stamp`; None where it was written to
+    since, as the disks of a guest that runs are.
+    """
+
+    pool: str
+    volume: str
+    stamp: str | None = None
+
+    @property
+    def address(self) -> Address:
+        """Its pool and its name, on both hypervisors."""
+        return self.pool, self.volume
+
+
+class Arrival(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
+    """That a machine comes from the hypervisor at URI, whose host has the UUID HOST.
+
+    VOLUMES are those that it had there, which go when it has nothing there any more.  FENCED:
+    it may be defined there, too, and cannot be started here: its definition names a disk that
+    does not exist.  AUTOSTART: it starts with its host when it can be started.
+    """
+
+    uri: str
+    host: str | None
+    volumes: tuple[SentVolume, ...]
+    autostart: bool = False
+    fenced: bool = False
+
+
+def stamp(physical: int, modified: str | None) -> str:
+    """Return what a file of PHYSICAL bytes, MODIFIED then, has until it is written to."""
+    return f"{physical} {modified}"
