@@ -23,6 +23,7 @@ from pyguixvm.plan.actions import (
     DetachInterface,
     GrowDisk,
     KeepLayer,
+    MergeLayers,
     PrepareSystem,
     RealizeContent,
     RealizeImage,
@@ -136,6 +137,10 @@ def _action(action: Action) -> str:  # noqa: PLR0911, PLR0912 -- one for each ki
             return f"have its guest write to {volume} now, on top of its root"
         case KeepLayer(generation=generation):
             return f"have it be taken back with generation {generation}, which it changes once more"
+        case MergeLayers(volumes=volumes, generations=generations):
+            lost = ", ".join(map(str, generations))
+            gone = f"; there is no way back to generations {lost} then" if lost else ""
+            return f"merge {len(volumes)} volumes that its root stands on into one{gone}"
         case ActivateSystem(restart=restart):
             otherwise = "restart it if what it boots by changed" if restart else "no restart"
             return f"switch its guest to the new system; {otherwise}"
