@@ -12,7 +12,7 @@ import msgspec
 
 from pyguixvm.apply.context import Workshop
 from pyguixvm.errors import HalfDoneError, HypervisorError, NotLiveError
-from pyguixvm.events import PhaseResult, phase
+from pyguixvm.events import GuestOutput, PhaseResult, phase
 from pyguixvm.guix.activation import LiveSystem, Target
 from pyguixvm.hypervisor import domains
 from pyguixvm.hypervisor.guest import delivery, parcel_disk
@@ -109,6 +109,7 @@ def _sent(
             machine,
             None if on_a_disk else file,
             system.program,
+            lambda line: workshop.emit(GuestOutput(machine, line)),
             workshop.sleep,
             workshop.clock,
         )

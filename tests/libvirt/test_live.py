@@ -29,7 +29,7 @@ from live_once import FURNISH, Living, change_live
 
 from pyguixvm.commands.undefine import root_volumes
 from pyguixvm.errors import NotLiveError, RolledBackError
-from pyguixvm.events import Notice, ignore
+from pyguixvm.events import GuestOutput, Notice, ignore
 from pyguixvm.hypervisor import domains
 from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.volume_names import is_base, is_marker, is_parcel, parcel_volume
@@ -128,6 +128,50 @@ def test_a_save_that_the_guest_does_not_take_leaves_the_ones_before(
     assert change_live(connection, furnished("three"), ignore, Living(tmp_path)).error is None
     assert system_of(connection, name) == "three"
     assert domains.read_metadata(connection, name).current == before.current
+
+
+def test_what_it_says_is_told_while_it_is_changed(connection, furnished, tmp_path):
+    name = furnished("one").name
+    # It does not end before somebody has heard it.
+    switch = """
+        printf 'it begins\n\033[31mred\033[0m' >&2
+        tries=0
+        while [ ! -e /run/heard ]; do
+            tries=$((tries + 1)); [ $tries -lt 100 ] || exit 1; sleep 0.1
+        done
+        printf '\nand ends' >&2; printf two > /run/system; echo done"""
+    told = []
+
+    def tell(event):
+        if isinstance(event, GuestOutput):
+            told.append(event.line)
+            if event.line == "it begins":
+                run(connection, name, "touch /run/heard")
+
+    assert change_live(connection, furnished("two"), tell, Living(tmp_path, switch)).error is None
+    assert told == ["it begins", "\x1b[31mred\x1b[0m", "and ends"]
+    # One log is kept at a time, however many changes there are.
+    assert change_live(connection, furnished("three"), ignore, Living(tmp_path)).error is None
+    assert len(run(connection, name, "ls /run | grep pyguixvm-log").split()) == 1
+
+
+def test_of_what_is_very_long_a_part_is_told(connection, furnished, tmp_path):
+    switch = """
+        dd if=/dev/zero bs=64k count=100 | tr '\\0' x >&2
+        i=0; while [ $i -lt 50 ]; do echo; i=$((i + 1)); done >&2
+        echo the last words >&2
+        exit 1"""
+    told = []
+
+    def tell(event):
+        if isinstance(event, GuestOutput):
+            told.append(event.line)
+
+    outcome = change_live(connection, furnished("two"), tell, Living(tmp_path, switch))
+    assert isinstance(outcome.error, RolledBackError)
+    assert "the last words" in outcome.error.message
+    assert max(map(len, told)) <= 1000
+    assert len(told) <= 2
 
 
 # As much as a tiny guest has room for, twice.

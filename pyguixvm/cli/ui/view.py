@@ -15,6 +15,7 @@ from pyguixvm.events import (
     BuildOutput,
     ChangePlanned,
     Event,
+    GuestOutput,
     MachineEnded,
     Notice,
     Phase,
@@ -50,7 +51,8 @@ _KEPT_ROUNDS = 100
 class Doing(msgspec.Struct, frozen=True):
     """A phase that goes on SINCE then (seconds); DONE of TOTAL bytes where that is known.
 
-    What is MISSING is waited for, UNTIL then (seconds) at most; CONSOLE is the guest's last line.
+    What is MISSING is waited for, UNTIL then (seconds) at most; CONSOLE is the last line that
+    the guest wrote there, or what changes it.
     """
 
     phase: Phase
@@ -184,6 +186,10 @@ def happened(view: View, event: Event, now: float) -> View:  # noqa: PLR0911 -- 
             return _with(view, msgspec.structs.replace(row, doing=None, failed=lost))
         case BuildOutput(line=line):
             return msgspec.structs.replace(view, log=plain(line))
+        case GuestOutput(machine=machine, line=line):
+            changed = view.row(machine).doing or Doing("activate", now)
+            heard = msgspec.structs.replace(changed, console=plain(line).strip())
+            return _doing(view, machine, heard)
         case Notice(message=message, machine=machine, warning=warning):
             words = f"{'! ' if warning else ''}{f'{machine}: ' if machine else ''}{message}"
             notices = (*view.notices, plain(words))[-_KEPT_LINES:]

@@ -16,6 +16,7 @@ import msgspec
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.domains import our_domain
 from pyguixvm.hypervisor.guest import program
+from pyguixvm.hypervisor.guest.log import Log
 from pyguixvm.hypervisor.guest.parcel_disk import SERIAL
 from pyguixvm.hypervisor.guest.program import Ran
 
@@ -34,7 +35,8 @@ _INCOMPLETE = 75
 _SCRIPT = r"""
 PATH=/run/current-system/profile/bin:/run/current-system/profile/sbin
 export PATH
-parcel=$1 serial=$2 program=$3
+parcel=$1 serial=$2 program=$3 log=$4
+[ -z "$log" ] || exec 2>> "$log"
 # A disk that was plugged in just now may take its time to show.
 tries=100
 while [ -z "$parcel" ]; do
@@ -45,6 +47,7 @@ while [ -z "$parcel" ]; do
     [ -n "$parcel" ] || { tries=$((tries - 1)); [ $tries -gt 0 ] && sleep 0.1; } || exit 73
 done
 exec 9> /run/pyguixvm.lock && flock -w 600 9 || exit 73
+for other in /run/pyguixvm-log-*; do [ "$other" = "$log" ] || rm -f "$other"; done
 unshare -m sh -c '
     parcel=$1 store=/gnu/store
     new=$store/.pyguixvm
@@ -96,11 +99,13 @@ def deliver(  # noqa: PLR0917 -- to whom, what, and for how long
     name: str,
     parcel: Path | None,
     run: str,
+    tell: Callable[[str], None],
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> Delivered:
     """Have the guest of domain NAME take the items in PARCEL, and RUN a program among them.
 
+    TELL is called with each line that is written to standard error, while that goes on.
     PARCEL goes through the agent, which takes about a second for each 3 MiB; None where it
     is plugged in as a disk.
     """
@@ -108,8 +113,12 @@ def deliver(  # noqa: PLR0917 -- to whom, what, and for how long
     if parcel is not None and not program.write(domain, _PARCEL, parcel):
         return Delivered(unpacked=False)
     file, serial = (_PARCEL, "") if parcel is not None else ("", SERIAL)
-    arguments = ("-c", _SCRIPT, "sh", file, serial, run)
-    ran = program.run(domain, _SHELL, arguments, PATIENCE, sleep, clock)
+    log = Log(domain, tell)
+    arguments = ("-c", _SCRIPT, "sh", file, serial, run, log.path)
+    ran = program.run(domain, _SHELL, arguments, PATIENCE, sleep, clock, meanwhile=log.read)
+    log.end()
+    if ran is not None and log.path:
+        ran = msgspec.structs.replace(ran, err=log.tail.decode(errors="replace"))
     if ran is not None and ran.status == _INCOMPLETE:
         words = (line.split() for line in ran.out.splitlines())
         missing = tuple(word[1] for word in words if word[:1] == ["missing"])

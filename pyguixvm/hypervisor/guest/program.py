@@ -76,11 +76,12 @@ def run(  # noqa: PLR0917 -- what, with what, and for how long
     clock: Callable[[], float] = time.monotonic,
     *,
     answer: int = agent.PATIENCE,
+    meanwhile: Callable[[], object] = lambda: None,
 ) -> Ran | None:
     """Have the guest of DOMAIN run PATH with ARGUMENTS; return how that ended.
 
     None if that is not known: it goes on after PATIENCE, or its agent, each of whose
-    answers has ANSWER (all seconds), does not say.
+    answers has ANSWER (all seconds), does not say.  MEANWHILE is called again and again.
     """
     started = agent.ask(
         domain,
@@ -95,6 +96,7 @@ def run(  # noqa: PLR0917 -- what, with what, and for how long
     pause = _FIRST_PAUSE
     while started is not None and clock() < deadline:
         sleep(pause)
+        meanwhile()
         pause = min(2 * pause, _LONGEST_PAUSE)
         status = agent.ask(domain, "guest-exec-status", _Status, answer, pid=started.pid)
         if status is not None and status.exited:
