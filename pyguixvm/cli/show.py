@@ -131,8 +131,8 @@ def _action(action: Action) -> str:  # noqa: PLR0911, PLR0912 -- one for each ki
             first = "freeze its file systems and power it off, or else " if fast else ""
             return f"{first}shut it down within {timeout} s{otherwise}"
         case PrepareSystem(by=by):
-            reached = "log in by ssh" if by == "ssh" else "see that its guest's agent runs programs"
-            return f"build its operating system for the disk that is there, and {reached}"
+            reached = "ssh" if by == "ssh" else "its agent, or else by ssh"
+            return f"build its operating system for the disk that is there; reach it by {reached}"
         case StackRoot(volume=volume):
             return f"have its guest write to {volume} now, on top of its root"
         case KeepLayer(generation=generation):

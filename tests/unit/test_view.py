@@ -129,8 +129,11 @@ def test_a_guest_that_boots_says_what_is_waited_for_until_when_and_its_consoles_
 def test_a_guest_that_is_changed_says_its_last_line() -> None:
     switching = (PhaseStarted("activate", "web"), GuestOutput("web", "making \x1b[1m/etc"))
     assert "     | making /etc" in text(after(*switching)).splitlines()
-    done = PhaseFinished("activate", 2.0, "web")
-    assert "making" not in text(after(*switching, done))
+    done = PhaseFinished("activate", 2.0, "web", "12 KB sent, restarted nginx")
+    shown = text(after(*switching, done))
+    assert "making" not in shown
+    # What that did to services is told when it is over.
+    assert "web: 12 KB sent, restarted nginx" in shown
 
 
 def test_what_goes_on_counts_among_the_parts() -> None:

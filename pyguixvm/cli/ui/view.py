@@ -192,8 +192,7 @@ def happened(view: View, event: Event, now: float) -> View:  # noqa: PLR0911 -- 
             return _doing(view, machine, heard)
         case Notice(message=message, machine=machine, warning=warning):
             words = f"{'! ' if warning else ''}{f'{machine}: ' if machine else ''}{message}"
-            notices = (*view.notices, plain(words))[-_KEPT_LINES:]
-            return msgspec.structs.replace(view, notices=notices)
+            return _noticed(view, words)
         case _:
             return view
 
@@ -311,6 +310,9 @@ _STATES: Mapping[Phase, str] = {
 
 def _reached(view: View, machine: str, phase: Phase, detail: str) -> View:
     row = view.row(machine)
+    if phase == "activate" and detail:
+        # Which services were restarted is gone from everywhere else.
+        view = _noticed(view, f"{machine}: {detail}")
     if phase == "ready":
         row = msgspec.structs.replace(row, waited=False)
     state = _STATES.get(phase)
@@ -318,6 +320,11 @@ def _reached(view: View, machine: str, phase: Phase, detail: str) -> View:
         return view
     reached = msgspec.structs.replace(row, state=state, detail=detail if phase == "ready" else "")
     return _with(view, reached)
+
+
+def _noticed(view: View, words: str) -> View:
+    notices = (*view.notices, plain(words))[-_KEPT_LINES:]
+    return msgspec.structs.replace(view, notices=notices)
 
 
 def _planned(view: View, event: ChangePlanned) -> View:
