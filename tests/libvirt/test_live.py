@@ -25,6 +25,7 @@ from editions import (
     run_script,
     write,
 )
+from killing import begun, end, moments
 from live_once import FURNISH, Living, change_live
 
 from pyguixvm.commands.undefine import root_volumes
@@ -174,6 +175,26 @@ def test_of_what_is_very_long_a_part_is_told(connection, furnished, tmp_path):
     assert len(told) <= 2
 
 
+def test_what_a_guest_has_no_room_for_leaves_it_the_room_it_had(
+    connection, furnished, pool, tmp_path
+):
+    name = furnished("one").name
+    run(connection, name, "mount -t tmpfs -o size=4m none /gnu/store")
+    boot, before = booted(connection, name), domains.read_metadata(connection, name)
+    large = Living(tmp_path, size=8 * MIB)
+    outcome = change_live(connection, furnished("two"), ignore, large)
+    assert isinstance(outcome.error, NotLiveError)
+    assert "room" in outcome.error.hint
+    assert run(connection, name, "ls -A /gnu/store") == ""
+    assert booted(connection, name) == boot
+    # What runs is what there was; it has a volume of its own by now.
+    after = domains.read_metadata(connection, name)
+    assert after.generation.system == before.generation.system
+    assert not after.generation.changing
+    assert change_live(connection, furnished("three"), ignore, Living(tmp_path)).error is None
+    assert system_of(connection, name) == "three"
+
+
 # As much as a tiny guest has room for, twice.
 LARGE = 20 * MIB
 
@@ -308,3 +329,59 @@ def test_a_save_that_is_killed_anywhere_is_taken_up_by_the_next(
     assert event > 6
     # Each stayed on the volume of the first, but where that was being made.
     assert len(observed.metadata.generation.under) <= 4
+
+
+def pulled(connection, name):
+    connection.handle.lookupByName(name).destroy()
+
+
+def pushed(connection, name):
+    connection.handle.lookupByName(name).reset()
+
+
+def started_again(connection, name):
+    """Have the guest of NAME run, and have what it lacks after a boot."""
+    if domains.state(connection, name) != "running":
+        domains.start(connection, name)
+
+    def answers():
+        with suppress(libvirt.libvirtError, AssertionError):
+            return bool(run(connection, name, FURNISH + "echo here"))
+        return False
+
+    eventually(answers)
+
+
+@pytest.mark.parametrize("done", [pulled, pushed])
+def test_a_guest_that_goes_away_at_any_moment_is_changed_by_the_next(
+    connection, furnished, pool, tmp_path, done
+):
+    name = furnished("one").name
+
+    def start(machine):
+        document = msgspec.json.encode(machine).decode()
+        return begun([sys.executable, LIVE, document, "never", str(tmp_path)])
+
+    write(connection, name, "before")
+    since = time.monotonic()
+    end(start(furnished("measured")))
+    for number, moment in enumerate(moments(time.monotonic() - since)):
+        process = start(furnished(f"edition-{number}"))
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(moment)
+        with suppress(libvirt.libvirtError):
+            done(connection, name)
+        _, errors = process.communicate(timeout=300)
+        # It is an error that somebody understands, if it is one.
+        assert "Traceback" not in errors
+        started_again(connection, name)
+        machine = furnished(f"then-{number}")
+        outcome = change_live(connection, machine, ignore, Living(tmp_path))
+        assert outcome.error is None, outcome.error
+        assert system_of(connection, name) == f"then-{number}"
+        observed = observe(connection).domains[name]
+        assert differences(machine, observed) == ()
+        assert observed.metadata.fallback is None
+        assert read(connection, name) == "before"
+        left = left_volumes(pool, connection)
+        assert left == {volume for _, volume in root_volumes(observed.metadata)}

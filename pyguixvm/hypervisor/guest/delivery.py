@@ -72,7 +72,9 @@ unshare -m sh -c '
     parcel=$1 store=/gnu/store
     new=$store/.pyguixvm
     mount -o remount,bind,rw $store 2> /dev/null
-    rm -rf $new && mkdir $new && tar -x -f "$parcel" -C $new || exit 73
+    rm -rf $new && mkdir $new || exit 73
+    # What has no room takes none.
+    tar -x -f "$parcel" -C $new || { rm -rf $new; exit 73; }
     sync -f $store
     set --
     for item in $new/store/*; do
