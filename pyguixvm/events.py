@@ -99,6 +99,13 @@ class BuildOutput(msgspec.Struct, frozen=True, tag="build-output", rename="kebab
     line: str
 
 
+class GuestOutput(msgspec.Struct, frozen=True, tag="guest-output", rename="kebab"):
+    """One line that a program wrote which changes the guest of MACHINE."""
+
+    machine: str
+    line: str
+
+
 class Notice(msgspec.Struct, frozen=True, tag="notice", rename="kebab"):
     """Something the user should know; WARNING when they may want to act on it."""
 
@@ -125,6 +132,7 @@ Event: TypeAlias = (
     | DependenciesFound
     | ChangePlanned
     | BuildOutput
+    | GuestOutput
     | Notice
     | MachineEnded
 )

@@ -14,6 +14,33 @@ from contextlib import contextmanager
 
 # Between two looks of a thread that waits for something else (seconds).
 LOOK_SECONDS = 0.1
+# Who asks again within this time (seconds) has hardly read what was said to it.
+_READING_SECONDS = 1.0
+
+
+class Wait:
+    """A wait for somebody else, which a person may cut short, who loses something then.
+
+    That they AGREED before.
+    """
+
+    def __init__(self, *, agreed: bool) -> None:
+        """Nobody has asked for anything."""
+        self.agreed = agreed
+        self.skipped = False
+        self._told: float | None = None
+
+    def ask(self, now: float) -> bool:
+        """Take note that a person wants it to end, NOW; return whether only this wait ends.
+
+        Who has not agreed has to ask again, after what they lose was told.
+        """
+        if self.skipped:
+            return False
+        if self._told is None:
+            self._told = now
+        self.skipped = self.agreed or now - self._told >= _READING_SECONDS
+        return self.agreed
 
 
 class Interruption:
@@ -30,6 +57,7 @@ class Interruption:
         # often somebody asks?  No lock: a handler runs in the middle of anything.
         self._unfinished: dict[object, tuple[int, bool]] = {}
         self._others_work = False
+        self._skippable: dict[object, Wait] = {}
 
     @property
     def waits(self) -> bool:
@@ -41,12 +69,35 @@ class Interruption:
         """Whether what goes on would be ended if somebody asked once more."""
         return not any(however_often for _, however_often in tuple(self._unfinished.values()))
 
-    def ask(self) -> None:
+    @property
+    def skippable(self) -> tuple[Wait, ...]:
+        """What goes on that a person may cut short."""
+        return tuple(self._skippable.values())
+
+    @contextmanager
+    def skipped_on_request(self, *, agreed: bool) -> Iterator[Wait]:
+        """Let a person cut short the body, a wait which says by what is yielded if they do.
+
+        AGREED: they have agreed to what they lose then.
+        """
+        wait = Wait(agreed=agreed)
+        self._skippable[wait] = wait
+        try:
+            yield wait
+        finally:
+            del self._skippable[wait]
+
+    def ask(self, *, by_hand: bool = False) -> None:
         """Take note, in the main thread, that somebody wants the work to end.
 
+        BY_HAND: a person who sees what is told.  They cut short a wait that may be, once.
         Raises KeyboardInterrupt, unless what goes on is to be finished first, or is done by
         other threads, which look for themselves.
         """
+        now = time.monotonic()
+        cut_short = [wait.ask(now) for wait in self.skippable if by_hand]
+        if any(cut_short):
+            return
         self.asked += 1
         if not self._others_work and self.is_due():
             raise KeyboardInterrupt

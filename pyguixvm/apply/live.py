@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Change the operating system of a guest while it runs, by nothing but its agent."""
+"""Change the operating system of a guest while it runs, by its agent, or else by ssh."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import msgspec
 
 from pyguixvm.apply.context import Workshop
 from pyguixvm.errors import HalfDoneError, HypervisorError, NotLiveError
-from pyguixvm.events import PhaseResult, phase
+from pyguixvm.events import GuestOutput, PhaseResult, phase
 from pyguixvm.guix.activation import LiveSystem, Target
 from pyguixvm.hypervisor import domains
 from pyguixvm.hypervisor.guest import delivery, parcel_disk
@@ -42,11 +42,7 @@ def prepare_live(machine: str, action: PrepareSystem, workshop: Workshop) -> Liv
         raise ValueError("there is no configuration to change a guest to")
     connection = workshop.connection
     with phase(workshop.emit, "build", machine) as result:
-        if not delivery.offered(connection, machine):
-            raise NotLiveError(
-                f"'{machine}' cannot be changed live: its guest has no agent that runs programs",
-                hint="Let it run qemu-guest-agent-service-type.  " + _OTHERWISE,
-            )
+        by = _carrier(machine, workshop)
         current = domains.read_metadata(connection, machine).generation
         workshop.require(machine)
         # What a run that was killed left.
@@ -60,7 +56,7 @@ def prepare_live(machine: str, action: PrepareSystem, workshop: Workshop) -> Liv
                 "kernel arguments change",
                 hint=_OTHERWISE,
             )
-        result.detail = system.system
+        result.detail = f"{system.system}, to be sent by {by.words}"
     return system
 
 
@@ -96,21 +92,33 @@ def _delivered(machine: str, system: LiveSystem, workshop: Workshop, result: Pha
     return done
 
 
+def _carrier(machine: str, workshop: Workshop) -> delivery.Carrier:
+    """Return what reaches the guest of MACHINE.  Raises NotLiveError if nothing does."""
+    found = delivery.carrier(workshop.connection, machine, workshop.sleep, workshop.clock)
+    if found is None:
+        raise NotLiveError(
+            f"'{machine}' cannot be changed live: its guest has no agent that runs programs, and "
+            "does not let root in by ssh with a host key that is known",
+            hint="Let it run qemu-guest-agent-service-type; or log in once, by a key in your ssh "
+            f"agent: pyguixvm ssh root@{machine}.  " + _OTHERWISE,
+        )
+    return found
+
+
 def _sent(
     machine: str, system: LiveSystem, items: Sequence[StoreItem], workshop: Workshop
 ) -> Delivered:
+    by = _carrier(machine, workshop)
     with workplace() as directory, ExitStack() as plugged:
         file = directory / "parcel.tar"
         parcel.pack(file, items, system.closure)
         workshop.require(machine)
         on_a_disk = file.stat().st_size >= _LARGE and _plugged(machine, file, plugged, workshop)
         return delivery.deliver(
-            workshop.connection,
-            machine,
+            by,
             None if on_a_disk else file,
             system.program,
-            workshop.sleep,
-            workshop.clock,
+            lambda line: workshop.emit(GuestOutput(machine, line)),
         )
 
 

@@ -22,27 +22,37 @@ def stop(name: str, domain: Which, action: StopDomain, workshop: Workshop) -> No
 
     Raises RequestRefusedError if it does not and may not be powered off.
     """
-    with phase(workshop.emit, "stop", name) as result:
+    said = f"within {action.timeout} s{' (^C powers it off now)' if action.force else ''}"
+    with phase(workshop.emit, "stop", name, said) as result:
         workshop.require(name)
         if action.fast and power.cut_off(workshop.connection, domain):
             result.detail = "powered off, its file systems frozen"
             return
         try:
-            result.detail = power.shutdown(
-                workshop.connection,
-                domain,
-                timeout=action.timeout,
-                clock=workshop.clock,
-            )
+            with workshop.interruption.skipped_on_request(agreed=action.force) as waiting:
+                result.detail = power.shutdown(
+                    workshop.connection,
+                    domain,
+                    timeout=action.timeout,
+                    clock=workshop.clock,
+                    skipped=lambda: waiting.skipped,
+                )
+        except power.WaitSkippedError:
+            _power_off(name, domain, workshop)
+            result.detail = "powered off, since it was not waited for"
         except RequestRefusedError as error:
             if not action.force:
                 raise RequestRefusedError(
                     error.message,
                     hint=f"{error.hint}. 'pyguixvm deploy --force' powers it off instead.",
                 ) from error
-            workshop.require(name)
-            domains.destroy(workshop.connection, domain)
+            _power_off(name, domain, workshop)
             result.detail = "powered off"
+
+
+def _power_off(name: str, domain: Which, workshop: Workshop) -> None:
+    workshop.require(name)
+    domains.destroy(workshop.connection, domain)
 
 
 def start(

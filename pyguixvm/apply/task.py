@@ -13,6 +13,7 @@ from pyguixvm.apply.empty_root import created_empty_root
 from pyguixvm.apply.end_of_deploy import remember_end
 from pyguixvm.apply.hotplug import change
 from pyguixvm.apply.in_place import activate, keep_layer, leave, prepare, stack_root
+from pyguixvm.apply.layers import merge_layers
 from pyguixvm.apply.live import activate_live, prepare_live
 from pyguixvm.apply.outcome import Outcome
 from pyguixvm.apply.root_volume import Root, created_root
@@ -41,6 +42,7 @@ from pyguixvm.plan.actions import (
     GrowDisk,
     KeepLayer,
     LiveAction,
+    MergeLayers,
     Preparation,
     PrepareSystem,
     RealizeContent,
@@ -188,6 +190,8 @@ def _changed(
                 stack_root(plan, action, workshop)
             case KeepLayer():
                 keep_layer(plan, workshop)
+            case MergeLayers():
+                merge_layers(name, action, workshop)
             case ActivateSystem():
                 restart = _activated(name, action, system, workshop)
             case AwaitReady():

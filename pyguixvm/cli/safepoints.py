@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,24 +18,32 @@ if TYPE_CHECKING:
 
 _PUT_OFF = "interrupted: what a guest needs to run is finished first (^C again: at once)"
 _MUST_FINISH = "interrupted: a guest is away, and is started first"
+_MAY_SKIP = (
+    "interrupted: a guest shuts down, and is waited for first (^C again: it is powered off now, "
+    "and what its programs have not written is lost)"
+)
+_SKIPPED = "not waited for any more: a guest that shuts down is powered off"
 
 
 @contextmanager
-def heeded(emit: Emit) -> Iterator[Interruption]:
+def heeded(emit: Emit, *, seen: bool | None = None) -> Iterator[Interruption]:
     """Yield what says whether a signal asks for the end of the body; EMIT tells that it waits.
 
-    The body runs in the main thread, and may have others work.
+    The body runs in the main thread, and may have others work.  SEEN: a person sees what is
+    told; by default, if standard error is a terminal.
     """
     from pyguixvm.events import Notice, undisturbed  # not needed by most verbs
 
     interruption = Interruption()
 
-    def interrupted(*_: object) -> None:
-        interruption.ask()
+    watched = sys.stderr.isatty() if seen is None else seen
+
+    def interrupted(number: int, _frame: FrameType | None) -> None:
+        interruption.ask(by_hand=watched and number == signal.SIGINT)
         if not interruption.waits:
             # What other threads do ends in a moment.
             return
-        text = _PUT_OFF if interruption.heeded_next_time else _MUST_FINISH
+        text = _said(interruption, watched=watched)
         # Not from here, in the middle of anything: whoever shows it may be busy showing.
         event = Notice(text, warning=True)
         threading.Thread(target=undisturbed(emit), args=(event,)).start()
@@ -42,6 +51,16 @@ def heeded(emit: Emit) -> Iterator[Interruption]:
     with _handled((signal.SIGINT, *_others()), interrupted):
         yield interruption
     interruption.check()
+
+
+def _said(interruption: Interruption, *, watched: bool) -> str:
+    """Return what is told to whoever asked for the end of what INTERRUPTION is about."""
+    waits = interruption.skippable if watched else ()
+    if any(wait.skipped for wait in waits):
+        return _SKIPPED
+    if waits:
+        return _MAY_SKIP
+    return _PUT_OFF if interruption.heeded_next_time else _MUST_FINISH
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from pyguixvm.plan.actions import (
     DetachInterface,
     GrowDisk,
     KeepLayer,
+    MergeLayers,
     PrepareSystem,
     RealizeContent,
     RealizeImage,
@@ -130,12 +131,16 @@ def _action(action: Action) -> str:  # noqa: PLR0911, PLR0912 -- one for each ki
             first = "freeze its file systems and power it off, or else " if fast else ""
             return f"{first}shut it down within {timeout} s{otherwise}"
         case PrepareSystem(by=by):
-            reached = "log in by ssh" if by == "ssh" else "see that its guest's agent runs programs"
-            return f"build its operating system for the disk that is there, and {reached}"
+            reached = "ssh" if by == "ssh" else "its agent, or else by ssh"
+            return f"build its operating system for the disk that is there; reach it by {reached}"
         case StackRoot(volume=volume):
             return f"have its guest write to {volume} now, on top of its root"
         case KeepLayer(generation=generation):
             return f"have it be taken back with generation {generation}, which it changes once more"
+        case MergeLayers(volumes=volumes, generations=generations):
+            lost = ", ".join(map(str, generations))
+            gone = f"; there is no way back to generations {lost} then" if lost else ""
+            return f"merge {len(volumes)} volumes that its root stands on into one{gone}"
         case ActivateSystem(restart=restart):
             otherwise = "restart it if what it boots by changed" if restart else "no restart"
             return f"switch its guest to the new system; {otherwise}"

@@ -195,8 +195,7 @@ def _removed(removal: Removal) -> str:
 
 def root_volumes(metadata: Metadata) -> Iterator[tuple[str, str]]:
     """Yield pool and name of each root volume of METADATA, and of what these stand on, once."""
-    found = ((each.pool, volume) for each in metadata.generations for volume in each.volumes)
-    yield from dict.fromkeys(found)
+    yield from metadata.roots
 
 
 def data_volumes(connection: Connection, domain: ObservedDomain) -> Iterator[Address]:

@@ -21,9 +21,12 @@ from pyguixvm.hypervisor.guest import agent
 from pyguixvm.hypervisor.happenings import ends, reboots
 from pyguixvm.hypervisor.states import domain_state
 from pyguixvm.hypervisor.time_limits import SilenceError, within
+from pyguixvm.interruption import LOOK_SECONDS
 from pyguixvm.model.observation import State
 
 Clock: TypeAlias = Callable[[], float]
+# Whether the wait for a guest is over for a person.
+Skipped: TypeAlias = Callable[[], bool]
 Way: TypeAlias = Literal["agent", "acpi"]
 
 # How often to look whether libvirt has forgotten to tell something.
@@ -39,18 +42,24 @@ _SOON_SECONDS = 15.0
 _ABSENT = "is not connected"
 
 
+class WaitSkippedError(RequestRefusedError):
+    """Somebody does not want to wait any longer for a guest that shuts down."""
+
+
 def shutdown(
     connection: Connection,
     name: Which,
     *,
     timeout: float,
     clock: Clock = time.monotonic,
+    skipped: Skipped = lambda: False,
 ) -> Way | Literal["already"]:
     """Shut domain NAME down within TIMEOUT seconds; return what made it stop.
 
     A connected agent has half of the time, the power button the rest.  An agent that
     connects meanwhile has half of TIMEOUT from then on, even beyond it.
-    Raises `RequestRefusedError` if the guest runs on nevertheless.
+    Raises `RequestRefusedError` if the guest runs on nevertheless, and `WaitSkippedError` as
+    soon as the wait is SKIPPED.
     """
     domain = our_domain(connection, name)
     with explained(f"shut down domain '{name}'"):
@@ -64,7 +73,7 @@ def shutdown(
             pauses = chain(_PRESS_SECONDS, repeat(_LONGEST_PRESS_SECONDS))
             unwilling = _ask_agent(domain, timeout / 2)
             by_agent = unwilling is None
-            if by_agent and _stops(domain, ended, begun + timeout / 2, clock):
+            if by_agent and _stops(domain, ended, begun + timeout / 2, clock, skipped):
                 return "agent"
             pressed = False
             while clock() < deadline:
@@ -78,7 +87,7 @@ def shutdown(
                 else:
                     _press(domain)
                     pressed = True
-                if _stops(domain, ended, min(clock() + next(pauses), deadline), clock):
+                if _stops(domain, ended, min(clock() + next(pauses), deadline), clock, skipped):
                     return "agent" if late else "acpi"
     raise RequestRefusedError(
         f"machine '{name}' still runs after {timeout:g} s: {_deaf(unwilling, timeout)}",
@@ -86,6 +95,16 @@ def shutdown(
         "button (elogind does); 'ssh' into it and use 'halt', or power it off with "
         f"'pyguixvm destroy {name}'",
     )
+
+
+def _heard(ended: threading.Event, seconds: float, skipped: Skipped) -> bool:
+    """Wait for ENDED for SECONDS; whether it came.  Raises WaitSkippedError."""
+    for _ in range(max(1, round(seconds / LOOK_SECONDS))):
+        if ended.wait(min(seconds, LOOK_SECONDS)):
+            return True
+        if skipped():
+            raise WaitSkippedError("its guest shuts down still, and is not waited for")
+    return False
 
 
 def cut_off(connection: Connection, name: Which) -> bool:
@@ -202,13 +221,20 @@ def _press(domain: libvirt.virDomain) -> None:
 
 
 def _stops(
-    domain: libvirt.virDomain, ended: threading.Event, deadline: float, clock: Clock
+    domain: libvirt.virDomain,
+    ended: threading.Event,
+    deadline: float,
+    clock: Clock,
+    skipped: Skipped,
 ) -> bool:
-    """Wait for DOMAIN to stop until DEADLINE; whether it did: libvirt says so by ENDED."""
+    """Wait for DOMAIN to stop until DEADLINE; whether it did: libvirt says so by ENDED.
+
+    Raises WaitSkippedError if that is SKIPPED meanwhile.
+    """
     while domain.isActive():
         left = deadline - clock()
         if left <= 0:
             return False
-        if ended.wait(min(left, _LOOK_SECONDS)):
+        if _heard(ended, min(left, _LOOK_SECONDS), skipped):
             return True
     return True

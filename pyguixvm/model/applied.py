@@ -98,6 +98,18 @@ class Generation(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True
         return self.pinned_uuid or (content.root_uuid if content else None)
 
 
+class Merging(msgspec.Struct, frozen=True, rename="kebab"):
+    """Root VOLUMES of POOL, each of which stands on the next, become one: the last."""
+
+    pool: str
+    volumes: tuple[str, ...]
+
+    @property
+    def addresses(self) -> tuple[tuple[str, str], ...]:
+        """Pool and name of each of the volumes."""
+        return tuple((self.pool, volume) for volume in self.volumes)
+
+
 class Metadata(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
     """The content of our ``<metadata>`` element of one domain.
 
@@ -105,7 +117,8 @@ class Metadata(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
     not been seen ready.  DEPLOYMENT is the name of the deployment that the machine
     belongs to, None if that has none.  UUID is that of its domain, which tools that copy
     domains change in all places but this; it is None where a pyguixvm wrote this that did
-    not know of it.  ARRIVAL is how it came from another hypervisor, until that is over.
+    not know of it.  ARRIVAL is how it came from another hypervisor, until that is over.  MERGING
+    is what was begun to be made one volume, and may not be over.
     """
 
     current: int
@@ -114,6 +127,7 @@ class Metadata(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
     deployment: str | None = None
     uuid: str | None = None
     arrival: Arrival | None = None
+    merging: Merging | None = None
 
     @property
     def generation(self) -> Generation:
@@ -139,7 +153,15 @@ class Metadata(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
     @property
     def volumes(self) -> frozenset[str]:
         """The names of all root volumes, and of those that they stand on."""
-        return frozenset(volume for each in self.generations for volume in each.volumes)
+        return frozenset(name for _, name in self.roots)
+
+    @property
+    def roots(self) -> tuple[tuple[str, str], ...]:
+        """Pool and name of each root volume, and of those that they stand on, once."""
+        found = [(each.pool, volume) for each in self.generations for volume in each.volumes]
+        if self.merging is not None:
+            found += self.merging.addresses
+        return tuple(dict.fromkeys(found))
 
     def find(self, number: int) -> Generation:
         """Return generation NUMBER; raises LookupError if there is none."""

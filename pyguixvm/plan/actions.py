@@ -179,6 +179,18 @@ class KeepLayer(_Action, frozen=True, tag="keep-layer"):
     generation: int
 
 
+class MergeLayers(_Action, frozen=True, tag="merge-layers"):
+    """Make one of the root VOLUMES of POOL, each of which stands on the next: the last.
+
+    The running guest's root stands on them.  What the first shows stays, whatever it is called;
+    GENERATIONS are those of the others, and can be returned to no more.
+    """
+
+    pool: str
+    volumes: tuple[str, ...]
+    generations: tuple[int, ...] = ()
+
+
 class ActivateSystem(_Action, frozen=True, tag="activate-system"):
     """Have the running guest switch to the system that was prepared.
 
@@ -231,6 +243,7 @@ Action: TypeAlias = (
     | StopDomain
     | StackRoot
     | KeepLayer
+    | MergeLayers
     | ActivateSystem
     | DefineDomain
     | LiveAction

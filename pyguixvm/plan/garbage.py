@@ -81,12 +81,7 @@ def _stray(
     usage: Usage,
 ) -> tuple[StoredVolume, ...]:
     """Return the root volumes among VOLUMES that are none of MACHINES', nor THEIRS, nor in use."""
-    remembered = {
-        (generation.pool, volume)
-        for _, metadata in machines
-        for generation in metadata.generations
-        for volume in generation.volumes
-    }
+    remembered = {address for _, metadata in machines for address in metadata.roots}
     roots = tuple(
         volume
         for volume in volumes
@@ -146,6 +141,8 @@ def garbage(
     candidates = {
         (generation.pool, volume) for _, generation in gone for volume in generation.volumes
     }
+    # What was merged into another volume is no generation's any more.
+    candidates |= {address for _, metadata in machines for address in metadata.roots}
     candidates |= _of_copies(volumes)
     candidates -= needed
     needed |= {

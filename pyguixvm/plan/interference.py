@@ -16,7 +16,7 @@ from pyguixvm.model.applied import Metadata
 from pyguixvm.model.arrival import Arrival
 from pyguixvm.model.declaration import DataDisk, VirtualMachine
 from pyguixvm.model.difference import Difference
-from pyguixvm.model.observation import MIGRATED, ObservedDisk, ObservedDomain
+from pyguixvm.model.observation import MIGRATED, BlockJob, ObservedDisk, ObservedDomain
 from pyguixvm.model.volume_names import data_label, data_of, data_volume, file_name, generation_of
 
 ROOT = "vda"
@@ -94,14 +94,21 @@ def require_root(domain: ObservedDomain) -> None:
 
 
 def require_idle_disks(domain: ObservedDomain) -> None:
-    """Raise RequestRefusedError if libvirt works at a disk of DOMAIN."""
-    if domain.jobs:
-        job = domain.jobs[0]
+    """Raise RequestRefusedError if libvirt works at a disk of DOMAIN, unless we began that."""
+    jobs = [job for job in domain.jobs if not _is_ours(job, domain.metadata)]
+    if jobs:
+        job = jobs[0]
         raise RequestRefusedError(
             f"a {job.kind} of disk {job.target} of '{domain.name}' is going on",
             hint=f"{_NOTHING_DONE}. Wait for it ('virsh blockjob {domain.name} {job.target}' "
             f"shows how far it is, with --abort it ends), and try again.",
         )
+
+
+def _is_ours(job: BlockJob, metadata: Metadata | None) -> bool:
+    """Whether JOB merges what METADATA says: it may end anywhere, and is begun again."""
+    merging = metadata is not None and metadata.merging is not None
+    return merging and (job.target, job.kind) == (ROOT, "block commit")
 
 
 def require_no_memory(domain: ObservedDomain) -> None:

@@ -12,13 +12,14 @@ from pyguixvm.model.applied import Metadata
 from pyguixvm.model.declaration import SystemImage, VirtualMachine
 from pyguixvm.model.difference import Difference
 from pyguixvm.model.observation import Observation, ObservedDomain
-from pyguixvm.model.volume_names import free_number
+from pyguixvm.model.volume_names import free_number, generation_volume
 from pyguixvm.plan.actions import (
     AwaitReady,
     DetachInterface,
 )
 from pyguixvm.plan.disks import volume_actions
 from pyguixvm.plan.drift import foreign_devices
+from pyguixvm.plan.layers import superfluous, unfinished
 from pyguixvm.plan.plan import MachinePlan, Policy
 from pyguixvm.plan.refusals import (
     require_replaceable,
@@ -155,15 +156,23 @@ def change_in_place(  # noqa: PLR0917 -- what there is, what is wanted, and what
     except RequestRefusedError as error:
         return refused(machine, "live", error, changed)
     live = tuple(live_actions(changed, domain))
+    begun = unfinished(metadata)
+    added = None if below else generation_volume(machine.name, generation)
+    further = superfluous(domain, metadata, added, (generation, fallback))
     return MachinePlan(
         machine=machine,
         effect="live",
         actions=(
+            # No volume is put on a root at which libvirt works.
+            *([begun] if begun and added else []),
             *steps,
             # That the system was activated is worth knowing before anything else fails.
             define(machine, generation),
             *(action for action in live if isinstance(action, DetachInterface)),
             *(action for action in live if not isinstance(action, DetachInterface)),
+            # What the guest was changed for is there by now.
+            *([begun] if begun and not added else []),
+            *([further] if further else []),
             AwaitReady(timeout=machine.ready_timeout),
         ),
         differences=as_done_in_place(changed),

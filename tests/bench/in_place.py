@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Another system in a guest that runs, beside a new machine by hand."""
+"""Another system in a guest that runs, beside a new machine by hand, and live beside that."""
 
 from __future__ import annotations
 
@@ -20,19 +20,21 @@ _SIGNING_KEY = Path("/var/lib/pyguixvm-testbed/chroot/etc/guix/signing-key.pub")
 
 
 def activations(runs: int, work: Workspace) -> Iterator[Row]:
-    """Edit a file in the system: activated in place, and by hand until the guest is back."""
+    """Edit a file in the system: activated in place, by hand until the guest is back, and live."""
     if not _SIGNING_KEY.exists():
         run("guix", "archive", "--generate-key")
-    times = []
+    times, live = [], []
     with _login(work.directory):
         try:
             _declare(0)
             ours.deploy(_CONFIG)
             for number in range(1, max(1, runs // 2) + 1):
-                _declare(number)
+                _declare(2 * number)
                 mine = ours.deploy(_CONFIG, "--strategy", "in-place")
                 work.edit()
                 times.append((mine, by_hand.deploy(work)))
+                _declare(2 * number + 1)
+                live.append((ours.deploy(_CONFIG, "--strategy", "live"), mine))
         finally:
             with suppress(FailedCommandError):
                 run("pyguixvm", "undefine", "--yes", "--delete-data", "in-place")
@@ -40,6 +42,10 @@ def activations(runs: int, work: Workspace) -> Iterator[Row]:
     yield compared(
         "a file changed: in-place", [(m.seconds, h.seconds) for m, h in times],
         "all of it and the boot", note=f"of ours, Guix activates {mine.phases['activate']:.1f} s",
+    )  # fmt: skip
+    yield compared(
+        "    the same live, beside in place", [(m.seconds, p.seconds) for m, p in live],
+        "pyguixvm's in-place", goal=0.15,
     )  # fmt: skip
 
 

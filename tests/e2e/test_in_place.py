@@ -19,6 +19,7 @@ from sshd import sshd
 from pyguixvm.commands.guest_ssh import ssh_options
 from pyguixvm.commands.session import Session
 from pyguixvm.events import ignore
+from pyguixvm.hypervisor.guest import over_ssh
 from pyguixvm.hypervisor.guest.over_ssh import inside_over_ssh
 
 CONFIG = CONFIGS / "in-place.scm"
@@ -225,6 +226,21 @@ def test_a_guest_without_an_agent_is_asked_over_ssh_if_it_is_known(
         other = Path(login["PYGUIXVM_TEST_KEY"]).read_text()
         known_hosts.write_text(f"{address} {other}")
         assert seen()["inside"] is None
+        # What changes it live goes that way, too, and no other.
+        live = ("deploy", CONFIG, "--strategy", "live")
+        changes = {"PYGUIXVM_TEST_EDITION": "by ssh", "PYGUIXVM_TEST_MEMORY": "1G"}
+        refused = pyguixvm(*live, **person, **changes)
+        assert refused.status == 1, refused.err
+        assert "does not let root in by ssh with a host key that is known" in refused.err
+        known_hosts.write_text(f"{NAME}-{known['uuid']} {key}\n")
+        changed = pyguixvm(*live, **person, **changes)
+        assert changed.status == 0, changed.err
+        assert f"to be sent by ssh at {address}" in changed.err
+        alias = f"{NAME}-{known['uuid']}"
+        by_ssh = over_ssh.login([address], known_hosts, alias)
+        assert by_ssh is not None
+        said = command(*by_ssh, "cat /etc/edition", **login)
+        assert said.out == "by ssh", said.err
     finally:
         known_hosts.write_text(f"{address} {key}\n")
         started = command(
@@ -238,7 +254,7 @@ def test_a_guest_without_an_agent_is_asked_over_ssh_if_it_is_known(
 def test_a_change_that_fails_before_anything_is_activated_leaves_the_guest_running(
     login: dict[str, str],
 ) -> None:
-    boot = guest.booted()
+    boot, before = guest.booted(), guest.content("/etc/edition")
     sizes = "4G 1G 256M 64M 16M 4M 1M 256K 64K 16K 4K 1K"
     run(
         "sh", "-c",
@@ -250,7 +266,7 @@ def test_a_change_that_fails_before_anything_is_activated_leaves_the_guest_runni
     run("sh", "-c", "/run/current-system/profile/bin/rm -f /root/full-*")
     assert failed.status == 4, failed.err
     assert all(len(line) < 500 for line in failed.err.splitlines()), failed.err
-    assert guest.content("/etc/edition") == "one"
+    assert guest.content("/etc/edition") == before
     assert guest.booted() == boot
 
 

@@ -215,7 +215,8 @@ def test_each_save_that_is_watched_arrives_without_a_boot(tmp_path: Path) -> Non
             told, _ = watching.communicate(timeout=600)
         finally:
             watching.kill()
-    assert "its guest has no agent that runs programs; it gets a new root" in told
+    assert "its guest has no agent that runs programs" in told
+    assert "by ssh with a host key that is known; it gets a new root" in told
     assert pyguixvm("deploy", config).status == 0
     assert guest.booted() != boot
     assert guest.content("/etc/edition") == "save 5"

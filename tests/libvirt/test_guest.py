@@ -13,6 +13,8 @@ from pathlib import Path
 import libvirt
 import pytest
 
+from pyguixvm.apply.context import Workshop
+from pyguixvm.apply.power import stop
 from pyguixvm.apply.wait_ready import wait_ready
 from pyguixvm.commands import listing
 from pyguixvm.commands import power as requests
@@ -23,6 +25,7 @@ from pyguixvm.hypervisor import domains, power
 from pyguixvm.hypervisor.guest.addresses import addresses
 from pyguixvm.hypervisor.guest.evidence import boot, watch
 from pyguixvm.hypervisor.terminal import attach
+from pyguixvm.interruption import Interruption
 from pyguixvm.model.declaration import (
     AddressReady,
     ConsoleReady,
@@ -30,6 +33,7 @@ from pyguixvm.model.declaration import (
     Networking,
     TcpPortReady,
 )
+from pyguixvm.plan.actions import StopDomain
 from pyguixvm.xml.text import parse
 
 
@@ -329,6 +333,22 @@ def test_a_guest_that_is_deaf_goes_on_and_the_ways_out_are_said(connection, tiny
             # In one second nobody can know.
             assert "may still react" in refusal.value.message
         assert evidence.state() == "running"
+        # A person has agreed to lose what it has in memory, and does not want to wait.
+        interruption = Interruption()
+
+        def impatient():
+            while not interruption.skippable:
+                time.sleep(0.05)
+            interruption.ask(by_hand=True)
+
+        person = threading.Thread(target=impatient)
+        person.start()
+        workshop = Workshop(connection, ignore, {}, None, interruption=interruption)
+        stop(machine.name, machine.name, StopDomain(timeout=600, force=True), workshop)
+        person.join()
+        assert evidence.state() == "shut off"
+        assert interruption.asked == 0
+    domains.start(connection, machine.name)
     connection.handle.lookupByName(machine.name).suspend()
     with pytest.raises(RequestRefusedError, match="is paused"):
         power.shutdown(connection, machine.name, timeout=1)

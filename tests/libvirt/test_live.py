@@ -25,11 +25,12 @@ from editions import (
     run_script,
     write,
 )
+from killing import begun, end, moments
 from live_once import FURNISH, Living, change_live
 
 from pyguixvm.commands.undefine import root_volumes
 from pyguixvm.errors import NotLiveError, RolledBackError
-from pyguixvm.events import Notice, ignore
+from pyguixvm.events import GuestOutput, Notice, ignore
 from pyguixvm.hypervisor import domains
 from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.volume_names import is_base, is_marker, is_parcel, parcel_volume
@@ -128,6 +129,70 @@ def test_a_save_that_the_guest_does_not_take_leaves_the_ones_before(
     assert change_live(connection, furnished("three"), ignore, Living(tmp_path)).error is None
     assert system_of(connection, name) == "three"
     assert domains.read_metadata(connection, name).current == before.current
+
+
+def test_what_it_says_is_told_while_it_is_changed(connection, furnished, tmp_path):
+    name = furnished("one").name
+    # It does not end before somebody has heard it.
+    switch = """
+        printf 'it begins\n\033[31mred\033[0m' >&2
+        tries=0
+        while [ ! -e /run/heard ]; do
+            tries=$((tries + 1)); [ $tries -lt 100 ] || exit 1; sleep 0.1
+        done
+        printf '\nand ends' >&2; printf two > /run/system; echo done"""
+    told = []
+
+    def tell(event):
+        if isinstance(event, GuestOutput):
+            told.append(event.line)
+            if event.line == "it begins":
+                run(connection, name, "touch /run/heard")
+
+    assert change_live(connection, furnished("two"), tell, Living(tmp_path, switch)).error is None
+    assert told == ["it begins", "\x1b[31mred\x1b[0m", "and ends"]
+    # One log is kept at a time, however many changes there are.
+    assert change_live(connection, furnished("three"), ignore, Living(tmp_path)).error is None
+    assert len(run(connection, name, "ls /run | grep pyguixvm-log").split()) == 1
+
+
+def test_of_what_is_very_long_a_part_is_told(connection, furnished, tmp_path):
+    switch = """
+        dd if=/dev/zero bs=64k count=100 | tr '\\0' x >&2
+        i=0; while [ $i -lt 50 ]; do echo; i=$((i + 1)); done >&2
+        echo the last words >&2
+        exit 1"""
+    told = []
+
+    def tell(event):
+        if isinstance(event, GuestOutput):
+            told.append(event.line)
+
+    outcome = change_live(connection, furnished("two"), tell, Living(tmp_path, switch))
+    assert isinstance(outcome.error, RolledBackError)
+    assert "the last words" in outcome.error.message
+    assert max(map(len, told)) <= 1000
+    assert len(told) <= 2
+
+
+def test_what_a_guest_has_no_room_for_leaves_it_the_room_it_had(
+    connection, furnished, pool, tmp_path
+):
+    name = furnished("one").name
+    run(connection, name, "mount -t tmpfs -o size=4m none /gnu/store")
+    boot, before = booted(connection, name), domains.read_metadata(connection, name)
+    large = Living(tmp_path, size=8 * MIB)
+    outcome = change_live(connection, furnished("two"), ignore, large)
+    assert isinstance(outcome.error, NotLiveError)
+    assert "room" in outcome.error.hint
+    assert run(connection, name, "ls -A /gnu/store") == ""
+    assert booted(connection, name) == boot
+    # What runs is what there was; it has a volume of its own by now.
+    after = domains.read_metadata(connection, name)
+    assert after.generation.system == before.generation.system
+    assert not after.generation.changing
+    assert change_live(connection, furnished("three"), ignore, Living(tmp_path)).error is None
+    assert system_of(connection, name) == "three"
 
 
 # As much as a tiny guest has room for, twice.
@@ -264,3 +329,59 @@ def test_a_save_that_is_killed_anywhere_is_taken_up_by_the_next(
     assert event > 6
     # Each stayed on the volume of the first, but where that was being made.
     assert len(observed.metadata.generation.under) <= 4
+
+
+def pulled(connection, name):
+    connection.handle.lookupByName(name).destroy()
+
+
+def pushed(connection, name):
+    connection.handle.lookupByName(name).reset()
+
+
+def started_again(connection, name):
+    """Have the guest of NAME run, and have what it lacks after a boot."""
+    if domains.state(connection, name) != "running":
+        domains.start(connection, name)
+
+    def answers():
+        with suppress(libvirt.libvirtError, AssertionError):
+            return bool(run(connection, name, FURNISH + "echo here"))
+        return False
+
+    eventually(answers)
+
+
+@pytest.mark.parametrize("done", [pulled, pushed])
+def test_a_guest_that_goes_away_at_any_moment_is_changed_by_the_next(
+    connection, furnished, pool, tmp_path, done
+):
+    name = furnished("one").name
+
+    def start(machine):
+        document = msgspec.json.encode(machine).decode()
+        return begun([sys.executable, LIVE, document, "never", str(tmp_path)])
+
+    write(connection, name, "before")
+    since = time.monotonic()
+    end(start(furnished("measured")))
+    for number, moment in enumerate(moments(time.monotonic() - since)):
+        process = start(furnished(f"edition-{number}"))
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(moment)
+        with suppress(libvirt.libvirtError):
+            done(connection, name)
+        _, errors = process.communicate(timeout=300)
+        # It is an error that somebody understands, if it is one.
+        assert "Traceback" not in errors
+        started_again(connection, name)
+        machine = furnished(f"then-{number}")
+        outcome = change_live(connection, machine, ignore, Living(tmp_path))
+        assert outcome.error is None, outcome.error
+        assert system_of(connection, name) == f"then-{number}"
+        observed = observe(connection).domains[name]
+        assert differences(machine, observed) == ()
+        assert observed.metadata.fallback is None
+        assert read(connection, name) == "before"
+        left = left_volumes(pool, connection)
+        assert left == {volume for _, volume in root_volumes(observed.metadata)}

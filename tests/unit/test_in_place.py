@@ -28,7 +28,7 @@ from pyguixvm.model.declaration import (
     SystemImage,
     VirtualMachine,
 )
-from pyguixvm.model.observation import Observation, ObservedDomain
+from pyguixvm.model.observation import Observation, ObservedDomain, Snapshot
 from pyguixvm.plan.actions import (
     ActivateSystem,
     AwaitReady,
@@ -298,6 +298,7 @@ def deep(metadata: Metadata) -> Metadata:
         (
             there(
                 metadata=deep(applied(image=ONE)),
+                snapshots=(Snapshot("backup", (), ()),),
                 defined=hardware(disks=("/pool/pyguixvm-web.g51.qcow2",)),
                 live=hardware(disks=("/pool/pyguixvm-web.g51.qcow2",)),
             ),

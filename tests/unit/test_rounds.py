@@ -21,6 +21,7 @@ from pyguixvm.errors import InterruptedRequestError
 from pyguixvm.events import (
     BuildOutput,
     ChangePlanned,
+    GuestOutput,
     MachineEnded,
     PhaseFinished,
     PhaseProgress,
@@ -116,6 +117,13 @@ def test_what_is_waited_for_is_told_once_not_with_each_line_of_the_console(log: 
     progress.show(Waiting("web", "an address", 119.6, "GRUB"))
     progress.show(Waiting("web", "an address", 100, "Linux"))
     assert stream.getvalue() == "web: waiting for an address, at most 120 s more\n"
+
+
+def test_what_a_guest_says_while_it_is_changed_is_told_to_who_wants_it(log: BuildLog) -> None:
+    for verbosity, said in ((0, ""), (1, "web: making /etc\n"), (-1, "")):
+        stream = io.StringIO()
+        PlainProgress(stream, verbosity, log).show(GuestOutput("web", "making \x1b[1m/etc"))
+        assert stream.getvalue() == said
 
 
 def written(progress: PlainProgress, stream: io.StringIO) -> str:

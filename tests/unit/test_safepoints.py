@@ -18,7 +18,7 @@ from pyguixvm.apply import executor
 from pyguixvm.apply.outcome import Outcome
 from pyguixvm.cli.safepoints import alike, heeded
 from pyguixvm.events import Event, MachineEnded, Notice
-from pyguixvm.interruption import Interruption, pause
+from pyguixvm.interruption import Interruption, Wait, pause
 from pyguixvm.process import run
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -102,6 +102,72 @@ def test_where_a_guest_would_stay_away_it_never_ends(outer: bool) -> None:
             interrupt()
         work.done.append("switch")
     assert work.done == ["switch"]
+
+
+@contextmanager
+def stopping(work: Work, *, agreed: bool, seen: bool = True) -> Iterator[Wait]:
+    """Wait for a guest that shuts down, in the middle of what must be finished."""
+    with (
+        heeded(work.seen.append, seen=seen) as interruption,
+        interruption.put_off(however_often=True),
+    ):
+        with interruption.skipped_on_request(agreed=agreed) as wait:
+            yield wait
+        work.done.append("started")
+    work.done.append("all")
+
+
+def test_who_has_agreed_to_lose_a_guests_memory_skips_its_wait_and_nothing_else() -> None:
+    work = Work()
+    with stopping(work, agreed=True) as wait:
+        interrupt()
+        assert wait.skipped
+    assert work.done == ["started", "all"]
+    (said,) = work.told()
+    assert "powered off" in said
+
+
+def test_the_second_time_it_ends_after_that() -> None:
+    work = Work()
+    with pytest.raises(KeyboardInterrupt), stopping(work, agreed=True):  # noqa: PT012
+        interrupt()
+        interrupt()
+    assert work.done == ["started"]
+
+
+def test_who_has_not_agreed_is_told_first_what_they_lose() -> None:
+    work = Work()
+    with pytest.raises(KeyboardInterrupt), stopping(work, agreed=False) as wait:  # noqa: PT012
+        interrupt()
+        # Nobody has read that yet.
+        interrupt()
+        assert not wait.skipped
+        until = time.monotonic() + 10
+        while not wait.skipped:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+            interrupt()
+    assert work.done == ["started"]
+    assert "^C again: it is powered off now" in work.told()[0]
+
+
+@pytest.mark.parametrize(
+    ("number", "seen"), [(signal.SIGTERM, True), (signal.SIGHUP, True), (signal.SIGINT, False)]
+)
+@pytest.mark.parametrize("agreed", [True, False])
+def test_nobody_but_a_person_who_sees_what_is_told_skips_it(
+    number: signal.Signals, seen: bool, agreed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyguixvm.interruption._READING_SECONDS", 0)
+    work = Work()
+    with (  # noqa: PT012
+        pytest.raises(KeyboardInterrupt),
+        stopping(work, agreed=agreed, seen=seen) as wait,
+    ):
+        interrupt(number)
+        interrupt(number)
+        assert not wait.skipped
+    assert work.done == ["started"]
 
 
 def test_what_fails_tells_why_and_then_it_ends() -> None:

@@ -17,6 +17,7 @@ from pyguixvm.events import (
     BuildOutput,
     ChangePlanned,
     Event,
+    GuestOutput,
     Notice,
     Phase,
     PhaseFinished,
@@ -123,6 +124,16 @@ def test_a_guest_that_boots_says_what_is_waited_for_until_when_and_its_consoles_
     assert "starting udev" not in text(
         after(*SWITCHED, Waiting("web", "an address", 117.0, line), ready)
     )
+
+
+def test_a_guest_that_is_changed_says_its_last_line() -> None:
+    switching = (PhaseStarted("activate", "web"), GuestOutput("web", "making \x1b[1m/etc"))
+    assert "     | making /etc" in text(after(*switching)).splitlines()
+    done = PhaseFinished("activate", 2.0, "web", "12 KB sent, restarted nginx")
+    shown = text(after(*switching, done))
+    assert "making" not in shown
+    # What that did to services is told when it is over.
+    assert "web: 12 KB sent, restarted nginx" in shown
 
 
 def test_what_goes_on_counts_among_the_parts() -> None:

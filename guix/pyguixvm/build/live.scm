@@ -142,7 +142,8 @@ their order."
     (()
      (error "no configuration of the Shepherd in" system))))
 
-(define (plan-services live wanted files loaded)
+(define* (plan-services live wanted files loaded
+                        #:optional (carrier 'qemu-guest-agent))
   "Return which services of a Shepherd that has LIVE and got LOADED, files, are to be
 unloaded, the files to be loaded, and which services are to be started, to be
 restarted, and left running as they are until they are restarted: five lists.  WANTED are
@@ -150,7 +151,7 @@ the services that it is to have, of FILES.  LIVE is as for 'obsolete-services'; 
 element of WANTED is (PROVISION AUTO-START? ONE-SHOT?).
 
 What has changed is restarted unless something else that runs would be stopped with it,
-or this program, which the guest's agent runs."
+or this program, which CARRIER runs."
   (define plain
     (map (cut take <> 2) wanted))
 
@@ -180,7 +181,7 @@ or this program, which the guest's agent runs."
 
   (define-values (left restarted)
     (partition (lambda (service)
-                 (or (memq 'qemu-guest-agent (first service))
+                 (or (memq carrier (first service))
                      (stops-others? service)))
                (filter (lambda (service)
                          (assq (first (first service)) changed))
@@ -240,7 +241,10 @@ or this program, which the guest's agent runs."
     (unless (= (length files) (length wanted))
       (error "the Shepherd's configuration is not as expected" system))
     (let-values (((unload load start restart left)
-                  (plan-services (live-services) wanted files loaded)))
+                  (plan-services (live-services) wanted files loaded
+                                 (if (getenv "SSH_CONNECTION")
+                                     'ssh-daemon
+                                     'qemu-guest-agent))))
       (for-each (cut attempt "removed" <> unload-service) unload)
       (unless (null? load)
         (load-there load))

@@ -9,10 +9,10 @@ from typing import Any, cast, get_args
 import msgspec
 
 from pyguixvm.cli.documents import DeployedMachine, Document, Error
-from pyguixvm.events import BuildOutput, Event, MachineEnded, PhaseProgress
+from pyguixvm.events import BuildOutput, Event, GuestOutput, MachineEnded, PhaseProgress
 
 # There would be thousands of them; what became of machines is told of all at once.
-UNTOLD = (BuildOutput, PhaseProgress, MachineEnded)
+UNTOLD = (BuildOutput, GuestOutput, PhaseProgress, MachineEnded)
 
 
 class Line(Document, frozen=True, kw_only=True, tag_field="type"):

@@ -13,6 +13,7 @@ from pyguixvm.events import (
     BuildOutput,
     ChangePlanned,
     Event,
+    GuestOutput,
     MachineEnded,
     Notice,
     Phase,
@@ -123,7 +124,7 @@ class PlainProgress:
         self._log = log
         self._missing: dict[str, str] = {}
 
-    def show(self, event: Event) -> None:
+    def show(self, event: Event) -> None:  # noqa: PLR0912 -- one for each
         """Write EVENT, if it is worth a line."""
         match event:
             case Notice(message=message, machine=machine, warning=warning):
@@ -147,6 +148,8 @@ class PlainProgress:
                     self._write(planned)
                 for line in system_lines(event.system_changes):
                     self._write(f"{event.machine}: {line}")
+            case GuestOutput(machine=machine, line=line) if self._verbosity > 0:
+                self._write(f"{_whose(machine)}{line}")
             case PhaseStarted(phase=phase, machine=machine) if self._verbosity > 0:
                 self._write(f"{_whose(machine)}{DOING[phase]}")
 
@@ -208,6 +211,10 @@ class LiveProgress:
                 self._detail(self._builder, line.strip())
             case BuildOutput(line=line):
                 self._print(line)
+            case GuestOutput(machine=machine, line=line) if self._verbosity == 0:
+                self._detail(machine, line.strip())
+            case GuestOutput(machine=machine, line=line):
+                self._print(f"{_whose(machine)}{line}")
             case PhaseFinished(machine=machine):
                 self._print(finished_line(event), mark="✓", colour="green")
                 self._end(machine)

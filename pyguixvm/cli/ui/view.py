@@ -15,6 +15,7 @@ from pyguixvm.events import (
     BuildOutput,
     ChangePlanned,
     Event,
+    GuestOutput,
     MachineEnded,
     Notice,
     Phase,
@@ -50,7 +51,8 @@ _KEPT_ROUNDS = 100
 class Doing(msgspec.Struct, frozen=True):
     """A phase that goes on SINCE then (seconds); DONE of TOTAL bytes where that is known.
 
-    What is MISSING is waited for, UNTIL then (seconds) at most; CONSOLE is the guest's last line.
+    What is MISSING is waited for, UNTIL then (seconds) at most; CONSOLE is the last line that
+    the guest wrote there, or what changes it.
     """
 
     phase: Phase
@@ -184,10 +186,13 @@ def happened(view: View, event: Event, now: float) -> View:  # noqa: PLR0911 -- 
             return _with(view, msgspec.structs.replace(row, doing=None, failed=lost))
         case BuildOutput(line=line):
             return msgspec.structs.replace(view, log=plain(line))
+        case GuestOutput(machine=machine, line=line):
+            changed = view.row(machine).doing or Doing("activate", now)
+            heard = msgspec.structs.replace(changed, console=plain(line).strip())
+            return _doing(view, machine, heard)
         case Notice(message=message, machine=machine, warning=warning):
             words = f"{'! ' if warning else ''}{f'{machine}: ' if machine else ''}{message}"
-            notices = (*view.notices, plain(words))[-_KEPT_LINES:]
-            return msgspec.structs.replace(view, notices=notices)
+            return _noticed(view, words)
         case _:
             return view
 
@@ -305,6 +310,9 @@ _STATES: Mapping[Phase, str] = {
 
 def _reached(view: View, machine: str, phase: Phase, detail: str) -> View:
     row = view.row(machine)
+    if phase == "activate" and detail:
+        # Which services were restarted is gone from everywhere else.
+        view = _noticed(view, f"{machine}: {detail}")
     if phase == "ready":
         row = msgspec.structs.replace(row, waited=False)
     state = _STATES.get(phase)
@@ -312,6 +320,11 @@ def _reached(view: View, machine: str, phase: Phase, detail: str) -> View:
         return view
     reached = msgspec.structs.replace(row, state=state, detail=detail if phase == "ready" else "")
     return _with(view, reached)
+
+
+def _noticed(view: View, words: str) -> View:
+    notices = (*view.notices, plain(words))[-_KEPT_LINES:]
+    return msgspec.structs.replace(view, notices=notices)
 
 
 def _planned(view: View, event: ChangePlanned) -> View:

@@ -147,7 +147,7 @@ def _row(view: View, row: Row, width: int, now: float) -> Text:
 
 
 def _heard(row: Row) -> Iterator[Text]:
-    """Yield the last line that the guest of ROW, which is waited for, wrote on its console."""
+    """Yield the last line that was heard of the guest of ROW, which is waited for or changed."""
     if row.doing is not None and row.doing.console:
         yield Text(f"     | {row.doing.console}", style="dim")
 
@@ -166,7 +166,7 @@ def _activity(doing: Doing, width: int, now: float, before: str | Text) -> Text:
         before = Text.assemble((f" {_spin(now)} ", "cyan"))
     words = f"waiting for {doing.missing}" if doing.missing else DOING[doing.phase]
     text = Text.assemble(before, (f" {words}" if str(before).strip() else ""))
-    if doing.detail and doing.phase == "ready":
+    if doing.detail and doing.phase in {"ready", "stop"}:
         text.append(f" {plain(doing.detail)}", "dim")
     seconds = f" {max(now - doing.since, 0.0):.1f} s"
     if doing.until is not None:

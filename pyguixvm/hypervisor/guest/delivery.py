@@ -1,28 +1,49 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Store items come to a guest that runs, and a program among them is run there.
 
+Its agent carries them, or else ssh, where its host key is known and root is let in.
 What unpacks them is a shell: whatever else a guest's system has, it has one, with tar,
 mount, unshare and flock beside it (%base-packages in Guix's (gnu system)).
 """
 
 from __future__ import annotations
 
+import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
+import libvirt
 import msgspec
 
+from pyguixvm import process
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.domains import our_domain
 from pyguixvm.hypervisor.guest import program
+from pyguixvm.hypervisor.guest.addresses import addresses
+from pyguixvm.hypervisor.guest.log import Log
+from pyguixvm.hypervisor.guest.over_ssh import login
 from pyguixvm.hypervisor.guest.parcel_disk import SERIAL
 from pyguixvm.hypervisor.guest.program import Ran
+from pyguixvm.process import Completed
 
 # How long (seconds) a guest may take for all that it is told to do.
 PATIENCE = 900.0
 _SHELL = "/run/current-system/profile/bin/sh"
 _PARCEL = "/run/pyguixvm-parcel"
+# How long (seconds) a guest may take to let us in, and what is kept of its last words (bytes).
+_LOGIN_SECONDS = 10.0
+_LAST = 4096
+# Of ssh(1), and where that was ended itself.
+_CONNECTION_LOST = frozenset({255, *range(-64, 0)})
+_CAT = "/run/current-system/profile/bin/cat"
+_IDENTIFY = """
+PATH=/run/current-system/profile/bin
+[ "$(tr A-F a-f < /sys/class/dmi/id/product_uuid)" = "$1" ]
+"""
 # Exit statuses of the script: as in sysexits.h.
 _NOT_UNPACKED = 73
 _INCOMPLETE = 75
@@ -34,7 +55,8 @@ _INCOMPLETE = 75
 _SCRIPT = r"""
 PATH=/run/current-system/profile/bin:/run/current-system/profile/sbin
 export PATH
-parcel=$1 serial=$2 program=$3
+parcel=$1 serial=$2 program=$3 log=$4
+[ -z "$log" ] || exec 2>> "$log"
 # A disk that was plugged in just now may take its time to show.
 tries=100
 while [ -z "$parcel" ]; do
@@ -45,11 +67,14 @@ while [ -z "$parcel" ]; do
     [ -n "$parcel" ] || { tries=$((tries - 1)); [ $tries -gt 0 ] && sleep 0.1; } || exit 73
 done
 exec 9> /run/pyguixvm.lock && flock -w 600 9 || exit 73
+for other in /run/pyguixvm-log-*; do [ "$other" = "$log" ] || rm -f "$other"; done
 unshare -m sh -c '
     parcel=$1 store=/gnu/store
     new=$store/.pyguixvm
     mount -o remount,bind,rw $store 2> /dev/null
-    rm -rf $new && mkdir $new && tar -x -f "$parcel" -C $new || exit 73
+    rm -rf $new && mkdir $new || exit 73
+    # What has no room takes none.
+    tar -x -f "$parcel" -C $new || { rm -rf $new; exit 73; }
     sync -f $store
     set --
     for item in $new/store/*; do
@@ -86,30 +111,119 @@ class Delivered(msgspec.Struct, frozen=True):
     ran: Ran | None = None
 
 
-def offered(connection: Connection, name: str) -> bool:
-    """Whether the guest of domain NAME has an agent that takes a delivery."""
-    return program.offered(our_domain(connection, name))
+@dataclass(frozen=True)
+class ByAgent:
+    """The agent of DOMAIN, which takes about a second for each 3 MiB."""
+
+    domain: libvirt.virDomain
+    sleep: Callable[[float], None]
+    clock: Callable[[], float]
+    words: str = "its agent"
+
+    def write(self, parcel: Path) -> bool:
+        """Have the guest have PARCEL; whether it does."""
+        return program.write(self.domain, _PARCEL, parcel)
+
+    def run(self, arguments: Sequence[str], tell: Callable[[str], None]) -> Ran | None:
+        """Have the guest's shell run the script with ARGUMENTS; None if nobody knows how it ended.
+
+        TELL is called with each line that is written to standard error, while that goes on.
+        """
+        log = Log(self.domain, tell)
+        words = ("-c", _SCRIPT, "sh", *arguments, log.path)
+        ran = program.run(
+            self.domain, _SHELL, words, PATIENCE, self.sleep, self.clock, meanwhile=log.read
+        )
+        log.end()
+        if ran is None or not log.path:
+            return ran
+        return msgspec.structs.replace(ran, err=log.tail.decode(errors="replace"))
 
 
-def deliver(  # noqa: PLR0917 -- to whom, what, and for how long
+@dataclass(frozen=True)
+class BySsh:
+    """The command LOGIN, which leads root into a guest that takes itself for domain UUID."""
+
+    login: Sequence[str]
+    uuid: str
+
+    @property
+    def words(self) -> str:
+        """How the guest is reached."""
+        return f"ssh at {self.login[-1]}"
+
+    def reached(self) -> bool:
+        """Whether it lets us in, and is that guest: an address may be another one's by now."""
+        done = self._done(_IDENTIFY, [self.uuid], timeout=_LOGIN_SECONDS)
+        return done is not None and done.status == 0
+
+    def write(self, parcel: Path) -> bool:
+        """Have the guest have PARCEL; whether it does."""
+        done = self._done(f"umask 077; {_CAT} > {_PARCEL}", [], stdin=parcel.read_bytes())
+        return done is not None and done.status == 0
+
+    def run(self, arguments: Sequence[str], tell: Callable[[str], None]) -> Ran | None:
+        """Do as by the agent."""
+        done = self._done(_SCRIPT, [*arguments, ""], tell=tell)
+        if done is None or done.status in _CONNECTION_LOST:
+            return None
+        return Ran(
+            done.status,
+            done.stdout.decode(errors="replace"),
+            done.stderr[-_LAST:].decode(errors="replace"),
+        )
+
+    def _done(
+        self,
+        script: str,
+        arguments: Sequence[str],
+        *,
+        stdin: bytes | None = None,
+        tell: Callable[[str], None] | None = None,
+        timeout: float = PATIENCE,
+    ) -> Completed | None:
+        command = shlex.join([_SHELL, "-c", script, "sh", *arguments])
+        with suppress(process.CommandTimeoutError, process.MissingProgramError):
+            return process.run(
+                [*self.login, command],
+                stdin=stdin,
+                timeout=timeout,
+                on_error_line=tell,
+                check=False,
+            )
+        return None
+
+
+Carrier: TypeAlias = ByAgent | BySsh
+
+
+def carrier(
     connection: Connection,
     name: str,
-    parcel: Path | None,
-    run: str,
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
-) -> Delivered:
-    """Have the guest of domain NAME take the items in PARCEL, and RUN a program among them.
-
-    PARCEL goes through the agent, which takes about a second for each 3 MiB; None where it
-    is plugged in as a disk.
-    """
+) -> Carrier | None:
+    """Return what takes a delivery to the guest of domain NAME, None if nothing does."""
     domain = our_domain(connection, name)
-    if parcel is not None and not program.write(domain, _PARCEL, parcel):
+    if program.offered(domain):
+        return ByAgent(domain, sleep, clock)
+    uuid = domain.UUIDString()
+    there = addresses(connection, name, seen_by_host=True)
+    command = login(there, alias=f"{name}-{uuid}")
+    found = None if command is None else BySsh(command, uuid)
+    return found if found is not None and found.reached() else None
+
+
+def deliver(by: Carrier, parcel: Path | None, run: str, tell: Callable[[str], None]) -> Delivered:
+    """Have a guest take the items in PARCEL, and RUN a program among them, BY what reaches it.
+
+    TELL is called with each line that is written to standard error, while that goes on.
+    PARCEL is None where it is plugged in as a disk.
+    """
+    if parcel is not None and not by.write(parcel):
         return Delivered(unpacked=False)
     file, serial = (_PARCEL, "") if parcel is not None else ("", SERIAL)
-    arguments = ("-c", _SCRIPT, "sh", file, serial, run)
-    ran = program.run(domain, _SHELL, arguments, PATIENCE, sleep, clock)
+    ran = by.run((file, serial, run), tell)
     if ran is not None and ran.status == _INCOMPLETE:
         words = (line.split() for line in ran.out.splitlines())
         missing = tuple(word[1] for word in words if word[:1] == ["missing"])

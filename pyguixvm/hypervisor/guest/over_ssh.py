@@ -46,13 +46,9 @@ def inside_over_ssh(
     None if there is none, if it does not let us in, or if it is not the domain of UUID.
     KNOWN_HOSTS are the user's own if None.
     """
-    file = known_hosts or Path.home() / ".ssh/known_hosts"
-    known = frozenset(_entries(file))
-    address = next((each for each in addresses if _knows(known, each)), None)
-    if address is None:
+    command = login(addresses, known_hosts)
+    if command is None:
         return None
-    options = [part for each in _OPTIONS for part in ("-o", each)]
-    command = ["ssh", *options, "-o", f"UserKnownHostsFile={file}", "-l", "root", "--", address]
     with suppress(PyguixvmError):
         done = process.run(
             [*command, script.SHELL],
@@ -65,6 +61,26 @@ def inside_over_ssh(
             ahead = None if said.clock is None else round(said.clock - clock(), 1)
             return msgspec.structs.replace(said.inside, clock=ahead, by="ssh")
     return None
+
+
+def login(
+    addresses: Iterable[str], known_hosts: Path | None = None, alias: str | None = None
+) -> list[str] | None:
+    """Return the command that logs root in at one of ADDRESSES whose key KNOWN_HOSTS has.
+
+    It has a key by an address, or by ALIAS for whatever address.  None if it has none.
+    """
+    file = known_hosts or Path.home() / ".ssh/known_hosts"
+    known, addresses = frozenset(_entries(file)), tuple(addresses)
+    by_alias = alias is not None and _knows(known, alias)
+    there = addresses if by_alias else [each for each in addresses if _knows(known, each)]
+    if not there:
+        return None
+    options = (
+        *_OPTIONS, f"UserKnownHostsFile={file}", *([f"HostKeyAlias={alias}"] if by_alias else []),
+    )  # fmt: skip
+    words = [word for option in options for word in ("-o", option)]
+    return ["ssh", *words, "-l", "root", "--", there[0]]
 
 
 def _entries(known_hosts: Path) -> Iterator[str]:

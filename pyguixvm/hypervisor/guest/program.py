@@ -76,11 +76,13 @@ def run(  # noqa: PLR0917 -- what, with what, and for how long
     clock: Callable[[], float] = time.monotonic,
     *,
     answer: int = agent.PATIENCE,
+    meanwhile: Callable[[], object] = lambda: None,
 ) -> Ran | None:
     """Have the guest of DOMAIN run PATH with ARGUMENTS; return how that ended.
 
-    None if that is not known: it goes on after PATIENCE, or its agent, each of whose
-    answers has ANSWER (all seconds), does not say.
+    None if that is not known: it goes on after PATIENCE, its guest is off or has booted anew,
+    or its agent, each of whose answers has ANSWER (all seconds), does not say.  MEANWHILE is
+    called again and again.
     """
     started = agent.ask(
         domain,
@@ -95,11 +97,28 @@ def run(  # noqa: PLR0917 -- what, with what, and for how long
     pause = _FIRST_PAUSE
     while started is not None and clock() < deadline:
         sleep(pause)
+        meanwhile()
         pause = min(2 * pause, _LONGEST_PAUSE)
         status = agent.ask(domain, "guest-exec-status", _Status, answer, pid=started.pid)
         if status is not None and status.exited:
             return Ran(status.exitcode, _text(status.out_data), _text(status.err_data))
+        if status is None and _is_over(domain, started.pid, answer):
+            return None
     return None
+
+
+def _is_over(domain: libvirt.virDomain, pid: int, answer: int) -> bool:
+    """Whether nobody will say what became of PID: DOMAIN is off, or its agent knows of none."""
+    try:
+        if not domain.isActive():
+            return True
+    except libvirt.libvirtError:
+        # The connection may be what fails; the time that this may take is limited.
+        return False
+    # One that says nothing may be busy, or about to start.
+    if agent.ask(domain, "guest-ping", dict[str, object], answer) is None:
+        return False
+    return agent.ask(domain, "guest-exec-status", _Status, answer, pid=pid) is None
 
 
 def _text(data: str) -> str:

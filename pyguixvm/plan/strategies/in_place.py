@@ -21,6 +21,7 @@ from pyguixvm.plan.actions import (
     StackRoot,
     StopDomain,
 )
+from pyguixvm.plan.layers import superfluous
 
 # What reaches the guest.
 By: TypeAlias = Literal["ssh", "agent"]
@@ -37,7 +38,7 @@ _SYSTEM = frozenset(
 ) | {"domain.kernel-arguments", "activation"}
 # What only a boot can change.
 _BOOTED_BY = ("image.kernel", "domain.kernel-arguments")
-# Each change puts a volume on top, which makes reading slower; libvirt follows 200.
+# Each change puts a volume on top; those that cannot be merged are no more than that.
 _MOST_VOLUMES = 50
 # What has to be there, or go, before a system that mounts it, or does no longer.
 _MOUNTED = ("domain.disks", "domain.mount-points")
@@ -66,7 +67,7 @@ def activation(
     kept = number == metadata.current
     _require_changeable(machine, domain, by)
     if not kept:
-        _require_stackable(machine, domain, metadata, by)
+        _require_stackable(machine, domain, metadata, number, by)
     changed = tuple(changed)
     found = [*_others(changed, stacked=_writes_below(domain, metadata))]
     if by == "agent":
@@ -116,9 +117,12 @@ def _require_changeable(machine: VirtualMachine, domain: ObservedDomain, by: By)
 
 
 def _require_stackable(
-    machine: VirtualMachine, domain: ObservedDomain, metadata: Metadata, by: By
+    machine: VirtualMachine, domain: ObservedDomain, metadata: Metadata, number: int, by: By
 ) -> None:
-    """Raise RequestRefusedError unless the guest of DOMAIN can get a volume on its root."""
+    """Raise RequestRefusedError unless the guest of DOMAIN can get a volume on its root.
+
+    That is the volume of generation NUMBER.
+    """
     if domain.checkpoints:
         checkpoint = domain.checkpoints[-1]
         raise _refused(
@@ -127,9 +131,15 @@ def _require_stackable(
             f"it has a checkpoint, '{checkpoint}', and libvirt puts no volume on top then",
             f"Delete it with 'virsh checkpoint-delete {machine.name} {checkpoint}'.  ",
         )
-    if len(metadata.generation.under) >= _MOST_VOLUMES:
+    added = generation_volume(machine.name, number)
+    many = len(metadata.generation.under) >= _MOST_VOLUMES
+    if many and superfluous(domain, metadata, added, (number, metadata.current)) is None:
         raise _refused(
-            machine, by, f"its root stands on {_MOST_VOLUMES} volumes of earlier changes"
+            machine,
+            by,
+            f"its root stands on {_MOST_VOLUMES} volumes of earlier changes, and other "
+            "generations, or snapshots, on these",
+            "Let go of what is not needed any more with 'pyguixvm gc'.  ",
         )
 
 

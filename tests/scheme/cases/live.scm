@@ -125,7 +125,7 @@ and 9."
   '((same #f) (web #t) (base #t) (over-base #f) (under-stopped #t) (stopped #f)
     (qemu-guest-agent #t) (once #f) (changed-once #t) (new #t)))
 
-(define (plan-of live wanted loaded)
+(define* (plan-of live wanted loaded #:optional (carrier 'qemu-guest-agent))
   "Return the plan for services WANTED, each a name and whether it has changed."
   (let-values ((lists (plan-services
                        live
@@ -139,7 +139,8 @@ and 9."
                               (string-append (symbol->string (first service))
                                              (if (second service) ".new" "")))
                             wanted)
-                       loaded)))
+                       loaded
+                       carrier)))
     lists))
 
 (define %loaded
@@ -153,6 +154,15 @@ and 9."
     (web under-stopped)
     (base qemu-guest-agent))
   (plan-of %live %wanted %loaded))
+
+(test-equal "over ssh, the agent is restarted and the server is not"
+  '(() ("ssh-daemon.new" "qemu-guest-agent.new") () (qemu-guest-agent) (ssh-daemon))
+  (plan-of '(((root shepherd) () #f #t)
+             ((ssh-daemon ssh sshd) () #f #t)
+             ((qemu-guest-agent) () #f #t))
+           '((ssh-daemon #t) (qemu-guest-agent #t))
+           '("ssh-daemon" "qemu-guest-agent")
+           'ssh-daemon))
 
 (test-equal "where nothing changed, nothing is done"
   '(() () () () ())
