@@ -14,6 +14,8 @@ from pyguixvm.plan.actions import Action, Preparation, StartDomain, StopDomain
 
 # Ways to a changed operating system; "auto" leaves the choice to the planner.
 Strategy: TypeAlias = Literal["auto", "increment", "full", "live", "in-place", "shared-store"]
+# Those that plans take, of which "assembled" is not asked for: it stands in for "full".
+Taken: TypeAlias = Strategy | Literal["assembled"]
 # Those that make no root, but change the guest that runs.
 CHANGING_GUESTS: frozenset[Strategy] = frozenset({"live", "in-place"})
 
@@ -79,7 +81,7 @@ class MachinePlan(msgspec.Struct, frozen=True, rename="kebab"):
     downtime: float | None = None
     foreign: tuple[str, ...] = ()
     bytes_to_move: int | None = None
-    strategy: Strategy | None = None
+    strategy: Taken | None = None
     reason: str | None = None
     new_pool: str | None = None
     system_changes: tuple[SystemChange, ...] = ()

@@ -33,7 +33,14 @@ def startup(runs: int) -> Iterator[Row]:
 
 def evaluations(runs: int, work: Workspace) -> Iterator[Row]:
     yield from _evaluations(runs, work, "packages of this guix", {})
-    yield from _evaluations(runs, work, "Guix's own packages", _OWN_PACKAGES)
+    # An evaluator that runs has the packages that it was started with.
+    runtime = work.directory / "own-packages"
+    runtime.mkdir(mode=0o700, exist_ok=True)
+    own = {**_OWN_PACKAGES, "XDG_RUNTIME_DIR": str(runtime)}
+    try:
+        yield from _evaluations(runs, work, "Guix's own packages", own)
+    finally:
+        run("pyguixvm", "evaluator", "stop", **own)
 
 
 def _evaluations(

@@ -173,6 +173,36 @@ def test_an_increment_is_what_a_whole_image_would_be(
     shutil.rmtree(directory)
 
 
+@pytest.mark.parametrize("edit", [{}, {"EDITION": "two", "SERVICES": "greeting"}])
+def test_an_assembled_image_is_guixs_own(tmp_path: Path, edit: dict[str, str]) -> None:
+    session, image, whole = built(edit)
+    assert image.content
+    assembled = image.content.assembled
+    assert assembled
+    session.store.realize({assembled.derivation: assembled.output}, {})
+    raw = Path(assembled.output)
+    ours, guixs = partition.read(raw), partition.read(whole)
+    # The size of the root is an estimate, which counts what directories take where they are.
+    assert ours.last.size == pytest.approx(guixs.last.size, rel=0.01)
+    assert ours.partitions[:-1] == guixs.partitions[:-1]
+    assert (ours.label, ours.last.offset) == (guixs.label, guixs.last.offset)
+    assert boot_loader(raw) == boot_loader(whole)
+    assert dict(tree(raw, tmp_path / "ours")) == dict(tree(whole, tmp_path / "guixs"))
+    assert database(tmp_path / "ours") == database(tmp_path / "guixs")
+    assert identity(raw) == identity(whole)
+    link = tmp_path / "raw"
+    link.symlink_to(raw)
+    check(link)
+
+
+def boot_loader(raw: Path) -> tuple[bytes, bytes]:
+    """Return the code in the first sector of RAW, and what is between it and the partitions."""
+    with raw.open("rb") as file:
+        before = file.read(min(each.offset for each in partition.read(raw).partitions))
+    # Bytes 440 to 512 are the disk's number and its partition table.
+    return before[:440], before[512:]
+
+
 def check(raw: Path) -> None:
     """Have e2fsck find nothing wrong in the root file system of RAW."""
     where = partition.read(raw).last

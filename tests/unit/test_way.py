@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -13,7 +14,7 @@ from pyguixvm.errors import RequestRefusedError
 from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.model.declaration import Derivation, ImageContent, LocalImage, VirtualMachine
 from pyguixvm.model.observation import Hardware, Observation, ObservedDomain
-from pyguixvm.plan.actions import CreateRoot, RealizeContent, RealizeImage
+from pyguixvm.plan.actions import Action, CreateRoot, RealizeContent, RealizeImage
 from pyguixvm.plan.plan import Policy, Strategy
 from pyguixvm.plan.planner import plan
 from pyguixvm.plan.strategies.choose import choose, realizations
@@ -22,8 +23,13 @@ from pyguixvm.plan.strategies.increment import Bases
 HARDWARE = Hardware(cpu=1, maximum_cpu=1, memory=1, maximum_memory=1, domain_type="qemu")
 
 
-def content(item: str = "a", layout: str = "mbr") -> ImageContent:
+def assembled(item: str) -> Derivation:
+    return Derivation(f"/gnu/store/{item}-quick.drv", f"/gnu/store/{item}-quick")
+
+
+def content(item: str = "a", layout: str = "mbr", made: Derivation | None = None) -> ImageContent:
     return ImageContent(
+        assembled=made,
         layout=layout,
         root_uuid="0b0e3c4e-1fd6-4b6f-9f0e-6b1b3d6f2a11",
         system=Derivation(f"/gnu/store/{item}-system.drv", f"/gnu/store/{item}-system"),
@@ -35,6 +41,12 @@ def content(item: str = "a", layout: str = "mbr") -> ImageContent:
 def declared(item: str, name: str = "web", layout: str = "mbr", **image: Any) -> VirtualMachine:
     """A machine whose image is the store item named after ITEM, one letter."""
     return machine(name, image=system(item * 32, content=content(item, layout), **image))
+
+
+def quick(item: str, name: str = "web", layout: str = "mbr") -> VirtualMachine:
+    """A machine as `declared`, whose image can be assembled."""
+    made = content(item, layout, assembled(item))
+    return machine(name, image=system(item * 32, content=made))
 
 
 def disk_image(item: str) -> str:
@@ -185,6 +197,42 @@ def test_of_new_machines_the_first_makes_the_image_of_all() -> None:
         output for each in plans for _, output in realizations(each.actions) if "disk" in output
     ]
     assert needed == [disk_image("a")]
+
+
+def made_of(actions: Sequence[Action]) -> str:
+    """Return the image that ACTIONS make a root of."""
+    (root,) = (action for action in actions if isinstance(action, CreateRoot))
+    return root.image
+
+
+def test_an_image_that_can_be_assembled_is_not_made_by_guix() -> None:
+    way = choose(quick("b"), 1, Bases(there()), "auto")
+    assert (way.strategy, made_of(way.actions)) == ("assembled", assembled("b").output)
+    assert realizations(way.actions) == [(assembled("b").derivation, assembled("b").output)]
+
+
+def test_who_asks_for_a_whole_image_gets_guixs() -> None:
+    way = choose(quick("b"), 1, Bases(there()), "full")
+    assert (way.strategy, made_of(way.actions)) == ("full", disk_image("b"))
+    assert [output for _, output in realizations(way.actions)] == [disk_image("b")]
+
+
+def test_machines_of_one_system_stand_on_one_assembled_image() -> None:
+    bases = Bases(there())
+    ways = [choose(quick("b", name), 1, bases, "auto") for name in ("web", "db")]
+    assert [way.strategy for way in ways] == ["assembled", "assembled"]
+    assert {made_of(way.actions) for way in ways} == {assembled("b").output}
+    other = choose(quick("c", "mail"), 1, bases, "auto")
+    assert (other.strategy, made_of(other.actions)) == ("increment", assembled("b").output)
+    (root,) = (action for action in other.actions if isinstance(action, CreateRoot))
+    # If too much has changed, that is assembled as well.
+    assert root.whole
+    assert root.whole.output == assembled("c").output
+
+
+def test_guixs_image_is_taken_where_it_is_there() -> None:
+    way = choose(quick("a"), 2, Bases(there(("2026", A, "a"))), "auto")
+    assert (way.strategy, made_of(way.actions)) == ("full", disk_image("a"))
 
 
 def test_what_an_increment_needs_is_built() -> None:

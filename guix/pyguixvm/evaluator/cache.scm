@@ -55,8 +55,7 @@
   (let ((store   (open-guix-connection))
         (machine (sample-machine)))
     (define (lower)
-      (run-with-guix store (machine-system-derivation machine))
-      (run-with-guix store (machine-image-derivation machine)))
+      (run-with-guix store (lower-system-image machine 'images)))
 
     (parameterize ((%graft? #f))
       (lower))

@@ -5,6 +5,7 @@
   #:use-module (pyguixvm json)
   #:use-module (pyguixvm libvirt)
   #:use-module (pyguixvm machine)
+  #:use-module (pyguixvm system assembled-image)
   #:use-module (pyguixvm system grafting)
   #:use-module (pyguixvm system guest)
   #:use-module (gnu bootloader)
@@ -18,8 +19,10 @@
   #:use-module (guix derivations)
   #:use-module (guix diagnostics)
   #:use-module (guix gexp)
+  #:use-module (guix grafts)
   #:use-module (guix monads)
   #:use-module (guix store)
+  #:use-module ((guix utils) #:select (%current-system))
   #:use-module (ice-9 match)
   #:use-module (rnrs bytevectors)
   #:use-module (srfi srfi-1)
@@ -166,13 +169,14 @@ without grafts: computing it builds nothing."
 ;; nothing but their content.
 (define-record-type <image-content>
   (make-image-content layout root-uuid system boot-configuration
-                      boot-configuration-file)
+                      boot-configuration-file assembled)
   image-content?
   (layout                  image-content-layout)              ;string
   (root-uuid               image-content-root-uuid)           ;string
   (system                  image-content-system)              ;<derivation>
   (boot-configuration      image-content-boot-configuration)  ;<derivation>
-  (boot-configuration-file image-content-boot-configuration-file)) ;string
+  (boot-configuration-file image-content-boot-configuration-file) ;string
+  (assembled               image-content-assembled))          ;<derivation> | #f
 
 (define (root-uuid os)
   "Return the UUID of the root file system of OS, made for an image, as a string."
@@ -224,6 +228,29 @@ is the derivation of BOOTLOADER, or #f; CODE are data for what runs meanwhile."
             (and=> package derivation-file-name)
             code))))))
 
+(define (machine-assembled-image image system bootcfg bootloader empty uuid)
+  "Return, as a monadic value, the derivation of the image of SYSTEM and BOOTCFG with a
+root called by UUID, as 'system-image' makes it of IMAGE, that is assembled on EMPTY; #f if
+that is #f.  All of them are derivations."
+  (if empty
+      (lower-object (assembled-image image system bootcfg bootloader empty uuid))
+      (with-monad %store-monad
+        (return #f))))
+
+(define %empty-images
+  ;; As an evaluator's workers inherit it, they seldom have one to compute.
+  (allocate-store-connection-cache 'pyguixvm-empty-images))
+
+(define (empty-image-derivation image bootloader layout)
+  "Return, as a monadic value, the derivation of the image of an empty system that has
+LAYOUT, as IMAGE with BOOTLOADER does, or #f if no image can be assembled on it."
+  (if (can-assemble? image)
+      (mcached equal? (=> %empty-images)
+               (lower-object (empty-image image bootloader))
+               layout (%current-system) (%graft?))
+      (with-monad %store-monad
+        (return #f))))
+
 (define (machine-image-content machine)
   "Return, as a monadic value, the <image-content> of the disk image of MACHINE."
   ;; As 'system-image' does.
@@ -232,18 +259,24 @@ is the derivation of BOOTLOADER, or #f; CODE are data for what runs meanwhile."
          (bootloader (bootloader-configuration-bootloader
                       (operating-system-bootloader os)))
          (package    (bootloader-package bootloader)))
-    (mlet %store-monad ((system  (lower-object os))
-                        (bootcfg (lower-object (operating-system-bootcfg os)))
-                        (loader  (if package
-                                     (lower-object package)
-                                     (return #f)))
-                        (code    (mapm %store-monad code->datum
-                                       (image-code image bootloader))))
-      (return (make-image-content (image-layout image bootloader loader code)
+    (mlet* %store-monad ((system    (lower-object os))
+                         (bootcfg   (lower-object (operating-system-bootcfg os)))
+                         (loader    (if package
+                                        (lower-object package)
+                                        (return #f)))
+                         (code      (mapm %store-monad code->datum
+                                          (image-code image bootloader)))
+                         (layout -> (image-layout image bootloader loader code))
+                         (empty     (empty-image-derivation image bootloader layout))
+                         (assembled (machine-assembled-image image system bootcfg
+                                                             bootloader empty
+                                                             (root-uuid os))))
+      (return (make-image-content layout
                                   (root-uuid os)
                                   system
                                   bootcfg
-                                  (bootloader-configuration-file bootloader))))))
+                                  (bootloader-configuration-file bootloader)
+                                  assembled)))))
 
 
 ;;;
@@ -272,7 +305,9 @@ content of its image as a list, each #f unless WANT, a symbol, asks for it."
           ("boot-configuration"      (derivation->json
                                       (image-content-boot-configuration content)))
           ("boot-configuration-file" (image-content-boot-configuration-file
-                                      content))))
+                                      content))
+          ("assembled"               (and=> (image-content-assembled content)
+                                            derivation->json))))
 
 (define (system-image->json machine lowered)
   "Return the JSON of the image of MACHINE; LOWERED is what 'lower-system-image' gave,

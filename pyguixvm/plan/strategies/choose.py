@@ -14,9 +14,15 @@ from collections.abc import Iterable, Sequence
 
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.model.declaration import LocalImage, SharedStore, VirtualMachine
-from pyguixvm.plan.actions import Action, RealizeContent, RealizeImage, RealizeSystem
+from pyguixvm.plan.actions import (
+    Action,
+    CreateRoot,
+    RealizeContent,
+    RealizeImage,
+    RealizeSystem,
+)
 from pyguixvm.plan.plan import Strategy
-from pyguixvm.plan.strategies.full import full
+from pyguixvm.plan.strategies.full import full, whole
 from pyguixvm.plan.strategies.increment import Bases, increment
 from pyguixvm.plan.strategies.shared_store import shared_root
 from pyguixvm.plan.strategies.way import Way
@@ -32,7 +38,9 @@ def choose(machine: VirtualMachine, number: int, bases: Bases, strategy: Strateg
         return full(machine, number, "it is an image as it is")
     if isinstance(image, SharedStore):
         return Way(shared_root(machine, image, number), "shared-store", "asked for")
-    found = "asked for" if strategy == "full" else increment(machine, number, bases)
+    if strategy == "full":
+        return _to_stand_on(full(machine, number, "asked for"), machine, bases)
+    found = increment(machine, number, bases)
     if isinstance(found, Way):
         return found
     if strategy == "increment":
@@ -40,8 +48,15 @@ def choose(machine: VirtualMachine, number: int, bases: Bases, strategy: Strateg
             f"'{machine.name}' cannot get an increment: {found}",
             hint="Deploy with --strategy auto, which makes a whole image then.",
         )
-    bases.add(machine)
-    return full(machine, number, found)
+    return _to_stand_on(whole(machine, number, found, bases.images()), machine, bases)
+
+
+def _to_stand_on(way: Way, machine: VirtualMachine, bases: Bases) -> Way:
+    """Return WAY to a root of MACHINE, on whose image others may stand from then on."""
+    for action in way.actions:
+        if isinstance(action, CreateRoot):
+            bases.add(machine, action.image)
+    return way
 
 
 def realizations(actions: Iterable[Action]) -> Sequence[tuple[str, str]]:

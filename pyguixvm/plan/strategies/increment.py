@@ -11,7 +11,7 @@ from pyguixvm.model.applied import Generation
 from pyguixvm.model.declaration import SystemImage, VirtualMachine
 from pyguixvm.model.observation import Observation
 from pyguixvm.plan.actions import RealizeContent
-from pyguixvm.plan.strategies.full import new_root, realization
+from pyguixvm.plan.strategies.full import new_root, quickest, realization
 from pyguixvm.plan.strategies.way import Way
 
 
@@ -39,11 +39,15 @@ class Bases:
         own = (base for base in reversed(suitable) if base.machine == machine)
         return next(own, suitable[-1] if suitable else None)
 
-    def add(self, machine: VirtualMachine) -> None:
-        """Let others stand on the image of MACHINE, which is going to be made."""
+    def add(self, machine: VirtualMachine, made: str) -> None:
+        """Let others stand on the image MADE of MACHINE, which is going to be there."""
         image = machine.image
-        if isinstance(image, SystemImage) and image.content and image.output:
-            self._found.append(Base(image.output, image.content.layout, machine.name))
+        if isinstance(image, SystemImage) and image.content:
+            self._found.append(Base(made, image.content.layout, machine.name))
+
+    def images(self) -> frozenset[str]:
+        """Return the images that one can stand on."""
+        return frozenset(base.image for base in self._found)
 
 
 def _observed(observation: Observation) -> Iterator[Base]:
@@ -75,14 +79,14 @@ def increment(machine: VirtualMachine, number: int, bases: Bases) -> Way | str:
     base = bases.find(image.content.layout, machine.name) if image.content else None
     if base is None or image.content is None:
         return "there is no image with the same partitions to stand on yet"
-    if base.image == image.output:
+    if base.image in {image.output, quickest(image).output}:
         return "it is the image that is there"
     whose = "its image" if base.machine == machine.name else f"the image of '{base.machine}'"
     root = msgspec.structs.replace(
         new_root(machine, number),
         image=base.image,
         content=image.content,
-        whole=realization(image),
+        whole=realization(quickest(image)),
     )
     actions = (RealizeContent(content=image.content), root)
     return Way(actions, "increment", f"{whose} is there to stand on")

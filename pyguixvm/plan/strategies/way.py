@@ -6,12 +6,12 @@ from __future__ import annotations
 import msgspec
 
 from pyguixvm.plan.actions import Action
-from pyguixvm.plan.plan import Strategy
+from pyguixvm.plan.plan import Taken
 
 
 class Way(msgspec.Struct, frozen=True):
     """The ACTIONS that make a new root volume; STRATEGY is their name, REASON why they are it."""
 
     actions: tuple[Action, ...]
-    strategy: Strategy
+    strategy: Taken
     reason: str
