@@ -16,7 +16,7 @@ from pyguixvm.hypervisor.domains import Domain, Which, exists
 from pyguixvm.hypervisor.errors import explained
 from pyguixvm.hypervisor.guest import boot_record
 from pyguixvm.hypervisor.guest.addresses import addresses
-from pyguixvm.hypervisor.states import domain_state, has_kept_memory
+from pyguixvm.hypervisor.states import has_kept_memory, state_and_reason
 from pyguixvm.model.observation import ObservedDomain, State, disks_of
 from pyguixvm.model.volume_names import data_of
 from pyguixvm.xml.inspection import VOLUME_DISK, inspect_domain
@@ -36,10 +36,10 @@ def observe_domain(connection: Connection, name: Which, xml: str | None = None) 
     """
     with explained(f"look at domain '{name}'"):
         domain = name.handle if isinstance(name, Domain) else connection.handle.lookupByName(name)
-        state = domain_state(domain)
+        state, reason = state_and_reason(domain)
         found = described(domain, state, lambda other: exists(connection, other), xml)
         found = with_disks(connection, domain, found, kept=True)
-        return _without_root(connection, found)
+        return _without_root(connection, msgspec.structs.replace(found, reason=reason))
 
 
 def described(

@@ -15,6 +15,8 @@ from pyguixvm.model.volume_names import data_label, data_of, file_name
 
 # Why a domain is off that may run elsewhere by now.
 MIGRATED = "migrated away"
+# Why a guest is paused that could not write to a disk, or read it.
+IO_ERROR = "by an I/O error"
 # What is the host's of a definition.
 HostPart: TypeAlias = Literal["emulator", "machine-type", "firmware"]
 State: TypeAlias = Literal["running", "paused", "shut off", "crashed", "suspended"]
