@@ -79,6 +79,9 @@ def with_disks(
         jobs=() if live is None else tuple(disks.jobs(domain, live)),
         root_gone=live is None and _root_gone(domain, observed),
         saved=live is None and has_kept_memory(domain),
+        without_balloon=live is not None
+        and live.memory != observed.defined.memory
+        and not _has_balloon(domain),
     )
 
 
@@ -147,6 +150,14 @@ def capacities(
             with suppress(libvirt.libvirtError):
                 sizes[volume] = _capacity(connection, domain, target, source)
     return sizes
+
+
+def _has_balloon(domain: libvirt.virDomain) -> bool:
+    """Whether a driver for its balloon was heard of from the guest of DOMAIN, which runs."""
+    try:
+        return bool(domain.memoryStats().get("last_update", 1))
+    except libvirt.libvirtError:  # a driver that cannot say that, or one that ended meanwhile
+        return True
 
 
 def _root_gone(domain: libvirt.virDomain, observed: ObservedDomain) -> bool:

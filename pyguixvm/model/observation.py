@@ -131,6 +131,8 @@ class ObservedDomain(msgspec.Struct, frozen=True, rename="kebab"):
     holds now, None where that was not looked at.  INSIDE is what its guest says, None where it
     says nothing or was not asked, and BOOTED the system that it named on its console when we
     last saw it boot.  REASON says why it is in its STATE, if that is worth a word.
+    WITHOUT_BALLOON: its guest has other memory than it is defined with, and nothing was heard
+    of a driver that would change that.
     """
 
     name: str
@@ -151,6 +153,7 @@ class ObservedDomain(msgspec.Struct, frozen=True, rename="kebab"):
     root_gone: bool = False
     lost: tuple[HostPart, ...] = ()
     saved: bool = False
+    without_balloon: bool = False
     addresses: tuple[str, ...] = ()
     local_base: str | None = None
     reason: str | None = None

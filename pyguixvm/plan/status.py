@@ -252,6 +252,8 @@ def _details(domain: ObservedDomain, applied: Generation, holder: str | None) ->
     if domain.state not in ("running", "shut off"):
         yield f"{domain.state} {domain.reason}" if domain.reason else domain.state
     yield from guest_troubles(domain)
+    if domain.without_balloon:
+        yield "its guest holds on to its memory (has it a balloon?)"
     if domain.saved:
         yield "its memory is kept: 'pyguixvm start' lets it go on"
     if isinstance(applied.declaration.image, SharedStore):

@@ -292,6 +292,19 @@ def test_a_guest_that_has_no_room_is_told_and_not_powered_off(
     assert status_of(connection, machine).status == "deployed"
 
 
+def test_a_guest_without_a_balloon_is_asked_once(connection, halting):
+    """It has all the memory that there may be, whatever else it is to have."""
+    less = changed(halting, memory=halting.domain.memory // 2)
+    for again in (less, changed(less, memory=less.domain.memory - 4 * 2**20)):
+        assert deploy(connection, again) is None
+        assert planned(connection, again).actions == ()
+        found = status_of(connection, again)
+        assert "holds on to its memory" in found.detail
+        assert [(each.path, each.pending) for each in found.differences] == [
+            ("domain.memory", True)
+        ]
+
+
 def test_a_machine_whose_qemu_died_is_told_and_started_again(connection, halting):
     name = halting.name
     os.kill(int(Path(f"/run/libvirt/qemu/{name}.pid").read_text()), signal.SIGKILL)
