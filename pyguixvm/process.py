@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     import subprocess
     from threading import Event
 
+    from pyguixvm.confinement import Confinement
+
 
 # What users other than root do not have in PATH on most distributions, and
 # where sfdisk, e2fsck and resize2fs are.
@@ -125,10 +127,12 @@ def run(
     timeout: float | None = None,
     on_error_line: Callable[[str], None] | None = None,
     check: bool = True,
+    confined: Confinement | None = None,
 ) -> Completed:
     """Run ARGV to its end and return what it wrote.
 
-    ENVIRONMENT replaces this process's own.  TIMEOUT is in seconds.
+    ENVIRONMENT replaces this process's own.  TIMEOUT is in seconds.  CONFINED is all that it
+    may use, if it is to be bound to that.
     ON_ERROR_LINE gets each line of standard error, without its newline, as it
     is written.  Raises CommandFailedError (if CHECK), CommandTimeoutError and
     MissingProgramError.  When interrupted, the command's whole process group
@@ -138,7 +142,14 @@ def run(
         child = None
         try:
             with interrupts_deferred():
-                child = _started(argv, source, output, directory, environment)
+                child = _started(
+                    argv,
+                    source,
+                    output,
+                    directory=directory,
+                    environment=environment,
+                    confined=confined,
+                )
             with _ended_after(timeout, child) as late, _ended_if_asked(child):
                 stderr = _taken(child, on_error_line)
                 status = child.wait()
@@ -167,21 +178,34 @@ def _started(
     argv: Sequence[str],
     stdin: IO[bytes],
     stdout: IO[bytes],
+    *,
     directory: Path | None,
     environment: Mapping[str, str] | None,
+    confined: Confinement | None,
 ) -> subprocess.Popen[bytes]:
     # Whoever asks for help runs no command: loaded by those who do.
     import subprocess
 
-    return subprocess.Popen(
-        [str(which(argv[0])), *argv[1:]],
-        stdin=stdin,
-        stdout=stdout,
-        stderr=subprocess.PIPE,
-        cwd=directory,
-        env=None if environment is None else dict(environment),
-        process_group=0,
-    )
+    program = which(argv[0])
+
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [str(program), *argv[1:]],
+            stdin=stdin,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            cwd=directory,
+            env=None if environment is None else dict(environment),
+            process_group=0,
+        )
+
+    if confined is None:
+        return start()
+    from pyguixvm import confinement
+
+    child = confinement.started(confined, program, start)
+    confinement.bound(child.pid)
+    return child
 
 
 def _taken(child: subprocess.Popen[bytes], tell: Callable[[str], None] | None) -> bytes:

@@ -22,8 +22,6 @@ from pyguixvm.plan.actions import DefineDomain, StartDomain, StopDomain
 from pyguixvm.plan.plan import MachinePlan
 from pyguixvm.plan.readiness import Evidence
 
-_OFF = ("shut off", "crashed")
-
 
 @dataclass(frozen=True)
 class Switched:
@@ -150,7 +148,7 @@ def _before(connection: Connection, domain: Domain, xml: str | None) -> _Before 
     xml = xml or domains.whole_definition(connection, domain)
     if xml is None:
         return None
-    return _Before(domain.name, xml, domains.state(connection, domain) not in _OFF)
+    return _Before(domain.name, xml, domains.state(connection, domain) != "shut off")
 
 
 def _put_back(before: _Before | None, workshop: Workshop) -> str | None:
@@ -164,7 +162,7 @@ def _put_back(before: _Before | None, workshop: Workshop) -> str | None:
     try:
         # The connection may be what failed.
         with connect(workshop.connection.uri) as connection:
-            if domains.state(connection, name) not in _OFF:
+            if domains.state(connection, name) != "shut off":
                 return None
             changed = domains.whole_definition(connection, name) != before.xml
             unneeded = _defined_again(connection, before) if changed else ()

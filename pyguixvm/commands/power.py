@@ -45,6 +45,7 @@ def _start(connection: Connection, name: str, emit: Emit) -> Done:
                 networks.ensure_networks(connection, machine)
                 domains.start(connection, name)
             elif not running:
+                domains.require_reactive(connection, name)
                 networks.ensure_networks(connection, machine)
                 evidence = watched.enter_context(boot(connection, machine))
         if running or goes_on:

@@ -80,7 +80,7 @@ def way_back(
     require_idle_disks(domain)
     machine = target.declaration
     actions: list[Action] = []
-    if domain.state not in ("shut off", "crashed"):
+    if domain.state != "shut off":
         actions.append(policy.stop())
     actions += [
         DefineDomain(generation=target.number, autostart=machine.domain.autostart),

@@ -19,6 +19,7 @@ from pyguixvm.hypervisor.bounded import bounded, close
 from pyguixvm.hypervisor.domain_events import Events
 from pyguixvm.hypervisor.errors import explained
 from pyguixvm.hypervisor.resolved import Resolved
+from pyguixvm.hypervisor.same_files import sees_our_files
 from pyguixvm.hypervisor.time_limits import within
 from pyguixvm.hypervisor.unreachable import unreachable
 from pyguixvm.model.hypervisor import Hypervisor
@@ -101,7 +102,7 @@ def _opened(uri: str | None, patience: float, verify: bool) -> Connection:
     actual = handle.getURI()
     limited = bounded(handle, patience)
     return Connection(
-        actual, is_local(actual), limited, Events(limited), Resolved(limited), read_only, verify
+        actual, _is_here(actual), limited, Events(limited), Resolved(limited), read_only, verify
     )
 
 
@@ -123,8 +124,13 @@ def _close(connection: Connection) -> None:
         close(connection.handle)
 
 
+def _is_here(uri: str) -> bool:
+    """Whether URI leads to this very machine, whose files are those that we see."""
+    return is_local(uri) and sees_our_files(uri)
+
+
 def is_local(uri: str) -> bool:
-    """Whether URI leads to this very machine, whose files are those that we see.
+    """Whether URI names this very machine.
 
     It names no host and no socket: a socket may be the end of a tunnel.
     """

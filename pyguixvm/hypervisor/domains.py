@@ -12,7 +12,8 @@ import msgspec
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.errors import explained, is_code
-from pyguixvm.hypervisor.states import domain_state, has_kept_memory
+from pyguixvm.hypervisor.states import domain_state, has_kept_memory, state_and_reason
+from pyguixvm.model import unreactive
 from pyguixvm.model.applied import Metadata
 from pyguixvm.model.observation import State, disks_of
 from pyguixvm.xml import metadata as our_metadata
@@ -243,6 +244,13 @@ def state(connection: Connection, name: Which) -> State:
     domain = _lookup(connection, name)
     with explained(f"read the state of domain '{name}'"):
         return domain_state(domain)
+
+
+def require_reactive(connection: Connection, name: Which) -> None:
+    """Raise RequestRefusedError if the guest of domain NAME is there, and cannot react."""
+    domain = _lookup(connection, name)
+    with explained(f"read the state of domain '{name}'"):
+        unreactive.require_reactive(str(name), *state_and_reason(domain))
 
 
 def is_memory_kept(connection: Connection, name: Which) -> bool:

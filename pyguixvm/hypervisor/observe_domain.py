@@ -16,7 +16,7 @@ from pyguixvm.hypervisor.domains import Domain, Which, exists
 from pyguixvm.hypervisor.errors import explained
 from pyguixvm.hypervisor.guest import boot_record
 from pyguixvm.hypervisor.guest.addresses import addresses
-from pyguixvm.hypervisor.states import domain_state, has_kept_memory
+from pyguixvm.hypervisor.states import has_kept_memory, state_and_reason
 from pyguixvm.model.observation import ObservedDomain, State, disks_of
 from pyguixvm.model.volume_names import data_of
 from pyguixvm.xml.inspection import VOLUME_DISK, inspect_domain
@@ -38,12 +38,12 @@ def observe_domain(
     """
     with explained(f"look at domain '{name}'"):
         domain = name.handle if isinstance(name, Domain) else connection.handle.lookupByName(name)
-        state = domain_state(domain)
+        state, reason = state_and_reason(domain)
         found = described(domain, state, lambda other: exists(connection, other), xml)
         if not closely:
             return found
         found = with_disks(connection, domain, found, kept=True)
-        return _without_root(connection, found)
+        return _without_root(connection, msgspec.structs.replace(found, reason=reason))
 
 
 def described(
@@ -83,6 +83,9 @@ def with_disks(
         jobs=() if live is None else tuple(disks.jobs(domain, live)),
         root_gone=live is None and _root_gone(domain, observed),
         saved=live is None and has_kept_memory(domain),
+        without_balloon=live is not None
+        and live.memory != observed.defined.memory
+        and not _has_balloon(domain),
     )
 
 
@@ -151,6 +154,14 @@ def capacities(
             with suppress(libvirt.libvirtError):
                 sizes[volume] = _capacity(connection, domain, target, source)
     return sizes
+
+
+def _has_balloon(domain: libvirt.virDomain) -> bool:
+    """Whether a driver for its balloon was heard of from the guest of DOMAIN, which runs."""
+    try:
+        return bool(domain.memoryStats().get("last_update", 1))
+    except libvirt.libvirtError:  # a driver that cannot say that, or one that ended meanwhile
+        return True
 
 
 def _root_gone(domain: libvirt.virDomain, observed: ObservedDomain) -> bool:

@@ -19,10 +19,11 @@ from pyguixvm.hypervisor.domains import Which, our_domain
 from pyguixvm.hypervisor.errors import explained, is_code
 from pyguixvm.hypervisor.guest import agent
 from pyguixvm.hypervisor.happenings import ends, reboots
-from pyguixvm.hypervisor.states import domain_state
+from pyguixvm.hypervisor.states import domain_state, state_and_reason
 from pyguixvm.hypervisor.time_limits import SilenceError, within
 from pyguixvm.interruption import LOOK_SECONDS
 from pyguixvm.model.observation import State
+from pyguixvm.model.unreactive import require_reactive
 
 Clock: TypeAlias = Callable[[], float]
 # Whether the wait for a guest is over for a person.
@@ -63,10 +64,9 @@ def shutdown(
     """
     domain = our_domain(connection, name)
     with explained(f"shut down domain '{name}'"):
-        state = _state(domain)
-        if state == "shut off":
+        if domain_state(domain) == "shut off":
             return "already"
-        _require_running(state, name)
+        _require_running(domain, name)
         with ends(connection, domain) as ended:
             begun = clock()
             deadline = begun + timeout
@@ -115,7 +115,7 @@ def cut_off(connection: Connection, name: Which) -> bool:
     """
     domain = our_domain(connection, name)
     with explained(f"power off domain '{name}'"):
-        if _state(domain) != "running":
+        if domain_state(domain) != "running":
             return False
         try:
             if _agent(domain, _FREEZE_SECONDS, domain.fsFreeze) is None:
@@ -143,7 +143,7 @@ def reboot(connection: Connection, name: Which, *, timeout: float) -> Way:
     """
     domain = our_domain(connection, name)
     with explained(f"reboot domain '{name}'"):
-        _require_running(_state(domain), name)
+        _require_running(domain, name)
         with reboots(connection, domain) as begun:
             unwilling = _agent(
                 domain,
@@ -171,20 +171,11 @@ def _deaf(unwilling: str | None, timeout: float) -> str:
     return f"its guest agent {did}, and it does not react to the ACPI power button"
 
 
-def _state(domain: libvirt.virDomain) -> State:
-    """Return the state of DOMAIN: one that crashed and is off is shut off."""
-    state = domain_state(domain)
-    return "shut off" if state == "crashed" and not domain.isActive() else state
-
-
-def _require_running(state: State, name: Which) -> None:
+def _require_running(domain: libvirt.virDomain, name: Which) -> None:
+    state, reason = state_and_reason(domain)
     if state == "shut off":
         raise RequestRefusedError(f"machine '{name}' is not running")
-    if state == "paused":
-        raise RequestRefusedError(
-            f"machine '{name}' is paused and cannot react",
-            hint=f"'virsh resume {name}' first, or power it off with 'pyguixvm destroy {name}'",
-        )
+    require_reactive(str(name), state, reason)
 
 
 def _agent(domain: libvirt.virDomain, seconds: float, ask: Callable[[], object]) -> str | None:

@@ -8,7 +8,7 @@ from contextlib import suppress
 import libvirt
 
 from pyguixvm.hypervisor.errors import is_code
-from pyguixvm.model.observation import MIGRATED, State
+from pyguixvm.model.observation import IO_ERROR, MIGRATED, State
 
 # virDomainState.  SHUTDOWN means "being shut down": the guest still runs.
 _STATES: dict[int, State] = {
@@ -30,7 +30,7 @@ _REASONS: dict[int, dict[int, str]] = {
         libvirt.VIR_DOMAIN_PAUSED_MIGRATION: "for a migration",
         libvirt.VIR_DOMAIN_PAUSED_SAVE: "to save its memory",
         libvirt.VIR_DOMAIN_PAUSED_DUMP: "for a dump",
-        libvirt.VIR_DOMAIN_PAUSED_IOERROR: "by an I/O error",
+        libvirt.VIR_DOMAIN_PAUSED_IOERROR: IO_ERROR,
         libvirt.VIR_DOMAIN_PAUSED_WATCHDOG: "by its watchdog",
         libvirt.VIR_DOMAIN_PAUSED_FROM_SNAPSHOT: "since it came from a snapshot",
         libvirt.VIR_DOMAIN_PAUSED_SHUTTING_DOWN: "while it shuts down",
@@ -43,13 +43,13 @@ _REASONS: dict[int, dict[int, str]] = {
     libvirt.VIR_DOMAIN_SHUTOFF: {
         libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN: "its guest shut down",
         libvirt.VIR_DOMAIN_SHUTOFF_DESTROYED: "powered off by somebody",
-        libvirt.VIR_DOMAIN_SHUTOFF_CRASHED: "its guest crashed",
+        libvirt.VIR_DOMAIN_SHUTOFF_CRASHED: "its guest, or its QEMU, crashed",
         libvirt.VIR_DOMAIN_SHUTOFF_MIGRATED: MIGRATED,
         libvirt.VIR_DOMAIN_SHUTOFF_SAVED: "its memory was saved",
         libvirt.VIR_DOMAIN_SHUTOFF_FAILED: "it failed to start, or its QEMU ended",
         libvirt.VIR_DOMAIN_SHUTOFF_DAEMON: "libvirtd ended it",
     },
-    libvirt.VIR_DOMAIN_CRASHED: {libvirt.VIR_DOMAIN_CRASHED_PANICKED: "its kernel panicked"},
+    libvirt.VIR_DOMAIN_CRASHED: {libvirt.VIR_DOMAIN_CRASHED_PANICKED: "since its kernel panicked"},
 }
 
 
@@ -74,8 +74,7 @@ def all_states(
     else:
         asked = ((domain, each["state.state"], each["state.reason"]) for domain, each in found)
     return [
-        (domain, _STATES.get(state, "running"), reason_of(state, reason))
-        for domain, state, reason in asked
+        (domain, _named(domain, state), reason_of(state, reason)) for domain, state, reason in asked
     ]
 
 
@@ -88,4 +87,20 @@ def has_kept_memory(domain: libvirt.virDomain) -> bool:
 
 def domain_state(domain: libvirt.virDomain) -> State:
     """Return the state that DOMAIN is in now."""
-    return _STATES.get(domain.state()[0], "running")
+    return state_and_reason(domain)[0]
+
+
+def state_and_reason(domain: libvirt.virDomain) -> tuple[State, str | None]:
+    """Return the state that DOMAIN is in now, and why, if that is known."""
+    state, reason = domain.state()[:2]
+    return _named(domain, state), reason_of(state, reason)
+
+
+def _named(domain: libvirt.virDomain, state: int) -> State:
+    """Return the name of STATE, which DOMAIN is in: what crashed and is off is shut off.
+
+    A hypervisor may keep a guest that crashed, for somebody who looks at what it held.
+    """
+    if state == libvirt.VIR_DOMAIN_CRASHED and not domain.isActive():
+        return "shut off"
+    return _STATES.get(state, "running")

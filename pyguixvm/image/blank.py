@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from pyguixvm import process
+from pyguixvm.confinement import Confinement
 from pyguixvm.image import debugfs, extents, overlay
 from pyguixvm.model.volume_identity import HEADER_LENGTH, with_identity
 
@@ -119,7 +120,10 @@ def _formatted(
     try:
         extents.set_size(raw, size)
         mkfs = process.which(f"mkfs.{file_system}", _HINTS[file_system])
-        process.run([str(mkfs), *_OPTIONS[file_system], "-L", label, str(raw)])
+        process.run(
+            [str(mkfs), *_OPTIONS[file_system], "-L", label, str(raw)],
+            confined=Confinement(writes=(raw,)),
+        )
         yield raw
     finally:
         raw.unlink()

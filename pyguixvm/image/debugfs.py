@@ -22,10 +22,12 @@ from pathlib import Path, PurePosixPath
 import msgspec
 
 from pyguixvm import process
+from pyguixvm.confinement import Confinement
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.image.filesystem import PACKAGE_HINT, used_inodes
 from pyguixvm.image.overlay import ImageError
 from pyguixvm.image.partition import Partition
+from pyguixvm.model.volume_names import is_store_item
 from pyguixvm.printable import printable
 
 _NO_ROOM = ("No free space", "Could not allocate block", "Could not allocate inode")
@@ -45,10 +47,14 @@ class DebugfsError(ImageError):
 
 
 class Command(msgspec.Struct, frozen=True):
-    """A command to debugfs: LINE is what it reads; it makes INODES (removes, if less than 0)."""
+    """A command to debugfs: LINE is what it reads; it makes INODES (removes, if less than 0).
+
+    SOURCE is the file of the host's that it copies, if it copies one.
+    """
 
     line: bytes
     inodes: int
+    source: Path | None = None
 
 
 def command(verb: str, *words: str, about: Path | str | None = None) -> Command:
@@ -65,7 +71,8 @@ def command(verb: str, *words: str, about: Path | str | None = None) -> Command:
             )
     if len(line) > _LONGEST_LINE:
         raise DebugfsError(f"debugfs cannot be told of {subject}: names so long are not read")
-    return Command(line, _INODES.get(verb, 0))
+    source = Path(words[0]) if verb == "write" else None
+    return Command(line, _INODES.get(verb, 0), source)
 
 
 def _quoted(word: str) -> bytes:
@@ -81,7 +88,9 @@ def read_file(image: Path, where: Partition, name: str, target: Path) -> None:
     if "?" in str(image):
         raise DebugfsError(f"debugfs cannot read an image with '?' in its name: {image}")
     dump = command("dump", name, str(target.absolute()))
-    _run([dump], image, f"{image}?offset={where.offset}", ())
+    # Debugfs makes the file.
+    confined = Confinement(reads=(image,), writes=(target.absolute().parent,))
+    _run([dump], image, f"{image}?offset={where.offset}", (), confined)
 
 
 def change(file_system: Path, commands: Iterable[Command]) -> None:
@@ -92,7 +101,10 @@ def change(file_system: Path, commands: Iterable[Command]) -> None:
     """
     commands = tuple(commands)
     expected = used_inodes(file_system) + sum(each.inodes for each in commands)
-    _run(commands, file_system, file_system.name, ("-w",))
+    sources = {each.source for each in commands if each.source is not None}
+    beside = tuple(each for each in sources if not is_store_item(str(each)))
+    confined = Confinement(reads=beside, writes=(file_system,))
+    _run(commands, file_system, file_system.name, ("-w",), confined)
     found = used_inodes(file_system)
     if found != expected:
         raise DebugfsError(
@@ -101,7 +113,11 @@ def change(file_system: Path, commands: Iterable[Command]) -> None:
 
 
 def _run(
-    commands: Iterable[Command], file: Path, file_system: str, options: tuple[str, ...]
+    commands: Iterable[Command],
+    file: Path,
+    file_system: str,
+    options: tuple[str, ...],
+    confined: Confinement,
 ) -> None:
     program = process.which("debugfs", PACKAGE_HINT)
     # Standard input is not a terminal: a command a line, no questions.
@@ -110,6 +126,7 @@ def _run(
         stdin=b"".join(each.line for each in commands),
         directory=file.absolute().parent,
         check=False,
+        confined=confined,
     )
     # Its exit status says nothing of single commands; only they and its version are told.
     version, *complaints = done.stderr.decode(errors="surrogateescape").split("\n")

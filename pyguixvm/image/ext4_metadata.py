@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from pyguixvm import process
+from pyguixvm.confinement import Confinement
 from pyguixvm.image import btrfs, extents, filesystem, partition
 from pyguixvm.image.extents import Range
 from pyguixvm.image.filesystem import FileSystem
@@ -83,7 +84,10 @@ def _grow_ext4(  # noqa: PLR0917 -- what to grow, how far, where, and what else 
 ) -> Piece:
     before, after = directory / "before", directory / "after"
     e2image = process.which("e2image", filesystem.PACKAGE_HINT)
-    process.run([str(e2image), "-r", "-o", str(last.offset), str(base), str(after)])
+    process.run(
+        [str(e2image), "-r", "-o", str(last.offset), str(base), str(after)],
+        confined=Confinement(reads=(base,), writes=(directory,)),
+    )
     extents.set_size(after, size)
     extents.copy_sparse(after, before)
     free_before = _free(after, found)
@@ -119,6 +123,7 @@ def _free(scratch: Path, found: FileSystem) -> tuple[Range, ...]:
         [str(dumpe2fs), scratch.name],
         directory=scratch.parent,
         environment={**os.environ, "LC_ALL": "C"},
+        confined=Confinement(reads=(scratch,)),
     )
     return tuple(
         (first * found.block_size, end * found.block_size) for first, end in free_blocks(done.text)

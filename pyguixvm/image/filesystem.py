@@ -16,6 +16,7 @@ from typing import Literal
 import msgspec
 
 from pyguixvm import process
+from pyguixvm.confinement import Confinement
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.image import btrfs
 from pyguixvm.image.overlay import ImageError
@@ -226,7 +227,10 @@ def _grow_ext4(path: Path) -> None:
     # resize2fs cuts a regular file off at the file system's size, the offset not counted.
     # The tools take what follows a "?" for options, so that only a bare name is safe.
     e2fsck = process.which("e2fsck", PACKAGE_HINT)
-    checked = process.run([str(e2fsck), "-fp", path.name], directory=path.parent, check=False)
+    alone = Confinement(writes=(path,))
+    checked = process.run(
+        [str(e2fsck), "-fp", path.name], directory=path.parent, check=False, confined=alone
+    )
     if checked.status not in {0, _CORRECTED}:
         failed = process.CommandFailedError(checked)
         reason = checked.stdout.decode(errors="replace").strip()
@@ -235,4 +239,4 @@ def _grow_ext4(path: Path) -> None:
         ) from failed
     resize2fs = process.which("resize2fs", PACKAGE_HINT)
     size = f"{path.stat().st_size // 512}s"
-    process.run([str(resize2fs), path.name, size], directory=path.parent)
+    process.run([str(resize2fs), path.name, size], directory=path.parent, confined=alone)

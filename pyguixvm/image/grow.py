@@ -115,7 +115,7 @@ def new_overlay(base: Path, base_format: str, overlay_file: Path, size: int) -> 
         # Beside the overlay: there is room for an image, and a reflink can be made.
         with workplace(overlay_file.absolute().parent) as directory:
             yield directory
-        overlay.finish(overlay_file)
+        overlay.finish(overlay_file, base)
     except BaseException:
         overlay_file.unlink(missing_ok=True)
         raise

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 import msgspec
 
 from pyguixvm import process
+from pyguixvm.confinement import Confinement
 from pyguixvm.image import debugfs, grow, partition, store_database
 from pyguixvm.image.debugfs import Command
 from pyguixvm.image.filesystem import PACKAGE_HINT
@@ -65,6 +66,7 @@ def increment(
         process.run(
             [str(tune2fs), "-U", content.root_uuid, file_system.name],
             directory=file_system.parent,
+            confined=Confinement(writes=(file_system,)),
         )
 
     with grow.new_overlay(base.path, "raw", overlay_file, size) as directory:

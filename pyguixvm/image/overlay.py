@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from pyguixvm import process
+from pyguixvm.confinement import Confinement
 from pyguixvm.errors import PyguixvmError, RequestRefusedError
 from pyguixvm.sparse_file import flush
 
@@ -56,7 +57,15 @@ class _QemuInfo(msgspec.Struct, rename="kebab"):
 def inspect(path: Path) -> ImageInfo:
     """Return what the image at PATH is.  Raises ImageError."""
     # Shared: a running guest may have it open.
-    answer = _qemu_img("info", "--force-share", "--output=json", "--", str(path), image=path)
+    answer = _qemu_img(
+        "info",
+        "--force-share",
+        "--output=json",
+        "--",
+        str(path),
+        image=path,
+        confined=Confinement(reads=(path,)),
+    )
     try:
         info = msgspec.json.decode(answer.stdout, type=_QemuInfo)
     except msgspec.ValidationError as error:
@@ -74,13 +83,15 @@ def inspect(path: Path) -> ImageInfo:
 def create(base: Path, base_format: str, overlay: Path, size: int) -> None:
     """Make OVERLAY, a qcow2 image of SIZE bytes that stands on BASE.  Raises ImageError."""
     options = ["-q", "-f", "qcow2", "-b", str(base.absolute()), "-F", base_format]
-    _qemu_img("create", *options, "--", str(overlay), str(size), image=overlay)
+    confined = Confinement(reads=(base,), writes=(overlay.absolute().parent,))
+    _qemu_img("create", *options, "--", str(overlay), str(size), image=overlay, confined=confined)
 
 
 def create_unsafe(backing: Path, backing_format: str, overlay: Path, size: int) -> None:
     """Make OVERLAY as `create` does, on a BACKING that need not exist here.  Raises ImageError."""
     options = ["-q", "-u", "-f", "qcow2", "-b", str(backing), "-F", backing_format]
-    _qemu_img("create", *options, "--", str(overlay), str(size), image=overlay)
+    confined = Confinement(writes=(overlay.absolute().parent,))
+    _qemu_img("create", *options, "--", str(overlay), str(size), image=overlay, confined=confined)
 
 
 def create_empty(image: Path, size: int) -> None:
@@ -94,30 +105,49 @@ def rebase_unsafe(overlay: Path, backing: Path, backing_format: str) -> None:
     Only the file name in the header changes.  Raises ImageError.
     """
     options = ["-q", "-u", "-f", "qcow2", "-b", str(backing), "-F", backing_format]
-    _qemu_img("rebase", *options, "--", str(overlay), image=overlay)
+    confined = Confinement(writes=(overlay,))
+    _qemu_img("rebase", *options, "--", str(overlay), image=overlay, confined=confined)
 
 
 def convert_to_raw(image: Path, image_format: str, raw: Path) -> None:
     """Write the whole content of IMAGE to the sparse file RAW.  Raises ImageError."""
-    _qemu_img("convert", "-f", image_format, "-O", "raw", "--", str(image), str(raw), image=image)
+    _convert(image, image_format, raw, "raw")
 
 
 def convert_to_qcow2(raw: Path, image: Path) -> None:
     """Write what the file RAW holds, holes left out, to the qcow2 IMAGE.  Raises ImageError."""
-    _qemu_img("convert", "-f", "raw", "-O", "qcow2", "--", str(raw), str(image), image=raw)
+    _convert(raw, "raw", image, "qcow2")
 
 
-def check(overlay: Path) -> None:
-    """Return if OVERLAY is consistent.  Raises DamagedImageError."""
-    _qemu_img("check", "-q", "-f", "qcow2", "--", str(overlay), image=overlay)
+def _convert(source: Path, source_format: str, target: Path, target_format: str) -> None:
+    options = ["-f", source_format, "-O", target_format]
+    confined = Confinement(reads=(source,), writes=(target.absolute().parent,))
+    _qemu_img(
+        *("convert", *options, "--", str(source), str(target)), image=source, confined=confined
+    )
 
 
-def finish(overlay: Path) -> None:
+def check(overlay: Path, backing: Path | None = None) -> None:
+    """Return if OVERLAY, which stands on BACKING or on files beside it, is consistent.
+
+    Raises DamagedImageError.
+    """
+    below = overlay.absolute().parent if backing is None else backing
+    _qemu_img(
+        *("check", "-q", "-f", "qcow2", "--", str(overlay)),
+        image=overlay,
+        confined=Confinement(reads=(overlay, below)),
+    )
+
+
+def finish(overlay: Path, backing: Path | None = None) -> None:
     """Return if the qcow2 image OVERLAY, which is written, is consistent and on disk.
+
+    It stands on BACKING, if on anything.
 
     Raises ImageError.
     """
-    check(overlay)
+    check(overlay, backing)
     try:
         flush(overlay)
     except OSError as error:
@@ -127,10 +157,10 @@ def finish(overlay: Path) -> None:
 _CHECK_MEANING = {2: "is corrupted", 3: "has leaked clusters"}
 
 
-def _qemu_img(verb: str, *arguments: str, image: Path) -> process.Completed:
+def _qemu_img(verb: str, *arguments: str, image: Path, confined: Confinement) -> process.Completed:
     """Run qemu-img; name in its errors what is wrong with IMAGE."""
     program = process.which("qemu-img", PACKAGE_HINT)
-    done = process.run([str(program), verb, *arguments], check=False)
+    done = process.run([str(program), verb, *arguments], check=False, confined=confined)
     if done.status == 0:
         return done
     if verb == "check" and done.status in _CHECK_MEANING:

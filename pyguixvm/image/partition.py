@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 
 from pyguixvm import process
+from pyguixvm.confinement import Confinement
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.image.overlay import ImageError
 from pyguixvm.model.limits import above_mbr
@@ -108,7 +109,7 @@ def read(path: Path) -> PartitionTable:
 
     Raises RequestRefusedError if it has none, or one that cannot be grown.
     """
-    done = _sfdisk("--json", "--", str(path), check=False)
+    done = _sfdisk("--json", "--", str(path), confined=Confinement(reads=(path,)), check=False)
     if done.status != 0:
         reason = done.stderr.decode(errors="replace").strip()
         raise RequestRefusedError(
@@ -131,7 +132,11 @@ def grow_last(path: Path) -> Partition:
         _require_describable(size)
     options = ["--no-reread", "--no-tell-kernel", "--wipe=never", "--wipe-partitions=never"]
     # An empty start keeps the partition where it is; "+" takes all the room behind it.
-    _sfdisk("--quiet", *options, "-N", str(table.last.number), "--", str(path), stdin=b", +\n")
+    _sfdisk(
+        *("--quiet", *options, "-N", str(table.last.number), "--", str(path)),
+        confined=Confinement(writes=(path,)),
+        stdin=b", +\n",
+    )
     grown = read(path)
     _verify(table, grown, size)
     return grown.last
@@ -161,6 +166,8 @@ def _verify(before: PartitionTable, grown: PartitionTable, size: int) -> None:
         )
 
 
-def _sfdisk(*arguments: str, stdin: bytes | None = None, check: bool = True) -> process.Completed:
+def _sfdisk(
+    *arguments: str, confined: Confinement, stdin: bytes | None = None, check: bool = True
+) -> process.Completed:
     program = process.which("sfdisk", _PACKAGE_HINT)
-    return process.run([str(program), *arguments], stdin=stdin, check=check)
+    return process.run([str(program), *arguments], stdin=stdin, check=check, confined=confined)

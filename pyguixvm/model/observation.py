@@ -15,6 +15,8 @@ from pyguixvm.model.volume_names import data_label, data_of, file_name
 
 # Why a domain is off that may run elsewhere by now.
 MIGRATED = "migrated away"
+# Why a guest is paused that could not write to a disk, or read it.
+IO_ERROR = "by an I/O error"
 # What is the host's of a definition.
 HostPart: TypeAlias = Literal["emulator", "machine-type", "firmware"]
 State: TypeAlias = Literal["running", "paused", "shut off", "crashed", "suspended"]
@@ -131,6 +133,8 @@ class ObservedDomain(msgspec.Struct, frozen=True, rename="kebab"):
     holds now, None where that was not looked at.  INSIDE is what its guest says, None where it
     says nothing or was not asked, and BOOTED the system that it named on its console when we
     last saw it boot.  REASON says why it is in its STATE, if that is worth a word.
+    WITHOUT_BALLOON: its guest has other memory than it is defined with, and nothing was heard
+    of a driver that would change that.
     """
 
     name: str
@@ -151,6 +155,7 @@ class ObservedDomain(msgspec.Struct, frozen=True, rename="kebab"):
     root_gone: bool = False
     lost: tuple[HostPart, ...] = ()
     saved: bool = False
+    without_balloon: bool = False
     addresses: tuple[str, ...] = ()
     local_base: str | None = None
     reason: str | None = None

@@ -40,6 +40,7 @@ def differences(machine: VirtualMachine, domain: ObservedDomain) -> tuple[Differ
         *_of_the_local_image(applied, domain),
         *_of_the_definition(machine, domain),
         *_of_resources(machine, applied, domain.defined, domain.live),
+        *_of_memory(machine, domain),
         *_of_the_attached_root(applied, domain),
         *disk_differences(machine, applied.declaration, domain),
         *mount_differences(machine, applied.declaration, domain),
@@ -187,7 +188,6 @@ def _of_resources(
     machine: VirtualMachine, applied: Generation, defined: Hardware, live: Hardware | None
 ) -> Iterator[Difference]:
     declared = machine.domain
-    memory = defined_memory(declared.memory)
     maximum_memory = defined_memory(declared.maximum_memory)
     # A guest that runs with a higher limit than declared need not notice.
     if declared.virtualization != "auto":
@@ -229,6 +229,17 @@ def _of_resources(
         defined.maximum_memory,
         min(live.maximum_memory, maximum_memory) if live else None,
     )
+    yield from _of_interfaces(machine, applied, defined, live)
+
+
+def _of_memory(machine: VirtualMachine, domain: ObservedDomain) -> Iterator[Difference]:
+    memory, defined, live = defined_memory(machine.domain.memory), domain.defined, domain.live
+    if domain.without_balloon and defined.memory == memory:
+        # It was told already, and nothing in the guest listens.
+        yield Difference(
+            "domain.memory", live.memory if live else None, memory, "none", pending=True
+        )
+        return
     yield from compare(
         "domain.memory",
         memory,
@@ -236,7 +247,6 @@ def _of_resources(
         live.memory if live else None,
         "live" if live is not None and memory <= live.maximum_memory else "restart",
     )
-    yield from _of_interfaces(machine, applied, defined, live)
 
 
 def _of_the_attached_root(applied: Generation, domain: ObservedDomain) -> Iterator[Difference]:

@@ -27,7 +27,6 @@ from pyguixvm.plan.refusals import (
 )
 from pyguixvm.plan.restart import live_actions
 from pyguixvm.plan.steps import (
-    OFF,
     as_fast_as_allowed,
     define,
     last_downtime,
@@ -97,7 +96,7 @@ def replace(  # noqa: PLR0917 -- what there is, what is wanted, and what is allo
     policy: Policy,
 ) -> MachinePlan:
     """Plan a new root volume: made while the old one still runs."""
-    running = domain.state not in OFF
+    running = domain.state != "shut off"
     generation = next_number(machine.name, volumes, metadata)
     try:
         require_replaceable(machine, policy, running=running)
@@ -198,7 +197,7 @@ def change_live_or_replace(  # noqa: PLR0917 -- what there is, what is wanted, a
     if live.refusal is None:
         return msgspec.structs.replace(live, reason=REASON_PREFERRED)
     made = replace(machine, domain, metadata, observation.volumes, bases, changed, policy)
-    if domain.state in OFF or not isinstance(machine.image, SystemImage):
+    if domain.state == "shut off" or not isinstance(machine.image, SystemImage):
         # Nobody expects that a guest is changed which does not run.
         return made
     reason = "; ".join(filter(None, (live.refusal, made.reason)))

@@ -31,6 +31,7 @@ from pyguixvm.plan.plan import CHANGING_GUESTS, MachinePlan, Plan, Policy
 from pyguixvm.plan.refusals import (
     declarers_of_addresses,
     owners_of_addresses,
+    require_alive,
     require_data_kept,
     require_free_data,
     require_no_other_name,
@@ -153,6 +154,7 @@ def _plan_machine(  # noqa: PLR0917 -- one machine, what there is, and what is a
             require_at_home(domain)
             require_no_memory(domain)
             require_idle_disks(domain)
+        require_alive(domain, made)
         require_forward(made, metadata, ancestry, policy)
     except RequestRefusedError as error:
         return refused(machine, made.effect, error, changed)

@@ -14,11 +14,13 @@ from pyguixvm.model.applied import Metadata
 from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.model.observation import Observation, ObservedDomain
 from pyguixvm.model.sizes import format_size, written_size
+from pyguixvm.model.unreactive import require_reactive
 from pyguixvm.model.volume_names import data_volume, file_name
+from pyguixvm.plan.actions import StopDomain
 from pyguixvm.plan.data_volumes import volume_refusal
 from pyguixvm.plan.disks import all_disks, data_disks, storage_refusal
 from pyguixvm.plan.interference import require_own_disks, require_root
-from pyguixvm.plan.plan import Policy
+from pyguixvm.plan.plan import MachinePlan, Policy
 from pyguixvm.plan.strategies.shared_store import require_shareable
 
 UNPROTECT_HINT = "Give --unprotect as well, or declare (protect? #f) first."
@@ -182,6 +184,23 @@ def require_stoppable(machine: VirtualMachine, policy: Policy) -> None:
         raise RequestRefusedError(
             f"'{machine.name}' is protected, and --force might power it off", hint=UNPROTECT_HINT
         )
+
+
+def require_alive(domain: ObservedDomain, plan: MachinePlan) -> None:
+    """Raise unless the guest of DOMAIN can do what PLAN, which was made for it, takes of it.
+
+    Whoever may force it stops one that cannot.  One that crashed runs as little as one that
+    is off, but somebody had it kept.
+    """
+    stops = [action for action in plan.actions if isinstance(action, StopDomain)]
+    if not any(stop.force for stop in stops) and (stops or domain.state == "crashed"):
+        try:
+            require_reactive(domain.name, domain.state, domain.reason)
+        except RequestRefusedError as error:
+            hint = f"Nothing was done: {error.hint}."
+            if stops:
+                hint += " 'pyguixvm deploy --force' powers it off, too."
+            raise RequestRefusedError(error.message, hint=hint) from None
 
 
 def require_takeable_back(machine: VirtualMachine, policy: Policy) -> None:

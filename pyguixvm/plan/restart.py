@@ -26,7 +26,7 @@ from pyguixvm.plan.drift import defined_memory, foreign_devices
 from pyguixvm.plan.plan import MachinePlan, Policy
 from pyguixvm.plan.readiness import only_speaks
 from pyguixvm.plan.refusals import require_stoppable
-from pyguixvm.plan.steps import OFF, define, last_downtime, refused, start, stop, strongest
+from pyguixvm.plan.steps import define, last_downtime, refused, start, stop, strongest
 
 
 def restart_or_live(  # noqa: PLR0917 -- what there is, what is wanted, and what is allowed
@@ -38,7 +38,7 @@ def restart_or_live(  # noqa: PLR0917 -- what there is, what is wanted, and what
     policy: Policy,
 ) -> MachinePlan:
     """Plan what leaves the root volume as it is."""
-    off = domain.state in OFF
+    off = domain.state == "shut off"
     unproven = metadata.fallback is not None
     # What a guest said on its console while nobody listened is lost.
     unheard = unproven and any(isinstance(form, ConsoleReady) for form in machine.ready)

@@ -256,6 +256,8 @@ def _details(domain: ObservedDomain, applied: Generation, holder: str | None) ->
     if arrival is not None:
         done = "on its way here from" if arrival.fenced else "came here, and has volumes left on"
         yield f"{done} {arrival.uri}: 'pyguixvm migrate' goes on"
+    if domain.without_balloon:
+        yield "its guest holds on to its memory (has it a balloon?)"
     if domain.saved:
         yield "its memory is kept: 'pyguixvm start' lets it go on"
     if isinstance(applied.declaration.image, SharedStore):

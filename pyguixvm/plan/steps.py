@@ -18,10 +18,6 @@ from pyguixvm.plan.actions import (
 )
 from pyguixvm.plan.plan import MachinePlan, Policy
 
-# States of a domain without a guest.
-OFF = ("shut off", "crashed")
-
-
 _ORDER: tuple[Effect, ...] = ("none", "live", "restart", "replace")
 
 

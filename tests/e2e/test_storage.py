@@ -16,6 +16,7 @@ from guest import Guest, eventually
 
 CONFIG = CONFIGS / "storage.scm"
 MIB = 1024**2
+MAC = "52:54:00:ab:cd:05"
 HOST_KEY = "/etc/ssh/ssh_host_ed25519_key.pub"
 VOLUMES = ("pyguixvm-storage.db.qcow2", "pyguixvm-storage.state.qcow2")
 
@@ -175,8 +176,15 @@ def test_a_detached_disk_is_put_back() -> None:
     assert guest.booted() == boot
 
 
+def leases() -> set[tuple[str, str]]:
+    """Return address and client of each lease that the network gave the guest's interface."""
+    rows = (line.split() for line in virsh("net-dhcp-leases", "default", MAC).splitlines())
+    return {(row[4], row[-1]) for row in rows if MAC in row}
+
+
 def test_another_system_finds_its_data_and_keys() -> None:
-    key, boot = guest.content(HOST_KEY), guest.booted()
+    eventually(lambda: bool(leases()))
+    key, boot, known = guest.content(HOST_KEY), guest.booted(), leases()
     replaced = deploy(size="2G", edition="two")
     assert replaced.status == 0, replaced.err
     assert "away for" in replaced.out
@@ -184,6 +192,8 @@ def test_another_system_finds_its_data_and_keys() -> None:
     assert guest.content("/etc/edition") == "two"
     assert guest.content("/srv/db/row") == "one"
     assert guest.content(HOST_KEY) == key
+    # To who gives it its address, it is the one that it was.
+    assert leases() == known
 
 
 @pytest.mark.parametrize("verb", ["destroy", "undefine --yes", "rollback"])

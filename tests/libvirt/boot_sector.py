@@ -25,10 +25,43 @@ _BUTTON = bytes.fromhex(
     "ef eb fe"  #        out dx, ax; jmp here
 )
 
+# Write "up" to the first serial line, then a sector in each 64 KiB of the first disk, by the
+# BIOS, to its end, and halt.
+_FILLING = bytes.fromhex(
+    "31 c0 8e d8"  #        xor ax, ax; mov ds, ax
+    "ba f803 b0 75 ee b0 70 ee b0 0a ee fb"
+    "be 407c b8 0043"  # next: mov si, packet; mov ax, write
+    "b2 80 cd 13"  #        mov dl, the first disk; int 13
+    "72 0b"  #              jc done
+    "66 81 06 487c 80000000"  # add its number in packet, 80
+    "eb e9"  #              jmp next
+    "fa f4 eb fd"  #        done
+).ljust(0x40, b"\0") + bytes.fromhex(
+    "1000 0100 007c 0000 8000000000000000"  # packet: one sector from here, to number 80
+)
+
+# Write "up" to the first serial line, and tell QEMU's pvpanic device, if there is one, that
+# the kernel panicked.
+_PANICKING = bytes.fromhex(
+    "ba f803 b0 75 ee b0 70 ee b0 0a ee"
+    "ba 0505 b0 01 ee"  # mov dx, 505; mov al, panicked; out dx, al
+    "fa f4 eb fd"
+)
+
 
 def halting() -> bytes:
     """Return the sector of a guest that writes "up" to its console, and hears nothing."""
     return _sector(_HALTING)
+
+
+def filling() -> bytes:
+    """Return the sector of a guest that says "up", and writes all over its disk."""
+    return _sector(_FILLING)
+
+
+def panicking() -> bytes:
+    """Return the sector of a guest that says "up", and then that it panicked."""
+    return _sector(_PANICKING)
 
 
 def heeding_button(text: str) -> bytes:

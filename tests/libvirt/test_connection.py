@@ -3,6 +3,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import libvirt
 import pytest
+from another import another_libvirtd
 
 from pyguixvm.errors import HypervisorError
 from pyguixvm.hypervisor import domains, volumes
@@ -145,3 +148,31 @@ def test_control_c_lets_a_request_end_that_is_answered_soon(connection, tiny_mac
             threading.Event().wait(1)
         assert domain.isActive()
         domain.destroy()
+
+
+# Connect as whoever has no other name for it, and say whether it counts as this machine.
+_LOOK = """
+from pyguixvm.hypervisor.connection import connect
+with connect("qemu:///system") as opened:
+    print(opened.local)
+"""
+
+
+def looked_from(*namespaces, change="true"):
+    """Return what _LOOK prints from NAMESPACES of its own, after CHANGE there."""
+    inside = [sys.executable, "-c", _LOOK]
+    done = subprocess.run(
+        ["unshare", "--mount", *namespaces, "sh", "-c", f'{change} && exec "$@"', "sh", *inside],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    return done.stdout.strip()
+
+
+def test_what_sees_other_files_counts_as_another_machine(connection, tmp_path_factory):
+    """As where a container got the host's socket: what stands on our files would not start."""
+    assert connection.local
+    assert looked_from() == "True"
+    with another_libvirtd(tmp_path_factory.mktemp("another")) as other:
+        assert looked_from(change=f"mount --bind {other.directory}/run /run/libvirt") == "False"
+    assert looked_from("--pid", "--fork", "--mount-proc") == "False"
+    assert looked_from(change="mkdir -p /gnu/store && mount -t tmpfs none /gnu/store") == "False"

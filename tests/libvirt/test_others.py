@@ -5,12 +5,17 @@ What they do to disks is in test_interference.py.  The guests do nothing but say
 serial line.
 """
 
+import os
 import re
+import signal
+import subprocess
+import time
 from pathlib import Path
 
+import boot_sector
 import msgspec
 import pytest
-from deploying import changed, deploy, planned, renewed, session, virsh
+from deploying import changed, deploy, planned, renewed, session, take_away, virsh, with_image
 
 from pyguixvm.apply.context import Workshop
 from pyguixvm.apply.executor import apply
@@ -20,7 +25,7 @@ from pyguixvm.events import ignore
 from pyguixvm.hypervisor import domains
 from pyguixvm.hypervisor.connection import connect
 from pyguixvm.hypervisor.observe import Depth, observe
-from pyguixvm.model.declaration import MountPoint
+from pyguixvm.model.declaration import ConsoleReady, MountPoint
 from pyguixvm.model.volume_names import generation_volume
 from pyguixvm.plan.plan import Policy
 from pyguixvm.plan.planner import plan
@@ -229,13 +234,124 @@ def test_a_guest_that_somebody_suspended_is_not_stopped_unless_forced(
     virsh(f"suspend {name}")
     before = virsh(f"dumpxml --inactive {name}")
     refused = deploy(connection, renewed(halting, tmp_path))
-    assert "is paused and cannot react" in refused.message
+    assert "is paused by somebody and cannot react" in refused.message
     assert f"virsh resume {name}" in refused.hint
     assert domains.state(connection, name) == "paused"
     assert virsh(f"dumpxml --inactive {name}") == before
     # What takes no answer of its guest is done.
     assert deploy(connection, changed(halting, title="other")) is None
     assert domains.state(connection, name) == "paused"
+
+
+@pytest.fixture
+def on_sector(connection, a_machine, pool, tmp_path):
+    """Deploy a machine whose guest is no more than a SECTOR; it goes at the end."""
+    names = []
+
+    def on(sector):
+        image = tmp_path / "sector.raw"
+        image.write_bytes(sector)
+        machine = with_image(a_machine(ready=(ConsoleReady("up"),), pool=pool.name), image)
+        names.append(machine.name)
+        assert deploy(connection, machine) is None
+        return machine
+
+    yield on
+    take_away(*names)
+
+
+@pytest.fixture
+def small_pool(pool):
+    """The pool, on a file system of 8 MiB."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8M", "none", pool.path], check=True)
+    yield pool
+    subprocess.run(["umount", "--lazy", pool.path], check=True)
+
+
+def test_a_guest_that_has_no_room_is_told_and_not_powered_off(
+    connection, small_pool, on_sector, tmp_path
+):
+    machine = on_sector(boot_sector.filling())
+    name = machine.name
+    assert eventually(lambda: status_of(connection, machine).reason == "by an I/O error")
+    found = status_of(connection, machine)
+    assert (found.status, found.detail) == ("stopped", "paused by an I/O error")
+    before = virsh(f"dumpxml --inactive {name}")
+    newer = renewed(machine, tmp_path)
+    refused = planned(connection, newer)
+    assert f"'{name}' is paused by an I/O error and cannot react" in refused.refusal
+    assert f"room in their pool?), and let it go on with 'virsh resume {name}'" in refused.hint
+    assert deploy(connection, newer).message == refused.refusal
+    assert virsh(f"dumpxml --inactive {name}") == before
+    with pytest.raises(RequestRefusedError, match="by an I/O error"):
+        power.start(session(tmp_path), [name])
+    subprocess.run(["mount", "-o", "remount,size=64M", small_pool.path], check=True)
+    virsh(f"resume {name}")
+    root = Path(small_pool.path, generation_volume(name, 1))
+    assert eventually(lambda: root.stat().st_size > 16 * 2**20)
+    assert status_of(connection, machine).status == "deployed"
+
+
+def test_a_guest_without_a_balloon_is_asked_once(connection, halting):
+    """It has all the memory that there may be, whatever else it is to have."""
+    less = changed(halting, memory=halting.domain.memory // 2)
+    for again in (less, changed(less, memory=less.domain.memory - 4 * 2**20)):
+        assert deploy(connection, again) is None
+        assert planned(connection, again).actions == ()
+        found = status_of(connection, again)
+        assert "holds on to its memory" in found.detail
+        assert [(each.path, each.pending) for each in found.differences] == [
+            ("domain.memory", True)
+        ]
+
+
+def test_a_machine_whose_qemu_died_is_told_and_started_again(connection, halting):
+    name = halting.name
+    os.kill(int(Path(f"/run/libvirt/qemu/{name}.pid").read_text()), signal.SIGKILL)
+    assert eventually(lambda: domains.state(connection, name) == "shut off")
+    found = status_of(connection, halting)
+    assert (found.status, found.reason) == ("stopped", "its guest, or its QEMU, crashed")
+    assert deploy(connection, halting) is None
+    assert domains.state(connection, name) == "running"
+
+
+def test_a_guest_that_crashed_and_was_kept_is_told_and_left_alone(connection, on_sector, tmp_path):
+    def with_panic(xml):
+        xml = re.sub("<on_crash>.*?</on_crash>", "<on_crash>preserve</on_crash>", xml)
+        return xml.replace("</devices>", "<panic model='isa'/></devices>")
+
+    machine = on_sector(boot_sector.panicking())
+    name = machine.name
+    defined_by_hand(name, with_panic, tmp_path)
+    domains.destroy(connection, name)
+    virsh(f"start {name}")
+    assert eventually(lambda: domains.state(connection, name) == "crashed")
+    found = status_of(connection, machine)
+    assert (found.status, found.detail) == ("stopped", "crashed since its kernel panicked")
+    newer = renewed(machine, tmp_path)
+    for wanted in (machine, changed(machine, title="other"), newer):
+        refused = planned(connection, wanted)
+        assert f"'{name}' crashed since its kernel panicked and is kept" in refused.refusal
+        assert f"virsh dump --memory-only {name} FILE" in refused.hint
+        assert f"pyguixvm destroy {name}" in refused.hint
+        assert deploy(connection, wanted).message == refused.refusal
+    here = session(tmp_path)
+    for ask, how in ((power.start, ()), (power.reboot, (1,)), (power.shutdown, (1,))):
+        with pytest.raises(RequestRefusedError, match="is kept"):
+            ask(here, [name], *how)
+    assert planned(connection, newer, force=True).refusal is None
+    domains.destroy(connection, name)
+    assert planned(connection, newer).refusal is None
+
+
+def eventually(holds):
+    """Whether HOLDS returns true, within a minute."""
+    limit = time.monotonic() + 60
+    while time.monotonic() < limit:
+        if holds():
+            return True
+        time.sleep(0.05)
+    return False
 
 
 @pytest.fixture

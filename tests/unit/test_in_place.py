@@ -136,7 +136,7 @@ def test_where_live_is_preferred_it_is_done_where_it_is_possible() -> None:
     [
         ({}, {"image": msgspec.structs.replace(TWO, kernel="linux@2")}, "image.kernel changed"),
         ({}, {"domain": domain(storage=20 * GIB)}, "domain.storage changed, too"),
-        ({"state": "paused"}, {}, "it is paused"),
+        ({"state": "suspended"}, {}, "it is suspended"),
         ({"state": "shut off"}, {}, None),
     ],
 )

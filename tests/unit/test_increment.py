@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from images import MIB, check_file_system, digest, last_partition, make_system_image
 
 from pyguixvm.errors import RequestRefusedError
-from pyguixvm.image import overlay, store_database
+from pyguixvm.image import store_database
 from pyguixvm.image.increment import Base, examine, increment
 from pyguixvm.image.overlay import ImageError
 from pyguixvm.model.declaration import Derivation, ImageContent
@@ -45,7 +46,7 @@ def item(path: Path, *references: str) -> StoreItem:
 def shown(directory: Path, file: Path) -> Path:
     """Return a directory with what the root file system in the overlay FILE holds."""
     raw = directory / "raw"
-    overlay.convert_to_raw(file, "qcow2", raw)
+    subprocess.run(["qemu-img", "convert", "-O", "raw", file, raw], check=True)
     where = last_partition(raw)
     check_file_system(raw, where)
     tree = directory / "tree"

@@ -133,10 +133,16 @@ def test_what_matches_gives_an_empty_plan() -> None:
     assert unchanged.machines[0].effect == "none"
 
 
-@pytest.mark.parametrize("state", ["shut off", "crashed"])
-def test_a_machine_that_does_not_run_is_started(state: str) -> None:
-    (web,) = planned(observed(state=state)).machines
+def test_a_machine_that_does_not_run_is_started() -> None:
+    (web,) = planned(observed(state="shut off")).machines
     assert web.actions == (StartDomain(timeout=120),)
+
+
+def test_a_machine_that_crashed_and_is_kept_is_left_alone() -> None:
+    (web,) = planned(observed(state="crashed", reason="since its kernel panicked")).machines
+    assert web.actions == ()
+    assert web.refusal is not None
+    assert "since its kernel panicked and is kept" in web.refusal
 
 
 @pytest.mark.parametrize("state", ["paused", "suspended", "running"])

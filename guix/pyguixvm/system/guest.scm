@@ -35,17 +35,30 @@
     (dropbear . "/etc/dropbear")
     (lsh      . "/etc/lsh")))
 
-(define (host-key-directories os)
-  "Return the directories in which OS keeps its ssh host keys."
+(define %dhcp-identities
+  ;; Names of service types -> where they keep as whom they ask for an address.  Others
+  ;; go by the MAC address.
+  '((dhcpcd . "/var/db/dhcpcd")))
+
+(define (directories-of os known)
+  "Return the directories that KNOWN has for services of OS."
   (filter-map (lambda (service)
-                (assq-ref %host-keys (service-type-name (service-kind service))))
+                (assq-ref known (service-type-name (service-kind service))))
               (operating-system-user-services os)))
+
+(define (identity-directories os)
+  "Return the directories by which others know OS again: those with its ssh host keys,
+and with what it gets its address by.  The latter alone is not worth a disk."
+  (let ((host-keys (directories-of os %host-keys)))
+    (if (null? host-keys)
+        '()
+        (append host-keys (directories-of os %dhcp-identities)))))
 
 (define (machine-persist machine)
   "Return the directories of MACHINE that outlive its root: those declared, else the
-ones with its ssh host keys."
+ones by which others know it again."
   (or (virtual-machine-persist machine)
-      (and=> (machine-operating-system machine) host-key-directories)
+      (and=> (machine-operating-system machine) identity-directories)
       '()))
 
 (define (machine-disks machine)

@@ -212,7 +212,7 @@ def _never_left_paused(connection: Connection, domain: Which) -> Iterator[None]:
     ever; one that was active before is left as it was.
     """
     there = isinstance(domain, Domain) or domains.exists(connection, domain)
-    was_active = there and domains.state(connection, domain) not in {"shut off", "crashed"}
+    was_active = there and domains.state(connection, domain) != "shut off"
     try:
         yield
     except BaseException:

@@ -40,6 +40,9 @@
                                 (dhcpcd-configuration
                                   (extra-content "noarp\nnodelay\n")))
                        (service openssh-service-type)
+                       ;; The test bed's dhcpcd is Debian's: what it is known by, it
+                       ;; has there.
+                       (extra-special-file "/var/lib/dhcpcd" "/var/db/dhcpcd")
                        (service qemu-guest-agent-service-type)
                        (extra-special-file
                         "/etc/edition"

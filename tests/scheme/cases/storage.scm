@@ -8,6 +8,7 @@
              (pyguixvm storage)
              (gnu services)
              (gnu services base)
+             (gnu services networking)
              (gnu services ssh)
              (gnu system)
              (gnu system file-systems)
@@ -135,6 +136,26 @@
   (test-equal "in the directory of the service"
     '("/etc/ssh")
     (machine-persist (virtual-machine (operating-system os))))
+
+  (let* ((client (operating-system
+                   (inherit %os)
+                   (services (list (service dhcpcd-service-type)))))
+         (server (operating-system
+                   (inherit client)
+                   (services (cons (service openssh-service-type)
+                                   (operating-system-user-services client))))))
+    (test-equal "and where there is a disk for them, what keeps its address"
+      '("/etc/ssh" "/var/db/dhcpcd")
+      (machine-persist (virtual-machine (operating-system server))))
+
+    (test-equal "which alone takes none"
+      '()
+      (machine-persist (virtual-machine (operating-system client))))
+
+    (test-equal "those that are declared are all"
+      '("/srv")
+      (machine-persist
+       (virtual-machine (operating-system server) (persist '("/srv"))))))
 
   (test-equal "they are mounted before sshd's activation makes keys and says whom to let in"
     '("MS_BIND" "authorized_keys")

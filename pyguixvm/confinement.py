@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a program that reads what strangers wrote can do, if they break it.
+
+It reads the system's programs and what it is told to, writes only where it is told to, opens
+no socket, gains no rights, and has bounds of memory and time.  The kernel sees to that, where
+it can: by Landlock (linux/landlock.h), a filter of system calls (linux/seccomp.h) and limits.
+
+Landlock and the filter hold for one thread and for what it starts.  So there is a thread that
+does nothing else: nothing has to be run between fork and exec, and no other program comes in.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import struct
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+
+if TYPE_CHECKING:
+    import ctypes
+
+_Result = TypeVar("_Result")
+
+_MEMORY = 4 * 1024**3  # bytes
+_CPU = 1800  # seconds
+
+# What programs are made of, and what they look at to know where they are.
+_SYSTEM = (
+    "/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/gnu/store", "/nix/store",
+    "/run/current-system", "/opt", "/proc", "/sys", "/etc/ld.so.cache", "/etc/ld.so.preload",
+    "/etc/localtime", "/etc/locale.alias", "/etc/mke2fs.conf", "/etc/e2fsck.conf", "/etc/mtab",
+    "/etc/fstab", "/etc/ssl/openssl.cnf", "/etc/gnutls", "/etc/crypto-policies", "/etc/magic",
+)  # fmt: skip
+_DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
+
+# LANDLOCK_ACCESS_FS_*
+_EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR, _TRUNCATE = 1, 2, 4, 8, 1 << 14
+_REMOVE_FILE, _MAKE_REG = 1 << 5, 1 << 8
+_READ = _READ_FILE | _READ_DIR
+_WRITE = _READ | _WRITE_FILE | _TRUNCATE | _REMOVE_FILE | _MAKE_REG
+_OF_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE
+# How many of them there are, by version of Landlock: what it does not know cannot be forbidden.
+_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}
+_MOST_RIGHTS = 16
+# Neither signals nor abstract sockets reach out of it (LANDLOCK_SCOPE_*), from version 6 on.
+_SCOPES, _SCOPES_FROM = 3, 6
+_NETWORK_FROM = 4
+_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
+
+_PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 22, 38
+# Machine -> AUDIT_ARCH_* and the number of socket(2).
+_SOCKET = {
+    "x86_64": (0xC000003E, 41),
+    "aarch64": (0xC00000B7, 198),
+    "riscv64": (0xC00000F3, 198),
+    "ppc64le": (0xC0000015, 326),
+}
+_IO_URING_SETUP = 425
+_X32 = 0x40000000
+_LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
+_ALLOW, _REFUSE = 0x7FFF0000, 0x00050001  # SECCOMP_RET_ERRNO, and EPERM
+
+
+class Confinement(msgspec.Struct, frozen=True):
+    """What a program may use: files and directories that it READS, and those that it WRITES."""
+
+    reads: tuple[Path, ...] = ()
+    writes: tuple[Path, ...] = ()
+
+
+def started(confinement: Confinement, program: Path, start: Callable[[], _Result]) -> _Result:
+    """Return what START returns, which starts PROGRAM within CONFINEMENT."""
+    result: list[_Result] = []
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            _confine(confinement, program)
+            result.append(start())
+        except BaseException as error:  # noqa: BLE001 -- it is raised below
+            failed.append(error)
+
+    thread = threading.Thread(target=run, name="confined")
+    thread.start()
+    thread.join()
+    if failed:
+        raise failed[0]
+    return result[0]
+
+
+def bound(pid: int) -> None:
+    """Give the process PID, just started, its bounds of memory and time, and no core file."""
+    for limit, most in (
+        (resource.RLIMIT_AS, _MEMORY),
+        (resource.RLIMIT_CPU, _CPU),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        # One that has ended already needs none; where it may be no more, it has less.
+        with suppress(OSError, ValueError):
+            resource.prlimit(pid, limit, (most, most))
+
+
+def _confine(confinement: Confinement, program: Path) -> None:
+    """Have this thread, and what it starts, do no more than CONFINEMENT says."""
+    import ctypes
+
+    c = ctypes.CDLL(None, use_errno=True)
+    if c.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+        return
+    _restrict_files(c, confinement, program)
+    _forbid_sockets(c)
+
+
+def _restrict_files(c: ctypes.CDLL, confinement: Confinement, program: Path) -> None:
+    version = c.syscall(_CREATE_RULESET, None, 0, 1)
+    if version < 1:
+        return  # a kernel without it
+    rights = (1 << _RIGHTS.get(version, _MOST_RIGHTS)) - 1
+    attributes = struct.pack("Q", rights)
+    if version >= _NETWORK_FROM:
+        attributes += struct.pack("Q", 0)
+    if version >= _SCOPES_FROM:
+        attributes += struct.pack("Q", _SCOPES)
+    rules = c.syscall(_CREATE_RULESET, attributes, len(attributes), 0)
+    if rules < 0:
+        return
+    try:
+        for paths, allowed in (
+            ((*_SYSTEM, program.resolve().parent.parent), _READ | _EXECUTE),
+            (_DEVICES, _READ_FILE | _WRITE_FILE),
+            (confinement.reads, _READ),
+            (confinement.writes, _WRITE),
+        ):
+            _allow(c, rules, paths, allowed & rights)
+        c.syscall(_RESTRICT_SELF, rules, 0)
+    finally:
+        os.close(rules)
+
+
+def _allow(c: ctypes.CDLL, rules: int, paths: Iterable[str | Path], allowed: int) -> None:
+    for path in paths:
+        if str(path) == "/":
+            continue
+        try:
+            there = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        except OSError:
+            continue
+        try:
+            mine = allowed if os.path.isdir(path) else allowed & _OF_FILES  # noqa: PTH112 -- fast
+            c.syscall(_ADD_RULE, rules, 1, struct.pack("=Qi", mine, there), 0)
+        finally:
+            os.close(there)
+
+
+def _forbid_sockets(c: ctypes.CDLL) -> None:
+    """Have this thread open no socket: what listens at one may have more rights than it."""
+    import ctypes
+
+    known = _SOCKET.get(os.uname().machine)
+    if known is None:
+        return
+    architecture, socket = known
+    # Load a word of what is called; go on, or jump to the end, which refuses.
+    code = b"".join(
+        struct.pack("HBBI", *each)
+        for each in (
+            (_LOAD, 0, 0, 4),
+            (_EQUAL, 0, 5, architecture),
+            (_LOAD, 0, 0, 0),
+            (_AT_LEAST, 3, 0, _X32),
+            (_EQUAL, 2, 0, socket),
+            (_EQUAL, 1, 0, _IO_URING_SETUP),
+            (_RETURN, 0, 0, _ALLOW),
+            (_RETURN, 0, 0, _REFUSE),
+        )
+    )
+    held = ctypes.create_string_buffer(code, len(code))
+    program = struct.pack("HxxxxxxP", len(code) // 8, ctypes.addressof(held))
+    c.prctl(_PR_SET_SECCOMP, 2, program, 0, 0)
