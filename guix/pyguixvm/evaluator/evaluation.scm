@@ -10,7 +10,7 @@
   #:use-module (pyguixvm evaluator load)
   #:use-module (pyguixvm evaluator provenance)
   #:use-module (pyguixvm evaluator store)
-  #:use-module (pyguixvm lint)
+  #:use-module (pyguixvm lint machine)
   #:use-module (pyguixvm machine)
   #:use-module (pyguixvm system image-kinds)
   #:use-module (guix grafts)
