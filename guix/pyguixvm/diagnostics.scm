@@ -5,6 +5,7 @@
   #:use-module (guix i18n)
   #:use-module (ice-9 match)
   #:use-module (ice-9 regex)
+  #:use-module (srfi srfi-1)
   #:use-module (srfi srfi-9)
   #:use-module (srfi srfi-34)
   #:use-module (srfi srfi-35)
@@ -21,6 +22,7 @@
             place->location
             place->syntax
             refuse
+            refuse-repeated
             refused?
             shorten
             source-location
@@ -52,6 +54,25 @@ plain text that says what to do, or #f."
                         (if hint
                             (list (condition (&fix-hint (hint hint))))
                             '())))))
+
+(define (refuse-repeated items describe)
+  "Refuse the first among ITEMS, (VALUE . LOCATION) pairs, whose VALUE occurred
+before.  DESCRIBE makes a sentence of that VALUE."
+  (let loop ((items items)
+             (seen '()))
+    (match items
+      (() #t)
+      (((value . location) rest ...)
+       (match (assoc value seen)
+         (#f
+          (loop rest (alist-cons value location seen)))
+         ((_ . earlier)
+          (refuse location
+                  (string-append (describe value)
+                                 (if (and earlier (not (equal? earlier location)))
+                                     (string-append ", first at "
+                                                    (location->string earlier))
+                                     "")))))))))
 
 ;; What stands for a value that was refused, where an evaluation goes on.
 (define-record-type <refused>

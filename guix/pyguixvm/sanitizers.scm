@@ -29,7 +29,8 @@
 ;;;
 ;;; What a single field may hold.  Each check takes the VALUE that was given, the
 ;;; FIELD's name (a symbol) and the value's LOCATION; it returns the value to
-;;; store, or refuses it saying what was given and what is allowed.
+;;; store, or refuses it saying what was given and what is allowed.  To the 'sanitize' of
+;;; (guix records) neither name nor place are known.
 ;;;
 ;;; Code:
 

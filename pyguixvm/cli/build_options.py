@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The build options of Guix's commands, for those of ours that evaluate a configuration."""
+"""Options of Guix's commands, for those of ours that evaluate a configuration."""
 
 from __future__ import annotations
 
@@ -27,6 +27,22 @@ def _pass_on(context: click.Context, parameter: click.Parameter, value: Value | 
         case _:
             options.build_options.append(f"{long}={value}")
 
+
+def _take_expression(
+    context: click.Context, _parameter: click.Parameter, value: str | None
+) -> None:
+    if value is not None:
+        context.ensure_object(Options).expression = value
+
+
+_EXPRESSION = click.option(
+    "-e",
+    "--expression",
+    metavar="EXPR",
+    expose_value=False,
+    callback=_take_expression,
+    help="Take what EXPR evaluates to for the configuration, which is no file then.",
+)
 
 # What each takes is Guix's ("Common Build Options" in its manual); another one is a line here.
 # Guix's -c is --connect here, as it is virsh's.
@@ -58,7 +74,7 @@ BUILD_OPTIONS: tuple[Callable[[F], F], ...] = tuple(
 
 
 def build_options(command: F) -> F:
-    """Give COMMAND the build options."""
-    for decorate in reversed(BUILD_OPTIONS):
+    """Give COMMAND the build options, and the one that gives a configuration."""
+    for decorate in (*reversed(BUILD_OPTIONS), _EXPRESSION):
         command = decorate(command)
     return command

@@ -8,7 +8,6 @@ import os
 import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -42,6 +41,7 @@ from pyguixvm.errors import (
     UsageError,
 )
 from pyguixvm.events import Notice, in_turn, undisturbed
+from pyguixvm.guix.configuration import Configuration
 from pyguixvm.model.declaration import Deployment
 from pyguixvm.plan.order import Order
 from pyguixvm.plan.plan import CHANGING_GUESTS, Policy
@@ -71,7 +71,7 @@ def session(options: Options, output: Output) -> Session:
 
 def evaluated(
     here: Session,
-    config: Path,
+    config: Configuration,
     machines: Sequence[str],
     policy: Policy,
     *,
@@ -94,9 +94,9 @@ def evaluated(
 
 
 def observed(
-    here: Session, deployment: Deployment, policy: Policy, *, whole: bool
+    here: Session, config: Configuration, deployment: Deployment, policy: Policy, *, whole: bool
 ) -> AbstractContextManager[tuple[planning.Sight, ...]]:
-    """Connect to the hypervisors of DEPLOYMENT, which is there as a WHOLE or in part."""
+    """Connect to the hypervisors of DEPLOYMENT, which CONFIG declares, as a WHOLE or in part."""
     return planning.observed(
         here,
         deployment.machines,
@@ -104,7 +104,7 @@ def observed(
         config=deployment.config if whole else None,
         deployment=deployment.name,
         hypervisors=deployment.hypervisors,
-        commits=Commits(here, Path(deployment.config), deployment.provenance),
+        commits=Commits(here, config, deployment.provenance),
     )
 
 
@@ -131,9 +131,9 @@ def plan_command(
     """
     output = Output(options)
     here = session(options, output)
-    config, machines = split_config(arguments)
+    config, machines = split_config(options, arguments)
     deployment = evaluated(here, config, machines, policy, tags=tags, build=False)
-    with observed(here, deployment, policy, whole=not machines and not tags) as planned:
+    with observed(here, config, deployment, policy, whole=not machines and not tags) as planned:
         plans = [examined(here, each) for each in planned]
         lost = {each.error.status for each in planned if isinstance(each, planning.Unreached)}
     if output.json:
@@ -196,7 +196,14 @@ def deploy_command(
     with heeded(here.emit) as interruption:
         here = dataclasses.replace(here, interruption=interruption)
         outcomes, undeclared = deploy_once(
-            here, arguments, policy, tags=tags, trial=trial, jobs=jobs, order=order, prune=prune
+            here,
+            *split_config(options, arguments),
+            policy,
+            tags=tags,
+            trial=trial,
+            jobs=jobs,
+            order=order,
+            prune=prune,
         )
         if not output.json:
             output.outcomes(outcomes)
@@ -240,7 +247,8 @@ def require_triable(policy: Policy, *, trial: bool) -> None:
 
 def deploy_once(
     here: Session,
-    arguments: tuple[str, ...],
+    config: Configuration,
+    machines: Sequence[str],
     policy: Policy,
     *,
     tags: Sequence[str] = (),
@@ -249,7 +257,7 @@ def deploy_once(
     order: Order = _ALL_AT_ONCE,
     prune: bool = False,
 ) -> tuple[tuple[Outcome, ...], list[tuple[str, str]]]:
-    """Deploy what ARGUMENTS name, and those with TAGS, JOBS at once in ORDER.
+    """Deploy MACHINES of CONFIG and those with TAGS, or all, JOBS at once in ORDER.
 
     With TRIAL, new roots are tried in throwaway copies first.
 
@@ -257,7 +265,6 @@ def deploy_once(
     longer declared.  Raises RequestRefusedError, and nothing was touched, if it is to
     PRUNE them and cannot know which those are.
     """
-    config, machines = split_config(arguments)
     deployment = evaluated(here, config, machines, policy, tags=tags)
     if prune and deployment.name is None:
         raise RequestRefusedError(
@@ -265,7 +272,7 @@ def deploy_once(
             hint='Let the file end in (deployment (name "…") (machines …)), and deploy it: '
             "from then on its machines are known as that deployment's.",
         )
-    with observed(here, deployment, policy, whole=not machines and not tags) as planned:
+    with observed(here, config, deployment, policy, whole=not machines and not tags) as planned:
         done = deploy.deploy(
             here,
             config,

@@ -34,7 +34,7 @@ def check_command(options: Options, arguments: tuple[str, ...], tags: tuple[str,
     refused now.
     """
     output = Output(options)
-    config, machines = split_config(arguments)
+    config, machines = split_config(options, arguments)
     deployment = evaluate.evaluate(
         session(options, output), config, machines, want="systems", tags=tags, build=False
     )
@@ -59,7 +59,7 @@ def build_command(
     """Build the images of the declared machines and print their file names."""
     output = Output(options)
     here = session(options, output)
-    config, machines = split_config(arguments)
+    config, machines = split_config(options, arguments)
     deployment = evaluate.evaluate(here, config, machines, want="derivations", tags=tags)
     if derivation:
         built = [
@@ -92,7 +92,7 @@ def xml_command(options: Options, arguments: tuple[str, ...], tags: tuple[str, .
     """
     output = Output(options)
     here = session(options, output)
-    config, machines = split_config(arguments)
+    config, machines = split_config(options, arguments)
     deployment = evaluate.evaluate(here, config, machines, want="derivations", tags=tags)
     defined = definition.domain_documents(here, deployment.machines)
     if output.json:

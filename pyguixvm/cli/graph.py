@@ -51,7 +51,7 @@ def graph_command(
     """
     output = Output(options)
     here = session(options, output)
-    config, machines = split_config(arguments)
+    config, machines = split_config(options, arguments)
     deployment = evaluate.evaluate(here, config, machines, want="metadata", tags=tags, build=False)
     default = here.uri or here.environment.get("LIBVIRT_DEFAULT_URI") or "libvirt's default"
     drawn = graph(deployment.machines, default)

@@ -14,6 +14,7 @@ import click
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
+    from pyguixvm.guix.configuration import Configuration
     from pyguixvm.plan.plan import Strategy
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -34,6 +35,8 @@ class Options:
     load_path: list[Path] = field(default_factory=list)
     # Those of Guix's commands, as these take them.
     build_options: list[str] = field(default_factory=list)
+    # The configuration, where it is no file.
+    expression: str | None = None
     json: bool = False
     verbosity: int = 0
     debug: bool = False
@@ -227,19 +230,31 @@ def policy_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return decorated
 
 
-def split_config(arguments: tuple[str, ...]) -> tuple[Path, tuple[str, ...]]:
-    """Return the configuration and the machines that ARGUMENTS name.
+def split_config(
+    options: Options, arguments: tuple[str, ...]
+) -> tuple[Configuration, tuple[str, ...]]:
+    """Return the configuration and the machines that OPTIONS and ARGUMENTS name.
 
     The first argument is the configuration if it looks like a file: if it
-    exists, has a directory part, or ends in ``.scm``.
+    exists, has a directory part, or ends in ``.scm``.  Raises UsageError if there is an
+    expression as well.
     """
-    if names_config(arguments):
-        return Path(arguments[0]), arguments[1:]
-    return Path("config.scm"), arguments
+    named = _names_file(arguments)
+    if options.expression is not None:
+        from pyguixvm.guix.configuration import Expression
+
+        if named:
+            raise click.UsageError(f"both {arguments[0]} and an expression are given; which?")
+        return Expression(options.expression), arguments
+    return (Path(arguments[0]), arguments[1:]) if named else (Path("config.scm"), arguments)
 
 
-def names_config(arguments: tuple[str, ...]) -> bool:
-    """Whether the first of ARGUMENTS is a configuration, see `split_config`."""
+def names_config(options: Options, arguments: tuple[str, ...]) -> bool:
+    """Whether OPTIONS or the first of ARGUMENTS name a configuration, see `split_config`."""
+    return options.expression is not None or _names_file(arguments)
+
+
+def _names_file(arguments: tuple[str, ...]) -> bool:
     return bool(arguments) and (
         "/" in arguments[0] or arguments[0].endswith(".scm") or Path(arguments[0]).is_file()
     )

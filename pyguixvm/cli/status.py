@@ -95,7 +95,7 @@ def status_command(
         raise UsageError("--prometheus and --json exclude each other", hint="Give one of them.")
     output = Output(options)
     here = session(options, output)
-    asked = _asked(here, arguments, ignore, tags)
+    asked = _asked(here, options, arguments, ignore, tags)
     if watch:
         _watch(here, asked, output, options, on_change)
     sighted = status.sighted(here, asked)
@@ -145,11 +145,15 @@ def _write(file: Path, sighted: Sequence[Sighted]) -> None:
 
 
 def _asked(
-    here: Session, arguments: tuple[str, ...], ignore: tuple[str, ...], tags: tuple[str, ...]
+    here: Session,
+    options: Options,
+    arguments: tuple[str, ...],
+    ignore: tuple[str, ...],
+    tags: tuple[str, ...],
 ) -> Asked:
-    if not names_config(arguments) and not tags:
+    if not names_config(options, arguments) and not tags:
         return Asked(names=arguments, ignore=ignore)
-    config, machines = split_config(arguments)
+    config, machines = split_config(options, arguments)
     deployment = evaluate.evaluate(here, config, machines, want="images", tags=tags, build=False)
     return Asked(
         machines=deployment.machines,

@@ -41,6 +41,7 @@ from pyguixvm.events import (
     PhaseFinished,
     PhaseStarted,
 )
+from pyguixvm.guix.configuration import Expression
 from pyguixvm.plan.plan import Policy
 from pyguixvm.watch import Changes, watching
 
@@ -151,7 +152,12 @@ def watch_command(
     require_triable(policy, trial=trial)
     # A copy for a trial boots a root of its own.
     policy = msgspec.structs.replace(policy, prefer_live=not trial)
-    config, _ = split_config(arguments)
+    config, machines = split_config(options, arguments)
+    if isinstance(config, Expression):
+        raise UsageError(
+            "watch waits for its configuration to be saved, and an expression never is",
+            hint="Save it in a file; what that loads is watched as well.",
+        )
     if not config.absolute().parent.is_dir():
         raise UsageError(
             f"there is no directory {config.absolute().parent}",
@@ -169,7 +175,7 @@ def watch_command(
                 with heeded(here.emit) as interruption:
                     this = dataclasses.replace(here, interruption=interruption)
                     status, message = _deploy(
-                        output, current, this, arguments, policy, trial=trial, jobs=jobs
+                        output, current, this, (config, machines), policy, trial=trial, jobs=jobs
                     )
                 hook = on_failure if status else on_success
                 if hook is not None:
@@ -205,16 +211,16 @@ def _deploy(
     output: Rounds,
     current: _Round,
     here: Session,
-    arguments: tuple[str, ...],
+    asked: tuple[Path, tuple[str, ...]],
     policy: Policy,
     *,
     trial: bool,
     jobs: int,
 ) -> tuple[int, str]:
-    """Deploy what ARGUMENTS name; return the exit status and what to say of it."""
+    """Deploy what is ASKED for; return the exit status and what to say of it."""
     here = dataclasses.replace(here, emit=current.emit)
     try:
-        outcomes, _ = deploy_once(here, arguments, policy, trial=trial, jobs=jobs)
+        outcomes, _ = deploy_once(here, *asked, policy, trial=trial, jobs=jobs)
     except PyguixvmError as error:
         if isinstance(error, EvaluationError):
             current.follow(complete=False)

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 from pyguixvm.commands.session import Session
+from pyguixvm.guix.configuration import Configuration
 from pyguixvm.guix.history import relations
 from pyguixvm.model.observation import Observation
 from pyguixvm.model.provenance import Ancestry, Provenance, Relations
@@ -16,7 +16,7 @@ from pyguixvm.plan.downgrade import earlier
 class Commits:
     """Finds out, once for each commit, what it is to those of NOW."""
 
-    def __init__(self, session: Session, config: Path, now: Provenance) -> None:
+    def __init__(self, session: Session, config: Configuration, now: Provenance) -> None:
         """Ask the Guix of SESSION, and the repository of CONFIG; not yet."""
         self._session = session
         self._config = config

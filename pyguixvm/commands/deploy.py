@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from threading import Semaphore
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,7 @@ from pyguixvm.commands.system_contents import changes_within
 from pyguixvm.errors import BuildError, NotLiveError, PyguixvmError
 from pyguixvm.events import ChangePlanned, Emit, Event, Notice
 from pyguixvm.guix.activation import Activation
+from pyguixvm.guix.configuration import Configuration
 from pyguixvm.interruption import end_here_if_asked, pause
 from pyguixvm.model.provenance import Provenance
 from pyguixvm.plan.actions import DefineDomain
@@ -44,7 +44,7 @@ _ALL_AT_ONCE = Order()
 
 def deploy(
     session: Session,
-    config: Path,
+    config: Configuration,
     planned: Sequence[Sight],
     *,
     provenance: Provenance | None = None,
@@ -120,7 +120,7 @@ def _kept(session: Session, planned: Sight, shared: ExitStack) -> Roots | None:
 
 def _tasks(  # noqa: PLR0917 -- what is changed, with what, and how
     session: Session,
-    config: Path,
+    config: Configuration,
     planned: Sight,
     roots: Roots | None,
     shared: ExitStack,
@@ -142,7 +142,7 @@ def _tasks(  # noqa: PLR0917 -- what is changed, with what, and how
         session.emit,
         session.environment,
         session.store,
-        Activation(session.exchange, config.absolute(), session.sharing, session.emit),
+        Activation(session.exchange, config, session.sharing, session.emit),
         session.interruption,
         place=partial(taken, Semaphore(manner.jobs)),
         roots=roots,

@@ -10,6 +10,7 @@ from pathlib import Path
 from pyguixvm.commands.session import Session
 from pyguixvm.errors import UsageError
 from pyguixvm.events import BuildOutput, DependenciesFound, Notice, phase
+from pyguixvm.guix.configuration import Configuration
 from pyguixvm.guix.evaluator import Want, decode
 from pyguixvm.guix.evaluator import evaluate as ask_for_evaluation
 from pyguixvm.guix.log import Lines
@@ -26,7 +27,7 @@ _EVALUATED = ".json"
 
 def evaluate(
     session: Session,
-    config: Path,
+    config: Configuration,
     machines: Sequence[str] = (),
     *,
     want: Want,
@@ -40,23 +41,16 @@ def evaluate(
     built only if BUILD.
     Raises UsageError if there is no such file, EvaluationError if it is refused.
     """
-    if config.is_dir():
-        raise UsageError(
-            f"{config} is a directory", hint="Name the file in it that declares machines."
-        )
-    if not config.is_file():
-        raise UsageError(
-            f"there is no configuration {config}",
-            hint="Give its name, or go to the directory of a config.scm.",
-        )
-    if config.suffix == _EVALUATED:
-        return checked(decode(config.read_bytes()))
+    if isinstance(config, Path):
+        _require_file(config)
+        if config.suffix == _EVALUATED:
+            return checked(decode(config.read_bytes()))
     exchange = session.exchange()
     with phase(session.emit, "evaluate", detail=str(config)) as result, ExitStack() as shown:
         said = _Said(session, shown)
         deployment = ask_for_evaluation(
             exchange,
-            config.absolute(),
+            config,
             want=want,
             machines=machines,
             tags=tags,
@@ -72,6 +66,18 @@ def evaluate(
     for caution in deployment.warnings:
         session.emit(Notice(str(caution), warning=True))
     return deployment
+
+
+def _require_file(config: Path) -> None:
+    if config.is_dir():
+        raise UsageError(
+            f"{config} is a directory", hint="Name the file in it that declares machines."
+        )
+    if not config.is_file():
+        raise UsageError(
+            f"there is no configuration {config}",
+            hint="Give its name, or go to the directory of a config.scm.",
+        )
 
 
 def checked(deployment: Deployment) -> Deployment:

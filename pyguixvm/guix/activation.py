@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -18,6 +17,7 @@ import msgspec
 from pyguixvm.errors import BuildError
 from pyguixvm.events import Emit
 from pyguixvm.guix.building import Answer, work
+from pyguixvm.guix.configuration import Configuration, asked_for
 from pyguixvm.guix.request import Exchange
 from pyguixvm.model.store_item import StoreItem
 
@@ -82,13 +82,13 @@ class Host(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Activation:
-    """Changes guests to what the file CONFIG declares, through the Guix that EXCHANGE reaches.
+    """Changes guests to what CONFIG declares, through the Guix that EXCHANGE reaches.
 
     SHARING is how their hypervisor shares directories.  EMIT takes what Guix writes.
     """
 
     exchange: Callable[[], Exchange]
-    config: Path
+    config: Configuration
     sharing: Literal["virtiofs", "9p"]
     emit: Emit
 
@@ -115,7 +115,7 @@ class Activation:
 
     def _request(self, what: Host | Target) -> dict[str, object]:
         return {
-            "config": str(self.config),
+            "config": asked_for(self.config),
             "sharing": self.sharing,
             "machine": what.machine,
             "system": what.system,

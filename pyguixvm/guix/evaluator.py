@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Literal, NoReturn, TypeAlias
 
 import msgspec
 
 from pyguixvm.errors import BuildError, EvaluationError, UnknownMachineError
+from pyguixvm.guix.configuration import Configuration, asked_for
 from pyguixvm.guix.log import failure as build_failure
 from pyguixvm.guix.request import Building, Exchange, Forward
 from pyguixvm.model.declaration import SCHEMA, Caution, Deployment, Location
@@ -57,7 +57,7 @@ class _Answer(msgspec.Struct, forbid_unknown_fields=True):
 
 def evaluate(
     exchange: Exchange,
-    config: Path,
+    config: Configuration,
     *,
     want: Want,
     machines: Sequence[str] = (),
@@ -70,7 +70,7 @@ def evaluate(
     depends: Depends = lambda _files: None,
     seconds: float = _SECONDS,
 ) -> Deployment:
-    """Return what the file CONFIG declares, of MACHINES and those with TAGS only if any are given.
+    """Return what CONFIG declares, of MACHINES and those with TAGS only if any are given.
 
     SHARING is how the default hypervisor shares directories with its guests.  With
     SHARED_STORE, machines run from the store of their host, where they can.  What grafts
@@ -82,7 +82,7 @@ def evaluate(
     EvaluationError, and BuildError if the daemon cannot be reached or a build fails.
     """
     request = {
-        "config": str(config.absolute()),
+        "config": asked_for(config),
         "want": want,
         "machines": list(machines),
         "tags": list(tags),

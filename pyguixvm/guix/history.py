@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import msgspec
 
 from pyguixvm.events import Emit
 from pyguixvm.guix.building import Answer, work
+from pyguixvm.guix.configuration import Configuration, asked_for
 from pyguixvm.guix.request import Exchange
 from pyguixvm.model.provenance import Earlier, Relation, Relations
 
@@ -32,7 +31,7 @@ class _Related(Answer):
     configuration: tuple[_Commit, ...] = ()
 
 
-def relations(exchange: Exchange, emit: Emit, config: Path, asked: Earlier) -> Relations:
+def relations(exchange: Exchange, emit: Emit, config: Configuration, asked: Earlier) -> Relations:
     """Return what the commits ASKED for are to those that CONFIG is evaluated with now.
 
     Raises BuildError.
@@ -40,7 +39,7 @@ def relations(exchange: Exchange, emit: Emit, config: Path, asked: Earlier) -> R
     if not asked:
         return Relations()
     request = {
-        "config": str(config.absolute()),
+        "config": asked_for(config),
         "channels": sorted(asked.channels),
         "commits": sorted(asked.configuration),
     }

@@ -22,7 +22,6 @@ from pyguixvm.hypervisor.happenings import ends, reboots
 from pyguixvm.hypervisor.states import domain_state, state_and_reason
 from pyguixvm.hypervisor.time_limits import SilenceError, within
 from pyguixvm.interruption import LOOK_SECONDS
-from pyguixvm.model.observation import State
 from pyguixvm.model.unreactive import require_reactive
 
 Clock: TypeAlias = Callable[[], float]

@@ -8,12 +8,21 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import boot_sector
 import pytest
-from conftest import CONFIGS, EXAMPLES, Ran, collected, command
+from conftest import CONFIGS, EXAMPLES, Ran, collected, command, pyguixvm
 
 NOBODY = "65534"
 # To read this checkout, wherever it is, and to enter the test bed's Guix.
 CAPABILITIES = "+dac_read_search,+sys_chroot"
+
+MACHINE = """
+(virtual-machine
+  (name "of-the-group")
+  (image (local-image "disk.raw"))
+  (libvirt-domain (memory 64M) (storage 16M))
+  (ready '()))
+"""
 
 
 @pytest.fixture
@@ -57,8 +66,28 @@ def test_a_hypervisor_of_ones_own_needs_no_rights(operator: Callable[..., Ran]) 
 
 def test_the_hypervisor_of_all_takes_its_group(operator: Callable[..., Ran]) -> None:
     group = command("getent", "group", "libvirt").out.split(":")[2]
-    planned = operator("-c", "qemu:///system", "plan", EXAMPLES / "minimal.scm", groups=group)
-    assert planned.status == 0, planned.err
+    for verb in ("check", "build", "plan"):
+        done = operator("-c", "qemu:///system", verb, EXAMPLES / "minimal.scm", groups=group)
+        assert done.status == 0, done.err
     refused = operator("-c", "qemu:///system", "plan", EXAMPLES / "minimal.scm")
     assert refused.status == 5
     assert "group 'libvirt'" in refused.err
+
+
+def test_the_group_is_enough_to_deploy(
+    operator: Callable[..., Ran], clean: Callable[[str], None], tmp_path: Path
+) -> None:
+    group = command("getent", "group", "libvirt").out.split(":")[2]
+    image = boot_sector.halting()
+    (tmp_path / "disk.raw").write_bytes(image + bytes(16 * 1024**2 - len(image)))
+    config = tmp_path / "config.scm"
+    config.write_text(MACHINE)
+    clean("of-the-group")
+    where = ("-c", "qemu:///system")
+    deployed = operator(*where, "deploy", config, groups=group)
+    assert deployed.status == 0, deployed.err
+    # It is everybody's of the group: whoever comes finds it as declared, and may take it away.
+    assert pyguixvm(*where, "status", "--exit-code", config).status == 0
+    removed = operator(*where, "undefine", "--yes", "of-the-group", groups=group)
+    assert removed.status == 0, removed.err
+    assert "denied" not in deployed.err + removed.err

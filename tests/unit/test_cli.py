@@ -53,7 +53,7 @@ from pyguixvm.plan.planner import plan
 def test_which_argument_is_the_configuration(
     arguments: tuple[str, ...], config: str, machines: tuple[str, ...]
 ) -> None:
-    assert split_config(arguments) == (Path(config), machines)
+    assert split_config(Options(), arguments) == (Path(config), machines)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@
 ;;;
 ;;; Store items that came to a guest are listed in the database of its Guix, whose schema
 ;;; is guix/store/schema.sql: what is not, its garbage collector takes for garbage.
+;;; 'register-items' of (guix store database) would read each item to compute its hash, which
+;;; is known here, commit them one by one, and load more of Guix than all else in the guest.
 ;;;
 ;;; Code:
 

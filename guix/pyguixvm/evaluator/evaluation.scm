@@ -2,13 +2,15 @@
 
 (define-module (pyguixvm evaluator evaluation)
   #:use-module (pyguixvm diagnostics)
+  #:use-module (pyguixvm evaluator configuration)
   #:use-module (pyguixvm evaluator failure)
   #:use-module (pyguixvm evaluator findings)
+  #:use-module (pyguixvm evaluator handling)
   #:use-module (pyguixvm evaluator json)
   #:use-module (pyguixvm evaluator load)
   #:use-module (pyguixvm evaluator provenance)
   #:use-module (pyguixvm evaluator store)
-  #:use-module (pyguixvm lint)
+  #:use-module (pyguixvm lint machine)
   #:use-module (pyguixvm machine)
   #:use-module (pyguixvm system image-kinds)
   #:use-module (guix grafts)
@@ -73,8 +75,8 @@ is without them where nobody can know with them before something is built."
 (define* (evaluate config #:key (want 'metadata) (names '()) (tags '())
                    shared-store? (build? #t)
                    (prepare (const #t)))
-  "Return as JSON what the file CONFIG declares, or the errors in it.  WANT is one of
-'metadata, which computes no derivation; 'systems, which adds those of the
+  "Return as JSON what CONFIG, see 'find-configuration', declares, or the errors in it.
+WANT is one of 'metadata, which computes no derivation; 'systems, which adds those of the
 operating systems, and builds nothing; 'derivations, which adds those of the disk
 images; and 'images, which adds both, and the content of the images.  With
 SHARED-STORE?, machines with an operating-system run from the store of their host, and
@@ -82,25 +84,27 @@ have no image.  Unless BUILD?, nothing is built for that: what cannot be known b
 as without grafts, and says so.  NAMES and TAGS restrict the result to the machines with
 one of them, unless both are empty.  PREPARE is called with a connection to the store
 before it is used."
-  (define (describe file findings)
-    (let ((deployment (load-configuration file)))
+  (define (describe configuration findings)
+    (let ((deployment (load-configuration configuration)))
       ;; Who does not ask what is wrong wants to know soon that something is.
       (and (or (null? (findings-failures findings))
                (eq? want 'systems))
-           (deployment->json deployment file
+           (deployment->json deployment
+                             (configuration-name configuration)
                              (machines->json
                               (filter lowerable?
                                       (select-machines
                                         (deployment-machines deployment) names tags))
                                want shared-store? build? prepare)
-                              (provenance->json file)))))
+                             (provenance->json (configuration-file configuration))))))
 
-  (match (find-configuration-file config)
+  (match (call-with-failure-handling (cut find-configuration config))
     ((? failure? failure)
      (failure->json failure))
-    (file
+    (configuration
      (let-values (((deployment findings)
-                   (call-with-findings file (cut describe file <>))))
+                   (call-with-findings (configuration-file configuration)
+                                       (cut describe configuration <>))))
        `(,@(if (null? (findings-failures findings))
                `(("deployment" . ,deployment))
                '())

@@ -8,6 +8,7 @@
   #:use-module (ice-9 match)
   #:use-module (ice-9 textual-ports)
   #:use-module (srfi srfi-1)
+  #:use-module (srfi srfi-26)
   #:use-module (system base compile)
   #:use-module ((system vm loader) #:select (load-thunk-from-memory))
   #:export (call-with-boundary
@@ -74,7 +75,8 @@
 
 (define (call-with-cycle-check file thunk)
   "Call THUNK, which loads FILE, unless it is being loaded."
-  (let ((name    (canonicalize-path file))
+  ;; Of an expression there is no file.
+  (let ((name    (or (false-if-exception (canonicalize-path file)) file))
         (loading (%loading)))
     (when (member name loading)
       (refuse #f (format #f "'~a' loads itself: ~a" name
@@ -118,9 +120,15 @@ what NAME stands for: the forms after it may have errors of their own."
       (module-define! (current-module) name value))
     value))
 
-(define* (load-forms file #:optional (note (const #t)))
-  "Load FILE, an absolute name, form by form, and return the value of the last one.  NOTE
-is called with the <location> of each form and its value."
+(define (call-with-source-port file proc)
+  "Call PROC with a port from which FILE can be read."
+  (call-with-input-file file proc #:encoding "UTF-8" #:guess-encoding #t))
+
+(define* (load-forms file #:key (call-with-port (cut call-with-source-port file <>))
+                     (note (const #t)))
+  "Load FILE, an absolute name, form by form, and return the value of the last one.  What
+stands there is read from the port that CALL-WITH-PORT calls its argument with.  NOTE is
+called with the <location> of each form and its value."
   (define evaluate
     ;; Of a module, or of a file that is loaded, all is needed.
     (if (null? (%loading))
@@ -149,11 +157,10 @@ is called with the <location> of each form and its value."
   (hash-set! %loaded file #t)
   (call-with-cycle-check file
     (lambda ()
-      (call-with-input-file file
+      (call-with-port
         (lambda (port)
           (set-port-filename! port file)          ;not relative to the load path
-          (load-from port %form))
-        #:encoding "UTF-8" #:guess-encoding #t))))
+          (load-from port %form))))))
 
 
 ;;;

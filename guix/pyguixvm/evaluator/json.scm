@@ -95,13 +95,13 @@ for the one of machines that name none."
                       (map virtual-machine-hypervisor
                            (deployment-machines deployment))))))
 
-(define (deployment->json deployment file machines provenance)
-  "Return the JSON of DEPLOYMENT, which FILE declares; MACHINES lists the JSON of its
+(define (deployment->json deployment config machines provenance)
+  "Return the JSON of DEPLOYMENT, which CONFIG, a name, declares; MACHINES lists the JSON of its
 machines, and PROVENANCE is that of what it was evaluated with."
   `(,@(declaration->json deployment #:except '(machines))
     ,@(object
        ("schema"   %schema)
-       ("config"   file)
+       ("config"   config)
        ("machines" (list->vector machines))
        ("hypervisors" (hypervisors->json deployment))
        ("provenance" provenance))))

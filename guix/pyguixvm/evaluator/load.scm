@@ -3,6 +3,7 @@
 (define-module (pyguixvm evaluator load)
   #:use-module ((pyguixvm) #:select ())           ;loaded before any configuration
   #:use-module (pyguixvm diagnostics)
+  #:use-module (pyguixvm evaluator configuration)
   #:use-module (pyguixvm evaluator failure)
   #:use-module (pyguixvm evaluator forms)
   #:use-module (pyguixvm evaluator handling)
@@ -14,16 +15,11 @@
                 #:prefix guix:)
   #:use-module (gnu system)
   #:use-module (guix ui)
-  #:use-module (ice-9 binary-ports)
   #:use-module (ice-9 format)
-  #:use-module (ice-9 iconv)
   #:use-module (ice-9 match)
-  #:use-module (ice-9 textual-ports)
-  #:use-module (rnrs bytevectors)
   #:use-module (srfi srfi-1)
   #:use-module (srfi srfi-26)
-  #:export (call-with-configuration-file
-            find-configuration-file
+  #:export (call-with-configuration
             load-configuration
             make-configuration-module
             select-machines))
@@ -40,64 +36,30 @@
   ;; What 'guix system' imports, and our interface.
   '((gnu system) (gnu services) (gnu system shadow) (pyguixvm)))
 
-(define (make-configuration-module)
-  "Return a new module in which a configuration can be evaluated."
-  (make-user-module %modules))
+(define %expression-modules
+  ;; What Guix's commands import for an expression, see 'read/eval' in (guix ui).
+  '((guix gexp)))
 
-(define (check-text-file file)
-  "Refuse FILE unless it is a text in UTF-8, or in the encoding that it declares."
-  (define (first-bad-line)
-    ;; Lines are read one by one: a newline is no part of another character.
-    (let loop ((lines (string-split (call-with-input-file file get-string-all
-                                      #:encoding "ISO-8859-1")
-                                    #\newline))
-               (number 0))
-      (match lines
-        (() 0)
-        ((line . rest)
-         (if (decodes? (string->bytevector line "ISO-8859-1"))
-             (loop rest (+ 1 number))
-             number)))))
+(define* (make-configuration-module #:optional (more '()))
+  "Return a new module in which a configuration can be evaluated, with the modules MORE."
+  (make-user-module (append %modules more)))
 
-  (define (decodes? bytes)
-    (false-if-exception (bytevector->string bytes "UTF-8" 'error)))
-
-  (when (eq? 'directory (stat:type (stat file)))
-    (refuse #f (format #f "'~a' is a directory" file)
-            #:hint "Name the file in it that declares machines."))
-  (let ((bytes (call-with-input-file file get-bytevector-all #:binary #t)))
-    (unless (eof-object? bytes)
-      (when (memv 0 (bytevector->u8-list bytes))
-        (refuse #f (format #f "'~a' is no text: it has null bytes" file)))
-      (unless (or (decodes? bytes)
-                  (call-with-input-file file file-encoding))
-        (refuse (source-location file (first-bad-line) 0)
-                "this line is not encoded in UTF-8"
-                #:hint "Convert the file, as by 'iconv -f ISO-8859-1 -t UTF-8'.")))))
-
-(define (configuration-file-name file)
-  "Return the canonical name of FILE, a text, as it appears in locations."
-  (catch 'system-error
-    (lambda ()
-      (let ((file (canonicalize-path file)))
-        (check-text-file file)
-        file))
-    (lambda args
-      (refuse #f (format #f "cannot read '~a': ~a" file
-                         (strerror (system-error-errno args)))))))
-
-(define (load-file file)
-  "Return (LOCATION . VALUE) for each form of FILE, the last one first."
+(define (load-values configuration)
+  "Return (LOCATION . VALUE) for each form of CONFIGURATION, the last one first."
   (define noted
     '())
 
   (replace-load!)
   (save-module-excursion
    (lambda ()
-     (set-current-module (make-configuration-module))
-     (load-forms file
-                 (lambda (location value)
-                   (set! noted (acons location value noted))))
+     (set-current-module (make-configuration-module
+                          (if (configuration-expression configuration)
+                              %expression-modules
+                              '())))
+     (load-forms (configuration-file configuration)
+                 #:call-with-port (cut call-with-configuration-port configuration <>)
+                 #:note (lambda (location value)
+                          (set! noted (acons location value noted))))
      noted)))
 
 (define (guix-virtual-machine? object)
@@ -174,11 +136,15 @@ a file counts: they are left out"
               (_ #t))
             values))
 
-(define (load-configuration file)
-  "Return the validated <deployment> that FILE, a canonical file name, declares."
-  (match (load-file file)
+(define (load-configuration configuration)
+  "Return the validated <deployment> that CONFIGURATION, as 'find-configuration' returns
+it, declares."
+  (match (load-values configuration)
     (()
-     (refuse (source-location file 0 0) "the file is empty"))
+     (refuse (source-location (configuration-file configuration) 0 0)
+             (if (configuration-expression configuration)
+                 "the expression is empty"
+                 "the file is empty")))
     (((location . object) . before)
      (warn-of-dropped (reverse before))
      (validate-deployment (object->deployment object location)))))
@@ -205,19 +171,10 @@ both lists are empty."
                     (any (cut member <> tags) (virtual-machine-tags machine))))
               machines)))
 
-(define (find-configuration-file config)
-  "Return the canonical name of the file CONFIG, or a failure."
+(define (call-with-configuration asked proc)
+  "Call PROC with the configuration that is ASKED for, see 'find-configuration', and return
+its value, or a failure.  Its warnings are not told."
   (call-with-failure-handling
    (lambda ()
-     (configuration-file-name config))))
-
-(define (call-with-configuration-file config proc)
-  "Call PROC with the canonical name of the file CONFIG and return its value, or a failure.
-Its warnings are not told."
-  (match (find-configuration-file config)
-    ((? failure? failure) failure)
-    (file
-     (call-with-failure-handling
-      (lambda ()
-        (parameterize ((%warn (const #t)))
-          (proc file)))))))
+     (parameterize ((%warn (const #t)))
+       (proc (find-configuration asked))))))

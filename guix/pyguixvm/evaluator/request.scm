@@ -1,6 +1,7 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
 (define-module (pyguixvm evaluator request)
+  #:use-module (pyguixvm evaluator configuration)
   #:use-module (pyguixvm evaluator dependencies)
   #:use-module (pyguixvm evaluator evaluation)
   #:use-module (pyguixvm evaluator failure)
@@ -103,7 +104,7 @@ with each new connection to the store."
 
   (let ((config (request-ref request "config"))
         (want   (want->symbol (request-ref request "want" "metadata"))))
-    (if (and (string? config) want)
+    (if (and config want)
         (begin
           (observe-dependencies!)
           (remember-module-closures!)
@@ -161,7 +162,8 @@ with each new connection to the store."
     ('prepare-live
      (answer-live request prepare))
     ('relations
-     (relations->json (request-ref request "config")
+     (relations->json (configuration-file
+                       (find-configuration (request-ref request "config")))
                       (vector->list (request-ref request "channels"))
                       (vector->list (request-ref request "commits"))))
     (_

@@ -56,8 +56,8 @@ operating-system, the root pinned to ROOT-UUID; return the JSON that it returns,
 of a failure.  SYSTEM is the derivation of that operating-system in an image, a file name:
 with another one, it is not the declaration that was planned.  PREPARE is called with the
 connection before it is used."
-  (define (call file)
-    (match (select-machines (deployment-machines (load-configuration file))
+  (define (call configuration)
+    (match (select-machines (deployment-machines (load-configuration configuration))
                             (list name) '())
       ((machine)
        (let ((os (machine-image-operating-system machine)))
@@ -67,7 +67,7 @@ connection before it is used."
             (run-with-guix store (expect system os))
             (proc store machine (pin-root os root-uuid))))))))
 
-  (let ((result (call-with-configuration-file config call)))
+  (let ((result (call-with-configuration config call)))
     (if (failure? result)
         (failure->json result)
         result)))

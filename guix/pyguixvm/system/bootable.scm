@@ -12,6 +12,7 @@
   #:use-module (ice-9 match)
   #:use-module (srfi srfi-1)
   #:export (bootloader-name-of
+            declared-root
             validate-bootable
             caution-devices
             caution-drivers))
@@ -27,6 +28,13 @@
   (symbol->string (bootloader-name
                    (bootloader-configuration-bootloader
                     (operating-system-bootloader os)))))
+
+(define (declared-root os)
+  "Return the root file system of OS, or #f if there is none: 'operating-system-root-file-system'
+of (gnu system) would raise an error that says not what to write."
+  (find (lambda (fs)
+          (string=? "/" (file-system-mount-point fs)))
+        (operating-system-file-systems os)))
 
 (define (listing predicate)
   "Return a predicate for lists of what satisfies PREDICATE."
@@ -67,9 +75,7 @@ a field of a wrong type."
   (unless (operating-system? os)                  ;as an image may have it
     (refuse #f (format #f "image: its operating-system is ~a" (describe os))))
   (validate-fields os)
-  (unless (find (lambda (fs)
-                  (string=? "/" (file-system-mount-point fs)))
-                (operating-system-file-systems os))
+  (unless (declared-root os)
     (refuse (operating-system-location os)
             "operating-system: it has no root file system"
             #:hint "Add (file-system (mount-point \"/\") (device (file-system-label \

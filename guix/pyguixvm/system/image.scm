@@ -6,6 +6,7 @@
   #:use-module (pyguixvm libvirt)
   #:use-module (pyguixvm machine)
   #:use-module (pyguixvm system assembled-image)
+  #:use-module (pyguixvm system bootable)
   #:use-module (pyguixvm system grafting)
   #:use-module (pyguixvm system guest)
   #:use-module (gnu bootloader)
@@ -50,7 +51,7 @@
 
 (define (image-root-partition image)
   "Return the root <partition> of IMAGE, an <image>, or #f."
-  ;; As 'find-root-partition' in (gnu system image), which is private.
+  ;; As 'find-root-partition' in (gnu system image), which is private and raises an error.
   (find (lambda (partition)
           (memq 'boot (partition-flags partition)))
         (image-partitions image)))
@@ -90,9 +91,7 @@ firmware 'bios"
 (define (validate-root machine os)
   ;; Guix makes the root of an image from an operating-system ext4, whatever the
   ;; declaration says: (gnu system image).
-  (let ((root (find (lambda (fs)
-                      (string=? "/" (file-system-mount-point fs)))
-                    (operating-system-file-systems os))))
+  (let ((root (declared-root os)))
     (when (and root (string=? "btrfs" (file-system-type root)))
       (refuse (or (source-properties->location (file-system-location root))
                   (virtual-machine-place machine 'operating-system))

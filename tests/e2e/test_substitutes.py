@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What others built is fetched rather than built, as the user says, and how much is shown.
+
+Run in the test bed: ``tests/testbed/enter .venv/bin/pytest tests/e2e/test_substitutes.py``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import EXAMPLES, command, pyguixvm
+
+pytestmark = pytest.mark.guix
+
+OTHER_STORE = Path(__file__).parents[1] / "testbed/other-store"
+CONFIG = EXAMPLES / "minimal.scm"
+
+
+def build(options: str) -> list[str]:
+    """Return what builds in a store that is empty, with OPTIONS, words of the shell."""
+    return [str(OTHER_STORE), "sh", "-c", f"exec pyguixvm -v build {options} {CONFIG}"]
+
+
+def test_an_image_is_fetched() -> None:
+    built = pyguixvm("-q", "build", CONFIG)
+    assert built.status == 0, built.err
+
+    fetched = command(*build('--substitute-urls="$SUBSTITUTES"'))
+    assert fetched.status == 0, fetched.err
+    assert fetched.out == built.out
+    image = Path(built.out.strip()).name.partition("-")[2]
+    # What, how fast, and how much.
+    assert re.search(rf"{image} .*[KM]iB/s .*[MG]iB transferred", fetched.err)
+    assert "building /gnu/store" not in fetched.err
+
+
+def test_nothing_is_fetched_against_ones_will() -> None:
+    process = subprocess.Popen(
+        build('--no-substitutes --substitute-urls="$SUBSTITUTES"'),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout
+    with process, process.stdout as lines:
+        said = []
+        for line in lines:
+            said.append(line)
+            if "building /gnu/store" in line:
+                os.killpg(process.pid, signal.SIGTERM)
+    text = "".join(said)
+    assert "building /gnu/store" in text
+    assert "transferred" not in text
+    assert "substitut" not in text
