@@ -23,6 +23,7 @@ from pyguixvm.cli.output import Output
 from pyguixvm.commands import evacuate, evaluate, migrate
 from pyguixvm.commands.session import Session
 from pyguixvm.errors import UsageError
+from pyguixvm.guix.configuration import Configuration
 from pyguixvm.model.declaration import VirtualMachine
 
 to_option = click.option(
@@ -54,12 +55,12 @@ def migrate_command(
     writes to.  Whatever ends this half-way, one copy at most can run, and the same command
     goes on.
     """
-    config, names = split_config(arguments)
+    config, names = split_config(options, arguments)
     if not names:
         raise UsageError("migrate takes the machines to move", hint="Name at least one MACHINE.")
     output = Output(options)
     here = session(options, output)
-    declared = _declared(here, config if names_config(arguments) else None, to)
+    declared = _declared(here, config if names_config(options, arguments) else None, to)
     return report(output, migrate.migrate(here, tuple(dict.fromkeys(names)), declared, to, by))
 
 
@@ -92,7 +93,9 @@ def evacuate_command(
     return status
 
 
-def _declared(here: Session, config: Path | None, to: str | None) -> Sequence[VirtualMachine]:
+def _declared(
+    here: Session, config: Configuration | None, to: str | None
+) -> Sequence[VirtualMachine]:
     """Return what CONFIG declares, or that of this directory; nothing if TO tells enough."""
     if config is None and to is not None:
         return ()

@@ -96,7 +96,12 @@ def create_unsafe(backing: Path, backing_format: str, overlay: Path, size: int) 
 
 def create_empty(image: Path, size: int) -> None:
     """Make the qcow2 IMAGE of SIZE bytes, on nothing.  Raises ImageError."""
-    _qemu_img("create", "-q", "-f", "qcow2", "--", str(image), str(size), image=image)
+    confined = Confinement(writes=(image.absolute().parent,))
+    _qemu_img(
+        *("create", "-q", "-f", "qcow2", "--", str(image), str(size)),
+        image=image,
+        confined=confined,
+    )
 
 
 def rebase_unsafe(overlay: Path, backing: Path, backing_format: str) -> None:
