@@ -135,7 +135,7 @@ def _forget(machine: str, workshop: Workshop) -> None:
     """Forget what the guest of MACHINE was given: Guix does not say what it has instead."""
     metadata = domains.read_metadata(workshop.connection, machine)
     if metadata.generation.activated is not None:
-        other = msgspec.structs.replace(metadata.generation, activated=None)
+        other = msgspec.structs.replace(metadata.generation, activated=None, switched_by=None)
         domains.write_metadata(workshop.connection, machine, metadata.having(other))
 
 

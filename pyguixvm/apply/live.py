@@ -48,7 +48,7 @@ def prepare_live(machine: str, action: PrepareSystem, workshop: Workshop) -> Liv
         # What a run that was killed left.
         parcel_disk.take_away(connection, machine, current.pool, workshop.sleep)
         system = workshop.activation.prepare_live(
-            Target(machine, action.system, action.root_uuid, current.system)
+            Target(machine, action.system, action.root_uuid, current.system, current.switched_by)
         )
         if not system.boots_alike:
             raise NotLiveError(
@@ -74,7 +74,7 @@ def activate_live(machine: str, system: LiveSystem, workshop: Workshop) -> None:
         )
     for name in done["failed"]:
         workshop.warn(machine, f"service {name} did not do what it was told")
-    _remember(machine, system.system, workshop)
+    _remember(machine, system, workshop)
 
 
 def _delivered(machine: str, system: LiveSystem, workshop: Workshop, result: PhaseResult) -> _Done:
@@ -162,10 +162,12 @@ def _last_words(text: str) -> str:
     return f": {told}" if told else ""
 
 
-def _remember(machine: str, system: str | None, workshop: Workshop) -> None:
-    """Remember that the guest of MACHINE was given SYSTEM."""
+def _remember(machine: str, system: LiveSystem, workshop: Workshop) -> None:
+    """Remember that the guest of MACHINE was given SYSTEM, and by what."""
     connection = workshop.connection
     metadata = domains.read_metadata(connection, machine)
-    given = msgspec.structs.replace(metadata.generation, activated=system)
+    given = msgspec.structs.replace(
+        metadata.generation, activated=system.system, switched_by=system.program
+    )
     workshop.require(machine)
     domains.write_metadata(connection, machine, metadata.having(given))

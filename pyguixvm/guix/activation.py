@@ -56,6 +56,7 @@ class LiveSystem(msgspec.Struct, frozen=True):
 class Target(msgspec.Struct, frozen=True):
     """A guest of MACHINE that has, as far as that is known, the system KNOWN, a store item.
 
+    It has what was delivered with the PROGRAM that switched it to that, too.
     SYSTEM and ROOT_UUID are as for a `Host`.
     """
 
@@ -63,6 +64,7 @@ class Target(msgspec.Struct, frozen=True):
     system: str
     root_uuid: str
     known: str | None
+    program: str | None = None
 
 
 class Host(msgspec.Struct, frozen=True):
@@ -109,7 +111,7 @@ class Activation:
 
     def prepare_live(self, target: Target) -> LiveSystem:
         """Build what the guest of TARGET is to run; return it.  Raises BuildError."""
-        request = {**self._request(target), "known": target.known}
+        request = {**self._request(target), "known": target.known, "program": target.program}
         made = work(self.exchange(), self.emit, "prepare-live", request, _Live, _SECONDS)
         return LiveSystem(made.program, made.system, made.closure, made.items, made.boots_alike)
 

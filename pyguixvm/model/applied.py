@@ -36,7 +36,8 @@ class Generation(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True
     the volumes in POOL between VOLUME and the image, nearest first: those of
     generations that were changed in place.  PINNED_UUID is then what the root
     file system is found by, whatever the declaration says, and ACTIVATED the system, a
-    store item, that its guest was last known to have been given.  CHANGING: the guest is
+    store item, that its guest was last known to have been given, by SWITCHED_BY, a program that
+    the guest has with all that it refers to.  CHANGING: the guest is
     being changed in place, and what it runs is not known if that does not end.  DOWNTIME
     is how long (seconds) the machine was away when it switched to this
     generation.  FAILED: it was not ready in time.  UNSEEN: its guest was started, and nobody
@@ -58,6 +59,7 @@ class Generation(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True
     under: tuple[str, ...] = ()
     pinned_uuid: str | None = None
     activated: str | None = None
+    switched_by: str | None = None
     changing: bool = False
     kernel: str | None = None
     downtime: float | None = None

@@ -32,6 +32,7 @@ from pyguixvm.commands.undefine import root_volumes
 from pyguixvm.errors import NotLiveError, RolledBackError
 from pyguixvm.events import GuestOutput, Notice, ignore
 from pyguixvm.hypervisor import domains
+from pyguixvm.hypervisor.guest import program
 from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.volume_names import is_base, is_marker, is_parcel, parcel_volume
 from pyguixvm.plan.drift import differences
@@ -173,6 +174,21 @@ def test_of_what_is_very_long_a_part_is_told(connection, furnished, tmp_path):
     assert "the last words" in outcome.error.message
     assert max(map(len, told)) <= 1000
     assert len(told) <= 2
+
+
+def test_an_agent_that_is_gone_for_good_is_not_waited_for(
+    connection, furnished, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(program, "_AWAY_SECONDS", 2)
+    name = furnished("one").name
+    write(connection, name, "before")
+    switch = "kill $(pidof qemu-ga); printf broken | dd of=/dev/vda conv=notrunc,fsync; sleep 600"
+    since = time.monotonic()
+    outcome = change_live(connection, furnished("two"), ignore, Living(tmp_path, switch))
+    assert time.monotonic() - since < 300
+    assert isinstance(outcome.error, RolledBackError)
+    assert "does not say what became of its change" in outcome.error.message
+    assert read(connection, name) == "before"
 
 
 def test_what_a_guest_has_no_room_for_leaves_it_the_room_it_had(

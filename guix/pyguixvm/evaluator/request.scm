@@ -142,6 +142,7 @@ with each new connection to the store."
                   #:system (request-ref request "system")
                   #:root-uuid (request-ref request "root-uuid")
                   #:known (request-ref request "known")
+                  #:program (request-ref request "program")
                   #:prepare prepare)))
 
 (define (do-work request prepare)

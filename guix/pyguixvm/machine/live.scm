@@ -17,6 +17,7 @@
   #:use-module (guix store)
   #:use-module (ice-9 match)
   #:use-module (srfi srfi-1)
+  #:use-module (srfi srfi-26)
   #:export (switch-program
             prepare-live))
 
@@ -90,13 +91,14 @@ the store items that came with it, as for 'register-items'."
           (lambda (port)
             (assq-ref (cdr (read port)) 'kernel-arguments)))))
 
-(define* (prepare-live config name #:key system root-uuid known (prepare (const #t)))
+(define* (prepare-live config name #:key system root-uuid known program
+                       (prepare (const #t)))
   "Build the operating-system of the machine NAME in CONFIG, and the program that switches
 to it.  Return JSON: PROGRAM, SYSTEM, its CLOSURE, which is all that the guest needs, and
-ITEMS, those of the closure that a guest with KNOWN, a system, lacks; none of them if
-KNOWN is not in this store any more.  BOOTS-ALIKE tells whether a guest booted by KNOWN
-would be booted by the same kernel, initial RAM disk and arguments.  The other arguments
-are as for 'call-with-pinned-system'."
+ITEMS, those of the closure that a guest with KNOWN, a system, and PROGRAM, which switched
+it to that, lacks; none of them if KNOWN is not in this store any more.  BOOTS-ALIKE tells
+whether a guest booted by KNOWN would be booted by the same kernel, initial RAM disk and
+arguments.  The other arguments are as for 'call-with-pinned-system'."
   (define (build store machine os)
     (match (run-with-guix store
              (mlet %store-monad ((drvs (mapm %store-monad lower-object
@@ -104,11 +106,14 @@ are as for 'call-with-pinned-system'."
                (mbegin %store-monad
                  (built-derivations drvs)
                  (return (map derivation->output-path drvs)))))
-      ((program system)
-       (let* ((closure (requisites store (list program)))
+      ((switch system)
+       (let* ((closure (requisites store (list switch)))
               (known   (and known (valid-path? store known) known))
-              (present (and known (requisites store (list known)))))
-         `(,@(object ("program" program)
+              (present (and known
+                            (requisites store
+                                        (filter (cut valid-path? store <>)
+                                                (delete #f (list known program)))))))
+         `(,@(object ("program" switch)
                      ("system"  system)
                      ("closure" (list->vector closure))
                      ("items"   (list->vector

@@ -18,6 +18,8 @@ from pyguixvm.hypervisor.guest import agent
 
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 0.2
+# So long an agent may be away that is started again, or its guest with it.
+_AWAY_SECONDS = 60.0
 # Larger ones are no faster, and one of 256 KiB never arrived (libvirt 9.0, QEMU 7.2).
 _CHUNK = 64 * 1024
 _NEEDED = frozenset({
@@ -81,8 +83,8 @@ def run(  # noqa: PLR0917 -- what, with what, and for how long
     """Have the guest of DOMAIN run PATH with ARGUMENTS; return how that ended.
 
     None if that is not known: it goes on after PATIENCE, its guest is off or has booted anew,
-    or its agent, each of whose answers has ANSWER (all seconds), does not say.  MEANWHILE is
-    called again and again.
+    its agent stays away, or does not say; each of its answers has ANSWER (all seconds).
+    MEANWHILE is called again and again.
     """
     started = agent.ask(
         domain,
@@ -93,7 +95,8 @@ def run(  # noqa: PLR0917 -- what, with what, and for how long
         arg=list(arguments),
         **{"capture-output": True},
     )
-    deadline = clock() + patience
+    heard = clock()
+    deadline = heard + patience
     pause = _FIRST_PAUSE
     while started is not None and clock() < deadline:
         sleep(pause)
@@ -102,7 +105,11 @@ def run(  # noqa: PLR0917 -- what, with what, and for how long
         status = agent.ask(domain, "guest-exec-status", _Status, answer, pid=started.pid)
         if status is not None and status.exited:
             return Ran(status.exitcode, _text(status.out_data), _text(status.err_data))
-        if status is None and _is_over(domain, started.pid, answer):
+        if status is not None:
+            heard = clock()
+        elif _is_over(domain, started.pid, answer) or (
+            clock() - heard > _AWAY_SECONDS and not agent.connected(domain, answer)
+        ):
             return None
     return None
 
