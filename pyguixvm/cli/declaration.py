@@ -17,6 +17,7 @@ from pyguixvm.cli import as_documents, documents
 from pyguixvm.cli.build_options import build_options
 from pyguixvm.cli.options import (
     Options,
+    Trying,
     common_options,
     config_arguments,
     jobs_option,
@@ -43,7 +44,7 @@ from pyguixvm.errors import (
 from pyguixvm.events import Notice, in_turn, undisturbed
 from pyguixvm.model.declaration import Deployment
 from pyguixvm.plan.order import Order
-from pyguixvm.plan.plan import CHANGING_GUESTS, Policy
+from pyguixvm.plan.plan import CHANGING_GUESTS, Policy, Trial
 
 if TYPE_CHECKING:
     from pyguixvm.apply.outcome import Outcome
@@ -146,7 +147,7 @@ def plan_command(
     return DIFFERENCES_FOUND if exit_code and not empty else 0
 
 
-@click.command("deploy")
+@click.command("deploy", cls=Trying)
 @config_arguments
 @on_option
 @policy_options
@@ -168,7 +169,7 @@ def deploy_command(
     policy: Policy,
     *,
     tags: tuple[str, ...],
-    trial: bool,
+    trial: Trial | None,
     jobs: int,
     order: Order,
     prune: bool,
@@ -224,7 +225,7 @@ def deploy_command(
     return gravest({status_of(outcomes), error.status if error else 0})
 
 
-def require_triable(policy: Policy, *, trial: bool) -> None:
+def require_triable(policy: Policy, *, trial: Trial | None) -> None:
     """Raise UsageError if a TRIAL is asked for that POLICY makes impossible."""
     if trial and policy.strategy in CHANGING_GUESTS:
         raise UsageError(
@@ -240,7 +241,7 @@ def deploy_once(
     policy: Policy,
     *,
     tags: Sequence[str] = (),
-    trial: bool = False,
+    trial: Trial | None = None,
     jobs: int = deploy.JOBS,
     order: Order = _ALL_AT_ONCE,
     prune: bool = False,
