@@ -18,7 +18,7 @@ from pyguixvm.errors import RequestRefusedError
 from pyguixvm.events import Emit, MachineEnded, Notice, ignore, undisturbed
 from pyguixvm.interruption import Interruption
 from pyguixvm.plan.order import Order, Turn, next_turns
-from pyguixvm.plan.plan import Plan
+from pyguixvm.plan.plan import Plan, Trial
 
 _ALL_AT_ONCE = Order()
 _LEFT_HINT = "Deploy again when that is mended; what was done is left alone."
@@ -39,7 +39,7 @@ class Task:
     changes: bool = True
 
 
-def apply(plan: Plan, workshop: Workshop, *, trial: bool = False) -> tuple[Outcome, ...]:
+def apply(plan: Plan, workshop: Workshop, *, trial: Trial | None = None) -> tuple[Outcome, ...]:
     """Carry out PLAN, whose images are built; return what became of each machine.
 
     With TRIAL, a new root has to get ready in a throwaway copy before its machine

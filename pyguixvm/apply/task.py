@@ -51,12 +51,12 @@ from pyguixvm.plan.actions import (
     StackRoot,
     StopDomain,
 )
-from pyguixvm.plan.plan import MachinePlan
+from pyguixvm.plan.plan import MachinePlan, Trial
 from pyguixvm.plan.readiness import unheard
 
 
 def carry_out(
-    plan: MachinePlan, deployment: str | None, workshop: Workshop, trial: bool = False
+    plan: MachinePlan, deployment: str | None, workshop: Workshop, trial: Trial | None = None
 ) -> Outcome:
     """Carry out PLAN for a machine of DEPLOYMENT; return what became of it.
 
@@ -83,7 +83,11 @@ def carry_out(
 
 
 def _begun(
-    plan: MachinePlan, deployment: str | None, workshop: Workshop, watched: ExitStack, trial: bool
+    plan: MachinePlan,
+    deployment: str | None,
+    workshop: Workshop,
+    watched: ExitStack,
+    trial: Trial | None,
 ) -> Booting | Outcome:
     """Do the actions of PLAN; return the guest that boots, or how it went.
 
@@ -146,7 +150,11 @@ def _changed_live(
 
 
 def _prepared(
-    machine: VirtualMachine, step: Preparation, workshop: Workshop, made: ExitStack, trial: bool
+    machine: VirtualMachine,
+    step: Preparation,
+    workshop: Workshop,
+    made: ExitStack,
+    trial: Trial | None,
 ) -> Root | LiveSystem | None:
     """Do STEP, which leaves MACHINE as it is; return what it makes for it, if that is one of these.
 
@@ -158,7 +166,7 @@ def _prepared(
         case CreateRoot() | CreateEmptyRoot():
             root = made.enter_context(_created(machine, step, workshop))
             if trial:
-                try_root(machine, root, step.size, workshop)
+                try_root(machine, root, step.size, workshop, trial)
             return root
         case CreateDisk():
             create_disk(machine, step, workshop)

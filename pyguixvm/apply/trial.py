@@ -24,15 +24,27 @@ from pyguixvm.image import overlay
 from pyguixvm.image.blank import make_disk
 from pyguixvm.image.workplace import workplace
 from pyguixvm.model.applied import Generation, Metadata
-from pyguixvm.model.declaration import BlockDevice, DataDisk, MountPoint, VirtualMachine
+from pyguixvm.model.declaration import (
+    BlockDevice,
+    DataDisk,
+    DirectBoot,
+    MountPoint,
+    SharedStore,
+    SystemImage,
+    VirtualMachine,
+)
 from pyguixvm.model.volume_names import data_label, trial_domain, trial_mac, trial_volume
+from pyguixvm.plan.plan import Trial
 from pyguixvm.xml.domain import DomainDefinition, domain_xml
 from pyguixvm.xml.storage import AttachedDisk
 
 
-def try_root(machine: VirtualMachine, root: Root, size: int, workshop: Workshop) -> None:
+def try_root(
+    machine: VirtualMachine, root: Root, size: int, workshop: Workshop, trial: Trial
+) -> None:
     """Boot a copy of MACHINE from ROOT, of SIZE bytes, and return when it was ready.
 
+    It is started as TRIAL says, which is in full where the hypervisor cannot read the kernel.
     ROOT is only read.  The copy has a name and MAC addresses of its own, empty data
     disks, and nothing of it stays.  Raises TrialFailedError if it is not ready in
     time, and RequestRefusedError if MACHINE cannot be tried.
@@ -41,12 +53,18 @@ def try_root(machine: VirtualMachine, root: Root, size: int, workshop: Workshop)
     name = trial_domain(machine.name)
     # A run that was killed may have left it; whoever does not hold our lock cannot.
     transient.clear(connection, name, trial_volume(machine.name))
-    with phase(workshop.emit, "try", machine.name, detail=name) as result, ExitStack() as made:
+    direct = _direct_boot(machine, connection) if trial == "direct" else None
+    by_kernel = direct is not None or isinstance(machine.image, SharedStore)
+    how = f"started by its {'kernel' if by_kernel else 'boot loader'}"
+    with (
+        phase(workshop.emit, "try", machine.name, detail=f"{name}, {how}") as result,
+        ExitStack() as made,
+    ):
         directory = made.enter_context(workplace())
         copy = _copy(machine, directory, workshop)
         defined = _definition(machine, copy, root, size, directory, made, workshop)
-        xml = domain_xml(defined)
-        nvram = copy.domain.firmware == "uefi"
+        xml = domain_xml(msgspec.structs.replace(defined, boot=direct))
+        nvram = copy.domain.firmware == "uefi" and direct is None
         workshop.require(machine.name)
         # Of such a run, too.
         transient.discard(connection, name, xml, nvram=nvram)
@@ -66,7 +84,7 @@ def try_root(machine: VirtualMachine, root: Root, size: int, workshop: Workshop)
             clock=workshop.clock,
             sleep=workshop.sleep,
         )
-        result.detail = readiness.detail
+        result.detail = f"{how}; {readiness.detail}"
         if readiness.outcome == "not-ready":
             raise TrialFailedError(
                 f"'{machine.name}' was left as it is: its throwaway copy is not ready: "
@@ -76,6 +94,20 @@ def try_root(machine: VirtualMachine, root: Root, size: int, workshop: Workshop)
             )
     if readiness.outcome == "unverified":
         workshop.warn(machine.name, f"its throwaway copy is not verified: {readiness.detail}")
+
+
+def _direct_boot(machine: VirtualMachine, connection: Connection) -> DirectBoot | None:
+    """Return how the hypervisor starts a copy of MACHINE without firmware and boot loader.
+
+    Return None if it cannot: another host does not have this one's store, nor does this one
+    have a kernel whose image came from elsewhere.
+    """
+    image = machine.image
+    if not isinstance(image, SystemImage) or image.content is None or not connection.local:
+        return None
+    boot = image.content.boot
+    files = (boot.kernel, boot.initrd) if boot else ()
+    return boot if all(Path(file).exists() for file in files) else None
 
 
 def _copy(machine: VirtualMachine, directory: Path, workshop: Workshop) -> VirtualMachine:

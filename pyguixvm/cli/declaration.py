@@ -16,6 +16,7 @@ from pyguixvm.cli import as_documents, documents
 from pyguixvm.cli.build_options import build_options
 from pyguixvm.cli.options import (
     Options,
+    Trying,
     common_options,
     config_arguments,
     jobs_option,
@@ -44,7 +45,7 @@ from pyguixvm.events import Notice, in_turn, undisturbed
 from pyguixvm.guix.configuration import Configuration
 from pyguixvm.model.declaration import Deployment
 from pyguixvm.plan.order import Order
-from pyguixvm.plan.plan import CHANGING_GUESTS, Policy
+from pyguixvm.plan.plan import CHANGING_GUESTS, Policy, Trial
 
 if TYPE_CHECKING:
     from pyguixvm.apply.outcome import Outcome
@@ -149,7 +150,7 @@ def plan_command(
     return DIFFERENCES_FOUND if exit_code and not empty else 0
 
 
-@click.command("deploy")
+@click.command("deploy", cls=Trying)
 @config_arguments
 @on_option
 @policy_options
@@ -172,7 +173,7 @@ def deploy_command(
     policy: Policy,
     *,
     tags: tuple[str, ...],
-    trial: bool,
+    trial: Trial | None,
     jobs: int,
     order: Order,
     prune: bool,
@@ -235,7 +236,7 @@ def deploy_command(
     return gravest({status_of(outcomes), error.status if error else 0})
 
 
-def require_triable(policy: Policy, *, trial: bool) -> None:
+def require_triable(policy: Policy, *, trial: Trial | None) -> None:
     """Raise UsageError if a TRIAL is asked for that POLICY makes impossible."""
     if trial and policy.strategy in CHANGING_GUESTS:
         raise UsageError(
@@ -252,7 +253,7 @@ def deploy_once(
     policy: Policy,
     *,
     tags: Sequence[str] = (),
-    trial: bool = False,
+    trial: Trial | None = None,
     jobs: int = deploy.JOBS,
     order: Order = _ALL_AT_ONCE,
     prune: bool = False,

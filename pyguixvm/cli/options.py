@@ -96,9 +96,11 @@ def trial_option(command: F) -> F:
     return click.option(
         "--test",
         "trial",
-        is_flag=True,
+        type=click.Choice(("direct", "full")),
+        metavar="[=full]",
         help="Boot each new operating system in a throwaway copy first; unless that gets "
-        "ready, the machine itself is left alone.",
+        "ready, the machine itself is left alone.  A copy is started by its kernel; with "
+        "=full by firmware and boot loader, as the machine is.",
     )(command)
 
 
@@ -108,6 +110,19 @@ def verify_option(command: F) -> F:
         "--verify", is_flag=True, expose_value=False, callback=_store("verify"),
         help="Compare all that is sent elsewhere with what arrived, instead of some of it.",
     )(command)  # fmt: skip
+
+
+class Trying(click.Command):
+    """A command that `trial_option` was given to, whose value is after a '=' or left out.
+
+    Without that, Click would take the next argument for it.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Say in ARGS what '--test' means if nothing else is said."""
+        end = args.index("--") if "--" in args else len(args)
+        said = ["--test=direct" if each == "--test" else each for each in args[:end]]
+        return super().parse_args(ctx, [*said, *args[end:]])
 
 
 def jobs_option(command: F) -> F:

@@ -21,6 +21,7 @@ from pyguixvm.cli.build_options import build_options
 from pyguixvm.cli.declaration import deploy_once, require_triable, session, status_of
 from pyguixvm.cli.options import (
     Options,
+    Trying,
     common_options,
     config_arguments,
     jobs_option,
@@ -42,7 +43,7 @@ from pyguixvm.events import (
     PhaseStarted,
 )
 from pyguixvm.guix.configuration import Expression
-from pyguixvm.plan.plan import Policy
+from pyguixvm.plan.plan import Policy, Trial
 from pyguixvm.watch import Changes, watching
 
 # Seconds.
@@ -117,7 +118,7 @@ class _Round:
         return Ended(config, status, seconds, summary)
 
 
-@click.command("watch")
+@click.command("watch", cls=Trying)
 @config_arguments
 @policy_options
 @trial_option
@@ -134,7 +135,7 @@ def watch_command(
     arguments: tuple[str, ...],
     policy: Policy,
     *,
-    trial: bool,
+    trial: Trial | None,
     jobs: int,
     on_success: str | None,
     on_failure: str | None,
@@ -151,7 +152,7 @@ def watch_command(
     """
     require_triable(policy, trial=trial)
     # A copy for a trial boots a root of its own.
-    policy = msgspec.structs.replace(policy, prefer_live=not trial)
+    policy = msgspec.structs.replace(policy, prefer_live=trial is None)
     config, machines = split_config(options, arguments)
     if isinstance(config, Expression):
         raise UsageError(
@@ -214,7 +215,7 @@ def _deploy(
     asked: tuple[Path, tuple[str, ...]],
     policy: Policy,
     *,
-    trial: bool,
+    trial: Trial | None,
     jobs: int,
 ) -> tuple[int, str]:
     """Deploy what is ASKED for; return the exit status and what to say of it."""

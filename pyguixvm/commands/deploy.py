@@ -25,7 +25,7 @@ from pyguixvm.interruption import end_here_if_asked, pause
 from pyguixvm.model.provenance import Provenance
 from pyguixvm.plan.actions import DefineDomain
 from pyguixvm.plan.order import Order
-from pyguixvm.plan.plan import MachinePlan
+from pyguixvm.plan.plan import MachinePlan, Trial
 
 if TYPE_CHECKING:
     # libvirt is loaded only by the runs that get as far as a hypervisor.
@@ -48,7 +48,7 @@ def deploy(
     planned: Sequence[Sight],
     *,
     provenance: Provenance | None = None,
-    trial: bool = False,
+    trial: Trial | None = None,
     jobs: int = JOBS,
     order: Order = _ALL_AT_ONCE,
 ) -> tuple[Outcome, ...]:
@@ -90,7 +90,7 @@ class _Manner:
     """
 
     provenance: Provenance | None
-    trial: bool
+    trial: Trial | None
     jobs: int
     changes: Changes | None
 

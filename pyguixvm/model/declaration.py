@@ -41,12 +41,21 @@ class Derivation(_Declared, frozen=True):
     output: str
 
 
+class DirectBoot(_Declared, frozen=True):
+    """What a hypervisor starts by itself: KERNEL and INITRD are files in the store."""
+
+    kernel: str
+    initrd: str
+    arguments: tuple[str, ...]
+
+
 class ImageContent(_Declared, frozen=True):
     """What fills the root partition of a Guix System image.
 
     Images of one LAYOUT, a digest, differ in nothing else.  ROOT_UUID is that
     of the root file system; BOOT_CONFIGURATION is copied to
-    BOOT_CONFIGURATION_FILE there.  ASSEMBLED makes an image that equals Guix's in less
+    BOOT_CONFIGURATION_FILE there.  BOOT starts the system without a boot loader; None where
+    that was not noted.  ASSEMBLED makes an image that equals Guix's in less
     time; it is None where there is no such way.
     """
 
@@ -55,6 +64,7 @@ class ImageContent(_Declared, frozen=True):
     system: Derivation
     boot_configuration: Derivation
     boot_configuration_file: str
+    boot: DirectBoot | None = None
     assembled: Derivation | None = None
 
 
@@ -119,14 +129,6 @@ class LocalImage(_Declared, frozen=True, tag_field="kind", tag="local-image"):
     def disk_format(self) -> Literal["qcow2", "raw"]:
         """What the disk image is to QEMU."""
         return self.format
-
-
-class DirectBoot(_Declared, frozen=True):
-    """What a hypervisor starts by itself: KERNEL and INITRD are files in the store."""
-
-    kernel: str
-    initrd: str
-    arguments: tuple[str, ...]
 
 
 class SharedStore(_Declared, frozen=True, tag_field="kind", tag="shared-store"):

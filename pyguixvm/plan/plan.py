@@ -16,6 +16,8 @@ from pyguixvm.plan.actions import Action, Preparation, StartDomain, StopDomain
 Strategy: TypeAlias = Literal["auto", "increment", "full", "live", "in-place", "shared-store"]
 # Those that plans take, of which "assembled" is not asked for: it stands in for "full".
 Taken: TypeAlias = Strategy | Literal["assembled"]
+# How a throwaway copy is started: by its kernel alone, or in full, by firmware and boot loader.
+Trial: TypeAlias = Literal["direct", "full"]
 # Those that make no root, but change the guest that runs.
 CHANGING_GUESTS: frozenset[Strategy] = frozenset({"live", "in-place"})
 

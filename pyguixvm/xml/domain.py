@@ -35,7 +35,8 @@ class DomainDefinition(msgspec.Struct, frozen=True):
 
     ROOT is the root volume's absolute file name, BACKING what it stands on,
     nearest first, and DISKS the disks beside it.  SECURITY_MODELS are those
-    that the host's capabilities list: libvirt refuses a label for any other.
+    that the host's capabilities list: libvirt refuses a label for any other.  BOOT is what
+    the hypervisor starts by itself instead of what is on the root volume.
     """
 
     machine: VirtualMachine
@@ -49,6 +50,7 @@ class DomainDefinition(msgspec.Struct, frozen=True):
     emulator_machine: str = EMULATOR_MACHINE
     security_models: tuple[str, ...] = ("dac",)
     disks: tuple[AttachedDisk, ...] = ()
+    boot: DirectBoot | None = None
 
 
 def domain_xml(definition: DomainDefinition) -> str:
@@ -106,9 +108,9 @@ def _os(definition: DomainDefinition) -> etree._Element:
         "type", {"arch": definition.architecture, "machine": definition.emulator_machine}, "hvm"
     )
     boot = element("boot", {"dev": "hd"})
-    image = definition.machine.image
-    if isinstance(image, SharedStore) and image.boot is not None:
-        return element("os", kind, boot, *_direct_boot(image.boot))
+    direct = _started_directly(definition)
+    if direct is not None:
+        return element("os", kind, boot, *_direct_boot(direct))
     if definition.machine.domain.firmware == "bios":
         return element("os", kind, boot)
     # Left to itself, libvirt picks the Secure Boot build of OVMF, which does
@@ -117,6 +119,11 @@ def _os(definition: DomainDefinition) -> etree._Element:
         "firmware", element("feature", {"enabled": "no", "name": "secure-boot"})
     )
     return element("os", {"firmware": "efi"}, kind, no_secure_boot, boot)
+
+
+def _started_directly(definition: DomainDefinition) -> DirectBoot | None:
+    image = definition.machine.image
+    return image.boot if isinstance(image, SharedStore) else definition.boot
 
 
 def _direct_boot(boot: DirectBoot) -> Iterator[etree._Element]:

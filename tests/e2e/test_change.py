@@ -226,7 +226,7 @@ def test_another_system_is_another_generation() -> None:
     updated = deploy("--test", **SECOND_SYSTEM)
     assert updated.status == 0, updated.err
     assert ", increment: its image is there to stand on" in updated.err
-    assert "change: tried in a throwaway copy: " in updated.err
+    assert "change: tried in a throwaway copy: started by its kernel; " in updated.err
     assert_no_trial_is_left()
     assert updated.out.startswith("change updated")
     assert guest.content("/etc/edition") == "two"

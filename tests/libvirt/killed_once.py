@@ -52,7 +52,8 @@ def work():
     match verb:
         case "deploy" | "trial":
             with observed(here, [machine], policy=policy) as planned:
-                config, trial = Path("/src/config.scm"), verb == "trial"
+                config = Path("/src/config.scm")
+                trial = "direct" if verb == "trial" else None
                 (outcome,) = deploy.deploy(here, config, planned, trial=trial)
         case "gc":
             collect(here)

@@ -20,13 +20,21 @@ from pyguixvm.apply.trial import try_root
 from pyguixvm.commands import garbage
 from pyguixvm.digest.memory import Digests
 from pyguixvm.errors import BuildError, RequestRefusedError, TrialFailedError
-from pyguixvm.events import Notice, ignore
+from pyguixvm.events import Notice, PhaseStarted, ignore
 from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor import domains, transient, upload, volumes
 from pyguixvm.hypervisor.base_volume import BaseVolumes
 from pyguixvm.hypervisor.machine_lock.lock import held
 from pyguixvm.image import overlay
-from pyguixvm.model.declaration import BlockDevice, DataDisk, MountPoint
+from pyguixvm.model.declaration import (
+    BlockDevice,
+    DataDisk,
+    Derivation,
+    DirectBoot,
+    ImageContent,
+    MountPoint,
+    SystemImage,
+)
 from pyguixvm.model.volume_names import data_volume, trial_volume
 from pyguixvm.xml.storage import BackingFile
 from pyguixvm.xml.text import parse
@@ -117,7 +125,7 @@ def test_a_copy_has_its_own_of_everything_and_leaves_nothing(
 
     made, found = seen_while(made, look)
     with pytest.raises(TrialFailedError) as failed:
-        try_root(machine, root, SIZE, made)
+        try_root(machine, root, SIZE, made, "direct")
     assert failed.value.status == 1
     assert f"'{machine.name}' was left as it is" in failed.value.message
     ((xml, persistent, autostart),) = found
@@ -149,6 +157,66 @@ def test_a_copy_has_its_own_of_everything_and_leaves_nothing(
     assert nvram is None or not Path(nvram).exists()
 
 
+def bootable(machine, directory):
+    """MACHINE with an image of a system whose kernel, in DIRECTORY, does nothing."""
+    kernel, initrd = directory / "bzImage", directory / "initrd"
+    # Of the oldest protocol with an initial RAM disk (Linux's boot.rst): it jumps over its
+    # header, and halts again and again.
+    header = b"\xeb\x66" + b"HdrS" + (0x200).to_bytes(2, "little")
+    setup = bytes(0x1F1) + b"\x01" + bytes(14) + header
+    kernel.write_bytes(setup.ljust(0x268, b"\0") + b"\xf4\xeb\xfd" + bytes(16384))
+    initrd.write_bytes(bytes(512))
+    item = Derivation("/gnu/store/none.drv", "/gnu/store/none")
+    boot = DirectBoot(kernel=str(kernel), initrd=str(initrd), arguments=("root=1", "quiet"))
+    content = ImageContent("layout", "uuid", item, item, "/boot/grub/grub.cfg", boot=boot)
+    image = SystemImage(
+        host_name="some", label="GNU", kernel="none", image_type=None, content=content
+    )
+    return msgspec.structs.replace(machine, image=image)
+
+
+def started_by(connection, machine, root, workshop, way):
+    """Try MACHINE, and return what its copy was started by, and what was told of that."""
+    made, events = workshop
+
+    def look():
+        return parse(connection.handle.lookupByName(f"{machine.name}-test").XMLDesc(0))
+
+    made, found = seen_while(made, look)
+    with pytest.raises(TrialFailedError):
+        try_root(machine, root, SIZE, made, way)
+    (told,) = (e.detail for e in events if isinstance(e, PhaseStarted) and e.phase == "try")
+    return found[0].find("os"), told
+
+
+@pytest.mark.parametrize("firmware", ["bios", "uefi"])
+def test_a_copy_is_started_by_its_kernel(connection, pool, root, a_machine, workshop, firmware):
+    # Where QEMU, which is another user, gets to.
+    machine = bootable(declared(a_machine, pool, firmware=firmware), Path(root.path).parent)
+    found, told = started_by(connection, machine, root, workshop, "direct")
+    boot = machine.image.content.boot
+    assert found.findtext("kernel") == boot.kernel
+    assert found.findtext("initrd") == boot.initrd
+    assert found.findtext("cmdline") == "root=1 quiet"
+    assert found.get("firmware") is None
+    assert told == f"{machine.name}-test, started by its kernel"
+    # A store item stays root's.
+    assert Path(boot.kernel).stat().st_uid == 0
+
+
+@pytest.mark.parametrize(("way", "lost"), [("full", False), ("direct", True)])
+def test_a_copy_is_started_by_its_boot_loader(
+    connection, pool, root, a_machine, workshop, tmp_path, way, lost
+):
+    """Where that is asked for, and where this machine does not have its kernel."""
+    machine = bootable(declared(a_machine, pool), tmp_path)
+    if lost:
+        Path(machine.image.content.boot.initrd).unlink()
+    found, told = started_by(connection, machine, root, workshop, way)
+    assert found.find("kernel") is None
+    assert told == f"{machine.name}-test, started by its boot loader"
+
+
 def test_what_a_killed_run_left_is_replaced(connection, pool, root, a_machine, workshop, tmp_path):
     made, _ = workshop
     machine = declared(a_machine, pool)
@@ -157,7 +225,7 @@ def test_what_a_killed_run_left_is_replaced(connection, pool, root, a_machine, w
     remains.write_bytes(b"half")
     upload.upload_volume(connection, pool.name, trial_volume(machine.name), remains, ignore)
     with pytest.raises(TrialFailedError):
-        try_root(machine, root, SIZE, made)
+        try_root(machine, root, SIZE, made, "direct")
     assert names(connection, pool) == before
 
 
@@ -174,10 +242,10 @@ def test_a_copy_that_a_killed_run_left_defined_is_finished(
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):  # noqa: PT012
         patched.setattr(domains, "undefine", killed)
-        try_root(machine, root, SIZE, made)
+        try_root(machine, root, SIZE, made, "direct")
     assert connection.handle.lookupByName(f"{machine.name}-test").isPersistent()
     with pytest.raises(TrialFailedError):
-        try_root(machine, root, SIZE, made)
+        try_root(machine, root, SIZE, made, "direct")
     assert names(connection, pool) == before
     assert not domains.exists(connection, f"{machine.name}-test")
 
@@ -220,7 +288,7 @@ def test_a_copy_that_a_killed_run_left_is_garbage_unless_one_is_at_work(
             patched.setattr(transient, "discard", lambda *_, **__: None)
             patched.setattr(trial, "delete_unused", lambda *_: ())
             made, _ = seen_while(made, killed)
-        try_root(machine, root, SIZE, made)
+        try_root(machine, root, SIZE, made, "direct")
     assert domains.exists(connection, copy)
     here = session(tmp_path)
     with held(connection, [machine.name], ignore, "deploy") if locked else nullcontext():
@@ -247,7 +315,7 @@ def test_an_interrupted_trial_leaves_nothing(connection, pool, root, a_machine, 
 
     made, _ = seen_while(made, interrupted)
     with pytest.raises(KeyboardInterrupt):
-        try_root(machine, root, SIZE, made)
+        try_root(machine, root, SIZE, made, "direct")
     assert names(connection, pool) == before
     with pytest.raises(libvirt.libvirtError):
         connection.handle.lookupByName(f"{machine.name}-test")
@@ -258,7 +326,7 @@ def test_a_domain_of_that_name_is_left_alone(connection, pool, root, a_machine, 
     machine = declared(a_machine, pool)
     defined(msgspec.structs.replace(machine, name=f"{machine.name}-test"))
     with pytest.raises(RequestRefusedError, match="there is a domain of that name"):
-        try_root(machine, root, SIZE, made)
+        try_root(machine, root, SIZE, made, "direct")
     assert connection.handle.lookupByName(f"{machine.name}-test").isPersistent()
 
 

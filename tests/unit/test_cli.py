@@ -20,7 +20,7 @@ import pytest
 from declarations import GIB, domain, machine
 
 from pyguixvm.apply.outcome import Outcome
-from pyguixvm.cli import as_documents, declaration
+from pyguixvm.cli import as_documents, declaration, watch
 from pyguixvm.cli.app import main
 from pyguixvm.cli.options import Options, split_config
 from pyguixvm.cli.output import Output, error_lines, no_machines
@@ -553,3 +553,21 @@ def test_an_interrupted_completion_writes_nothing_into_the_prompt(
 def test_every_strategy_can_be_asked_for() -> None:
     (option,) = (p for p in declaration.plan_command.params if p.name == "strategy")
     assert tuple(option.type.choices) == get_args(Strategy)
+
+
+@pytest.mark.parametrize(
+    ("said", "trial", "rest"),
+    [
+        ((), None, ()),
+        (("--test",), "direct", ()),
+        (("--test", "full"), "direct", ("full",)),
+        (("--test=full", "web"), "full", ("web",)),
+        (("--", "--test"), None, ("--test",)),
+    ],
+)
+def test_a_trial_takes_no_argument_for_its_manner(
+    said: tuple[str, ...], trial: str | None, rest: tuple[str, ...]
+) -> None:
+    for command in (declaration.deploy_command, watch.watch_command):
+        context = command.make_context("verb", list(said))
+        assert (context.params["trial"], context.params["arguments"]) == (trial, rest)

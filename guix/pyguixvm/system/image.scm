@@ -7,6 +7,7 @@
   #:use-module (pyguixvm machine)
   #:use-module (pyguixvm system assembled-image)
   #:use-module (pyguixvm system bootable)
+  #:use-module (pyguixvm system direct-boot)
   #:use-module (pyguixvm system grafting)
   #:use-module (pyguixvm system guest)
   #:use-module (gnu bootloader)
@@ -168,13 +169,14 @@ without grafts: computing it builds nothing."
 ;; nothing but their content.
 (define-record-type <image-content>
   (make-image-content layout root-uuid system boot-configuration
-                      boot-configuration-file assembled)
+                      boot-configuration-file boot assembled)
   image-content?
   (layout                  image-content-layout)              ;string
   (root-uuid               image-content-root-uuid)           ;string
   (system                  image-content-system)              ;<derivation>
   (boot-configuration      image-content-boot-configuration)  ;<derivation>
   (boot-configuration-file image-content-boot-configuration-file) ;string
+  (boot                    image-content-boot)                ;<direct-boot>
   (assembled               image-content-assembled))          ;<derivation> | #f
 
 (define (root-uuid os)
@@ -265,6 +267,10 @@ LAYOUT, as IMAGE with BOOTLOADER does, or #f if no image can be assembled on it.
                                         (return #f)))
                          (code      (mapm %store-monad code->datum
                                           (image-code image bootloader)))
+                         (boot      (lower-direct-boot
+                                     os
+                                     (file-system-device
+                                      (operating-system-root-file-system os))))
                          (layout -> (image-layout image bootloader loader code))
                          (empty     (empty-image-derivation image bootloader layout))
                          (assembled (machine-assembled-image image system bootcfg
@@ -275,6 +281,7 @@ LAYOUT, as IMAGE with BOOTLOADER does, or #f if no image can be assembled on it.
                                   system
                                   bootcfg
                                   (bootloader-configuration-file bootloader)
+                                  boot
                                   assembled)))))
 
 
@@ -305,6 +312,8 @@ content of its image as a list, each #f unless WANT, a symbol, asks for it."
                                       (image-content-boot-configuration content)))
           ("boot-configuration-file" (image-content-boot-configuration-file
                                       content))
+          ("boot"                    (direct-boot->json
+                                      (image-content-boot content)))
           ("assembled"               (and=> (image-content-assembled content)
                                             derivation->json))))
 

@@ -3,6 +3,7 @@
 (define-module (pyguixvm system vm)
   #:use-module (pyguixvm json)
   #:use-module (pyguixvm storage)
+  #:use-module (pyguixvm system direct-boot)
   #:use-module (pyguixvm system grafting)
   #:use-module (pyguixvm system guest)
   #:use-module (gnu system)
@@ -11,7 +12,6 @@
   #:use-module (guix gexp)
   #:use-module (guix monads)
   #:use-module (guix store)
-  #:use-module (ice-9 match)
   #:use-module (srfi srfi-1)
   #:use-module (srfi srfi-9)
   #:export (%root-label
@@ -103,13 +103,11 @@ it the store?"
 
 ;; What a hypervisor starts: the operating system, and how.
 (define-record-type <shared-system>
-  (make-shared-system derivation ungrafted kernel initrd arguments)
+  (make-shared-system derivation ungrafted boot)
   shared-system?
   (derivation shared-system-derivation)           ;<derivation>
   (ungrafted  shared-system-ungrafted)            ;<derivation>
-  (kernel     shared-system-kernel)               ;file name in the store
-  (initrd     shared-system-initrd)               ;file name in the store
-  (arguments  shared-system-arguments))           ;list of strings
+  (boot       shared-system-boot))                ;<direct-boot>
 
 (define (lower-shared-store machine want)
   "Return, as a monadic value, the <shared-system> of MACHINE, whatever WANT asks for."
@@ -117,22 +115,8 @@ it the store?"
     (mlet* %store-monad
         ((derivation (lower-object os))
          (ungrafted  (ungrafted (lower-object os)))
-         ;; Arguments may be G-expressions: what a builder would make of them is
-         ;; known before anything is built.
-         (lowered    (lower-gexp
-                      #~(list #$(operating-system-kernel-file os)
-                              #$(file-append os "/initrd")
-                              #$@(operating-system-kernel-arguments
-                                  os (file-system-device %root-file-system))))))
-      (match (eval (lowered-gexp-sexp lowered) (make-fresh-user-module))
-        ((kernel initrd arguments ...)
-         (return (make-shared-system derivation ungrafted
-                                     kernel initrd arguments)))))))
-
-(define (boot->json system)
-  (object ("kernel"    (shared-system-kernel system))
-          ("initrd"    (shared-system-initrd system))
-          ("arguments" (list->vector (shared-system-arguments system)))))
+         (boot       (lower-direct-boot os (file-system-device %root-file-system))))
+      (return (make-shared-system derivation ungrafted boot)))))
 
 (define (shared-store->json machine system)
   "Return the JSON of MACHINE's operating-system, run from the store of its host;
@@ -143,7 +127,8 @@ SYSTEM is its <shared-system>, or #f if that was not computed."
        ("root-label" %root-label)
        ("system"     (and=> system
                             (compose derivation->json shared-system-derivation)))
-       ("boot"       (and=> system boot->json))
+       ("boot"       (and=> system
+                            (compose direct-boot->json shared-system-boot)))
        ("ungrafted"  (and=> system
                             (compose derivation-file-name
                                      shared-system-ungrafted))))))
