@@ -74,7 +74,11 @@ def _image_bytes(
 ) -> int:
     image = Path(action.image)
     name = base_image.base_name(connection, machine, action, digests)
-    if name is None or volumes.is_whole(connection, action.pool, name):
+    if name is None:
+        return 0
+    # What is in a pool that is stopped is not known.
+    active = pools.find_pool(connection, action.pool) is not None
+    if active and volumes.is_whole(connection, action.pool, name):
         return 0
     with image.open("rb") as source:
         return sum(length for _, length in sending.data_extents(source))

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -18,7 +20,7 @@ from pyguixvm.apply.wait_ready import wait_ready
 from pyguixvm.errors import RequestRefusedError, TrialFailedError
 from pyguixvm.events import ignore, phase
 from pyguixvm.hypervisor import networks, transient, upload
-from pyguixvm.hypervisor.connection import Connection
+from pyguixvm.hypervisor.connection import Connection, capabilities
 from pyguixvm.hypervisor.guest.evidence import boot
 from pyguixvm.image import overlay
 from pyguixvm.image.blank import make_disk
@@ -146,11 +148,15 @@ def _harmless(
             hint="Make that mount-point read-only, or deploy without --test.",
             location=str(machine.location),
         )
-    empty = directory / f"mount-{mount.tag}"
-    empty.mkdir()
-    # QEMU runs as a user of its own, who has to get there.
+    # QEMU runs as a user of its own, who has to get there; others have to guess the name.
+    empty = directory / f"mount-{mount.tag}-{secrets.token_hex(16)}"
+    empty.mkdir(mode=0o700)
     directory.chmod(0o711)
-    empty.chmod(0o777)
+    user = capabilities(workshop.connection).qemu_user
+    if user is not None and os.geteuid() == 0:
+        os.chown(empty, user, -1)
+    elif user is not None:
+        empty.chmod(0o777)
     return msgspec.structs.replace(mount, source=str(empty))
 
 

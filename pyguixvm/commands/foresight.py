@@ -10,7 +10,7 @@ import msgspec
 
 from pyguixvm.commands.planning import Unreached, measured
 from pyguixvm.errors import PyguixvmError
-from pyguixvm.plan.actions import CreateRoot, DefineDomain
+from pyguixvm.plan.actions import CreateDisk, CreateEmptyRoot, CreateRoot, DefineDomain
 from pyguixvm.plan.plan import MachinePlan, Plan
 
 if TYPE_CHECKING:
@@ -33,9 +33,13 @@ def examined(session: Session, planned: Sight) -> Plan:
 
 
 def _examined(plan: MachinePlan, connection: Connection, session: Session) -> MachinePlan:
+    from pyguixvm.hypervisor import pools
     from pyguixvm.plan.foreseen import refused
 
+    made = (CreateRoot, CreateEmptyRoot, CreateDisk)
     try:
+        for pool in {action.pool for action in plan.actions if isinstance(action, made)}:
+            pools.require_usable(connection, pool)
         for action in plan.actions:
             if isinstance(action, CreateRoot):
                 _require_room(action)

@@ -12,18 +12,23 @@ from urllib.parse import urlsplit
 import libvirt
 import msgspec
 
-from pyguixvm.errors import HypervisorError
+from pyguixvm.errors import HypervisorError, RequestRefusedError
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.errors import explain, explained, is_code
 from pyguixvm.model.sizes import format_size
-from pyguixvm.xml.pool import directory_pool_xml, pool_path
+from pyguixvm.xml.pool import directory_pool_xml, pool_path, pool_type
 
 # How often to look whether somebody else starts a pool.
 _TRIES = 10
 _POLL_SECONDS = 0.1
+# In them, a volume is a file, which qcow2 takes.
+_FILE_TYPES = ("dir", "fs", "netfs")
 # Nothing is to be done to such a pool.
 _READY = (
-    libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE
+    libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_DIR
+    | libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_FS
+    | libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_NETFS
+    | libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE
     | libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_PERSISTENT
     | libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_AUTOSTART
 )
@@ -53,19 +58,62 @@ def ensure_pool(connection: Connection, name: str) -> None:
     session's libvirtd.  One that exists is never built: its directory may be missing
     because a disk is not mounted.
 
-    Raises HypervisorError if it cannot be started.
+    Raises RequestRefusedError if it is of no use, HypervisorError if it cannot be started.
     """
     with explained(f"prepare pool '{name}'"):
-        if any(pool.name() == name for pool in connection.handle.listAllStoragePools(_READY)):
+        if _is_ready(connection, name):
             return
         pool = _lookup(connection, name)
         if pool is None:
             pool = _define(connection, name)
             _build(pool)
+        _require_usable(connection, pool)
         if not pool.isActive():
             _start(pool)
         if pool.isPersistent() and not pool.autostart():
             pool.setAutostart(1)
+
+
+def require_usable(connection: Connection, name: str) -> None:
+    """Raise RequestRefusedError if there is a pool NAME that cannot be used; nothing is done."""
+    with explained(f"look at pool '{name}'"):
+        if not _is_ready(connection, name):
+            pool = _lookup(connection, name)
+            if pool is not None:
+                _require_usable(connection, pool)
+
+
+def _is_ready(connection: Connection, name: str) -> bool:
+    return any(pool.name() == name for pool in connection.handle.listAllStoragePools(_READY))
+
+
+def _require_usable(connection: Connection, pool: libvirt.virStoragePool) -> None:
+    """Raise RequestRefusedError unless volumes of POOL are files, in a directory that is there.
+
+    Whether that is, is seen of a pool of this machine's that has to be started.
+    """
+    name, xml = pool.name(), pool.XMLDesc(0)
+    kind, path = pool_type(xml), pool_path(xml)
+    if kind not in _FILE_TYPES:
+        raise RequestRefusedError(
+            f"pool '{name}' is of type '{kind}', and machines have files for disks",
+            hint=f"Nothing was done to it. Declare a pool of type {', '.join(_FILE_TYPES[:-1])} or "
+            f"{_FILE_TYPES[-1]}.",
+        )
+    missing = kind == "dir" and connection.local and path and not os.path.isdir(path)  # noqa: PTH112
+    if missing and not pool.isActive():
+        raise RequestRefusedError(
+            f"the directory of pool '{name}', {path}, is not there", hint=_unmounted(name, path)
+        )
+
+
+def _unmounted(name: str, path: str | None) -> str:
+    if not path:
+        return f"See 'virsh pool-dumpxml {name}'"
+    return (
+        f"It was defined before, and nothing is made in its place. Is what {path} lies "
+        f"on mounted? If its directory is to be made: virsh pool-build {name}"
+    )
 
 
 def ensure_started(connection: Connection, name: str) -> None:
@@ -167,13 +215,7 @@ def _start(pool: libvirt.virStoragePool) -> None:
             time.sleep(_POLL_SECONDS)
         name, path = pool.name(), pool_path(pool.XMLDesc(0))
         failure = explain(error, f"start pool '{name}'")
-        raise HypervisorError(
-            failure.message,
-            hint=f"It was defined before, and nothing is made in its place. Is what {path} lies "
-            f"on mounted? If its directory is to be made: virsh pool-build {name}"
-            if path
-            else f"See 'virsh pool-dumpxml {name}'",
-        ) from error
+        raise HypervisorError(failure.message, hint=_unmounted(name, path)) from error
 
 
 def _described(pool: libvirt.virStoragePool) -> Pool:

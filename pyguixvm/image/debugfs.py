@@ -27,6 +27,7 @@ from pyguixvm.errors import RequestRefusedError
 from pyguixvm.image.filesystem import PACKAGE_HINT, used_inodes
 from pyguixvm.image.overlay import ImageError
 from pyguixvm.image.partition import Partition
+from pyguixvm.model.store_item import mode_in_a_store
 from pyguixvm.model.volume_names import is_store_item
 from pyguixvm.printable import printable
 
@@ -165,7 +166,7 @@ def store_item(source: Path, name: str) -> Iterator[Command]:
         yield command("write", str(source), name, about=source)
     else:
         raise DebugfsError(f"{printable(str(source))} is no file, directory or symbolic link")
-    yield from _attributes(_here(name), status.st_mode, modified=1, about=source)
+    yield from _attributes(_here(name), mode_in_a_store(status.st_mode), modified=1, about=source)
 
 
 def _here(name: str) -> str:

@@ -8,17 +8,20 @@ guest's store afterwards, and ``registration``, which guix/pyguixvm/build/regist
 from __future__ import annotations
 
 import io
+import stat
 import tarfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
-from pyguixvm.model.store_item import StoreItem
+from pyguixvm.errors import RequestRefusedError
+from pyguixvm.model.store_item import StoreItem, mode_in_a_store
+from pyguixvm.printable import printable
 
 
 def pack(file: Path, items: Sequence[StoreItem], closure: Iterable[str]) -> None:
     """Make FILE of ITEMS, which are in this machine's store, for a guest that has CLOSURE then.
 
-    Raises OSError if one of them cannot be read.
+    Raises OSError if one of them cannot be read, RequestRefusedError if it is no store item.
     """
     with tarfile.open(file, "w", format=tarfile.GNU_FORMAT) as archive:
         _add(archive, "closure", "".join(f"{each}\n" for each in closure))
@@ -51,6 +54,13 @@ def _add(archive: tarfile.TarFile, name: str, text: str) -> None:
 
 
 def _as_in_a_store(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+    if not (entry.isreg() or entry.isdir() or entry.issym() or entry.islnk()):
+        raise RequestRefusedError(
+            f"{printable(entry.name)} of a store item is no file, directory or symbolic link",
+            hint="See what is in the store with 'guix gc --verify=contents'.",
+        )
+    kind = stat.S_IFDIR if entry.isdir() else stat.S_IFLNK if entry.issym() else stat.S_IFREG
+    entry.mode = stat.S_IMODE(mode_in_a_store(kind | entry.mode))
     entry.uid = entry.gid = 0
     entry.uname = entry.gname = "root"
     # As "canonicalize" of Guix's (guix store) has it.

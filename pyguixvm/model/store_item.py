@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import stat
+
 import msgspec
 
 
@@ -17,6 +19,19 @@ class StoreItem(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=
     hash: str
     nar_size: int
     references: tuple[str, ...]
+
+
+def mode_in_a_store(mode: int) -> int:
+    """Return what MODE, of a file, directory or link, is in a store, whoever gave it another.
+
+    As "canonicalize" of Guix's (guix store) has it: nobody writes to it, and nothing in it
+    gives the rights of its owner, which is root.
+    """
+    if stat.S_ISLNK(mode):
+        return stat.S_IFLNK | 0o777
+    if stat.S_ISDIR(mode):
+        return stat.S_IFDIR | 0o555
+    return stat.S_IFMT(mode) | (0o555 if mode & stat.S_IXUSR else 0o444)
 
 
 def hash_part(name: str) -> str:

@@ -27,3 +27,8 @@ def directory_pool_xml(name: str, path: str) -> str:
 def pool_path(xml: str) -> str | None:
     """Return the directory in which the pool described by XML keeps its volumes, if any."""
     return parse(xml).findtext("target/path")
+
+
+def pool_type(xml: str) -> str:
+    """Return what kind of pool XML describes: ``dir``, ``logical`` …"""
+    return parse(xml).get("type", "")

@@ -123,6 +123,57 @@ def test_a_pool_that_is_made_is_told(connection, bootable, asked):
     assert asked("plan", bootable)[1]["new-pool"] is None
 
 
+@pytest.fixture
+def other_pool(connection, tmp_path):
+    """Yield a function that defines a pool of some XML, which goes at the end; it is inactive."""
+    handles = []
+
+    def define(name, kind, source="", path=tmp_path / "pool"):
+        handles.append(
+            connection.handle.storagePoolDefineXML(
+                f"<pool type='{kind}'><name>{name}</name>{source}"
+                f"<target><path>{path}</path></target></pool>"
+            )
+        )
+        return handles[-1]
+
+    yield define
+    for handle in handles:
+        assert not handle.isActive()
+        handle.undefine()
+
+
+@pytest.mark.parametrize(
+    ("kind", "source", "words"),
+    [
+        ("logical", "<source><name>vg</name></source>", "is of type 'logical'"),
+        ("disk", "<source><device path='/dev/null'/></source>", "is of type 'disk'"),
+        ("dir", "", "is not there"),
+    ],
+)
+def test_a_pool_that_is_of_no_use(bootable, asked, other_pool, kind, source, words):
+    """One that is for something else, or lies on what is not mounted."""
+    name = f"{bootable.name}-{kind}"
+    pool = other_pool(name, kind, source)
+    machine = changed(bootable, pool=name)
+    status, told = asked("plan", machine)
+    assert status == 1
+    assert f"pool '{name}'" in told["refusal"]
+    assert words in told["refusal"]
+    status, deployed = asked("deploy", machine)
+    assert status == 1
+    assert deployed["error"]["message"] == told["refusal"]
+    assert not pool.autostart()
+
+
+def test_a_pool_that_is_stopped_is_planned_with(connection, bootable, pool, asked):
+    handle = connection.handle.storagePoolLookupByName(pool.name)
+    handle.destroy()
+    status, told = asked("plan", bootable)
+    handle.create()
+    assert (status, told["refusal"], told["new-pool"]) == (0, None, None)
+
+
 def test_a_rollback_that_is_refused_anyway_waits_for_nobody(connection, deployed):
     name = deployed().name
     here = Session(SYSTEM, (), {}, ignore, ignore)

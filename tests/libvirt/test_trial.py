@@ -24,6 +24,7 @@ from pyguixvm.events import Notice, PhaseStarted, ignore
 from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor import domains, transient, upload, volumes
 from pyguixvm.hypervisor.base_volume import BaseVolumes
+from pyguixvm.hypervisor.connection import capabilities
 from pyguixvm.hypervisor.machine_lock.lock import held
 from pyguixvm.image import overlay
 from pyguixvm.model.declaration import (
@@ -121,15 +122,21 @@ def test_a_copy_has_its_own_of_everything_and_leaves_nothing(
 
     def look():
         domain = connection.handle.lookupByName(f"{machine.name}-test")
-        return parse(domain.XMLDesc(0)), domain.isPersistent(), domain.autostart()
+        xml = parse(domain.XMLDesc(0))
+        written = xml.find("devices/filesystem/source").get("dir")
+        theirs = Path(written).stat()
+        return xml, domain.isPersistent(), domain.autostart(), theirs
 
     made, found = seen_while(made, look)
     with pytest.raises(TrialFailedError) as failed:
         try_root(machine, root, SIZE, made, "direct")
     assert failed.value.status == 1
     assert f"'{machine.name}' was left as it is" in failed.value.message
-    ((xml, persistent, autostart),) = found
+    ((xml, persistent, autostart, theirs),) = found
     assert (persistent, autostart) == (0, 0)
+    # Other users of the host neither see nor change what its guest is given.
+    assert theirs.st_mode & 0o077 == 0
+    assert theirs.st_uid == capabilities(connection).qemu_user
     sources = [source.get("file") for source in xml.findall("devices/disk/source")]
     directory = Path(root.path).parent
     assert sources == [

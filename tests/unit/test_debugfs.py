@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -126,6 +127,21 @@ def item(directory: Path, kind: str, word: str) -> Path:
 
 
 KINDS = ("file", "directory", "target", "link")
+
+
+def test_what_is_in_an_item_gives_nobody_roots_rights(file_system: Path, tmp_path: Path) -> None:
+    source = tmp_path / "item"
+    source.mkdir()
+    for name, mode in (("setuid", 0o6755), ("open", 0o666)):
+        (source / name).touch()
+        (source / name).chmod(mode)
+    source.chmod(0o3777)
+    debugfs.change(file_system, debugfs.store_item(source, "item"))
+    listed = subprocess.run(
+        ["debugfs", "-R", "ls -l item", file_system], capture_output=True, text=True, check=True
+    ).stdout
+    modes = {line.split()[-1]: line.split()[1] for line in listed.splitlines() if line}
+    assert (modes["setuid"], modes["open"], modes["."]) == ("100555", "100444", "40555")
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -3,9 +3,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import tarfile
 from pathlib import Path
 
+import pytest
+
+from pyguixvm.errors import RequestRefusedError
 from pyguixvm.image.parcel import pack
 from pyguixvm.model.store_item import StoreItem
 
@@ -42,6 +47,28 @@ def test_a_guest_unpacks_what_it_lacks(tmp_path: Path) -> None:
         f'(("{store}/aa-tree" "sha256:ab" 120 ("/gnu/store/bb-file" "/gnu/store/x")) '
         f'("{store}/bb-file" "sha256:ab" 120 ()) ("{store}/cc-link" "sha256:ab" 120 ()))\n'
     )
+
+
+def test_what_is_packed_gives_nobody_roots_rights(tmp_path: Path) -> None:
+    tree = tmp_path / "aa-tree"
+    tree.mkdir()
+    (tree / "program").write_text("hostile")
+    (tree / "program").chmod(0o6777)
+    (tree / "text").touch(mode=0o666)
+    tree.chmod(0o3777)
+    pack(tmp_path / "parcel", [item(tree)], [])
+    with tarfile.open(tmp_path / "parcel") as archive:
+        modes = {each.name: each.mode for each in archive if "tree" in each.name}
+    assert modes == {
+        "store/aa-tree": 0o555, "store/aa-tree/program": 0o555, "store/aa-tree/text": 0o444,
+    }  # fmt: skip
+
+
+def test_a_device_or_a_pipe_is_not_packed(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "aa-\x1b[31mpipe")
+    with pytest.raises(RequestRefusedError, match="no file, directory or symbolic link") as refused:
+        pack(tmp_path / "parcel", [item(tmp_path / "aa-\x1b[31mpipe")], [])
+    assert "\x1b" not in refused.value.message
 
 
 def test_what_is_packed_is_roots_whoever_packs_it(tmp_path: Path) -> None:
