@@ -54,12 +54,14 @@ Boolean, and its key goes without that."
            (cons (field->json field value) (loop rest)))))))
 
 (define (location->json location)
+  "Return the JSON of LOCATION, a <location>, with an absolute file name; #f for #f."
   (and location
        (object ("file"   (absolute-source-file (location-file location)))
                ("line"   (location-line location))
                ("column" (location-column location)))))
 
 (define (derivation->json derivation)
+  "Return the JSON of the file names of DERIVATION and of what it builds."
   (object ("derivation" (derivation-file-name derivation))
           ("output"     (derivation->output-path derivation))))
 

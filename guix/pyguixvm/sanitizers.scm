@@ -49,6 +49,7 @@ HINT says what to do, DESCRIBE what VALUE is."
           #:hint hint))
 
 (define (check-boolean value field location)
+  "Check a truth value."
   (if (boolean? value)
       value
       (refuse-value value field location "#t or #f")))
@@ -64,6 +65,7 @@ HINT says what to do, DESCRIBE what VALUE is."
           (else value))))
 
 (define (check-port value field location)
+  "Check the number of a TCP or UDP port."
   (if (and (exact-integer? value) (<= 1 value 65535))
       value
       (refuse-value value field location "a port number from 1 to 65535")))
@@ -112,7 +114,7 @@ HINT says what to do, DESCRIBE what VALUE is."
        (format #f "A number counts bytes; did you mean ~aM?" value)))
 
 (define (check-size value field location)
-  ;; A disk consists of sectors.
+  "Check the size of a disk, which consists of sectors; return it in bytes."
   (let ((bytes (value->bytes value field location)))
     (if (zero? (modulo bytes 512))
         bytes
@@ -128,6 +130,7 @@ HINT says what to do, DESCRIBE what VALUE is."
   (expt 2 52))
 
 (define (check-memory value field location)
+  "Check a size of memory; return it in bytes."
   ;; libvirt counts memory in KiB; no Guix System starts in less than 64 MiB.
   (let ((bytes (value->bytes value field location)))
     (cond ((< bytes %minimum-memory)
@@ -150,6 +153,7 @@ HINT says what to do, DESCRIBE what VALUE is."
 ;;;
 
 (define (check-text value field location)
+  "Check any text."
   (if (and (string? value) (not (string-null? value)))
       value
       (refuse-value value field location "a non-empty string")))
@@ -223,6 +227,7 @@ digits, '.', '_' and '-', not starting with '.' or '-'")))))
 (define check-tag (check-name "a group of machines"))
 
 (define (check-mac-address value field location)
+  "Check the MAC address of an interface; return it as libvirt writes it."
   (define (refuse-address allowed)
     (refuse-value value field location allowed #:describe bare))
 

@@ -29,7 +29,8 @@ _SCRIPT = Path(__file__).with_name("evaluator-main.scm")
 
 # Read by Guix and Guile when their modules load, so that a running process has them for good.
 _PREFIXES = ("GUIX_", "GUILE_")
-_VARIABLES = frozenset({"HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"})
+# What they make of others, guix/pyguixvm/evaluator/environment.scm sets anew.
+_VARIABLES = frozenset({"HOME", "NIX_STORE_DIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"})
 # Of these, what each request brings along, and what says only which profile is used, as
 # 'guix shell' does for each of its own.
 _OF_REQUESTS = frozenset(
@@ -82,6 +83,8 @@ class Setting(msgspec.Struct, frozen=True):
             guix_identity(self.guix),
             *map(identity, (_SCRIPT, *sorted(ours))),
             *(f"{name}={value}" for name, value in sorted(relevant.items())),
+            # As Guix finds out whose profiles it takes.
+            self.environment.get("USER") or self.environment.get("LOGNAME") or "",
         ]
         return hashlib.sha256("\0".join(facts).encode(errors="surrogateescape")).hexdigest()[:24]
 

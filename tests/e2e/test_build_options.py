@@ -195,3 +195,25 @@ def test_an_evaluator_is_shown_and_stopped(tmp_path: Path) -> None:
         assert found["pid"] == stopped["pid"]
         assert found["memory"] > 50 * 1024**2
         assert pyguixvm("evaluator", "status", **own).err == "no evaluator runs\n"
+
+
+# Variables that Guix and Guile read when their modules are loaded, or that the C library
+# keeps; what shows that; and what it is for two values of the variable.
+READ_ONCE = {
+    "http_proxy": ("((@ (web client) current-http-proxy))", '"{}"'),
+    "https_proxy": ("((@ (web client) current-https-proxy))", '"{}"'),
+    "SSL_CERT_DIR": ("((@ (guix build download) %x509-certificate-directory))", '"{}"'),
+    "SSL_CERT_DIR of Guile": ("((@ (web client) x509-certificate-directory))", '"{}"'),
+    "TZ": ("(tm:zone (localtime 0))", '"{}"'),
+    "TMPDIR": ('(getenv "TMPDIR")', '"{}"'),
+}
+
+
+@pytest.mark.parametrize("name", READ_ONCE)
+def test_the_environment_is_that_of_the_request(tmp_path: Path, name: str) -> None:
+    shows, written = READ_ONCE[name]
+    config = write(tmp_path, before=f"(write {shows} (current-error-port))")
+    for value in ("AAA", "BBB"):
+        said: list[bytes] = []
+        machine(config, said=said, **{name.split(maxsplit=1)[0]: value})
+        assert written.format(value) in b"".join(said).decode()

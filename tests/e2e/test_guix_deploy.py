@@ -123,4 +123,4 @@ def test_what_is_wrong_is_told_with_its_place(tmp_path: Path, profile: Path) -> 
     assert "storage" in refused.err
     command_line = guix_deploy(profile, "-x", config, "--", "true")
     assert command_line.status == 1
-    assert "use ssh" in command_line.err
+    assert "pyguixvm ssh web -- COMMAND" in command_line.err

@@ -256,7 +256,24 @@ def setting(**environment: str) -> Setting:
 
 @pytest.mark.parametrize(
     "name",
-    ["GUIX_DAEMON_SOCKET", "GUIX_PACKAGE_PATH", "HOME", "XDG_CACHE_HOME"],
+    [
+        "GUILE_TLS_CERTIFICATE_DIRECTORY",
+        "GUIX_CONFIGURATION_DIRECTORY",
+        "GUIX_DAEMON_SOCKET",
+        "GUIX_DATABASE_DIRECTORY",
+        "GUIX_HTTP_CACHE_TTL",
+        "GUIX_PACKAGE_PATH",
+        "GUIX_PROFILING",
+        "GUIX_STATE_DIRECTORY",
+        "GUIX_TLS_CERTIFICATE_DIRECTORY",
+        "GUIX_UNINSTALLED",
+        "HOME",
+        "LOGNAME",
+        "NIX_STORE_DIR",
+        "USER",
+        "XDG_CACHE_HOME",
+        "XDG_CONFIG_HOME",
+    ],
 )
 def test_what_an_evaluator_keeps_from_its_start_makes_another_one(name: str) -> None:
     assert setting(**{name: "/another"}).digest() != setting().digest()
@@ -268,8 +285,26 @@ def test_what_travels_with_the_request_does_not() -> None:
     assert setting(LC_ALL="de_DE.UTF-8", LANGUAGE="de").digest() == setting().digest()
 
 
+def test_a_user_has_one_name() -> None:
+    """cron has no USER, and su may leave the LOGNAME of another."""
+    assert setting(USER="eve").digest() == setting(LOGNAME="eve").digest()
+    assert setting(USER="eve", LOGNAME="root").digest() == setting(USER="eve").digest()
+
+
 @pytest.mark.parametrize(
-    "name", ["GUILE_LOAD_PATH", "GUILE_LOAD_COMPILED_PATH", "GUIX_ENVIRONMENT", "GUIX_PROFILE"]
+    "name",
+    [
+        "GUILE_LOAD_COMPILED_PATH",
+        "GUILE_LOAD_PATH",
+        "GUIX_ENVIRONMENT",
+        "GUIX_EXTENSIONS_PATH",
+        "GUIX_LOCPATH",
+        "GUIX_PROFILE",
+        "SSL_CERT_DIR",
+        "TZ",
+        "http_proxy",
+        "https_proxy",
+    ],
 )
 def test_a_profile_makes_no_other_evaluator(name: str) -> None:
     assert setting(**{name: "/gnu/store/x-profile"}).digest() == setting().digest()

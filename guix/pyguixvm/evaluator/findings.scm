@@ -10,8 +10,7 @@
   #:use-module (srfi srfi-1)
   #:use-module (srfi srfi-9)
   #:use-module (srfi srfi-26)
-  #:export (findings?
-            findings-failures
+  #:export (findings-failures
             call-with-findings
             findings->json))
 

@@ -72,6 +72,7 @@ port."
 ;;;
 
 (define (item->json info item)
+  "Return the JSON of ITEM, a file name in the store, with INFO, its <path-info>."
   (let ((references (path-info-references info)))
     `(("path"       . ,item)
       ("hash"       . ,(string-append "sha256:"

@@ -3,6 +3,7 @@
 (define-module (pyguixvm evaluator request)
   #:use-module (pyguixvm evaluator configuration)
   #:use-module (pyguixvm evaluator dependencies)
+  #:use-module (pyguixvm evaluator environment)
   #:use-module (pyguixvm evaluator evaluation)
   #:use-module (pyguixvm evaluator failure)
   #:use-module (pyguixvm evaluator guix)
@@ -77,16 +78,14 @@
   "Return how many seconds REQUEST may take."
   (request-ref request "time-limit" 600))
 
-(define (adopt-environment request)
-  "Give this process the environment and the directory of the client."
+(define (request-variables request)
+  "Return the environment of the client as strings, or #f."
   (match (request-ref request "environment")
     (((names . values) ...)
-     (environ (map (lambda (name value)
-                     (string-append name "=" value))
-                   names values)))
-    (_ #t))
-  (false-if-exception (setlocale LC_ALL ""))
-  (and=> (request-ref request "directory") chdir))
+     (map (lambda (name value)
+            (string-append name "=" value))
+          names values))
+    (_ #f)))
 
 (define (want->symbol want)
   (match want
@@ -203,7 +202,8 @@ why another process has to answer, or #f."
   (if (equal? %schema (request-ref request "schema"))
       (match (call-with-failure-handling
               (lambda ()
-                (adopt-environment request)
+                (adopt-environment (request-variables request)
+                                   (request-ref request "directory"))
                 (call-with-build-options
                  (vector->list (request-ref request "options" #()))
                  answer/options)))

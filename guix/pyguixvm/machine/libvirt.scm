@@ -14,6 +14,7 @@
   #:use-module (ice-9 textual-ports)
   #:use-module (json)
   #:use-module (srfi srfi-34)
+  #:use-module (srfi srfi-35)
   #:re-export ((virtual-machine . libvirt-configuration))
   #:export (libvirt-environment-type))
 
@@ -125,9 +126,16 @@ environment type of 'libvirt-environment-type'."
 (define (libvirt-remote-eval machine exp)
   "Internal implementation of 'machine-remote-eval' for 'machine' instances with an
 environment type of 'libvirt-environment-type'."
-  (raise (formatted-message (G_ "machines of type '~a' evaluate nothing; use ssh")
-                            (environment-type-name
-                             (machine-environment machine)))))
+  ;; It would take the guest's address and keys, which only the program knows, and a Guix
+  ;; in the guest.
+  (raise (make-compound-condition
+          (formatted-message (G_ "machines of type '~a' evaluate nothing")
+                             (environment-type-name
+                              (machine-environment machine)))
+          (condition
+           (&fix-hint
+            (hint (format #f (G_ "Run @command{pyguixvm ssh ~a -- COMMAND}.")
+                          (virtual-machine-name (declared-machine machine)))))))))
 
 (define libvirt-environment-type
   (environment-type

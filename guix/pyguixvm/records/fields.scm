@@ -32,6 +32,7 @@
   (make-hash-table))
 
 (define (register-fields! name fields later)
+  "Take note that the declaration NAME has FIELDS, and LATER those that are refused yet."
   (hashq-set! %fields name (cons fields later)))
 
 (define (declared-fields name)
@@ -54,6 +55,7 @@
      (cons 'inherit (append fields later)))))
 
 (define (field-list fields)
+  "Return the names FIELDS as they are enumerated in a sentence."
   (string-join (map symbol->string fields) ", "))
 
 (define (refuse-field name field allowed location)
@@ -81,6 +83,7 @@
   (make-hash-table))
 
 (define (register-accessors! type accessors)
+  "Take note that records of TYPE are declarations, whose fields ACCESSORS read."
   (hashq-set! %accessors type accessors))
 
 (define (declaration? object)

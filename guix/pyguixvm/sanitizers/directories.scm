@@ -61,6 +61,7 @@ its own, such as /srv/NAME." directory)))
     directory))
 
 (define (check-target value field location)
+  "Check the directory at which a guest mounts something, or #f."
   (and value (check-mounted value field location)))
 
 (define (check-persistent value field location)
