@@ -15,6 +15,7 @@ from pyguixvm.apply.hotplug import change
 from pyguixvm.apply.in_place import activate, keep_layer, leave, prepare, stack_root
 from pyguixvm.apply.live import activate_live, prepare_live
 from pyguixvm.apply.outcome import Outcome
+from pyguixvm.apply.remote_image import fetched
 from pyguixvm.apply.root_volume import Root, created_root
 from pyguixvm.apply.switch import Switched, restarted, switch
 from pyguixvm.apply.trial import try_root
@@ -38,6 +39,7 @@ from pyguixvm.plan.actions import (
     CreateEmptyRoot,
     CreateRoot,
     DefineDomain,
+    FetchImage,
     GrowDisk,
     KeepLayer,
     LiveAction,
@@ -153,6 +155,8 @@ def _prepared(
     match step:
         case RealizeImage() | RealizeContent() | RealizeSystem():
             pass  # all were built in one go, before anything was touched
+        case FetchImage():
+            fetched(machine, step, workshop)
         case CreateRoot() | CreateEmptyRoot():
             root = made.enter_context(_created(machine, step, workshop))
             if trial:

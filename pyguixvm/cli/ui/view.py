@@ -30,6 +30,7 @@ PARTS: dict[Phase, str] = {
     "evaluate": "evaluate",
     "observe": "observe",
     "build": "build",
+    "fetch": "fetch",
     "grow": "grow",
     "verify": "transfer",
     "transfer": "transfer",

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from pyguixvm.model.declaration import SharedStore, SystemImage, VirtualMachine
+from pyguixvm.model.declaration import RemoteImage, SharedStore, SystemImage, VirtualMachine
 from pyguixvm.model.volume_names import generation_volume
-from pyguixvm.plan.actions import CreateRoot, RealizeImage
+from pyguixvm.plan.actions import CreateRoot, FetchImage, RealizeImage
 from pyguixvm.plan.strategies.way import Way
 
 
@@ -14,6 +14,8 @@ def full(machine: VirtualMachine, number: int, reason: str) -> Way:
     root = new_root(machine, number)
     if isinstance(machine.image, SystemImage):
         return Way((realization(machine.image), root), "full", reason)
+    if isinstance(machine.image, RemoteImage):
+        return Way((_fetching(machine.image), root), "full", reason)
     return Way((root,), "full", reason)
 
 
@@ -22,6 +24,10 @@ def realization(image: SystemImage) -> RealizeImage:
     if image.derivation is None or image.output is None:
         raise ValueError("a plan needs an evaluation with image derivations")
     return RealizeImage(derivation=image.derivation, output=image.output)
+
+
+def _fetching(image: RemoteImage) -> FetchImage:
+    return FetchImage(url=image.url, digest=image.sha256, path=image.path, format=image.format)
 
 
 def new_root(machine: VirtualMachine, number: int) -> CreateRoot:
