@@ -36,7 +36,8 @@
                (networking . libvirt-networking)
                (data-disk . libvirt-data-disk)
                (block-device . libvirt-block-device)
-               (local-image . libvirt-local-image)))
+               (local-image . libvirt-local-image)
+               (remote-image . libvirt-remote-image)))
 
 ;;; Commentary:
 ;;;

@@ -18,7 +18,7 @@ from pyguixvm.model.difference import Difference, Effect
 from pyguixvm.model.system_change import SystemChange
 
 Phase: TypeAlias = Literal[
-    "evaluate", "observe", "build", "grow", "transfer", "disk", "define", "update",
+    "evaluate", "observe", "build", "fetch", "grow", "transfer", "disk", "define", "update",
     "activate", "start", "ready", "stop", "remove", "try", "verify",
 ]  # fmt: skip
 

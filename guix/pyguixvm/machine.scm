@@ -17,6 +17,7 @@
             local-image-file
             local-image-location
             remote-image
+            remote-image?
 
             virtual-machine
             virtual-machine?
@@ -83,9 +84,34 @@
                                   location)
                     location))
 
-(define-syntax remote-image
-  (lambda (form)
-    (refuse-later form "remote-image")))
+(define %url-rx
+  (make-regexp "^https?://[^/]+/.+"))
+
+(define (check-url value field location)
+  (if (and (string? value) (regexp-exec %url-rx value))
+      (check-line value field location)
+      (refuse-value value field location
+                    "the URL of a file, \"https://HOST/FILE\"")))
+
+(define %sha256-rx
+  (make-regexp "^[0-9a-f]{64}$"))
+
+(define (check-sha256 value field location)
+  (if (and (string? value) (regexp-exec %sha256-rx value))
+      value
+      (refuse-value value field location
+                    "a SHA-256 as 'sha256sum' prints it: 64 digits and letters a to f")))
+
+;; The disk image that URL leads to, which has the digest SHA256.
+(define-declaration <remote-image> remote-image %remote-image make-remote-image
+  remote-image? this-remote-image remote-image-place
+  (url            remote-image-url                ;string
+                  (sanitize check-url))
+  (sha256         remote-image-sha256             ;string, hexadecimal
+                  (sanitize check-sha256))
+  (format         remote-image-format             ;"qcow2" | "raw"
+                  (default "qcow2")
+                  (sanitize (check-text-choice "qcow2" "raw"))))
 
 
 ;;;
@@ -100,7 +126,7 @@
   (operating-system virtual-machine-operating-system ;<operating-system> | #f
                   (default #f)
                   (sanitize check-operating-system))
-  (image          virtual-machine-image           ;<local-image> | <image> | #f
+  (image          virtual-machine-image           ;<local-image> | <remote-image> | <image> | #f
                   (default #f)
                   (sanitize check-image))
   (libvirt-domain virtual-machine-libvirt-domain  ;<libvirt-domain>
@@ -142,13 +168,14 @@
 (define check-operating-system
   (check-instance operating-system? "an operating-system"))
 
-(define (image-or-local-image? object)
+(define (any-image? object)
   (or (local-image? object)
+      (remote-image? object)
       (image? object)))
 
 (define check-image
-  (check-instance image-or-local-image? "an image: one that exists, (local-image \
-FILE), or one of Guix's 'image' records"))
+  (check-instance any-image? "an image: one that exists, (local-image FILE) or \
+(remote-image (url …) (sha256 …)), or one of Guix's 'image' records"))
 
 (define check-libvirt-domain
   (check-instance libvirt-domain? "a libvirt-domain"))

@@ -7,8 +7,7 @@
   #:use-module (guix records)
   #:use-module (srfi srfi-1)
   #:export (define-declaration
-            define-located
-            refuse-later)
+            define-located)
   #:re-export (declaration?
                declaration-values))
 
@@ -24,11 +23,6 @@
 ;;; that its user has.
 ;;;
 ;;; Code:
-
-(define (refuse-later form what)
-  "Refuse FORM, a use of WHAT, since there is nothing behind it yet."
-  (refuse (place->location (syntax-place form))
-          (format #f "~a is not supported yet" what)))
 
 (define (place-of places field)
   "Return the <location> of FIELD according to PLACES, as stored in a declaration,

@@ -25,7 +25,13 @@ from pyguixvm.image.grow import grow
 from pyguixvm.image.overlay import ImageError
 from pyguixvm.image.workplace import workplace
 from pyguixvm.model.applied import Generation
-from pyguixvm.model.declaration import ImageContent, LocalImage, SharedStore, VirtualMachine
+from pyguixvm.model.declaration import (
+    ImageContent,
+    LocalImage,
+    RemoteImage,
+    SharedStore,
+    VirtualMachine,
+)
 from pyguixvm.model.sizes import format_size
 from pyguixvm.plan.actions import CreateRoot
 from pyguixvm.process import CommandFailedError
@@ -239,7 +245,7 @@ def _grown(machine: VirtualMachine, action: CreateRoot, file: Path, workshop: Wo
 
 
 def _image_format(machine: VirtualMachine, image: Path) -> Literal["raw", "qcow2"]:
-    if not isinstance(machine.image, LocalImage):
+    if not isinstance(machine.image, LocalImage | RemoteImage):
         return "raw"
     backing = overlay.inspect(image).backing
     if backing is not None:

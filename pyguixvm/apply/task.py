@@ -16,6 +16,7 @@ from pyguixvm.apply.in_place import activate, keep_layer, leave, prepare, stack_
 from pyguixvm.apply.layers import merge_layers
 from pyguixvm.apply.live import activate_live, prepare_live
 from pyguixvm.apply.outcome import Outcome
+from pyguixvm.apply.remote_image import fetched
 from pyguixvm.apply.root_volume import Root, created_root
 from pyguixvm.apply.switch import Switched, restarted, switch
 from pyguixvm.apply.trial import try_root
@@ -39,6 +40,7 @@ from pyguixvm.plan.actions import (
     CreateEmptyRoot,
     CreateRoot,
     DefineDomain,
+    FetchImage,
     GrowDisk,
     KeepLayer,
     LiveAction,
@@ -163,6 +165,8 @@ def _prepared(
     match step:
         case RealizeImage() | RealizeContent() | RealizeSystem():
             pass  # all were built in one go, before anything was touched
+        case FetchImage():
+            fetched(machine, step, workshop)
         case CreateRoot() | CreateEmptyRoot():
             root = made.enter_context(_created(machine, step, workshop))
             if trial:

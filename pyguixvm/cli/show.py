@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import assert_never
 
 from pyguixvm.cli.differences import Paint, difference_lines, plain
-from pyguixvm.model.declaration import Image, LocalImage, SharedStore, VirtualMachine
+from pyguixvm.model.declaration import Image, LocalImage, RemoteImage, SharedStore, VirtualMachine
 from pyguixvm.model.sizes import format_size
 from pyguixvm.plan.actions import (
     Action,
@@ -21,6 +21,7 @@ from pyguixvm.plan.actions import (
     DefineDomain,
     DetachDisk,
     DetachInterface,
+    FetchImage,
     GrowDisk,
     KeepLayer,
     MergeLayers,
@@ -54,6 +55,8 @@ def _image(image: Image) -> str:
     match image:
         case LocalImage(path=path):
             return path
+        case RemoteImage(url=url):
+            return url
         case SharedStore(label=label):
             return f"{label}, from the shared store"
         case _:
@@ -111,6 +114,8 @@ def _action(action: Action) -> str:  # noqa: PLR0911, PLR0912 -- one for each ki
     match action:
         case RealizeImage(output=output):
             return f"build {output}"
+        case FetchImage(url=url):
+            return f"fetch {url}, unless it is here"
         case RealizeContent(content=content):
             return f"build {content.system.output}, and no image"
         case RealizeSystem(output=output):

@@ -54,7 +54,7 @@ _MAIN = threading.main_thread().ident or 0
 # Until one of the others begins, nothing has happened to a guest, and nothing would be
 # left behind: a newer save makes what is done pointless.
 _POINTLESS_IF_SAVED: frozenset[Phase] = frozenset(
-    {"evaluate", "observe", "build", "grow", "transfer", "try", "verify"}
+    {"evaluate", "observe", "build", "fetch", "grow", "transfer", "try", "verify"}
 )
 
 

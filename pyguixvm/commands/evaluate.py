@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+import msgspec
+
 from pyguixvm.commands.session import Session
 from pyguixvm.errors import UsageError
 from pyguixvm.events import BuildOutput, DependenciesFound, Notice, phase
@@ -16,6 +18,7 @@ from pyguixvm.guix.evaluator import evaluate as ask_for_evaluation
 from pyguixvm.guix.log import Lines
 from pyguixvm.model.declaration import (
     Deployment,
+    RemoteImage,
     VirtualMachine,
 )
 from pyguixvm.model.limits import check_storage
@@ -44,7 +47,7 @@ def evaluate(
     if isinstance(config, Path):
         _require_file(config)
         if config.suffix == _EVALUATED:
-            return checked(decode(config.read_bytes()))
+            return _placed(session, checked(decode(config.read_bytes())))
     exchange = session.exchange()
     with phase(session.emit, "evaluate", detail=str(config)) as result, ExitStack() as shown:
         said = _Said(session, shown)
@@ -65,7 +68,22 @@ def evaluate(
         result.detail = f"{config}, {_count(deployment.machines)}"
     for caution in deployment.warnings:
         session.emit(Notice(str(caution), warning=True))
-    return deployment
+    return _placed(session, deployment)
+
+
+def _placed(session: Session, deployment: Deployment) -> Deployment:
+    """Return DEPLOYMENT such that it is known where images are that are fetched."""
+    directory = session.state_directory / "images"
+
+    def placed(machine: VirtualMachine) -> VirtualMachine:
+        if not isinstance(machine.image, RemoteImage):
+            return machine
+        path = str(directory / machine.image.sha256)
+        image = msgspec.structs.replace(machine.image, path=path)
+        return msgspec.structs.replace(machine, image=image)
+
+    machines = tuple(map(placed, deployment.machines))
+    return msgspec.structs.replace(deployment, machines=machines)
 
 
 def _require_file(config: Path) -> None:

@@ -65,6 +65,11 @@ class Hosts:
             self._by_uri[uri] = same or Host(connection, which, observe(connection, Depth.HOST))
         return self._by_uri[uri]
 
+    def with_uuid(self, uuid: str | None) -> Host | None:
+        """Return the one whose host has UUID: that is so whoever calls it by which URI."""
+        known_hosts = self._by_uri.values()
+        return next((h for h in known_hosts if uuid and h.which.host_uuid == uuid), None)
+
     def with_machine(self, name: str, but: Host) -> list[Host]:
         """Return those that have a machine NAME of ours, BUT one left out."""
         different = {host.which: host for host in self._by_uri.values()}
@@ -132,7 +137,7 @@ def _source(hosts: Hosts, name: str, target: Host) -> Host | None:
     domain = target.there.domains.get(name)
     arrival = domain.metadata.arrival if domain and domain.metadata else None
     if arrival is not None:
-        host = hosts.at(arrival.uri)
+        host = hosts.with_uuid(arrival.host) or hosts.at(arrival.uri)
         if host.which.host_uuid != arrival.host:
             raise RequestRefusedError(
                 f"'{name}' came from {arrival.uri}, and that leads to another host by now",

@@ -131,6 +131,36 @@ class LocalImage(_Declared, frozen=True, tag_field="kind", tag="local-image"):
         return self.format
 
 
+class RemoteImage(_Declared, frozen=True, tag_field="kind", tag="remote-image"):
+    """A disk image that URL leads to, which has the SHA-256 digest SHA256 (hexadecimal).
+
+    PATH is where it is, or is to be, on this machine; empty where nobody needs to know.
+    """
+
+    url: str
+    sha256: str
+    format: Literal["qcow2", "raw"]
+    path: str = ""
+
+    made_by_guix: ClassVar[bool] = False
+    kernel: ClassVar[None] = None
+
+    @property
+    def label(self) -> str:
+        """What it is called."""
+        return self.url
+
+    @property
+    def file(self) -> str:
+        """The file name of the disk image."""
+        return self.path
+
+    @property
+    def disk_format(self) -> Literal["qcow2", "raw"]:
+        """What the disk image is to QEMU."""
+        return self.format
+
+
 class SharedStore(_Declared, frozen=True, tag_field="kind", tag="shared-store"):
     """No image: an ``operating-system`` that runs from the store of its host.
 
@@ -159,7 +189,7 @@ class SharedStore(_Declared, frozen=True, tag_field="kind", tag="shared-store"):
 # in plan/strategies/ and a line in choose.py there; its words in cli/show.py and
 # plan/in_words.py; and, if its root volume is made in a way of its own, a module in apply/
 # and a line in its task.py.
-Image: TypeAlias = SystemImage | LocalImage | SharedStore
+Image: TypeAlias = SystemImage | LocalImage | RemoteImage | SharedStore
 
 
 class Networking(_Declared, frozen=True):

@@ -26,6 +26,15 @@ class RealizeImage(_Action, frozen=True, tag="realize-image"):
     output: str
 
 
+class FetchImage(_Action, frozen=True, tag="fetch-image"):
+    """Have at PATH the disk image that URL leads to; it is to have DIGEST, and to be of FORMAT."""
+
+    url: str
+    digest: str
+    path: str
+    format: Literal["qcow2", "raw"]
+
+
 class RealizeContent(_Action, frozen=True, tag="realize-content"):
     """Build with Guix what fills the root partition of an image, and no image."""
 
@@ -228,6 +237,7 @@ LiveAction: TypeAlias = (
 
 Preparation: TypeAlias = (
     RealizeImage
+    | FetchImage
     | RealizeContent
     | RealizeSystem
     | CreateRoot

@@ -13,7 +13,13 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from pyguixvm.model.applied import Generation
-from pyguixvm.model.declaration import LocalImage, Networking, SharedStore, VirtualMachine
+from pyguixvm.model.declaration import (
+    LocalImage,
+    Networking,
+    RemoteImage,
+    SharedStore,
+    VirtualMachine,
+)
 from pyguixvm.model.difference import Difference, Value
 from pyguixvm.model.observation import Hardware, ObservedDomain, ObservedInterface
 from pyguixvm.model.plain_fields import PLAIN_FIELDS
@@ -115,6 +121,9 @@ def _told(applied: VirtualMachine, declared: VirtualMachine) -> Callable[[str], 
         known = isinstance(before, SharedStore) and before.ungrafted is not None
         beside = "ungrafted" if image.grafted or not known else "system"
         return lambda field: field not in _FOLLOWING | {beside}
+    if isinstance(image, RemoteImage):
+        # Wherever it comes from, and whoever keeps it where: its digest says what it is.
+        return lambda field: field not in {"url", "path"}
     following = isinstance(image, LocalImage) or image.grafted
     return lambda field: field not in (_FOLLOWING if following else _FOLLOWING | _GRAFTED)
 

@@ -86,6 +86,8 @@ def _kind_of_image(value: Value) -> str:
             return "none, the shared store of its host"
         case "local-image":
             return printable(str(fields.get("path")))
+        case "remote-image":
+            return printable(str(fields.get("url")))
         case _:
             return shortened(printable(str(fields.get("output") or "an image made by Guix")))
 

@@ -9,6 +9,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
+from types import SimpleNamespace
 from urllib.parse import parse_qs, urlsplit
 
 import libvirt
@@ -242,6 +243,20 @@ def test_what_is_started_meanwhile_stays_where_it_is(traveller):
     assert traveller.can_start(here)
     assert traveller.move(there) == f"came from {here.uri}"
     traveller.require_whole(there)
+
+
+def test_whoever_goes_on_may_call_the_source_otherwise(traveller, tmp_path):
+    here, there = traveller.connection, traveller.there
+    traveller.move(there)
+    (socket,) = parse_qs(urlsplit(there.uri).query)["socket"]
+    link = tmp_path / "link"
+    link.symlink_to(Path(socket).parent)
+    of_another = SimpleNamespace(uri=f"qemu+unix:///system?socket={link}/libvirt-sock")
+    killed = traveller.once(of_another, here, "defineXMLFlags")
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    link.unlink()
+    assert traveller.move(here) == f"came from {of_another.uri}"
+    traveller.require_whole(here)
 
 
 def test_a_machine_that_is_declared_elsewhere_is_found_and_not_made_again(traveller):

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import subprocess
+import threading
 import time
 from contextlib import contextmanager
 
@@ -14,8 +15,10 @@ from counting import requests
 from deploying import MIB, changed, deploy, renewed, session, virsh, with_image
 from exporting import exporter
 from fleet import fleet
+from relay import relayed
 
 from pyguixvm.commands.status import Asked, applied_statuses, measured
+from pyguixvm.commands.status_watch import looks
 from pyguixvm.errors import HypervisorError
 from pyguixvm.hypervisor.connection import connect
 from pyguixvm.hypervisor.statistics import statistics
@@ -167,6 +170,28 @@ def test_what_changes_is_told_as_it_happens(halting, tmp_path):
         f"{halting.name} deployed stopped",
         f"{halting.name} stopped deployed",
     ]
+
+
+def test_a_line_that_is_cut_is_told_and_found_again(halting, tmp_path):
+    line, patience = tmp_path / "line", [1.0]
+    here = session(tmp_path)
+    with relayed(line, later=0, rate=0) as relay:
+        here = dataclasses.replace(here, uri=relay.uri)
+        asked = Asked(names=(halting.name,))
+        seen = looks(here, asked, lambda happened, _seconds: happened.wait(patience[0]))
+        assert next(seen).found[0].status == "deployed"
+        relay.cut()
+        assert next(seen).error is not None
+    with relayed(line, later=0, rate=0):
+        virsh(f"suspend {halting.name}")
+        assert next(seen).found[0].reason == "by somebody"
+        # It is heard again, too, and not only looked at.
+        patience[0] = 60.0
+        begun = time.monotonic()
+        threading.Timer(0.5, virsh, [f"resume {halting.name}"]).start()
+        assert next(seen).found[0].status == "deployed"
+        assert time.monotonic() - begun < 30
+        seen.close()
 
 
 def test_a_command_that_nothing_would_run_is_refused():

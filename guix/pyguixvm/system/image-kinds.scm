@@ -4,6 +4,7 @@
   #:use-module (pyguixvm machine)
   #:use-module (pyguixvm system image)
   #:use-module (pyguixvm system local-image)
+  #:use-module (pyguixvm system remote-image)
   #:use-module (pyguixvm system vm)
   #:use-module (srfi srfi-1)
   #:use-module (srfi srfi-9)
@@ -38,6 +39,9 @@
 (define (local-image-machine? machine shared-store?)
   (local-image? (virtual-machine-image machine)))
 
+(define (remote-image-machine? machine shared-store?)
+  (remote-image? (virtual-machine-image machine)))
+
 (define (shared-store-machine? machine shared-store?)
   (or shared-store? (virtual-machine-shared-store? machine)))
 
@@ -49,6 +53,8 @@
   ;; those, and a line here.
   (list (image-kind local-image-machine?
                     validate-local-image #f local-image->json '())
+        (image-kind remote-image-machine?
+                    validate-remote-image #f remote-image->json '())
         (image-kind shared-store-machine?
                     validate-system-image lower-shared-store shared-store->json
                     (list %store-mount-point))

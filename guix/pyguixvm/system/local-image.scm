@@ -8,7 +8,8 @@
   #:use-module (ice-9 binary-ports)
   #:use-module (rnrs bytevectors)
   #:use-module (srfi srfi-11)
-  #:export (validate-local-image
+  #:export (refuse-what-is-made
+            validate-local-image
             local-image->json))
 
 ;;; Commentary:
@@ -94,10 +95,15 @@ where it comes from."))
 
 (define (validate-local-image machine)
   "Refuse MACHINE if its <local-image> cannot be what it declares."
+  (examine-local-image (virtual-machine-image machine))
+  (refuse-what-is-made machine))
+
+(define (refuse-what-is-made machine)
+  "Refuse MACHINE, whose image is as it is, if it asks for what only images have that Guix
+makes."
   (define domain
     (virtual-machine-libvirt-domain machine))
 
-  (examine-local-image (virtual-machine-image machine))
   (when (virtual-machine-shared-store? machine)
     (refuse (virtual-machine-place machine 'shared-store?)
             "shared-store?: an image that exists already runs from itself"

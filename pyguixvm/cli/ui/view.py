@@ -31,6 +31,7 @@ PARTS: dict[Phase, str] = {
     "evaluate": "evaluate",
     "observe": "observe",
     "build": "build",
+    "fetch": "fetch",
     "grow": "grow",
     "verify": "transfer",
     "transfer": "transfer",

@@ -7,9 +7,15 @@ from collections.abc import Container
 
 import msgspec
 
-from pyguixvm.model.declaration import Derivation, SharedStore, SystemImage, VirtualMachine
+from pyguixvm.model.declaration import (
+    Derivation,
+    RemoteImage,
+    SharedStore,
+    SystemImage,
+    VirtualMachine,
+)
 from pyguixvm.model.volume_names import generation_volume
-from pyguixvm.plan.actions import CreateRoot, RealizeImage
+from pyguixvm.plan.actions import CreateRoot, FetchImage, RealizeImage
 from pyguixvm.plan.strategies.way import Way
 
 
@@ -21,6 +27,8 @@ def full(machine: VirtualMachine, number: int, reason: str) -> Way:
     root = new_root(machine, number)
     if isinstance(machine.image, SystemImage):
         return Way((realization(guixs(machine.image)), root), "full", reason)
+    if isinstance(machine.image, RemoteImage):
+        return Way((_fetching(machine.image), root), "full", reason)
     return Way((root,), "full", reason)
 
 
@@ -52,6 +60,10 @@ def quickest(image: SystemImage) -> Derivation:
 def realization(image: Derivation) -> RealizeImage:
     """Return the action that has Guix build IMAGE."""
     return RealizeImage(derivation=image.derivation, output=image.output)
+
+
+def _fetching(image: RemoteImage) -> FetchImage:
+    return FetchImage(url=image.url, digest=image.sha256, path=image.path, format=image.format)
 
 
 def new_root(machine: VirtualMachine, number: int) -> CreateRoot:

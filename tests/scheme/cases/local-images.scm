@@ -6,6 +6,7 @@
              (ice-9 binary-ports)
              (ice-9 match)
              (rnrs bytevectors)
+             (srfi srfi-26)
              (srfi srfi-64))
 
 (define %qcow2
@@ -77,6 +78,17 @@
                          #:clauses "(libvirt-domain (kernel-arguments '(\"a\")))")
     (("validation" "2:64" message)
      (string-contains message "cannot be added"))))
+
+(define %digest
+  (make-string 64 #\a))
+
+(test-equal "one that is fetched"
+  `("remote-image" "https://host/disk.img" ,%digest "raw")
+  (let ((image (ref (evaluate-text (format #f "(virtual-machine (name \"box\")
+  (image (remote-image (url \"https://host/disk.img\") (sha256 ~s) (format \"raw\"))))"
+                                           %digest))
+                    "deployment" "machines" 0 "image")))
+    (map (cut ref image <>) '("kind" "url" "sha256" "format"))))
 
 (test-assert "a name is needed"
   (match (error-of (evaluate-text "(virtual-machine (image (local-image \"/bin/sh\")))"))

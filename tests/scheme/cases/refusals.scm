@@ -72,8 +72,11 @@
 (list esp)))))" 24 "none of its partitions is the root")
      ("(virtual-machine (image (make-image \"ext4\" #:partitions (lambda (esp root) \
 (list root esp)))))" 24 "not the last of its partitions")
-     ("(virtual-machine (name \"x\") (image (remote-image)))" 35
-      "remote-image is not supported yet"))))
+     ("(virtual-machine (name \"x\") (image (remote-image)))" 35 "url")
+     ("(virtual-machine (name \"x\") (image (remote-image (url \"/disk\") (sha256 \"\"))))"
+      54 "the URL of a file")
+     ("(virtual-machine (name \"x\") (image (remote-image (url \"https://h/d\") \
+(sha256 \"12\"))))" 77 "64 digits"))))
 
 (test-group "systems"
   (test-refusals
