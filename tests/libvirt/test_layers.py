@@ -5,6 +5,7 @@ The guests are tiny; that they switch systems is played.
 """
 
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -125,6 +126,23 @@ def test_what_another_generation_stands_on_is_not_merged(connection, edition, po
     require_contents(connection, pool, metadata, first, tmp_path)
     return_to(connection, name, last)
     assert read(connection, name) == metadata.find(last).label
+
+
+@pytest.mark.usefixtures("few")
+def test_what_a_copy_of_others_stands_on_is_not_merged(connection, edition, pool):
+    before = piled(connection, edition)
+    below = volumes.lookup(connection, pool.name, before.generation.under[3]).path
+    copy = Path(pool.path) / "copy.qcow2"
+    subprocess.run(
+        ["qemu-img", "create", "-q", "-f", "qcow2", "-b", below, "-F", "qcow2", copy], check=True
+    )
+    try:
+        after = changed(connection, edition("merges"))
+    finally:
+        copy.unlink()
+    assert after.merging is None
+    assert set(before.numbers) < set(after.numbers)
+    assert set(before.generation.volumes) < set(after.generation.volumes)
 
 
 @pytest.mark.usefixtures("few")
