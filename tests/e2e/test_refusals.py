@@ -16,7 +16,7 @@ SYSTEM = """
     (host-name "small")
     (bootloader (bootloader-configuration
                   (bootloader grub-bootloader)
-                  (targets '("/dev/vda"))))
+                  (targets '("/dev/vda")) (timeout 0)))
     (file-systems (cons (file-system
                           (mount-point "/")
                           (device (file-system-label "Guix_image"))

@@ -9,10 +9,13 @@
   #:use-module (pyguixvm system bootable)
   #:use-module (pyguixvm system guest)
   #:use-module (pyguixvm system network)
+  #:use-module (gnu bootloader)
+  #:use-module (gnu system)
   #:use-module (ice-9 match)
   #:use-module (srfi srfi-1)
   #:export (caution-agent
             caution-interfaces
+            caution-menu
             caution-network
             caution-paths
             caution-system))
@@ -99,3 +102,21 @@ example."))
       (unless (any block-device? (machine-disks machine))
         (caution-devices os))
       (caution-drivers os))))
+
+(define (caution-menu machine)
+  "Warn of MACHINE if each of its starts waits for somebody to choose from a boot menu."
+  (let* ((os      (and (not (virtual-machine-shared-store? machine))
+                       (machine-operating-system machine)))
+         (seconds (if os
+                      (bootloader-configuration-timeout
+                       (operating-system-bootloader os))
+                      0)))
+    (unless (eqv? 0 seconds)
+      (caution (or (virtual-machine-place machine 'operating-system)
+                   (virtual-machine-location machine))
+               (if (and (number? seconds) (positive? seconds))
+                   (format #f "each start of this machine waits ~a s at its boot menu"
+                           seconds)
+                   "each start of this machine waits at its boot menu until somebody \
+chooses")
+               #:hint "Write (timeout 0) in its bootloader-configuration."))))

@@ -254,4 +254,5 @@ exists already" target)
               (list validate-name validate-host-name validate-maxima validate-storage
                     validate-kernel-arguments validate-devices caution-system
                     validate-firmware validate-disks validate-mounts validate-mounting
-                    caution-network caution-interfaces caution-agent caution-paths))))
+                    caution-network caution-interfaces caution-agent caution-paths
+                    caution-menu))))

@@ -168,6 +168,24 @@ operating-system runs one"))
                   (operating-system-user-services %network-os)))))
   (ready (guest-agent))"))))
 
+(define (warnings-of-menu seconds)
+  "Return the warnings about a machine whose boot menu waits for SECONDS, as text."
+  (warnings (string-append "(use-modules (gnu bootloader)) (virtual-machine (operating-system
+  (operating-system (inherit %network-os)
+   (bootloader (bootloader-configuration (inherit (operating-system-bootloader %network-os))
+    (timeout " seconds "))))))")))
+
+(test-group "boot menus"
+  (test-equal "that wait"
+    '((3 2 "each start of this machine waits 5 s at its boot menu"))
+    (warnings-of-menu "5"))
+  (test-equal "that wait for somebody"
+    '((3 2 "each start of this machine waits at its boot menu until somebody chooses"))
+    (warnings-of-menu "-1"))
+  (test-equal "that do not"
+    '()
+    (warnings-of-menu "0")))
+
 (test-group "differences that are ignored"
   (test-equal "by a name that none has"
     '((2 62 "ignore-drift"))

@@ -56,7 +56,7 @@
      ("(virtual-machine (operating-system 42))" 35 "42 is not an operating-system")
      ("(virtual-machine (inherit %os))" 0 "<operating-system> cannot be inherited")
      ("(virtual-machine (operating-system %efi-os))" 0 "'bios cannot start")
-     ("(virtual-machine (operating-system %btrfs-os))" (49 . 24) "ext4 root, not btrfs")
+     ("(virtual-machine (operating-system %btrfs-os))" (51 . 24) "ext4 root, not btrfs")
      ("(virtual-machine (image 5))" 24 "5 is not an image")
      ("(virtual-machine (operating-system %os) (image (make-image \"ext4\")))" 47
       "both 'operating-system' and 'image'")

@@ -23,7 +23,8 @@
     (timezone "Etc/UTC")
     (bootloader (bootloader-configuration
                   (bootloader grub-bootloader)
-                  (targets '("/dev/vda"))))
+                  (targets '("/dev/vda"))
+                  (timeout 0)))
     (kernel-arguments '("quiet"))
     (file-systems (cons (file-system
                           (mount-point "/")
@@ -41,7 +42,8 @@
     (inherit %os)
     (bootloader (bootloader-configuration
                   (bootloader grub-efi-bootloader)
-                  (targets '("/boot/efi"))))))
+                  (targets '("/boot/efi"))
+                  (timeout 0)))))
 
 (define %btrfs-os
   (operating-system
