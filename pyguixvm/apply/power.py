@@ -22,7 +22,8 @@ def stop(name: str, domain: Which, action: StopDomain, workshop: Workshop) -> No
 
     Raises RequestRefusedError if it does not and may not be powered off.
     """
-    with phase(workshop.emit, "stop", name) as result:
+    until = f"within {action.timeout:g} s"
+    with phase(workshop.emit, "stop", name, detail=until) as result:
         workshop.require(name)
         if action.fast and power.cut_off(workshop.connection, domain):
             result.detail = "powered off, its file systems frozen"

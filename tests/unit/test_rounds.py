@@ -118,6 +118,14 @@ def test_what_is_waited_for_is_told_once_not_with_each_line_of_the_console(log: 
     assert stream.getvalue() == "web: waiting for an address, at most 120 s more\n"
 
 
+def test_how_long_a_shutdown_may_take_is_told_before(log: BuildLog) -> None:
+    stream = io.StringIO()
+    progress = PlainProgress(stream, 0, log)
+    progress.show(PhaseStarted("start", "web"))
+    progress.show(PhaseStarted("stop", "web", "within 120 s"))
+    assert stream.getvalue() == "web: shutting down within 120 s\n"
+
+
 def written(progress: PlainProgress, stream: io.StringIO) -> str:
     """Return what PROGRESS wrote to STREAM of a build of two lines."""
     progress.show(BuildOutput("building a"))
