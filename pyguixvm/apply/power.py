@@ -22,8 +22,8 @@ def stop(name: str, domain: Which, action: StopDomain, workshop: Workshop) -> No
 
     Raises RequestRefusedError if it does not and may not be powered off.
     """
-    said = f"within {action.timeout} s{' (^C powers it off now)' if action.force else ''}"
-    with phase(workshop.emit, "stop", name, said) as result:
+    until = f"within {action.timeout:g} s{' (^C powers it off now)' if action.force else ''}"
+    with phase(workshop.emit, "stop", name, until) as result:
         workshop.require(name)
         if action.fast and power.cut_off(workshop.connection, domain):
             result.detail = "powered off, its file systems frozen"

@@ -70,7 +70,7 @@ def known(observation: Observation, usage: Usage | None = None) -> Known:
 
 
 def _named(usage: Usage) -> Iterator[str]:
-    for files in usage.domains.values():
+    for files in usage.named():
         yield from files
 
 

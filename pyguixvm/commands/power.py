@@ -96,7 +96,7 @@ def shutdown(session: Session, names: Sequence[str], timeout: float) -> tuple[Do
     }
 
     def one(connection: Connection, name: str) -> str:
-        with phase(session.emit, "stop", name):
+        with phase(session.emit, "stop", name, detail=f"within {timeout:g} s"):
             return ways[power.shutdown(connection, name, timeout=timeout)]
 
     return each_of(session, "shutdown", names, one)

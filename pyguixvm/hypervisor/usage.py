@@ -31,12 +31,17 @@ def observe_usage(connection: Connection, below: Callable[[str], str | None]) ->
             if under is not None:
                 chain[one_name(file)] = one_name(under)
         domains: dict[str, frozenset[str]] = {}
-        for name, xml in _definitions(connection):
-            named = {one_name(file) for file in named_files(xml)}
+        snapshots: dict[tuple[str, str], frozenset[str]] = {}
+        for name, snapshot, xml in _definitions(connection):
+            named = frozenset(one_name(file) for file in named_files(xml))
             named |= {volumes[each] for each in named_volumes(xml) if each in volumes}
-            domains[name] = domains.get(name, frozenset()) | named
-    _complete(chain, domains, set(volumes.values()), lambda file: _named(below(file), one_name))
-    return Usage(domains=domains, volumes=volumes, backing=chain)
+            if snapshot is None:
+                domains[name] = domains.get(name, frozenset()) | named
+            else:
+                snapshots[name, snapshot] = named
+    files = [file for named in (*domains.values(), *snapshots.values()) for file in named]
+    _complete(chain, files, set(volumes.values()), lambda file: _named(below(file), one_name))
+    return Usage(domains=domains, volumes=volumes, backing=chain, snapshots=snapshots)
 
 
 def is_used(connection: Connection, path: str) -> bool:
@@ -45,7 +50,7 @@ def is_used(connection: Connection, path: str) -> bool:
     What a disk stands on counts, as far as libvirt knows it.
     """
     with explained(f"see which domains use {path}"):
-        return any(path in named_files(xml) for _, xml in _definitions(connection))
+        return any(path in named_files(xml) for _, _, xml in _definitions(connection))
 
 
 def _named(file: str | None, one_name: Callable[[str], str]) -> str | None:
@@ -54,12 +59,12 @@ def _named(file: str | None, one_name: Callable[[str], str]) -> str | None:
 
 def _complete(
     chain: dict[str, str],
-    domains: dict[str, frozenset[str]],
+    files: list[str],
     known: set[str],
     below: Callable[[str], str | None],
 ) -> None:
-    """Add to CHAIN what the files of DOMAINS stand on that are not KNOWN to libvirt."""
-    files = [file for named in domains.values() for file in named]
+    """Add to CHAIN what FILES, which domains use, stand on, if they are not KNOWN to libvirt."""
+    files = list(files)
     seen = set(known)
     while files:
         file = files.pop()
@@ -87,15 +92,18 @@ def _volumes(connection: Connection) -> Iterator[tuple[Address, str, str | None]
                     raise
 
 
-def _definitions(connection: Connection) -> Iterator[tuple[str, str]]:
-    """Yield the name of each domain with its XML: defined, as it runs, and as snapshots have it."""
+def _definitions(connection: Connection) -> Iterator[tuple[str, str | None, str]]:
+    """Yield the name of each domain with its XML: defined, as it runs, and as snapshots have it.
+
+    In between is the name of the snapshot.
+    """
     for domain in connection.handle.listAllDomains(0):
         try:
-            yield domain.name(), domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+            yield domain.name(), None, domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
             if domain.isActive():
-                yield domain.name(), domain.XMLDesc(0)
+                yield domain.name(), None, domain.XMLDesc(0)
             for snapshot in _snapshots(domain):
-                yield domain.name(), snapshot.getXMLDesc(0)
+                yield domain.name(), snapshot.getName(), snapshot.getXMLDesc(0)
         except libvirt.libvirtError as error:
             if not is_code(error, libvirt.VIR_ERR_NO_DOMAIN):
                 raise

@@ -84,10 +84,15 @@ def _grow_ext4(  # noqa: PLR0917 -- what to grow, how far, where, and what else 
 ) -> Piece:
     before, after = directory / "before", directory / "after"
     e2image = process.which("e2image", filesystem.PACKAGE_HINT)
-    process.run(
+    done = process.run(
         [str(e2image), "-r", "-o", str(last.offset), str(base), str(after)],
+        environment={**os.environ, "LC_ALL": "C"},
+        check=False,
         confined=Confinement(reads=(base,), writes=(directory,)),
     )
+    if done.status != 0:
+        filesystem.require_known(done)
+        raise process.CommandFailedError(done)
     extents.set_size(after, size)
     extents.copy_sparse(after, before)
     free_before = _free(after, found)

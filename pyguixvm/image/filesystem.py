@@ -8,6 +8,7 @@ in them are little-endian.
 
 from __future__ import annotations
 
+import os
 import struct
 import uuid
 from pathlib import Path
@@ -22,6 +23,7 @@ from pyguixvm.image import btrfs
 from pyguixvm.image.overlay import ImageError
 from pyguixvm.image.partition import Partition
 from pyguixvm.model.sizes import format_size
+from pyguixvm.printable import printable
 
 PACKAGE_HINT = "Install e2fsprogs."
 
@@ -41,6 +43,7 @@ _64BIT = 0x80  # incompatible
 
 _GIB = 1024**3
 
+_UNKNOWN = "unsupported feature"
 # e2fsck(8): the file system had errors, and they were corrected.
 _CORRECTED = 1
 
@@ -212,6 +215,21 @@ def grow(path: Path) -> None:
         raise ImageError(f"resize2fs grew the file system to {grown} bytes instead of {size}")
 
 
+def require_known(done: process.Completed) -> None:
+    """Raise RequestRefusedError if DONE, of e2fsprogs in the locale "C", met what it does not know.
+
+    An image that is newer than the programs here is not damaged.
+    """
+    said = (done.stdout + done.stderr).decode(errors="replace")
+    if _UNKNOWN in said:
+        line = next(each for each in said.splitlines() if _UNKNOWN in each)
+        raise RequestRefusedError(
+            f"the e2fsprogs here are older than the file system in the image: {printable(line)}",
+            hint="Install e2fsprogs as new as those that made it, or declare as much storage as "
+            "the image has, and grow what it holds in the guest.",
+        )
+
+
 def _require_fillable(groups: GroupDescriptors, block_size: int, size: int) -> None:
     most = groups.most * block_size
     if size - size % block_size > most:
@@ -229,11 +247,16 @@ def _grow_ext4(path: Path) -> None:
     e2fsck = process.which("e2fsck", PACKAGE_HINT)
     alone = Confinement(writes=(path,))
     checked = process.run(
-        [str(e2fsck), "-fp", path.name], directory=path.parent, check=False, confined=alone
+        [str(e2fsck), "-fp", path.name],
+        directory=path.parent,
+        environment={**os.environ, "LC_ALL": "C"},
+        check=False,
+        confined=alone,
     )
     if checked.status not in {0, _CORRECTED}:
         failed = process.CommandFailedError(checked)
-        reason = checked.stdout.decode(errors="replace").strip()
+        reason = printable(checked.stdout.decode(errors="replace").strip())
+        require_known(checked)
         raise RequestRefusedError(
             f"the file system in the image is damaged:\n{failed.message}\n  {reason}"
         ) from failed

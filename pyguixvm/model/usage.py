@@ -26,13 +26,19 @@ class Kept(msgspec.Struct, frozen=True, rename="kebab"):
 class Usage(msgspec.Struct, frozen=True):
     """The files that are in use on a hypervisor, at one moment.
 
-    DOMAINS are the files that each domain names, in its definition or as it runs;
-    VOLUMES the files of all volumes in active pools, and BACKING what files stand on.
+    DOMAINS are the files that each domain names, in its definition or as it runs, and SNAPSHOTS
+    those that each of its snapshots does; VOLUMES the files of all volumes in active pools, and
+    BACKING what files stand on.
     """
 
     domains: dict[str, frozenset[str]]
     volumes: dict[Address, str]
     backing: dict[str, str]
+    snapshots: dict[tuple[str, str], frozenset[str]] = {}
+
+    def named(self) -> tuple[frozenset[str], ...]:
+        """Return the files that domains, or snapshots of them, name."""
+        return (*self.domains.values(), *self.snapshots.values())
 
     def kept(self, wanted: Iterable[Address], leaving: Collection[str] = ()) -> tuple[Kept, ...]:
         """Return those volumes WANTED that something uses which neither goes with them nor LEAVES.
@@ -54,11 +60,18 @@ class Usage(msgspec.Struct, frozen=True):
             if file not in going:
                 for below in self._chain(file)[1:]:
                     yield below, f"volume '{volume}' of pool '{pool}' stands on it"
+        for (name, snapshot), files in self.snapshots.items():
+            if name not in leaving:
+                for used in self._below(files):
+                    yield used, f"snapshot '{snapshot}' of domain '{name}' holds it"
         for name, files in self.domains.items():
             if name not in leaving:
-                for file in files:
-                    for used in self._chain(file):
-                        yield used, f"domain '{name}' uses it"
+                for used in self._below(files):
+                    yield used, f"domain '{name}' uses it"
+
+    def _below(self, files: Iterable[str]) -> Iterator[str]:
+        for file in files:
+            yield from self._chain(file)
 
     def _chain(self, file: str) -> list[str]:
         """Return FILE and all that it stands on, nearest first."""

@@ -171,8 +171,10 @@ def test_what_a_snapshot_holds_outlives_its_generation(connection, halting, pool
     def unneeded():
         found = garbage.unneeded(session(tmp_path), keep=1, older_than=timedelta())
         ours = {volume.name for volume in found.volumes if volume.pool == pool.name}
+        told.update((kept.volume, kept.reason) for kept in found.kept)
         return ours & {generation_volume(name, number) for number in (1, 2, 3)}
 
+    told = {}
     domains.destroy(connection, name)
     virsh(f"snapshot-create-as {name} s1")
     before = domains.read_metadata(connection, name)
@@ -181,6 +183,7 @@ def test_what_a_snapshot_holds_outlives_its_generation(connection, halting, pool
         assert deploy(connection, declared) is None
         domains.destroy(connection, name)
     assert unneeded() == set()
+    assert told[generation_volume(name, 1)] == f"snapshot 's1' of domain '{name}' holds it"
     virsh(f"snapshot-revert {name} s1")
     assert domains.read_metadata(connection, name) == before
     virsh(f"snapshot-delete {name} s1")

@@ -365,6 +365,24 @@ def test_a_damaged_file_system_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_a_file_system_that_is_newer_than_e2fsprogs_is_not_called_damaged(
+    tmp_path: Path, method: str
+) -> None:
+    base = make_image(tmp_path)
+    base.chmod(0o644)
+    run(
+        ["debugfs", "-w", "-R", "feature FEATURE_I31", f"image?offset={3 * MIB}"],
+        directory=tmp_path,
+    )
+    environment = {METHOD_VARIABLE: method}
+    with pytest.raises(RequestRefusedError, match=r"older than .* unsupported feature") as refused:
+        grow(base, "raw", tmp_path / "o", 90 * MIB, emit=ignore, environment=environment)
+    assert "damaged" not in refused.value.message
+    assert "Install e2fsprogs as new" in (refused.value.hint or "")
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_a_damaged_btrfs_is_refused(tmp_path: Path, method: str) -> None:
     base = make_btrfs_image(tmp_path)
     base.chmod(0o644)

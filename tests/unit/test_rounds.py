@@ -126,6 +126,14 @@ def test_what_a_guest_says_while_it_is_changed_is_told_to_who_wants_it(log: Buil
         assert stream.getvalue() == said
 
 
+def test_how_long_a_shutdown_may_take_is_told_before(log: BuildLog) -> None:
+    stream = io.StringIO()
+    progress = PlainProgress(stream, 0, log)
+    progress.show(PhaseStarted("start", "web"))
+    progress.show(PhaseStarted("stop", "web", "within 120 s"))
+    assert stream.getvalue() == "web: shutting down within 120 s\n"
+
+
 def written(progress: PlainProgress, stream: io.StringIO) -> str:
     """Return what PROGRESS wrote to STREAM of a build of two lines."""
     progress.show(BuildOutput("building a"))

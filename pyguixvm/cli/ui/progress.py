@@ -68,6 +68,9 @@ DONE: dict[Phase, str] = {
     "verify": "base image read",
 }
 
+# What may take long without a word about it: who reads a log sees what goes on.
+_WAITS = frozenset({"stop"})
+
 # So many machines are shown at once.
 _MOST_LINES = 8
 
@@ -87,6 +90,12 @@ def progress(stream: TextIO, verbosity: int, log: BuildLog) -> Progress:
     if stream.isatty() and verbosity >= 0:
         return LiveProgress(stream, verbosity)
     return PlainProgress(stream, verbosity, log)
+
+
+def started_line(event: PhaseStarted) -> str:
+    """Return the line that says which phase begins."""
+    detail = f" {event.detail}" if event.detail else ""
+    return f"{_whose(event.machine)}{DOING[event.phase]}{detail}"
 
 
 def finished_line(event: PhaseFinished) -> str:
@@ -152,8 +161,8 @@ class PlainProgress:
                     self._write(f"{event.machine}: {line}")
             case GuestOutput(machine=machine, line=line) if self._verbosity > 0:
                 self._write(f"{_whose(machine)}{line}")
-            case PhaseStarted(phase=phase, machine=machine) if self._verbosity > 0:
-                self._write(f"{_whose(machine)}{DOING[phase]}")
+            case PhaseStarted(phase=phase) if self._verbosity > 0 or phase in _WAITS:
+                self._write(started_line(event))
 
     def _build_output(self, line: str) -> None:
         if self._verbosity > 0:
