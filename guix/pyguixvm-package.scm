@@ -43,7 +43,9 @@ because a test changed."
     (and (not (string-contains name "__pycache__"))
          (any (lambda (part)
                 (or (string=? name part)
-                    (string-prefix? (string-append part "/") name)))
+                    (string-prefix? (string-append part "/") name)
+                    ;; A directory that PART is in.
+                    (string-prefix? (string-append name "/") part)))
               '("COPYING" "README.md" "doc/pyguixvm.1" "guix" "pyguixvm"
                 "pyproject.toml" "tests/unit"))
          (not (string=? name "guix/pyguixvm-package.scm")))))

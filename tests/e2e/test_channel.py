@@ -7,6 +7,7 @@ Run in the test bed: ``tests/testbed/enter .venv/bin/pytest tests/e2e/test_chann
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from conftest import Ran, command
 pytestmark = pytest.mark.guix
 
 ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "guix/pyguixvm-package.scm"
 # The packages that a user's Guix has, not those that the test bed wraps.
 STOCK = {"PYGUIXVM_TESTBED_PACKAGES": "guix"}
 
@@ -117,3 +119,48 @@ def test_the_package_installs_modules_that_guix_sees_compiled(tmp_path: Path) ->
         GUILE_LOAD_COMPILED_PATH=str(compiled),
     )
     assert seen.out.splitlines() == [str(compiled / "pyguixvm/machine.go"), '"seen"'], seen.err
+
+
+def test_what_the_package_selects_of_the_checkout_is_enough(tmp_path: Path) -> None:
+    """Its build and its tests find all they take, as far as that shows without running them."""
+    # Of what is no origin, 'guix build --source' makes nothing but a backtrace.
+    code = f"""
+    (use-modules (guix gexp) (guix packages) (guix store))
+    (display (with-store store
+               (run-with-store store
+                 (lower-object (package-source (load "{PACKAGE}"))))))
+    """
+    source = scheme(code, tmp_path)
+    assert source.status == 0, source.err
+    checkout, python = Path(source.out.strip()), Path(sys.executable)
+    pip = (python, "-m", "pip", "--quiet", "--disable-pip-version-check")
+    offline = ("--no-index", "--no-deps")
+    made = command(*pip, "wheel", *offline, "--no-build-isolation", "-w", tmp_path, checkout)
+    assert made.status == 0, made.err
+    (wheel,) = tmp_path.glob("*.whl")
+    installed = tmp_path / "installed"
+    done = command(*pip, "install", *offline, "--target", installed, wheel)
+    assert done.status == 0, done.err
+
+    for directory, files in (
+        ("pyguixvm/scheme/pyguixvm", ROOT / "guix/pyguixvm"),
+        ("pyguixvm", ROOT / "pyguixvm"),
+        ("share/guix/extensions", ROOT / "guix/guix/extensions"),
+    ):
+        wanted = {
+            file.relative_to(files)
+            for file in files.rglob("*")
+            if file.is_file() and file.suffix != ".pyc"
+        }
+        assert not {file for file in wanted if not (installed / directory / file).is_file()}
+    assert (installed / "share/man/man1/pyguixvm.1").is_file()
+
+    (flags,) = re.findall(r"'\(((?:\"\w+\"\s*)+)\)", PACKAGE.read_text())
+    left_out = (f"--ignore=tests/unit/test_{name}.py" for name in re.findall(r"\w+", flags))
+    collected = command(
+        python, "-P", "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider",
+        "tests/unit", *left_out, directory=checkout, PYTHONPATH=str(installed),
+    )  # fmt: skip
+    assert collected.status == 0, collected.out
+    ran = command(python, "-P", "-m", "pyguixvm", "--version", PYTHONPATH=str(installed))
+    assert ran.out.startswith("pyguixvm, version"), ran.err

@@ -98,21 +98,29 @@
                             (delete guix-service-type))))
              #t "without Guix")))
 
-(define (message-of system)
-  "Return the message about a change to the machine m, planned with SYSTEM."
-  (call-with-configuration "(virtual-machine (name \"m\") (operating-system %os))"
-    (lambda (file)
-      (ref (json-string->scm
-            (scm->json-string
-             (prepare-activation file "m"
-                                 #:system system
-                                 #:root-uuid %root-uuid
-                                 #:address "127.0.0.1")))
-           "error" "message"))))
+(define (message-of config)
+  "Return the message about a change to the machine m, which CONFIG declares otherwise than
+it was planned."
+  (ref (json-string->scm
+        (scm->json-string
+         (prepare-activation config "m"
+                             #:system "/gnu/store/\
+00000000000000000000000000000000-system.drv"
+                             #:root-uuid %root-uuid
+                             #:address "127.0.0.1")))
+       "error" "message"))
+
+(define %declaration
+  "(virtual-machine (name \"m\") (operating-system %os))")
 
 (test-equal "another declaration than was planned"
   "the configuration changed while it was deployed"
-  (message-of "/gnu/store/00000000000000000000000000000000-system.drv"))
+  (call-with-configuration %declaration message-of))
+
+(test-equal "another one, on the command line"
+  "the configuration changed while it was deployed"
+  (message-of `(("expression"
+                 . ,(string-append "(use-modules (tests systems))" %declaration)))))
 
 (test-group "what the guest is looked at for"
   (define shared
