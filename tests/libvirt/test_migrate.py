@@ -17,7 +17,7 @@ import msgspec
 import pytest
 from another import another_libvirtd
 from boot_sector import halting
-from deploying import MIB, deploy, renewed, session, take_away, virsh, with_image
+from deploying import MIB, deploy, renewed, session, with_image
 from killing import KILLS, SEED, begun, end, kill_after, moments
 
 from pyguixvm.cli.app import main
@@ -279,24 +279,26 @@ def test_a_machine_that_is_declared_elsewhere_is_found_and_not_made_again(travel
 
 def test_a_host_is_left_by_all_that_can_go(traveller, a_machine, pool, tmp_path, capfd):
     here, there = traveller.connection, traveller.there
+    # From where nobody else's machines are.
+    traveller.move(there)
     image = tmp_path / "other.raw"
     image.write_bytes(halting())
-    with_share = with_image(a_machine(ready=(ConsoleReady("up"),), pool=pool.name), image)
-    assert deploy(here, with_share) is None
-    domains.destroy(here, with_share.name)
-    other = with_share.name
-    virsh(f"snapshot-create-as {other} before")
+    stays = with_image(a_machine(ready=(ConsoleReady("up"),), pool=pool.name), image)
+    assert deploy(there, stays) is None
+    domains.destroy(there, stays.name)
+    handle = there.handle.lookupByName(stays.name)
+    snapshot = handle.snapshotCreateXML("<domainsnapshot><name>before</name></domainsnapshot>")
     try:
-        assert main(["evacuate", SYSTEM, "--to", there.uri]) == 1
+        assert main(["evacuate", there.uri, "--to", SYSTEM]) == 1
         said = capfd.readouterr()
-        assert f"{traveller.name}: came from {here.uri}" in said.out
-        assert f"'{other}' has 1 snapshot: before" in said.err
-        assert f"2 machines: 1 moved, 1 stay ({other})" in said.err
-        assert domains.exists(here, other)
-        traveller.require_whole(there)
+        assert f"{traveller.name}: came from {there.uri}" in said.out
+        assert f"'{stays.name}' has 1 snapshot: before" in said.err
+        assert f"2 machines: 1 moved, 1 stay ({stays.name})" in said.err
+        assert domains.exists(there, stays.name)
+        traveller.require_whole(here)
     finally:
-        virsh(f"snapshot-delete {other} before")
-        take_away(other)
+        snapshot.delete()
+        handle.undefine()
 
 
 # --- guests that run ---------------------------------------------------------
