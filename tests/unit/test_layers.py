@@ -16,7 +16,7 @@ PACKAGE = ROOT / "pyguixvm"
 
 # From the ground up.  Rooms on one floor do not know each other.
 FLOORS: list[set[str]] = [
-    {"errors", "interruption", "printable", "state_directory", "sparse_file"},
+    {"errors", "interruption", "confinement", "printable", "state_directory", "sparse_file"},
     {"model", "process", "daemon", "watch", "digest"},
     {"xml", "events"},
     {"plan", "hypervisor", "guix", "image"},
