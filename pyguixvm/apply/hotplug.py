@@ -27,7 +27,8 @@ def change(name: str, action: LiveAction, workshop: Workshop) -> None:
     A guest that does not follow is told of, and seen again by the next plan.
     """
     connection, sleep = workshop.connection, workshop.sleep
-    with phase(workshop.emit, "update", name) as result:
+    until = f"within {hotplug.PATIENCE:g} s"
+    with phase(workshop.emit, "update", name, until) as result:
         workshop.require(name)
         match action:
             case SetMemory(memory=memory):

@@ -66,7 +66,8 @@ def activate_live(machine: str, system: LiveSystem, workshop: Workshop) -> None:
     Raises HalfDoneError if the guest may be anything in between, another error if
     it was not begun.
     """
-    with phase(workshop.emit, "activate", machine) as result:
+    until = f"within {delivery.PATIENCE:g} s"
+    with phase(workshop.emit, "activate", machine, until) as result:
         done = _delivered(machine, system, workshop, result)
     for name in done["left"]:
         workshop.warn(

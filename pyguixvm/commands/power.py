@@ -106,7 +106,8 @@ def reboot(session: Session, names: Sequence[str], timeout: float) -> tuple[Done
     """Ask the guests NAMES to reboot; wait at most TIMEOUT seconds for each to begin."""
 
     def one(connection: Connection, name: str) -> str:
-        power.reboot(connection, name, timeout=timeout)
+        with phase(session.emit, "reboot", name, detail=f"within {timeout:g} s"):
+            power.reboot(connection, name, timeout=timeout)
         return "rebooted"
 
     return each_of(session, "reboot", names, one)

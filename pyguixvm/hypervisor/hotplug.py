@@ -24,7 +24,7 @@ from pyguixvm.xml.update import (
 )
 
 # How long (seconds) a guest may take to let go of what it is asked for.
-_PATIENCE = 20.0
+PATIENCE = 20.0
 _AGENT_PATIENCE = 3.0
 _POLL_SECONDS = 0.2
 _KIB = 1024
@@ -166,7 +166,7 @@ def _detach(  # noqa: PLR0917 -- what, from where, how it is found, and what it 
 
 
 def _becomes(
-    true: Callable[[], bool], sleep: Callable[[float], None], patience: float = _PATIENCE
+    true: Callable[[], bool], sleep: Callable[[float], None], patience: float = PATIENCE
 ) -> bool:
     deadline = time.monotonic() + patience
     # To look may take long itself.

@@ -23,6 +23,7 @@ from pyguixvm.events import (
     ChangePlanned,
     GuestOutput,
     MachineEnded,
+    Phase,
     PhaseFinished,
     PhaseProgress,
     PhaseStarted,
@@ -126,12 +127,21 @@ def test_what_a_guest_says_while_it_is_changed_is_told_to_who_wants_it(log: Buil
         assert stream.getvalue() == said
 
 
-def test_how_long_a_shutdown_may_take_is_told_before(log: BuildLog) -> None:
+@pytest.mark.parametrize(
+    ("phase", "words"),
+    [
+        ("stop", "shutting down"),
+        ("reboot", "rebooting"),
+        ("update", "changing the guest"),
+        ("activate", "switching to the new system"),
+    ],
+)
+def test_how_long_a_guest_may_take_is_told_before(phase: Phase, words: str, log: BuildLog) -> None:
     stream = io.StringIO()
     progress = PlainProgress(stream, 0, log)
     progress.show(PhaseStarted("start", "web"))
-    progress.show(PhaseStarted("stop", "web", "within 120 s"))
-    assert stream.getvalue() == "web: shutting down within 120 s\n"
+    progress.show(PhaseStarted(phase, "web", "within 120 s"))
+    assert stream.getvalue() == f"web: {words} within 120 s\n"
 
 
 def written(progress: PlainProgress, stream: io.StringIO) -> str:

@@ -44,6 +44,7 @@ DOING: dict[Phase, str] = {
     "start": "starting",
     "ready": "waiting for the guest",
     "stop": "shutting down",
+    "reboot": "rebooting",
     "remove": "removing",
     "try": "trying it in a throwaway copy",
     "verify": "reading a base image",
@@ -63,13 +64,14 @@ DONE: dict[Phase, str] = {
     "start": "started",
     "ready": "ready",
     "stop": "shut down",
+    "reboot": "rebooted",
     "remove": "removed",
     "try": "tried in a throwaway copy",
     "verify": "base image read",
 }
 
-# What may take long without a word about it: who reads a log sees what goes on.
-_WAITS = frozenset({"stop"})
+# What waits for a guest, for so long at most: who reads a log sees what goes on.
+_WAITS = frozenset({"stop", "reboot", "update", "activate"})
 
 # So many machines are shown at once.
 _MOST_LINES = 8
@@ -161,7 +163,9 @@ class PlainProgress:
                     self._write(f"{event.machine}: {line}")
             case GuestOutput(machine=machine, line=line) if self._verbosity > 0:
                 self._write(f"{_whose(machine)}{line}")
-            case PhaseStarted(phase=phase) if self._verbosity > 0 or phase in _WAITS:
+            case PhaseStarted(phase=phase, detail=until) if self._verbosity > 0 or (
+                until and phase in _WAITS
+            ):
                 self._write(started_line(event))
 
     def _build_output(self, line: str) -> None:

@@ -40,6 +40,7 @@ PARTS: dict[Phase, str] = {
     "update": "update",
     "stop": "switch",
     "define": "switch",
+    "reboot": "switch",
     "activate": "activate",
     "start": "boot",
     "ready": "ready",
