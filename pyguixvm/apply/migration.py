@@ -10,7 +10,7 @@ from and what it had there, so that whoever comes after one who was killed goes 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 
 import msgspec
@@ -33,13 +33,14 @@ from pyguixvm.xml.moved import Place, moved_xml, unfenced_xml
 
 
 class ChangedMeanwhileError(RequestRefusedError):
-    """A machine was started where it was, after it was sent."""
+    """What was sent of a machine is not what it is, or not all there: it stays where it was."""
 
 
 def send(move: Move, data: Iterable[Address], *, autostart: bool) -> None:
     """Send the machine of MOVE, which is off, with its DATA; define it at the target, fenced.
 
-    Raises RequestRefusedError and HypervisorError; nothing of it is at the target then.
+    Raises RequestRefusedError and HypervisorError; what is at the target then is not whole,
+    unless nobody heard of the definition.
     """
     data = tuple(data)
     xml, metadata, domain = defined(move, move.source)
@@ -58,19 +59,27 @@ def send(move: Move, data: Iterable[Address], *, autostart: bool) -> None:
         place = place_at(move, result, there, xml, host)
         with phase(move.emit, "define", move.name):
             move.require()
+            result.given = True
             domains.define(move.target, moved_xml(xml, place, there))
 
 
 def settle(move: Move) -> str:
     """Have the machine of MOVE, which is defined at the target, there alone; say what was done.
 
-    What was done of it already is not done again.  Raises `ChangedMeanwhileError` if it was
-    started at the source since it was sent.
+    What was done of it already is not done again, and what is not at the target stays at the
+    source.  Raises `ChangedMeanwhileError` if that has it, and it was started there since it was
+    sent, or is not all at the target.
     """
     xml, metadata, domain = defined(move, move.target)
     arrival = metadata.arrival
     if arrival is None:
         return "is there already"
+    missing = _missing(move.target, arrival)
+    if arrival.fenced and missing and domains.find_by_uuid(move.source, domain.uuid) is not None:
+        raise ChangedMeanwhileError(
+            f"'{move.name}' is not all there on {move.target.uri}: {', '.join(missing)} is missing",
+            hint=f"It is on {move.source.uri} as before. Run the command again.",
+        )
     _take_in(move, arrival)
     if arrival.fenced:
         _give_up_source(move, arrival, domain.uuid)
@@ -81,7 +90,7 @@ def settle(move: Move) -> str:
             domain = domains.define(move.target, unfenced_xml(xml, metadata), domain)
     if arrival.autostart:
         domains.set_autostart(move.target, domain, on=True)
-    left = _delete_left(move, arrival)
+    left = _delete_left(move, arrival, missing)
     domains.write_metadata(move.target, domain, msgspec.structs.replace(metadata, arrival=None))
     with suppress(HypervisorError):
         networks.ensure_networks(move.target, metadata.generation.declaration)
@@ -159,6 +168,23 @@ def arriving(metadata: Metadata, result: Sent, arrival: Arrival, uuid: str) -> M
     )
 
 
+def _missing(connection: Connection, arrival: Arrival) -> list[str]:
+    """Return which volumes of ARRIVAL are not at CONNECTION, whole or not.
+
+    Raises HypervisorError where that cannot be told.
+    """
+    found = {e.volume: volumes.is_there(connection, e.pool, e.volume) for e in arrival.volumes}
+    pools_of = {each.volume: each.pool for each in arrival.volumes}
+    stopped = next((pools_of[name] for name, there in found.items() if there is None), None)
+    if stopped is not None:
+        raise HypervisorError(
+            f"pool '{stopped}' of {connection.uri} is stopped, or gone",
+            hint=f"Start it and run the command again: virsh -c {connection.uri} pool-start "
+            f"{stopped}",
+        )
+    return [name for name, there in found.items() if not there]
+
+
 def _take_in(move: Move, arrival: Arrival) -> None:
     """Have all that came by ARRIVAL count as whole, and data be recorded."""
     records = {each.address: each for each in data_records.read(move.source)}
@@ -214,12 +240,18 @@ def _changed(name: str, connection: Connection) -> ChangedMeanwhileError:
     )
 
 
-def _delete_left(move: Move, arrival: Arrival) -> list[str]:
-    """Delete what ARRIVAL left at the source, and nothing that anything uses; say what stays."""
+def _delete_left(move: Move, arrival: Arrival, missing: Collection[str]) -> list[str]:
+    """Delete what ARRIVAL left at the source, and nothing that anything uses; say what stays.
+
+    Of what is MISSING at the target, that is the only copy.
+    """
     there = [e for e in arrival.volumes if volumes.is_whole(move.source, e.pool, e.volume)]
+    only = [each.volume for each in there if each.volume in missing]
+    there = [each for each in there if each.volume not in missing]
     used = usage(move.source).kept([each.address for each in there])
     kept = {(each.pool, each.volume): str(each) for each in used}
     said = list(kept.values())
+    said += [f"{e} is not on {move.target.uri}, and stays on {move.source.uri}" for e in only]
     with phase(move.emit, "remove", move.name, detail=f"from {move.source.uri}"):
         # What stands on another one goes before that.
         for each in reversed(there):

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Moves that end where nobody wants them to, and what others do before they go on: nothing is lost.
+
+Nothing of a machine is deleted at one place unless it is whole at the other, and it is never
+startable at two.
+"""
+
+import signal
+
+import pytest
+
+from pyguixvm.apply import live_migration, migration
+from pyguixvm.errors import HypervisorError, RequestRefusedError
+from pyguixvm.hypervisor import domains, volumes
+from pyguixvm.model.volume_names import generation_volume
+
+
+def test_who_is_interrupted_just_after_the_definition_loses_nothing(traveller, monkeypatch):
+    here, there = traveller.connection, traveller.there
+    had = traveller.volumes_of(here)
+
+    def interrupted(connection, xml, known=None, real=domains.define):
+        real(connection, xml, known)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(migration.domains, "define", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            traveller.move(there)
+    assert had <= traveller.volumes_of(here)
+    traveller.move(there)
+    traveller.require_whole(there)
+    assert had <= traveller.volumes_of(there)
+
+
+def test_a_definition_that_comes_after_all_hope_finds_what_it_names(traveller, monkeypatch):
+    here, there = traveller.connection, traveller.there
+    had, asked = traveller.volumes_of(here), []
+
+    def late(_connection, xml, _known=None):
+        asked.append(xml)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(migration.domains, "define", late)
+        with pytest.raises(KeyboardInterrupt):
+            traveller.move(there)
+    domains.define(there, asked[0])
+    traveller.move(there)
+    traveller.require_whole(there)
+    assert had <= traveller.volumes_of(there)
+
+
+def test_a_line_that_drops_when_the_guest_has_moved_loses_nothing(traveller, line, monkeypatch):
+    here, there = traveller.connection, traveller.there
+    had = traveller.volumes_of(here)
+    domains.start(here, traveller.name)
+
+    def lost(*arguments, real=live_migration.migration.migrate):
+        real(*arguments)
+        raise HypervisorError("connection to the server was lost")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(live_migration.migration, "migrate", lost)
+        with pytest.raises(HypervisorError):
+            traveller.move(there, by=line[1])
+    traveller.move(there, by=line[1])
+    traveller.require_whole(there)
+    assert had <= traveller.volumes_of(there)
+
+
+def test_what_did_not_arrive_is_not_given_up(traveller):
+    here, there = traveller.connection, traveller.there
+    first = generation_volume(traveller.name, 1)
+    had = traveller.volumes_of(here)
+    # Not where it was any more, it is not all there.
+    assert traveller.once(here, there, "undefineFlags").returncode == -signal.SIGKILL
+    volumes.delete(there, traveller.pool, first)
+    assert f"{first} is not on {there.uri}, and stays on {here.uri}" in traveller.move(there)
+    assert traveller.volumes_of(here) == {first}
+    assert had - {first} <= traveller.volumes_of(there)
+
+
+def test_what_was_deleted_where_it_comes_to_is_sent_again(traveller):
+    here, there = traveller.connection, traveller.there
+    assert traveller.once(here, there, "defineXMLFlags").returncode == -signal.SIGKILL
+    volumes.delete(there, traveller.pool, traveller.volume)
+    with pytest.raises(RequestRefusedError, match="is not all there"):
+        traveller.move(there)
+    traveller.require_whole(here)
+    traveller.move(there)
+    traveller.require_whole(there)
