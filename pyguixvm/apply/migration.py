@@ -23,6 +23,7 @@ from pyguixvm.hypervisor import data_records, domains, incomplete_volume, networ
 from pyguixvm.hypervisor.connection import Connection, capabilities, identity
 from pyguixvm.hypervisor.domains import Domain
 from pyguixvm.hypervisor.host_parts import HostParts
+from pyguixvm.hypervisor.volumes import Volume
 from pyguixvm.model.applied import Metadata
 from pyguixvm.model.arrival import Arrival, SentVolume, stamp
 from pyguixvm.model.usage import Address
@@ -100,7 +101,7 @@ def settle(move: Move) -> str:
 def take_back(move: Move) -> None:
     """Remove what came to the target, where it is fenced: the machine is at the source.
 
-    Raises RequestRefusedError unless it is.
+    Raises RequestRefusedError unless all that it had is there.
     """
     _, metadata, domain = defined(move, move.target)
     arrival = metadata.arrival
@@ -110,6 +111,11 @@ def take_back(move: Move) -> None:
         or domains.find_by_uuid(move.source, domain.uuid) is None
     ):
         raise RequestRefusedError(f"'{move.name}' on {move.target.uri} may be the only one")
+    needed = domains.read_metadata(move.source, move.name).roots
+    for each in arrival.volumes:
+        # A generation that went meanwhile is not missed.
+        if each.address in needed or data_of(each.volume) is not None:
+            _there_still(move, each)
     with phase(move.emit, "remove", move.name):
         move.require()
         # Whoever is killed from here on leaves what counts as broken off.
@@ -204,7 +210,7 @@ def _give_up_source(move: Move, arrival: Arrival, uuid: str) -> None:
     domain = domains.find_by_uuid(move.source, uuid)
     if domain is None:
         return
-    _require_unchanged(move.source, domain, arrival.volumes)
+    _require_unchanged(move, domain, arrival.volumes)
     xml = domains.whole_definition(move.source, domain)
     with phase(move.emit, "remove", move.name, detail=f"from {move.source.uri}"):
         move.require()
@@ -215,22 +221,36 @@ def _give_up_source(move: Move, arrival: Arrival, uuid: str) -> None:
             raise _changed(move.name, move.source)
 
 
-def _require_unchanged(
-    connection: Connection, domain: Domain, sent_volumes: Iterable[SentVolume]
-) -> None:
-    off = domains.state(connection, domain) == "shut off"
-    if not off or domains.is_memory_kept(connection, domain):
-        raise _changed(domain.name, connection)
-    for each in sent_volumes:
-        if not _is_as_sent(connection, each):
-            raise _changed(domain.name, connection)
+def _require_unchanged(move: Move, domain: Domain, sent_volumes: Iterable[SentVolume]) -> None:
+    """Raise `ChangedMeanwhileError` if DOMAIN, at the source, is not what was sent any more."""
+    off = domains.state(move.source, domain) == "shut off"
+    if not off or domains.is_memory_kept(move.source, domain):
+        raise _changed(move.name, move.source)
+    found = [(each, _there_still(move, each)) for each in sent_volumes]
+    if not all(_is_as_sent(each, volume) for each, volume in found):
+        raise _changed(move.name, move.source)
 
 
-def _is_as_sent(connection: Connection, sent_volume: SentVolume) -> bool:
-    found = volumes.refreshed(connection, *sent_volume.address)
-    if found is None or sent_volume.stamp is None:
-        return found is not None
-    return stamp(found.physical, found.modified) == sent_volume.stamp
+def _there_still(move: Move, sent_volume: SentVolume) -> Volume:
+    """Return SENT_VOLUME as it is at the source.
+
+    Raises RequestRefusedError if it was deleted: no copy is given up for that.
+    """
+    found = volumes.refreshed(move.source, *sent_volume.address)
+    if found is None:
+        raise RequestRefusedError(
+            f"volume '{sent_volume.volume}' of pool '{sent_volume.pool}' is not there any more on "
+            f"{move.source.uri}, and was sent to {move.target.uri}",
+            hint=f"Nothing was changed. If '{move.name}' is to be as it was sent, give up the "
+            f"other one, and run the command again: virsh -c '{move.source.uri}' undefine "
+            f"{move.name}",
+        )
+    return found
+
+
+def _is_as_sent(sent_volume: SentVolume, found: Volume) -> bool:
+    seen = stamp(found.physical, found.modified)
+    return sent_volume.stamp is None or seen == sent_volume.stamp
 
 
 def _changed(name: str, connection: Connection) -> ChangedMeanwhileError:
@@ -257,7 +277,10 @@ def _delete_left(move: Move, arrival: Arrival, missing: Collection[str]) -> list
         for each in reversed(there):
             if each.address in kept:
                 continue
-            if not _is_as_sent(move.source, each):
+            found = volumes.refreshed(move.source, *each.address)
+            if found is None:
+                continue
+            if not _is_as_sent(each, found):
                 said.append(f"{each.volume} was written to since on {move.source.uri}, and stays")
                 continue
             move.require()

@@ -5,9 +5,12 @@ Nothing of a machine is deleted at one place unless it is whole at the other, an
 startable at two.
 """
 
+import os
 import signal
 
 import pytest
+from deploying import virsh
+from travelling import DATA
 
 from pyguixvm.apply import live_migration, migration
 from pyguixvm.errors import HypervisorError, RequestRefusedError
@@ -90,3 +93,31 @@ def test_what_was_deleted_where_it_comes_to_is_sent_again(traveller):
     traveller.require_whole(here)
     traveller.move(there)
     traveller.require_whole(there)
+
+
+def test_the_last_copy_of_what_was_deleted_where_it_was_is_not_taken_back(traveller):
+    here, there = traveller.connection, traveller.there
+    had = traveller.volumes_of(here)
+    assert traveller.once(here, there, "defineXMLFlags").returncode == -signal.SIGKILL
+    virsh(f"vol-delete --pool {traveller.pool} {traveller.volume}")
+    with pytest.raises(RequestRefusedError, match="is not there any more") as refused:
+        traveller.move(there)
+    assert f"undefine {traveller.name}" in refused.value.hint
+    assert had <= traveller.volumes_of(there)
+    # Started as well: what was sent is neither given up nor let loose.
+    assert traveller.at() == [here, there]
+    assert not traveller.can_start(there)
+    virsh(f"undefine {traveller.name}")
+    traveller.move(there)
+    traveller.require_whole(there)
+
+
+def test_what_was_changed_and_lost_where_it_was_is_not_taken_back_either(traveller):
+    here, there = traveller.connection, traveller.there
+    assert traveller.once(here, there, "defineXMLFlags").returncode == -signal.SIGKILL
+    virsh(f"vol-delete --pool {traveller.pool} {traveller.volume}")
+    root = volumes.refreshed(here, traveller.pool, generation_volume(traveller.name, 2))
+    os.utime(root.path)
+    with pytest.raises(RequestRefusedError, match="is not there any more"):
+        traveller.move(there)
+    assert traveller.data_of(there) == DATA
