@@ -25,7 +25,7 @@ from pyguixvm.hypervisor.domains import Domain
 from pyguixvm.hypervisor.host_parts import HostParts
 from pyguixvm.hypervisor.volumes import Volume
 from pyguixvm.model.applied import Metadata
-from pyguixvm.model.arrival import Arrival, SentVolume, stamp
+from pyguixvm.model.arrival import Arrival, SentVolume, digest, stamp
 from pyguixvm.model.usage import Address
 from pyguixvm.model.volume_names import data_of
 from pyguixvm.plan.migration import root_layers
@@ -55,6 +55,7 @@ def send(move: Move, data: Iterable[Address], *, autostart: bool) -> None:
             volumes=tuple(result.volumes),
             autostart=autostart,
             fenced=True,
+            definition=digest(xml),
         )
         there = arriving(metadata, result, arrival, domain.uuid)
         place = place_at(move, result, there, xml, host)
@@ -210,23 +211,30 @@ def _give_up_source(move: Move, arrival: Arrival, uuid: str) -> None:
     domain = domains.find_by_uuid(move.source, uuid)
     if domain is None:
         return
-    _require_unchanged(move, domain, arrival.volumes)
     xml = domains.whole_definition(move.source, domain)
+    if xml is None:
+        return
+    _require_unchanged(move, domain, xml, arrival)
     with phase(move.emit, "remove", move.name, detail=f"from {move.source.uri}"):
         move.require()
         domains.undefine(move.source, domain)
         # Started in the very moment, it lives on without a definition.
-        if xml is not None and domains.find_by_uuid(move.source, uuid) is not None:
+        if domains.find_by_uuid(move.source, uuid) is not None:
             domains.define(move.source, xml)
             raise _changed(move.name, move.source)
 
 
-def _require_unchanged(move: Move, domain: Domain, sent_volumes: Iterable[SentVolume]) -> None:
-    """Raise `ChangedMeanwhileError` if DOMAIN, at the source, is not what was sent any more."""
+def _require_unchanged(move: Move, domain: Domain, xml: str, arrival: Arrival) -> None:
+    """Raise `ChangedMeanwhileError` unless DOMAIN, at the source, is what was sent.
+
+    It is defined by XML: what was deployed since, or a disk that was added, is in there.
+    """
+    if arrival.definition not in {None, digest(xml)}:
+        raise _changed(move.name, move.source)
     off = domains.state(move.source, domain) == "shut off"
     if not off or domains.is_memory_kept(move.source, domain):
         raise _changed(move.name, move.source)
-    found = [(each, _there_still(move, each)) for each in sent_volumes]
+    found = [(each, _there_still(move, each)) for each in arrival.volumes]
     if not all(_is_as_sent(each, volume) for each, volume in found):
         raise _changed(move.name, move.source)
 
@@ -255,7 +263,7 @@ def _is_as_sent(sent_volume: SentVolume, found: Volume) -> bool:
 
 def _changed(name: str, connection: Connection) -> ChangedMeanwhileError:
     return ChangedMeanwhileError(
-        f"'{name}' was started on {connection.uri} while it was moved away from there",
+        f"'{name}' was started on {connection.uri}, or changed, while it was moved away from there",
         hint="It is there as before. Run the command again when it is shut off.",
     )
 

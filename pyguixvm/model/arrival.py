@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import msgspec
 
 from pyguixvm.model.usage import Address
@@ -30,7 +32,8 @@ class Arrival(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
 
     VOLUMES are those that it had there, which go when it has nothing there any more.  FENCED:
     it may be defined there, too, and cannot be started here: its definition names a disk that
-    does not exist.  AUTOSTART: it starts with its host when it can be started.
+    does not exist.  DEFINITION is a digest of what it was defined by where it comes from, None if
+    it was moved while it ran.  AUTOSTART: it starts with its host when it can be started.
     """
 
     uri: str
@@ -38,6 +41,12 @@ class Arrival(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
     volumes: tuple[SentVolume, ...]
     autostart: bool = False
     fenced: bool = False
+    definition: str | None = None
+
+
+def digest(xml: str) -> str:
+    """Return what a domain that is defined by XML has until it is defined otherwise."""
+    return hashlib.sha256(xml.encode()).hexdigest()
 
 
 def stamp(physical: int, modified: str | None) -> str:

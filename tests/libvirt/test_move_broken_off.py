@@ -7,9 +7,10 @@ startable at two.
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
-from deploying import virsh
+from deploying import MIB, deploy, renewed, virsh, with_image
 from travelling import DATA
 
 from pyguixvm.apply import live_migration, migration
@@ -121,3 +122,34 @@ def test_what_was_changed_and_lost_where_it_was_is_not_taken_back_either(travell
     with pytest.raises(RequestRefusedError, match="is not there any more"):
         traveller.move(there)
     assert traveller.data_of(there) == DATA
+
+
+def test_what_is_deployed_meanwhile_stays_where_it_is(traveller):
+    here, there = traveller.connection, traveller.there
+    assert traveller.once(here, there, "defineXMLFlags").returncode == -signal.SIGKILL
+    third = renewed(traveller.machine, traveller.directory)
+    seconds = third.image.modified + 5
+    os.utime(third.image.path, (seconds, seconds))
+    third = with_image(third, Path(third.image.path))
+    assert deploy(here, third, force=True) is None
+    domains.destroy(here, traveller.name)
+    current = domains.read_metadata(here, traveller.name).current
+    assert current == 3
+    with pytest.raises(RequestRefusedError, match="or changed"):
+        traveller.move(there)
+    traveller.require_whole(here)
+    traveller.move(there)
+    traveller.require_whole(there)
+    assert domains.read_metadata(there, traveller.name).current == current
+
+
+def test_a_disk_that_was_added_meanwhile_stays_where_it_is(traveller):
+    here, there = traveller.connection, traveller.there
+    assert traveller.once(here, there, "defineXMLFlags").returncode == -signal.SIGKILL
+    added = traveller.directory / "added.raw"
+    added.write_bytes(bytes(MIB))
+    virsh(f"attach-disk {traveller.name} {added} vdz --config")
+    with pytest.raises(RequestRefusedError, match="or changed"):
+        traveller.move(there)
+    traveller.require_whole(here)
+    assert str(added) in domains.inactive_xml(here, traveller.name)
