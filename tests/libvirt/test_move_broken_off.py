@@ -7,7 +7,7 @@ startable at two.
 
 import os
 import signal
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 from deploying import MIB, deploy, renewed, virsh, with_image
@@ -16,7 +16,10 @@ from travelling import DATA
 from pyguixvm.apply import live_migration, migration
 from pyguixvm.errors import HypervisorError, RequestRefusedError
 from pyguixvm.hypervisor import domains, volumes
-from pyguixvm.model.volume_names import generation_volume
+from pyguixvm.model.volume_names import generation_volume, is_ours
+from pyguixvm.xml.inspection import inspect_domain
+from pyguixvm.xml.metadata import NAMESPACE
+from pyguixvm.xml.text import parse
 
 
 def test_who_is_interrupted_just_after_the_definition_loses_nothing(traveller, monkeypatch):
@@ -153,3 +156,20 @@ def test_a_disk_that_was_added_meanwhile_stays_where_it_is(traveller):
         traveller.move(there)
     traveller.require_whole(here)
     assert str(added) in domains.inactive_xml(here, traveller.name)
+
+
+def test_programs_that_do_not_know_of_moves_leave_one_on_its_way_alone(traveller):
+    here, there = traveller.connection, traveller.there
+    assert traveller.once(here, there, "defineXMLFlags").returncode == -signal.SIGKILL
+    xml = domains.inactive_xml(there, traveller.name)
+    # They read schemas up to 2, and take out disks that are called like their volumes.
+    assert schema_of(xml) == "3"
+    (fence,) = (disk for disk in inspect_domain(xml).hardware.disks if "fence" in disk)
+    assert not is_ours(PurePosixPath(fence).name)
+    traveller.move(there)
+    assert schema_of(domains.inactive_xml(there, traveller.name)) == "2"
+    assert traveller.can_start(there)
+
+
+def schema_of(xml):
+    return parse(xml).find(f"metadata/{{{NAMESPACE}}}machine").get("schema")

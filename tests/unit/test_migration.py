@@ -139,7 +139,7 @@ def test_the_definition_is_as_it_was_on_other_files_and_behind_a_fence() -> None
     place = Place(files, ("dac",), "/b", ("emulator", "machine-type", "firmware"))
     metadata = msgspec.structs.replace(deployed(machine()), arrival=FENCED)
     xml = moved_xml(XML, place, metadata)
-    fence = "/b/pyguixvm-web.fence"
+    fence = "/b/web.fence-of-pyguixvm"
     assert inspect_domain(xml).hardware.disks == ("/b/root", "/srv/x", fence)
     assert inspect_domain(xml).hardware.stacks[0].below == ("/b/base",)
     assert "model='selinux'" not in xml.replace('"', "'")
