@@ -144,6 +144,8 @@ def _source(hosts: Hosts, name: str, target: Host) -> Host | None:
                 hint="Find the one that it came from, and see with 'virsh list --all' whether it "
                 "is there still. Nothing was changed.",
             )
+        if arrival.fenced:
+            _require_nowhere_else(hosts, name, target, host)
         return host
     found = hosts.with_machine(name, target)
     if len(found) > 1:
@@ -164,6 +166,21 @@ def _source(hosts: Hosts, name: str, target: Host) -> Host | None:
         hint="It was looked for on all hypervisors of the configuration, and that of -c: give "
         "the one that has it.",
     )
+
+
+def _require_nowhere_else(hosts: Hosts, name: str, target: Host, source: Host) -> None:
+    """Raise RequestRefusedError if machine NAME, on its way to TARGET, is not at SOURCE alone.
+
+    From there, it may have gone on to another one: what was sent to TARGET is old then.
+    """
+    for other in hosts.with_machine(name, target):
+        if other.which != source.which:
+            raise RequestRefusedError(
+                f"'{name}' is on its way to {target.uri} from {source.uri}, and is on {other.uri}, "
+                "too",
+                hint="Nothing was changed. If that one is to stay, give up what was sent: virsh "
+                f"-c '{target.uri}' undefine {name}, and delete its volumes there.",
+            )
 
 
 @contextmanager

@@ -10,12 +10,15 @@ import signal
 from pathlib import Path, PurePosixPath
 
 import pytest
-from deploying import MIB, deploy, renewed, virsh, with_image
-from travelling import DATA
+from another import another_libvirtd
+from deploying import MIB, deploy, renewed, session, virsh, with_image
+from travelling import DATA, session_at
 
 from pyguixvm.apply import live_migration, migration
+from pyguixvm.commands import migrate
 from pyguixvm.errors import HypervisorError, RequestRefusedError
 from pyguixvm.hypervisor import domains, volumes
+from pyguixvm.hypervisor.connection import connect, identity
 from pyguixvm.model.volume_names import generation_volume, is_ours
 from pyguixvm.xml.inspection import inspect_domain
 from pyguixvm.xml.metadata import NAMESPACE
@@ -173,3 +176,44 @@ def test_programs_that_do_not_know_of_moves_leave_one_on_its_way_alone(traveller
 
 def schema_of(xml):
     return parse(xml).find(f"metadata/{{{NAMESPACE}}}machine").get("schema")
+
+
+def test_one_that_went_to_a_third_host_is_not_let_loose_on_the_second(traveller, tmp_path_factory):
+    here, there = traveller.connection, traveller.there
+    assert traveller.once(here, there, "defineXMLFlags").returncode == -signal.SIGKILL
+    with (
+        another_libvirtd(tmp_path_factory.mktemp("third")) as running,
+        connect(running.uri) as third,
+    ):
+        migrate.migrate(session(traveller.directory), (traveller.name,), to=third.uri)
+        assert domains.exists(third, traveller.name)
+        with pytest.raises(RequestRefusedError, match="is on its way") as refused:
+            migrate.migrate(session_at(third), (traveller.name,), to=there.uri)
+        assert third.uri in refused.value.message
+        assert here.uri in refused.value.message
+        assert not traveller.can_start(there)
+        assert traveller.can_start(third)
+
+
+def test_another_hypervisor_with_the_uuid_of_its_host_is_not_where_it_was(
+    traveller, tmp_path_factory
+):
+    here, there = traveller.connection, traveller.there
+    uuid = identity(here).host_uuid
+    with (
+        another_libvirtd(tmp_path_factory.mktemp("alike"), uuid=uuid) as running,
+        connect(running.uri) as alike,
+    ):
+        assert identity(alike).host_uuid == uuid
+        killed = traveller.once(here, there, "defineXMLFlags")
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        # That one is known first, and has nothing of it.
+        migrate.migrate(session_at(alike), (traveller.name,), to=there.uri)
+        traveller.require_whole(there)
+        traveller.move(here)
+        # Nor is it where a machine comes from that came there.
+        killed = traveller.once(here, alike, "defineXMLFlags")
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        migrate.migrate(session_at(alike), (traveller.name,), to=alike.uri)
+        assert not traveller.at()
+        assert traveller.can_start(alike)
