@@ -45,7 +45,7 @@ def move_live(
     with sent(move, layers, data, written) as result:
         arrival = Arrival(
             uri=move.source.uri,
-            host=identity(move.source).host_uuid,
+            source=identity(move.source),
             # Its guest goes on writing to them.
             volumes=tuple(
                 SentVolume(*each.address) if each.address in written else each

@@ -51,7 +51,7 @@ def send(move: Move, data: Iterable[Address], *, autostart: bool) -> None:
     with sent(move, layers, data) as result:
         arrival = Arrival(
             uri=move.source.uri,
-            host=identity(move.source).host_uuid,
+            source=identity(move.source),
             volumes=tuple(result.volumes),
             autostart=autostart,
             fenced=True,

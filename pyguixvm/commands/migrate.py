@@ -65,10 +65,9 @@ class Hosts:
             self._by_uri[uri] = same or Host(connection, which, observe(connection, Depth.HOST))
         return self._by_uri[uri]
 
-    def with_uuid(self, uuid: str | None) -> Host | None:
-        """Return the one whose host has UUID: that is so whoever calls it by which URI."""
-        known_hosts = self._by_uri.values()
-        return next((h for h in known_hosts if uuid and h.which.host_uuid == uuid), None)
+    def that_is(self, which: Hypervisor) -> Host | None:
+        """Return the one that is WHICH: that is so whoever calls it by which URI."""
+        return next((host for host in self._by_uri.values() if host.which == which), None)
 
     def with_machine(self, name: str, but: Host) -> list[Host]:
         """Return those that have a machine NAME of ours, BUT one left out."""
@@ -137,10 +136,11 @@ def _source(hosts: Hosts, name: str, target: Host) -> Host | None:
     domain = target.there.domains.get(name)
     arrival = domain.metadata.arrival if domain and domain.metadata else None
     if arrival is not None:
-        host = hosts.with_uuid(arrival.host) or hosts.at(arrival.uri)
-        if host.which.host_uuid != arrival.host:
+        host = hosts.that_is(arrival.source) or hosts.at(arrival.uri)
+        # UUIDs of boards are not unique, and a host has several hypervisors.
+        if host.which != arrival.source or host.which == target.which:
             raise RequestRefusedError(
-                f"'{name}' came from {arrival.uri}, and that leads to another host by now",
+                f"'{name}' came from {arrival.uri}, and that leads to another hypervisor by now",
                 hint="Find the one that it came from, and see with 'virsh list --all' whether it "
                 "is there still. Nothing was changed.",
             )

@@ -7,6 +7,7 @@ import hashlib
 
 import msgspec
 
+from pyguixvm.model.hypervisor import Hypervisor
 from pyguixvm.model.usage import Address
 
 
@@ -28,7 +29,7 @@ class SentVolume(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True
 
 
 class Arrival(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
-    """That a machine comes from the hypervisor at URI, whose host has the UUID HOST.
+    """That a machine comes from the hypervisor SOURCE, which URI led to.
 
     VOLUMES are those that it had there, which go when it has nothing there any more.  FENCED:
     it may be defined there, too, and cannot be started here: its definition names a disk that
@@ -37,7 +38,7 @@ class Arrival(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
     """
 
     uri: str
-    host: str | None
+    source: Hypervisor
     volumes: tuple[SentVolume, ...]
     autostart: bool = False
     fenced: bool = False

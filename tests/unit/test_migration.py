@@ -14,6 +14,7 @@ from pyguixvm.errors import RequestRefusedError
 from pyguixvm.model.applied import Generation
 from pyguixvm.model.arrival import Arrival
 from pyguixvm.model.declaration import BlockDevice, SharedStore
+from pyguixvm.model.hypervisor import Hypervisor
 from pyguixvm.model.observation import (
     MIGRATED,
     BlockJob,
@@ -29,7 +30,8 @@ from pyguixvm.xml.moved import Place, moved_xml, unfenced_xml
 
 TO = "qemu+ssh://b/system"
 ROOT = "pyguixvm-web.g1.qcow2"
-FENCED = Arrival(uri="qemu+ssh://a/system", host="1", volumes=(), fenced=True)
+SOURCE = Hypervisor("1", "a", "QEMU", "/system")
+FENCED = Arrival(uri="qemu+ssh://a/system", source=SOURCE, volumes=(), fenced=True)
 
 
 def off(**changes: Any) -> ObservedDomain:

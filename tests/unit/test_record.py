@@ -17,6 +17,7 @@ from lxml import etree
 from pyguixvm.model.applied import Generation, Merging, Metadata
 from pyguixvm.model.arrival import Arrival
 from pyguixvm.model.declaration import DataDisk, RemoteImage
+from pyguixvm.model.hypervisor import Hypervisor
 from pyguixvm.model.record import SCHEMA, from_plain, plain
 from pyguixvm.xml.metadata import (
     NAMESPACE,
@@ -203,6 +204,7 @@ def test_a_damaged_record_with_history_is_damaged_metadata(text: str) -> None:
         read_metadata(domain_of(element))
 
 
+SOURCE = Hypervisor(None, "a", "QEMU", "/session", "user")
 REMOTE = RemoteImage(url="https://a/b", sha256="0" * 64, format="qcow2")
 
 
@@ -211,7 +213,7 @@ def test_older_programs_keep_away_from_what_they_must_not_pass_over(case: str) -
     first = generation(1)
     fetched = msgspec.structs.replace(first.declaration, image=REMOTE)
     news = {
-        "arrival": {"arrival": Arrival(uri="qemu:///system", host=None, volumes=())},
+        "arrival": {"arrival": Arrival(uri="qemu:///system", source=SOURCE, volumes=())},
         "merging": {"merging": Merging(pool="default", volumes=("a", "b"))},
         "image": {"generations": (msgspec.structs.replace(first, declaration=fetched),)},
     }
