@@ -15,6 +15,7 @@ from pyguixvm.commands.session import Session
 from pyguixvm.commands.undefine import data_volumes
 from pyguixvm.digest.memory import Digests
 from pyguixvm.errors import HypervisorError, RequestRefusedError
+from pyguixvm.hypervisor import domains
 from pyguixvm.hypervisor.connection import Connection, connect, identity
 from pyguixvm.hypervisor.machine_lock.lock import held
 from pyguixvm.hypervisor.observe import Depth, observe
@@ -225,8 +226,10 @@ def _send(move: Move, there: Observation, by: str | None) -> None:
     data = tuple(data_volumes(move.source, domain))
     roots = [layer.address for layer in root_layers(metadata)]
     require_place(metadata, domain, there, [*roots, *data])
+    # What is observed of one domain says nothing of that.
+    autostart = domains.autostart(move.source, move.name)
     if domain.state == "shut off":
-        migration.send(move, data, autostart=domain.autostart)
+        migration.send(move, data, autostart=autostart)
         return
     if domain.state != "running":
         raise RequestRefusedError(
@@ -234,7 +237,7 @@ def _send(move: Move, there: Observation, by: str | None) -> None:
             hint="Nothing was done. Let it go on, or shut it down: pyguixvm -c "
             f"'{move.source.uri}' shutdown {move.name}",
         )
-    live_migration.move_live(move, data, autostart=domain.autostart, by=by)
+    live_migration.move_live(move, data, autostart=autostart, by=by)
 
 
 def _keep_from_collector(session: Session, source: Connection, target: Connection) -> None:

@@ -217,3 +217,13 @@ def test_another_hypervisor_with_the_uuid_of_its_host_is_not_where_it_was(
         migrate.migrate(session_at(alike), (traveller.name,), to=alike.uri)
         assert not traveller.at()
         assert traveller.can_start(alike)
+
+
+def test_one_that_starts_with_its_host_does_so_there_too(traveller):
+    here, there = traveller.connection, traveller.there
+    here.handle.lookupByName(traveller.name).setAutostart(1)
+    traveller.move(there)
+    assert there.handle.lookupByName(traveller.name).autostart()
+    there.handle.lookupByName(traveller.name).setAutostart(0)
+    traveller.move(here)
+    assert not here.handle.lookupByName(traveller.name).autostart()
