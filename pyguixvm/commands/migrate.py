@@ -70,6 +70,17 @@ class Hosts:
         """Return the one that is WHICH: that is so whoever calls it by which URI."""
         return next((host for host in self._by_uri.values() if host.which == which), None)
 
+    def with_arrivals(self, source: Host) -> dict[str, Host]:
+        """Return where machines come to from SOURCE, by their names, whose way is not over."""
+        return {
+            name: host
+            for host in self._by_uri.values()
+            for name, domain in host.there.domains.items()
+            if domain.metadata is not None
+            and domain.metadata.arrival is not None
+            and domain.metadata.arrival.source == source.which
+        }
+
     def with_machine(self, name: str, but: Host) -> list[Host]:
         """Return those that have a machine NAME of ours, BUT one left out."""
         different = {host.which: host for host in self._by_uri.values()}
@@ -118,9 +129,19 @@ def _has(there: Observation, name: str) -> bool:
     return domain is not None and is_ours(domain)
 
 
-def moved(session: Session, hosts: Hosts, name: str, target: Host, by: str | None) -> Done:
-    """Move machine NAME to TARGET, or finish that.  BY is as for `migrate`."""
-    source = _source(hosts, name, target)
+def moved(  # noqa: PLR0917 -- what goes from where to where, and how
+    session: Session,
+    hosts: Hosts,
+    name: str,
+    target: Host,
+    by: str | None,
+    leaving: Host | None = None,
+) -> Done:
+    """Move machine NAME to TARGET, or finish that.  BY is as for `migrate`.
+
+    It is that of LEAVING, if there are several of that name.
+    """
+    source = _source(hosts, name, target, leaving)
     if source is None:
         return Done(name, f"is on {target.uri} already")
     with _locked(session, name, source, target) as move:
@@ -129,8 +150,10 @@ def moved(session: Session, hosts: Hosts, name: str, target: Host, by: str | Non
     return Done(name, detail)
 
 
-def _source(hosts: Hosts, name: str, target: Host) -> Host | None:
+def _source(hosts: Hosts, name: str, target: Host, leaving: Host | None) -> Host | None:
     """Return where machine NAME comes from; None if it is at TARGET, and left nothing elsewhere.
+
+    It comes from LEAVING, if that has it.
 
     Raises RequestRefusedError if it is nowhere, or at several places.
     """
@@ -149,6 +172,8 @@ def _source(hosts: Hosts, name: str, target: Host) -> Host | None:
             _require_nowhere_else(hosts, name, target, host)
         return host
     found = hosts.with_machine(name, target)
+    if leaving in found:
+        return leaving
     if len(found) > 1:
         raise RequestRefusedError(
             f"'{name}' is on {' and on '.join(host.uri for host in found)}",

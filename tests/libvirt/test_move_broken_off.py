@@ -12,9 +12,10 @@ from pathlib import Path, PurePosixPath
 import pytest
 from another import another_libvirtd
 from deploying import MIB, deploy, renewed, session, virsh, with_image
-from travelling import DATA, session_at
+from travelling import DATA, SYSTEM, session_at
 
 from pyguixvm.apply import live_migration, migration
+from pyguixvm.cli.app import main
 from pyguixvm.commands import migrate
 from pyguixvm.errors import HypervisorError, RequestRefusedError
 from pyguixvm.hypervisor import domains, volumes
@@ -227,3 +228,15 @@ def test_one_that_starts_with_its_host_does_so_there_too(traveller):
     there.handle.lookupByName(traveller.name).setAutostart(0)
     traveller.move(here)
     assert not here.handle.lookupByName(traveller.name).autostart()
+
+
+def test_whoever_leaves_a_host_finishes_what_was_broken_off(traveller, capfd):
+    here, there = traveller.connection, traveller.there
+    # From where nobody else's machines are.
+    traveller.move(there)
+    assert traveller.once(there, here, "undefineFlags").returncode == -signal.SIGKILL
+    assert traveller.at() == [here]
+    assert main(["evacuate", there.uri, "--to", SYSTEM]) == 0
+    assert f"{traveller.name}: came from {there.uri}" in capfd.readouterr().out
+    traveller.require_whole(here)
+    assert traveller.can_start(here)
