@@ -9,6 +9,7 @@ import os
 import signal
 from pathlib import Path, PurePosixPath
 
+import msgspec
 import pytest
 from another import another_libvirtd
 from deploying import MIB, deploy, renewed, session, virsh, with_image
@@ -20,6 +21,7 @@ from pyguixvm.commands import migrate
 from pyguixvm.errors import HypervisorError, RequestRefusedError
 from pyguixvm.hypervisor import domains, volumes
 from pyguixvm.hypervisor.connection import connect, identity
+from pyguixvm.model.applied import Merging
 from pyguixvm.model.volume_names import generation_volume, is_ours
 from pyguixvm.xml.inspection import inspect_domain
 from pyguixvm.xml.metadata import NAMESPACE
@@ -240,3 +242,16 @@ def test_whoever_leaves_a_host_finishes_what_was_broken_off(traveller, capfd):
     assert f"{traveller.name}: came from {there.uri}" in capfd.readouterr().out
     traveller.require_whole(here)
     assert traveller.can_start(here)
+
+
+def test_a_machine_whose_layers_are_being_merged_does_not_move(traveller):
+    here, there = traveller.connection, traveller.there
+    metadata = domains.read_metadata(here, traveller.name)
+    root = metadata.generation
+    merging = Merging(root.pool, (root.volume, generation_volume(traveller.name, 1)))
+    domains.write_metadata(here, traveller.name, msgspec.structs.replace(metadata, merging=merging))
+    with pytest.raises(RequestRefusedError, match="are being merged"):
+        traveller.move(there)
+    domains.write_metadata(here, traveller.name, metadata)
+    assert traveller.at() == [here]
+    assert traveller.volumes_of(there) == set()

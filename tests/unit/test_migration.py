@@ -11,7 +11,7 @@ from declarations import deployed, domain, machine
 from test_planner import applied, hardware, hypervisor, observed, plan
 
 from pyguixvm.errors import RequestRefusedError
-from pyguixvm.model.applied import Generation
+from pyguixvm.model.applied import Generation, Merging
 from pyguixvm.model.arrival import Arrival
 from pyguixvm.model.declaration import BlockDevice, SharedStore
 from pyguixvm.model.hypervisor import Hypervisor
@@ -28,6 +28,7 @@ from pyguixvm.plan.migration import require_movable, require_place, root_layers
 from pyguixvm.xml.inspection import inspect_domain
 from pyguixvm.xml.moved import Place, moved_xml, unfenced_xml
 
+MERGING = Merging("default", ("pyguixvm-web.g2.qcow2", "pyguixvm-web.g1.qcow2"))
 TO = "qemu+ssh://b/system"
 ROOT = "pyguixvm-web.g1.qcow2"
 SOURCE = Hypervisor("1", "a", "QEMU", "/system")
@@ -76,6 +77,7 @@ STORE = SharedStore(host_name="web", label="GNU", kernel="linux", root_label="ro
         (observed(jobs=(BlockJob("vda", "copy"),)), "a copy of disk vda"),
         (off(metadata=None), "was not made by pyguixvm"),
         (off(metadata=msgspec.structs.replace(applied(), arrival=FENCED)), "on its way here from"),
+        (observed(metadata=msgspec.structs.replace(applied(), merging=MERGING)), "being merged"),
     ],
 )
 def test_what_cannot_go_is_told_before_anything_is_touched(
