@@ -54,6 +54,14 @@ def test_layers_come_after_what_they_stand_on_and_once() -> None:
 def test_what_is_ours_alone_can_go() -> None:
     require_movable(off(), TO)
     require_movable(observed(), TO)
+    # Libvirt brings what a TPM keeps with a guest that runs.
+    require_movable(observed(defined=hardware(tpm=True)), TO)
+
+
+def test_a_tpm_is_seen() -> None:
+    for backend, seen in (("emulator", True), ("passthrough", False)):
+        tpm = f"<tpm model='tpm-crb'><backend type='{backend}'/></tpm></devices>"
+        assert inspect_domain(XML.replace("</devices>", tpm)).hardware.tpm == seen
 
 
 HOST_DEVICE = hardware(host_devices=("pci domain=0x0000 bus=0x06",))
@@ -77,6 +85,7 @@ STORE = SharedStore(host_name="web", label="GNU", kernel="linux", root_label="ro
         (observed(jobs=(BlockJob("vda", "copy"),)), "a copy of disk vda"),
         (off(metadata=None), "was not made by pyguixvm"),
         (off(metadata=msgspec.structs.replace(applied(), arrival=FENCED)), "on its way here from"),
+        (off(defined=hardware(tpm=True)), "has an emulated TPM"),
         (observed(metadata=msgspec.structs.replace(applied(), merging=MERGING)), "being merged"),
     ],
 )
