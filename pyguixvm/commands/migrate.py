@@ -256,6 +256,14 @@ def _send(move: Move, there: Observation, by: str | None) -> None:
     if domain.state == "shut off":
         migration.send(move, data, autostart=autostart)
         return
+    if domain.state == "paused" and not domains.exists(move.target, move.name):
+        raise RequestRefusedError(
+            f"'{move.name}' is paused on {move.source.uri}, and only what runs or is shut off is "
+            "moved",
+            hint=f"Nothing was done. A move that was broken off may have left it so: it is not on "
+            f"{move.target.uri}. If it runs nowhere else, let it go on: virsh -c "
+            f"'{move.source.uri}' resume {move.name}",
+        )
     if domain.state != "running":
         raise RequestRefusedError(
             f"'{move.name}' is {domain.state}, and only what runs or is shut off is moved",

@@ -255,3 +255,15 @@ def test_a_machine_whose_layers_are_being_merged_does_not_move(traveller):
     domains.write_metadata(here, traveller.name, metadata)
     assert traveller.at() == [here]
     assert traveller.volumes_of(there) == set()
+
+
+def test_a_guest_that_waits_after_a_move_that_was_cut_is_told_how_to_go_on(traveller):
+    here, there = traveller.connection, traveller.there
+    domains.start(here, traveller.name)
+    here.handle.lookupByName(traveller.name).suspend()
+    with pytest.raises(RequestRefusedError, match="is paused") as refused:
+        traveller.move(there)
+    assert f"virsh -c '{here.uri}' resume {traveller.name}" in refused.value.hint
+    assert "shutdown" not in refused.value.hint
+    virsh(f"resume {traveller.name}")
+    domains.destroy(here, traveller.name)
