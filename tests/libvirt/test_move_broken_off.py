@@ -267,3 +267,26 @@ def test_a_guest_that_waits_after_a_move_that_was_cut_is_told_how_to_go_on(trave
     assert "shutdown" not in refused.value.hint
     virsh(f"resume {traveller.name}")
     domains.destroy(here, traveller.name)
+
+
+def test_what_was_refused_is_tried_again_with_what_was_sent(traveller, line, monkeypatch):
+    here, there = traveller.connection, traveller.there
+    had = traveller.volumes_of(here)
+
+    def refused(*_):
+        raise HypervisorError("no such thing here")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(migration.domains, "define", refused)
+        with pytest.raises(HypervisorError, match="no such thing"):
+            traveller.move(there)
+    # It is not whole, and counts as broken off.
+    assert had <= traveller.volumes_of(there)
+    assert not any(volumes.is_whole(there, traveller.pool, name) for name in had)
+    domains.start(here, traveller.name)
+    with pytest.raises(HypervisorError, match=r"It runs where it was|migrate domain"):
+        traveller.move(there, by="tcp://127.0.0.1:1")
+    assert domains.state(here, traveller.name) == "running"
+    traveller.move(there, by=line[1])
+    traveller.require_whole(there)
+    domains.destroy(there, traveller.name)
