@@ -31,8 +31,8 @@ def move_live(
 ) -> None:
     """Move the machine of MOVE, which runs, with its DATA.  BY is as for a `Destination`.
 
-    Raises RequestRefusedError and HypervisorError; it runs where it was then, and nothing of
-    it is at the target.
+    Raises RequestRefusedError and HypervisorError; it runs where it was then, and what is at the
+    target of it is not whole, unless nobody heard of the end.
     """
     data = tuple(data)
     xml, metadata, domain = defined(move, move.source)
@@ -45,7 +45,7 @@ def move_live(
     with sent(move, layers, data, written) as result:
         arrival = Arrival(
             uri=move.source.uri,
-            host=identity(move.source).host_uuid,
+            source=identity(move.source),
             # Its guest goes on writing to them.
             volumes=tuple(
                 SentVolume(*each.address) if each.address in written else each
@@ -58,6 +58,7 @@ def move_live(
         _require_same_parts(move, place)
         with phase(move.emit, "update", move.name, detail="live"):
             move.require()
+            result.given = True
             migration.migrate(domain, move.target, _destination(domain, place, there, by))
 
 

@@ -10,7 +10,7 @@ from and what it had there, so that whoever comes after one who was killed goes 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 
 import msgspec
@@ -23,8 +23,9 @@ from pyguixvm.hypervisor import data_records, domains, incomplete_volume, networ
 from pyguixvm.hypervisor.connection import Connection, capabilities, identity
 from pyguixvm.hypervisor.domains import Domain
 from pyguixvm.hypervisor.host_parts import HostParts
+from pyguixvm.hypervisor.volumes import Volume
 from pyguixvm.model.applied import Metadata
-from pyguixvm.model.arrival import Arrival, SentVolume, stamp
+from pyguixvm.model.arrival import Arrival, SentVolume, digest, stamp
 from pyguixvm.model.usage import Address
 from pyguixvm.model.volume_names import data_of
 from pyguixvm.plan.migration import root_layers
@@ -33,13 +34,14 @@ from pyguixvm.xml.moved import Place, moved_xml, unfenced_xml
 
 
 class ChangedMeanwhileError(RequestRefusedError):
-    """A machine was started where it was, after it was sent."""
+    """What was sent of a machine is not what it is, or not all there: it stays where it was."""
 
 
 def send(move: Move, data: Iterable[Address], *, autostart: bool) -> None:
     """Send the machine of MOVE, which is off, with its DATA; define it at the target, fenced.
 
-    Raises RequestRefusedError and HypervisorError; nothing of it is at the target then.
+    Raises RequestRefusedError and HypervisorError; what is at the target then is not whole,
+    unless nobody heard of the definition.
     """
     data = tuple(data)
     xml, metadata, domain = defined(move, move.source)
@@ -49,28 +51,37 @@ def send(move: Move, data: Iterable[Address], *, autostart: bool) -> None:
     with sent(move, layers, data) as result:
         arrival = Arrival(
             uri=move.source.uri,
-            host=identity(move.source).host_uuid,
+            source=identity(move.source),
             volumes=tuple(result.volumes),
             autostart=autostart,
             fenced=True,
+            definition=digest(xml),
         )
         there = arriving(metadata, result, arrival, domain.uuid)
         place = place_at(move, result, there, xml, host)
         with phase(move.emit, "define", move.name):
             move.require()
+            result.given = True
             domains.define(move.target, moved_xml(xml, place, there))
 
 
 def settle(move: Move) -> str:
     """Have the machine of MOVE, which is defined at the target, there alone; say what was done.
 
-    What was done of it already is not done again.  Raises `ChangedMeanwhileError` if it was
-    started at the source since it was sent.
+    What was done of it already is not done again, and what is not at the target stays at the
+    source.  Raises `ChangedMeanwhileError` if that has it, and it was started there since it was
+    sent, or is not all at the target.
     """
     xml, metadata, domain = defined(move, move.target)
     arrival = metadata.arrival
     if arrival is None:
         return "is there already"
+    missing = _missing(move.target, arrival)
+    if arrival.fenced and missing and domains.find_by_uuid(move.source, domain.uuid) is not None:
+        raise ChangedMeanwhileError(
+            f"'{move.name}' is not all there on {move.target.uri}: {', '.join(missing)} is missing",
+            hint=f"It is on {move.source.uri} as before. Run the command again.",
+        )
     _take_in(move, arrival)
     if arrival.fenced:
         _give_up_source(move, arrival, domain.uuid)
@@ -81,7 +92,7 @@ def settle(move: Move) -> str:
             domain = domains.define(move.target, unfenced_xml(xml, metadata), domain)
     if arrival.autostart:
         domains.set_autostart(move.target, domain, on=True)
-    left = _delete_left(move, arrival)
+    left = _delete_left(move, arrival, missing)
     domains.write_metadata(move.target, domain, msgspec.structs.replace(metadata, arrival=None))
     with suppress(HypervisorError):
         networks.ensure_networks(move.target, metadata.generation.declaration)
@@ -91,7 +102,7 @@ def settle(move: Move) -> str:
 def take_back(move: Move) -> None:
     """Remove what came to the target, where it is fenced: the machine is at the source.
 
-    Raises RequestRefusedError unless it is.
+    Raises RequestRefusedError unless all that it had is there.
     """
     _, metadata, domain = defined(move, move.target)
     arrival = metadata.arrival
@@ -101,6 +112,11 @@ def take_back(move: Move) -> None:
         or domains.find_by_uuid(move.source, domain.uuid) is None
     ):
         raise RequestRefusedError(f"'{move.name}' on {move.target.uri} may be the only one")
+    needed = domains.read_metadata(move.source, move.name).roots
+    for each in arrival.volumes:
+        # A generation that went meanwhile is not missed.
+        if each.address in needed or data_of(each.volume) is not None:
+            _there_still(move, each)
     with phase(move.emit, "remove", move.name):
         move.require()
         # Whoever is killed from here on leaves what counts as broken off.
@@ -159,6 +175,23 @@ def arriving(metadata: Metadata, result: Sent, arrival: Arrival, uuid: str) -> M
     )
 
 
+def _missing(connection: Connection, arrival: Arrival) -> list[str]:
+    """Return which volumes of ARRIVAL are not at CONNECTION, whole or not.
+
+    Raises HypervisorError where that cannot be told.
+    """
+    found = {e.volume: volumes.is_there(connection, e.pool, e.volume) for e in arrival.volumes}
+    pools_of = {each.volume: each.pool for each in arrival.volumes}
+    stopped = next((pools_of[name] for name, there in found.items() if there is None), None)
+    if stopped is not None:
+        raise HypervisorError(
+            f"pool '{stopped}' of {connection.uri} is stopped, or gone",
+            hint=f"Start it and run the command again: virsh -c {connection.uri} pool-start "
+            f"{stopped}",
+        )
+    return [name for name, there in found.items() if not there]
+
+
 def _take_in(move: Move, arrival: Arrival) -> None:
     """Have all that came by ARRIVAL count as whole, and data be recorded."""
     records = {each.address: each for each in data_records.read(move.source)}
@@ -178,54 +211,84 @@ def _give_up_source(move: Move, arrival: Arrival, uuid: str) -> None:
     domain = domains.find_by_uuid(move.source, uuid)
     if domain is None:
         return
-    _require_unchanged(move.source, domain, arrival.volumes)
     xml = domains.whole_definition(move.source, domain)
+    if xml is None:
+        return
+    _require_unchanged(move, domain, xml, arrival)
     with phase(move.emit, "remove", move.name, detail=f"from {move.source.uri}"):
         move.require()
         domains.undefine(move.source, domain)
         # Started in the very moment, it lives on without a definition.
-        if xml is not None and domains.find_by_uuid(move.source, uuid) is not None:
+        if domains.find_by_uuid(move.source, uuid) is not None:
             domains.define(move.source, xml)
             raise _changed(move.name, move.source)
 
 
-def _require_unchanged(
-    connection: Connection, domain: Domain, sent_volumes: Iterable[SentVolume]
-) -> None:
-    off = domains.state(connection, domain) == "shut off"
-    if not off or domains.is_memory_kept(connection, domain):
-        raise _changed(domain.name, connection)
-    for each in sent_volumes:
-        if not _is_as_sent(connection, each):
-            raise _changed(domain.name, connection)
+def _require_unchanged(move: Move, domain: Domain, xml: str, arrival: Arrival) -> None:
+    """Raise `ChangedMeanwhileError` unless DOMAIN, at the source, is what was sent.
+
+    It is defined by XML: what was deployed since, or a disk that was added, is in there.
+    """
+    if arrival.definition not in {None, digest(xml)}:
+        raise _changed(move.name, move.source)
+    off = domains.state(move.source, domain) == "shut off"
+    if not off or domains.is_memory_kept(move.source, domain):
+        raise _changed(move.name, move.source)
+    found = [(each, _there_still(move, each)) for each in arrival.volumes]
+    if not all(_is_as_sent(each, volume) for each, volume in found):
+        raise _changed(move.name, move.source)
 
 
-def _is_as_sent(connection: Connection, sent_volume: SentVolume) -> bool:
-    found = volumes.refreshed(connection, *sent_volume.address)
-    if found is None or sent_volume.stamp is None:
-        return found is not None
-    return stamp(found.physical, found.modified) == sent_volume.stamp
+def _there_still(move: Move, sent_volume: SentVolume) -> Volume:
+    """Return SENT_VOLUME as it is at the source.
+
+    Raises RequestRefusedError if it was deleted: no copy is given up for that.
+    """
+    found = volumes.refreshed(move.source, *sent_volume.address)
+    if found is None:
+        raise RequestRefusedError(
+            f"volume '{sent_volume.volume}' of pool '{sent_volume.pool}' is not there any more on "
+            f"{move.source.uri}, and was sent to {move.target.uri}",
+            hint=f"Nothing was changed. If '{move.name}' is to be as it was sent, give up the "
+            f"other one, and run the command again: virsh -c '{move.source.uri}' undefine "
+            f"{move.name}",
+        )
+    return found
+
+
+def _is_as_sent(sent_volume: SentVolume, found: Volume) -> bool:
+    seen = stamp(found.physical, found.modified)
+    return sent_volume.stamp is None or seen == sent_volume.stamp
 
 
 def _changed(name: str, connection: Connection) -> ChangedMeanwhileError:
     return ChangedMeanwhileError(
-        f"'{name}' was started on {connection.uri} while it was moved away from there",
+        f"'{name}' was started on {connection.uri}, or changed, while it was moved away from there",
         hint="It is there as before. Run the command again when it is shut off.",
     )
 
 
-def _delete_left(move: Move, arrival: Arrival) -> list[str]:
-    """Delete what ARRIVAL left at the source, and nothing that anything uses; say what stays."""
+def _delete_left(move: Move, arrival: Arrival, missing: Collection[str]) -> list[str]:
+    """Delete what ARRIVAL left at the source, and nothing that anything uses; say what stays.
+
+    Of what is MISSING at the target, that is the only copy.
+    """
     there = [e for e in arrival.volumes if volumes.is_whole(move.source, e.pool, e.volume)]
+    only = [each.volume for each in there if each.volume in missing]
+    there = [each for each in there if each.volume not in missing]
     used = usage(move.source).kept([each.address for each in there])
     kept = {(each.pool, each.volume): str(each) for each in used}
     said = list(kept.values())
+    said += [f"{e} is not on {move.target.uri}, and stays on {move.source.uri}" for e in only]
     with phase(move.emit, "remove", move.name, detail=f"from {move.source.uri}"):
         # What stands on another one goes before that.
         for each in reversed(there):
             if each.address in kept:
                 continue
-            if not _is_as_sent(move.source, each):
+            found = volumes.refreshed(move.source, *each.address)
+            if found is None:
+                continue
+            if not _is_as_sent(each, found):
                 said.append(f"{each.volume} was written to since on {move.source.uri}, and stays")
                 continue
             move.require()

@@ -52,12 +52,14 @@ class Move:
 class Sent:
     """What has been sent: FILES are where it is now by where it was, BASES names likewise.
 
-    VOLUMES are those that the source can give up when all is over.
+    VOLUMES are those that the source can give up when all is over.  GIVEN: the target was asked
+    to define what has them, and may do so whatever is heard of it.
     """
 
     files: dict[str, str] = field(default_factory=dict)
     bases: dict[str, str] = field(default_factory=dict)
     volumes: list[SentVolume] = field(default_factory=list)
+    given: bool = False
 
 
 def require_space(move: Move, addresses: Iterable[Address]) -> None:
@@ -84,7 +86,8 @@ def sent(
 
     Those that are being WRITTEN are made empty, of the same size: QEMU brings what they hold.
     They count as whole from the end of the body on, which is to define the domain that has
-    them, and go again if that fails.
+    them.  If it fails they go again, unless they are `given` by then: the next run goes on with
+    them, or `gc` deletes them.
     """
     result = Sent()
     with ExitStack() as incomplete:
@@ -133,7 +136,16 @@ def _send(
         ready(move, volume, file)
         move.require()
         made = incomplete.enter_context(
-            uploaded(move.target, pool, name, file, move.emit, move.name, resumable=True)
+            uploaded(
+                move.target,
+                pool,
+                name,
+                file,
+                move.emit,
+                move.name,
+                resumable=True,
+                kept=lambda: result.given,
+            )
         )
         told.detail = f"{format_size(made.allocation)} in {made.path}"
     result.files[volume.path] = made.path

@@ -24,8 +24,9 @@ def evacuate(
     """Move our machines from the hypervisor at URI to where they are DECLARED, or to that at TO.
 
     One after the other.  One that cannot go, or is declared to be there,
-    stays, and says why; the others go on.  BY is as for `migrate`.  Raises HypervisorError if
-    the one at URI cannot be reached.
+    stays, and says why; the others go on.  What is on its way from there, or left something, is
+    finished where it is going, if that is one of these.  BY is as for `migrate`.  Raises
+    HypervisorError if the one at URI cannot be reached.
     """
     targets = {each.name: each.hypervisor or session.uri for each in declared}
     leaving = replace(session, uri=uri)
@@ -33,11 +34,14 @@ def evacuate(
     with ExitStack() as opened:
         hosts = Hosts(opened, verify=session.verify)
         source = hosts.at(uri)
-        names = [name for name, each in sorted(source.there.domains.items()) if is_ours(each)]
-        for name in names:
+        names = {name for name, each in source.there.domains.items() if is_ours(each)}
+        for other in dict.fromkeys([*([to] if to else []), *targets.values()]):
+            hosts.try_to_reach(other)
+        begun = hosts.with_arrivals(source)
+        for name in sorted({*names, *begun}):
             try:
-                target = _target(hosts, source, name, targets, to)
-                done.append(moved(leaving, hosts, name, target, by))
+                target = begun.get(name) or _target(hosts, source, name, targets, to)
+                done.append(moved(leaving, hosts, name, target, by, source))
             except PyguixvmError as error:
                 done.append(Done(name, "stays", error=error))
     return tuple(done)

@@ -15,6 +15,7 @@ from pyguixvm.commands.session import Session
 from pyguixvm.commands.undefine import data_volumes
 from pyguixvm.digest.memory import Digests
 from pyguixvm.errors import HypervisorError, RequestRefusedError
+from pyguixvm.hypervisor import domains
 from pyguixvm.hypervisor.connection import Connection, connect, identity
 from pyguixvm.hypervisor.machine_lock.lock import held
 from pyguixvm.hypervisor.observe import Depth, observe
@@ -65,10 +66,20 @@ class Hosts:
             self._by_uri[uri] = same or Host(connection, which, observe(connection, Depth.HOST))
         return self._by_uri[uri]
 
-    def with_uuid(self, uuid: str | None) -> Host | None:
-        """Return the one whose host has UUID: that is so whoever calls it by which URI."""
-        known_hosts = self._by_uri.values()
-        return next((h for h in known_hosts if uuid and h.which.host_uuid == uuid), None)
+    def that_is(self, which: Hypervisor) -> Host | None:
+        """Return the one that is WHICH: that is so whoever calls it by which URI."""
+        return next((host for host in self._by_uri.values() if host.which == which), None)
+
+    def with_arrivals(self, source: Host) -> dict[str, Host]:
+        """Return where machines come to from SOURCE, by their names, whose way is not over."""
+        return {
+            name: host
+            for host in self._by_uri.values()
+            for name, domain in host.there.domains.items()
+            if domain.metadata is not None
+            and domain.metadata.arrival is not None
+            and domain.metadata.arrival.source == source.which
+        }
 
     def with_machine(self, name: str, but: Host) -> list[Host]:
         """Return those that have a machine NAME of ours, BUT one left out."""
@@ -118,9 +129,19 @@ def _has(there: Observation, name: str) -> bool:
     return domain is not None and is_ours(domain)
 
 
-def moved(session: Session, hosts: Hosts, name: str, target: Host, by: str | None) -> Done:
-    """Move machine NAME to TARGET, or finish that.  BY is as for `migrate`."""
-    source = _source(hosts, name, target)
+def moved(  # noqa: PLR0917 -- what goes from where to where, and how
+    session: Session,
+    hosts: Hosts,
+    name: str,
+    target: Host,
+    by: str | None,
+    leaving: Host | None = None,
+) -> Done:
+    """Move machine NAME to TARGET, or finish that.  BY is as for `migrate`.
+
+    It is that of LEAVING, if there are several of that name.
+    """
+    source = _source(hosts, name, target, leaving)
     if source is None:
         return Done(name, f"is on {target.uri} already")
     with _locked(session, name, source, target) as move:
@@ -129,23 +150,30 @@ def moved(session: Session, hosts: Hosts, name: str, target: Host, by: str | Non
     return Done(name, detail)
 
 
-def _source(hosts: Hosts, name: str, target: Host) -> Host | None:
+def _source(hosts: Hosts, name: str, target: Host, leaving: Host | None) -> Host | None:
     """Return where machine NAME comes from; None if it is at TARGET, and left nothing elsewhere.
+
+    It comes from LEAVING, if that has it.
 
     Raises RequestRefusedError if it is nowhere, or at several places.
     """
     domain = target.there.domains.get(name)
     arrival = domain.metadata.arrival if domain and domain.metadata else None
     if arrival is not None:
-        host = hosts.with_uuid(arrival.host) or hosts.at(arrival.uri)
-        if host.which.host_uuid != arrival.host:
+        host = hosts.that_is(arrival.source) or hosts.at(arrival.uri)
+        # UUIDs of boards are not unique, and a host has several hypervisors.
+        if host.which != arrival.source or host.which == target.which:
             raise RequestRefusedError(
-                f"'{name}' came from {arrival.uri}, and that leads to another host by now",
+                f"'{name}' came from {arrival.uri}, and that leads to another hypervisor by now",
                 hint="Find the one that it came from, and see with 'virsh list --all' whether it "
                 "is there still. Nothing was changed.",
             )
+        if arrival.fenced:
+            _require_nowhere_else(hosts, name, target, host)
         return host
     found = hosts.with_machine(name, target)
+    if leaving in found:
+        return leaving
     if len(found) > 1:
         raise RequestRefusedError(
             f"'{name}' is on {' and on '.join(host.uri for host in found)}",
@@ -164,6 +192,21 @@ def _source(hosts: Hosts, name: str, target: Host) -> Host | None:
         hint="It was looked for on all hypervisors of the configuration, and that of -c: give "
         "the one that has it.",
     )
+
+
+def _require_nowhere_else(hosts: Hosts, name: str, target: Host, source: Host) -> None:
+    """Raise RequestRefusedError if machine NAME, on its way to TARGET, is not at SOURCE alone.
+
+    From there, it may have gone on to another one: what was sent to TARGET is old then.
+    """
+    for other in hosts.with_machine(name, target):
+        if other.which != source.which:
+            raise RequestRefusedError(
+                f"'{name}' is on its way to {target.uri} from {source.uri}, and is on {other.uri}, "
+                "too",
+                hint="Nothing was changed. If that one is to stay, give up what was sent: virsh "
+                f"-c '{target.uri}' undefine {name}, and delete its volumes there.",
+            )
 
 
 @contextmanager
@@ -208,16 +251,26 @@ def _send(move: Move, there: Observation, by: str | None) -> None:
     data = tuple(data_volumes(move.source, domain))
     roots = [layer.address for layer in root_layers(metadata)]
     require_place(metadata, domain, there, [*roots, *data])
+    # What is observed of one domain says nothing of that.
+    autostart = domains.autostart(move.source, move.name)
     if domain.state == "shut off":
-        migration.send(move, data, autostart=domain.autostart)
+        migration.send(move, data, autostart=autostart)
         return
+    if domain.state == "paused" and not domains.exists(move.target, move.name):
+        raise RequestRefusedError(
+            f"'{move.name}' is paused on {move.source.uri}, and only what runs or is shut off is "
+            "moved",
+            hint=f"Nothing was done. A move that was broken off may have left it so: it is not on "
+            f"{move.target.uri}. If it runs nowhere else, let it go on: virsh -c "
+            f"'{move.source.uri}' resume {move.name}",
+        )
     if domain.state != "running":
         raise RequestRefusedError(
             f"'{move.name}' is {domain.state}, and only what runs or is shut off is moved",
             hint="Nothing was done. Let it go on, or shut it down: pyguixvm -c "
             f"'{move.source.uri}' shutdown {move.name}",
         )
-    live_migration.move_live(move, data, autostart=domain.autostart, by=by)
+    live_migration.move_live(move, data, autostart=autostart, by=by)
 
 
 def _keep_from_collector(session: Session, source: Connection, target: Connection) -> None:

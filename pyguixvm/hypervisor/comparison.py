@@ -101,15 +101,19 @@ def _digest_there(uri: str, path: str) -> str | None:
 def shell(uri: str, command: str) -> list[str] | None:
     """Return what runs COMMAND by the shell of the host of URI; None if that is not behind ssh.
 
-    It asks nobody for anything: who has to type a password has no shell.
+    It asks nobody for anything: who has to type a password has no shell.  Nor has who names the
+    socket: what listens there may see other files than that host, a container for example.
 
     >>> shell("qemu+ssh://root@host:2222/system?keyfile=key", "true")
     ['ssh', '-o', 'BatchMode=yes', '-i', 'key', '-p', '2222', '--', 'root@host', 'true']
+    >>> shell("qemu+ssh://host/system?socket=/srv/libvirt-sock", "true")
     """
     parts = urlsplit(uri)
     if parts.scheme.partition("+")[2] != "ssh" or not parts.hostname:
         return None
     query = parse_qs(parts.query)
+    if "socket" in query:
+        return None
     words = [*query.get("command", ["ssh"])[:1], "-o", "BatchMode=yes"]
     for key in query.get("keyfile", [])[:1]:
         words += ["-i", key]

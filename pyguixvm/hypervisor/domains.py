@@ -109,6 +109,13 @@ def resume(connection: Connection, name: Which) -> None:
         domain.resume()
 
 
+def autostart(connection: Connection, name: Which) -> bool:
+    """Whether domain NAME starts together with its hypervisor."""
+    domain = our_domain(connection, name)
+    with explained(f"look at domain '{name}'"):
+        return bool(domain.autostart())
+
+
 def set_autostart(connection: Connection, name: Which, on: bool) -> None:
     """Start domain NAME together with its hypervisor from now on, or no longer."""
     domain = our_domain(connection, name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -43,15 +43,17 @@ def uploaded(  # noqa: PLR0917 -- where from, where to, and who is told
     owner: int | None = None,
     tempo: Tempo | None = None,
     resumable: bool = False,
+    kept: Callable[[], bool] = lambda: False,
 ) -> Iterator[Volume]:
     """Make volume NAME in POOL from the bytes of the file PATH, whatever its format.
 
     MODE and OWNER are as for a `VolumeDefinition`.  It is on disk when it is yielded, if the
     hypervisor is this machine.  It counts as whole only when the body is done, and is deleted
-    if that fails.  Who else makes it is waited for, see `made_by_us`, and what is broken off is
-    made anew; RESUMABLE: gone on with where it was acknowledged, if it is called after what it
-    is to hold.  Raises `VolumeExistsError` if a whole volume of that name exists, and
-    `HypervisorError` without enough space or if somebody else took over meanwhile.
+    if that fails, unless it is KEPT then, in the making.  Who else makes it is waited for, see
+    `made_by_us`, and what is broken off is made anew; RESUMABLE: gone on with where it was
+    acknowledged, if it is called after what it is to hold.  Raises `VolumeExistsError` if a
+    whole volume of that name exists, and `HypervisorError` without enough space or if somebody
+    else took over meanwhile.
     """
     with (
         incomplete_volume.made_by_us(connection, pool, name, emit, machine, tempo, keep=resumable),
@@ -72,7 +74,9 @@ def uploaded(  # noqa: PLR0917 -- where from, where to, and who is told
             pool,
             name,
             goes_on=begun is not None,
-            worth_keeping=lambda: resumable and sending.is_worth_keeping(begun is not None),
+            worth_keeping=lambda: (
+                kept() or (resumable and sending.is_worth_keeping(begun is not None))
+            ),
         ):
             if begun is not None:
                 emit(Notice(f"goes on with volume '{name}', {_part(there, total)} of which are "

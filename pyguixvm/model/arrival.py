@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import msgspec
 
+from pyguixvm.model.hypervisor import Hypervisor
 from pyguixvm.model.usage import Address
 
 
@@ -26,18 +29,25 @@ class SentVolume(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True
 
 
 class Arrival(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
-    """That a machine comes from the hypervisor at URI, whose host has the UUID HOST.
+    """That a machine comes from the hypervisor SOURCE, which URI led to.
 
     VOLUMES are those that it had there, which go when it has nothing there any more.  FENCED:
     it may be defined there, too, and cannot be started here: its definition names a disk that
-    does not exist.  AUTOSTART: it starts with its host when it can be started.
+    does not exist.  DEFINITION is a digest of what it was defined by where it comes from, None if
+    it was moved while it ran.  AUTOSTART: it starts with its host when it can be started.
     """
 
     uri: str
-    host: str | None
+    source: Hypervisor
     volumes: tuple[SentVolume, ...]
     autostart: bool = False
     fenced: bool = False
+    definition: str | None = None
+
+
+def digest(xml: str) -> str:
+    """Return what a domain that is defined by XML has until it is defined otherwise."""
+    return hashlib.sha256(xml.encode()).hexdigest()
 
 
 def stamp(physical: int, modified: str | None) -> str:

@@ -77,7 +77,7 @@ class Hardware(msgspec.Struct, frozen=True, rename="kebab"):
     PLAIN are its plain fields by their names, as XML has them.  EMULATOR and LOADER
     are files of the host, MACHINE_TYPE is what the one knows.  CONSOLE and AGENT_CHANNEL:
     there is a serial line, and one for a guest agent.  HOST_DEVICES are those of its host that
-    it was given, in words.
+    it was given, in words.  TPM: one is emulated for it, whose state its host keeps.
     """
 
     cpu: int
@@ -97,6 +97,7 @@ class Hardware(msgspec.Struct, frozen=True, rename="kebab"):
     console: bool = True
     agent_channel: bool = True
     host_devices: tuple[str, ...] = ()
+    tpm: bool = False
 
 
 def disks_of(*hardware: Hardware | None) -> tuple[str, ...]:

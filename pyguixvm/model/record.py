@@ -17,14 +17,30 @@ import msgspec
 from msgspec import inspect
 
 from pyguixvm.model.applied import Metadata
+from pyguixvm.model.declaration import RemoteImage
 
 # A field that gets another name or meaning, or a new one without a default, is another version:
-# what was written before must be carried over by a migration.
-SCHEMA = 2
+# what was written before must be carried over by a migration.  So is one that nobody may pass
+# over: what has none of those is written in the schema before, which older programs read.
+SCHEMA = 3
+_WITHOUT_NEWS = 2
+
+
+def schema_of(metadata: Metadata) -> int:
+    """Return the schema that METADATA is to be written in: who does not know it keeps away.
+
+    One on its way here must not be started, volumes that are being merged not be told apart.
+    """
+    news = (
+        metadata.arrival is not None
+        or metadata.merging is not None
+        or any(isinstance(e.declaration.image, RemoteImage) for e in metadata.generations)
+    )
+    return SCHEMA if news else _WITHOUT_NEWS
 
 
 def plain(metadata: Metadata) -> dict[str, Any]:
-    """Return METADATA as plain data of SCHEMA."""
+    """Return METADATA as plain data, see `schema_of`."""
     data: dict[str, Any] = msgspec.to_builtins(metadata)
     return data
 
@@ -51,8 +67,13 @@ def _from_1(data: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in data.items() if key != "config"}
 
 
+def _from_2(data: dict[str, Any]) -> dict[str, Any]:
+    """Return DATA of schema 2, which is the same in schema 3."""
+    return data
+
+
 # How data of each version becomes data of the next one.
-_MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1}
+_MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1, 2: _from_2}
 
 
 def _known(data: Any, kind: inspect.Type) -> Any:

@@ -87,6 +87,8 @@ def require_movable(domain: ObservedDomain, to: str) -> Metadata:
     require_root(domain)
     require_no_memory(domain)
     require_idle_disks(domain)
+    _require_not_merging(domain.name, domain.metadata)
+    _require_tpm_moved(domain, to)
     kept = tuple(dict.fromkeys(_of_the_host(domain, domain.metadata)))
     if kept:
         raise RequestRefusedError(
@@ -95,6 +97,29 @@ def require_movable(domain: ObservedDomain, to: str) -> Metadata:
             "another name.",
         )
     return domain.metadata
+
+
+def _require_not_merging(name: str, metadata: Metadata) -> None:
+    """Raise RequestRefusedError if layers of a root become one: which they are is not settled."""
+    if metadata.merging is not None:
+        raise RequestRefusedError(
+            f"layers of the root volume of '{name}' are being merged, or that was broken off",
+            hint=f"{_NOTHING_DONE}. Try again when it is over. If nobody is at it, the next "
+            "deploy finishes it.",
+        )
+
+
+def _require_tpm_moved(domain: ObservedDomain, to: str) -> None:
+    """Raise RequestRefusedError if DOMAIN is off and has a TPM: its state goes while it runs only.
+
+    It would go with the definition, and what it keeps the keys of could not be read any more.
+    """
+    if domain.state == "shut off" and domain.defined.tpm:
+        raise RequestRefusedError(
+            f"'{domain.name}' has an emulated TPM, and what that keeps does not go to {to} while "
+            "it is off",
+            hint=f"{_NOTHING_DONE}. Started, it can go with it: pyguixvm start {domain.name}",
+        )
 
 
 def _of_the_host(domain: ObservedDomain, metadata: Metadata) -> Iterator[str]:

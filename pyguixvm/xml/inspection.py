@@ -71,6 +71,7 @@ def _hardware(root: etree._Element) -> Hardware:
         console=has_console(root),
         agent_channel=agent_channel(root) is not None,
         host_devices=tuple(map(_host_device, root.findall("devices/hostdev"))),
+        tpm=root.find("devices/tpm/backend[@type='emulator']") is not None,
     )
 
 

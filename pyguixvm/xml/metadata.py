@@ -20,7 +20,7 @@ from lxml import etree
 
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.model.applied import Metadata
-from pyguixvm.model.record import SCHEMA, from_plain, plain
+from pyguixvm.model.record import SCHEMA, from_plain, plain, schema_of
 
 NAMESPACE = "urn:pyguixvm:metadata:1"
 PREFIX = "pyguixvm"
@@ -137,7 +137,7 @@ def _filled(element: etree._Element, metadata: Metadata) -> etree._Element:
     generations = data["generations"]
     current = [each for each in generations if each["number"] == metadata.current]
     others = [each for each in generations if each["number"] != metadata.current]
-    element.set("schema", str(SCHEMA))
+    element.set("schema", str(schema_of(metadata)))
     element.text = _json(data | {"generations": current})
     if others:
         history = etree.SubElement(element, etree.QName(etree.QName(element).namespace, _HISTORY))

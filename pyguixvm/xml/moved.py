@@ -11,13 +11,13 @@ from lxml import etree
 
 from pyguixvm.model.applied import Metadata
 from pyguixvm.model.observation import HostPart
-from pyguixvm.model.volume_names import PREFIX
 from pyguixvm.xml.domain import EMULATOR_MACHINE
 from pyguixvm.xml.metadata import metadata_element
 from pyguixvm.xml.storage import fence_disk
 from pyguixvm.xml.text import parse, render
 
-_FENCE = "fence"
+# Not called as our volumes are: who does not know of it takes those for its own to remove.
+_FENCE = "fence-of-pyguixvm"
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -46,15 +46,14 @@ def moved_xml(xml: str, place: Place, metadata: Metadata) -> str:
     _choose_anew(domain, place.lost)
     _remember(domain, metadata)
     if metadata.arrival is not None and metadata.arrival.fenced:
-        fence = f"{place.directory}/{PREFIX}{metadata.machine}.{_FENCE}"
-        _devices(domain).append(fence_disk(fence))
+        _devices(domain).append(fence_disk(f"{place.directory}/{_fence(metadata)}"))
     return render(domain)
 
 
 def unfenced_xml(xml: str, metadata: Metadata) -> str:
     """Return domain XML, as `moved_xml` made it, so that it can be started."""
     domain = parse(xml)
-    fence = f"{PREFIX}{metadata.machine}.{_FENCE}"
+    fence = _fence(metadata)
     devices = _devices(domain)
     for disk in devices.findall("disk"):
         source = disk.find("source")
@@ -62,6 +61,10 @@ def unfenced_xml(xml: str, metadata: Metadata) -> str:
             devices.remove(disk)
     _remember(domain, metadata)
     return render(domain)
+
+
+def _fence(metadata: Metadata) -> str:
+    return f"{metadata.machine}.{_FENCE}"
 
 
 def _move(layer: etree._Element, place: Place) -> None:

@@ -57,14 +57,18 @@ class Libvirtd:
 
 @contextmanager
 def another_libvirtd(
-    directory: Path, *arguments: str, settings: str = "", alone: bool = True
+    directory: Path,
+    *arguments: str,
+    settings: str = "",
+    alone: bool = True,
+    uuid: str | None = None,
 ) -> Iterator[Libvirtd]:
     """Run a libvirtd whose files are in DIRECTORY, with a network and a pool called "default".
 
     Its guests, which are nobody else's, end with it.  It takes ARGUMENTS, and SETTINGS of its
-    libvirtd.conf.  Not ALONE, it has no network, and is in that of the bed.
+    libvirtd.conf.  UUID is its host's.  Not ALONE, it has no network, and is in that of the bed.
     """
-    uuid = str(uuid4())
+    uuid = uuid or str(uuid4())
     directory.mkdir(exist_ok=True)
     directory.chmod(0o755)
     for parent in directory.parents:

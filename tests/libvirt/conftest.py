@@ -19,6 +19,7 @@ import pytest
 from deploying import deploy, some_metadata, with_image
 from editions import UPDATE, declared, run_script
 from hostile import HostileAgent
+from travelling import another, line, there, traveller  # noqa: F401 -- fixtures
 
 from pyguixvm.events import ignore
 from pyguixvm.hypervisor import connection as connections

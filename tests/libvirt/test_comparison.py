@@ -3,6 +3,7 @@
 
 import os
 import random
+import sys
 from pathlib import Path
 
 import pytest
@@ -119,3 +120,32 @@ def test_where_no_shell_tells_all_of_it_is_read(image, pool, spoilt, behind_ssh,
         pytest.raises(HypervisorError, match="does not hold what was sent"),
     ):
         upload_volume(connection, pool.name, NAME, image, ignore)
+
+
+# Libvirt asks it for its options first; the bed has none.
+NETCAT = f"""#!{sys.executable}
+import os, socket, sys, threading
+if "-U" not in sys.argv:
+    sys.exit()
+there = socket.socket(socket.AF_UNIX)
+there.connect(sys.argv[-1])
+def send():
+    while data := os.read(0, 65536):
+        there.sendall(data)
+    there.shutdown(socket.SHUT_WR)
+threading.Thread(target=send, daemon=True).start()
+while data := there.recv(65536):
+    os.write(1, data)
+"""
+
+
+def test_where_a_socket_is_named_its_host_may_have_another_file_there(
+    image, pool, behind_ssh, read_back, tmp_path
+):
+    netcat = tmp_path / "nc"
+    netcat.write_text(NETCAT)
+    netcat.chmod(0o755)
+    uri = f"{behind_ssh}&netcat={netcat}&socket=/run/libvirt/libvirt-sock"
+    with connect(uri, verify=True) as connection:
+        upload_volume(connection, pool.name, NAME, image, ignore)
+    assert read_back() >= 8 * MIB

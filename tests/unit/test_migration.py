@@ -11,9 +11,10 @@ from declarations import deployed, domain, machine
 from test_planner import applied, hardware, hypervisor, observed, plan
 
 from pyguixvm.errors import RequestRefusedError
-from pyguixvm.model.applied import Generation
+from pyguixvm.model.applied import Generation, Merging
 from pyguixvm.model.arrival import Arrival
 from pyguixvm.model.declaration import BlockDevice, SharedStore
+from pyguixvm.model.hypervisor import Hypervisor
 from pyguixvm.model.observation import (
     MIGRATED,
     BlockJob,
@@ -27,9 +28,11 @@ from pyguixvm.plan.migration import require_movable, require_place, root_layers
 from pyguixvm.xml.inspection import inspect_domain
 from pyguixvm.xml.moved import Place, moved_xml, unfenced_xml
 
+MERGING = Merging("default", ("pyguixvm-web.g2.qcow2", "pyguixvm-web.g1.qcow2"))
 TO = "qemu+ssh://b/system"
 ROOT = "pyguixvm-web.g1.qcow2"
-FENCED = Arrival(uri="qemu+ssh://a/system", host="1", volumes=(), fenced=True)
+SOURCE = Hypervisor("1", "a", "QEMU", "/system")
+FENCED = Arrival(uri="qemu+ssh://a/system", source=SOURCE, volumes=(), fenced=True)
 
 
 def off(**changes: Any) -> ObservedDomain:
@@ -51,6 +54,14 @@ def test_layers_come_after_what_they_stand_on_and_once() -> None:
 def test_what_is_ours_alone_can_go() -> None:
     require_movable(off(), TO)
     require_movable(observed(), TO)
+    # Libvirt brings what a TPM keeps with a guest that runs.
+    require_movable(observed(defined=hardware(tpm=True)), TO)
+
+
+def test_a_tpm_is_seen() -> None:
+    for backend, seen in (("emulator", True), ("passthrough", False)):
+        tpm = f"<tpm model='tpm-crb'><backend type='{backend}'/></tpm></devices>"
+        assert inspect_domain(XML.replace("</devices>", tpm)).hardware.tpm == seen
 
 
 HOST_DEVICE = hardware(host_devices=("pci domain=0x0000 bus=0x06",))
@@ -74,6 +85,8 @@ STORE = SharedStore(host_name="web", label="GNU", kernel="linux", root_label="ro
         (observed(jobs=(BlockJob("vda", "copy"),)), "a copy of disk vda"),
         (off(metadata=None), "was not made by pyguixvm"),
         (off(metadata=msgspec.structs.replace(applied(), arrival=FENCED)), "on its way here from"),
+        (off(defined=hardware(tpm=True)), "has an emulated TPM"),
+        (observed(metadata=msgspec.structs.replace(applied(), merging=MERGING)), "being merged"),
     ],
 )
 def test_what_cannot_go_is_told_before_anything_is_touched(
@@ -139,7 +152,7 @@ def test_the_definition_is_as_it_was_on_other_files_and_behind_a_fence() -> None
     place = Place(files, ("dac",), "/b", ("emulator", "machine-type", "firmware"))
     metadata = msgspec.structs.replace(deployed(machine()), arrival=FENCED)
     xml = moved_xml(XML, place, metadata)
-    fence = "/b/pyguixvm-web.fence"
+    fence = "/b/web.fence-of-pyguixvm"
     assert inspect_domain(xml).hardware.disks == ("/b/root", "/srv/x", fence)
     assert inspect_domain(xml).hardware.stacks[0].below == ("/b/base",)
     assert "model='selinux'" not in xml.replace('"', "'")

@@ -14,8 +14,10 @@ import pytest
 from declarations import machine, system
 from lxml import etree
 
-from pyguixvm.model.applied import Generation, Metadata
-from pyguixvm.model.declaration import DataDisk
+from pyguixvm.model.applied import Generation, Merging, Metadata
+from pyguixvm.model.arrival import Arrival
+from pyguixvm.model.declaration import DataDisk, RemoteImage
+from pyguixvm.model.hypervisor import Hypervisor
 from pyguixvm.model.record import SCHEMA, from_plain, plain
 from pyguixvm.xml.metadata import (
     NAMESPACE,
@@ -76,7 +78,7 @@ def test_a_record_of_before_is_read_to_what_it_says(path: Path) -> None:
 def test_a_record_of_before_is_the_same_in_the_schema_of_now(path: Path) -> None:
     found = read(path)
     element = element_of(found)
-    assert element.get("schema") == str(SCHEMA)
+    assert element.get("schema") == "2"
     name = found.machine
     domain = domain_of(element, name)
     etree.SubElement(domain, "uuid").text = found.uuid
@@ -200,3 +202,23 @@ def test_a_damaged_record_with_history_is_damaged_metadata(text: str) -> None:
     )
     with pytest.raises(UnreadableMetadataError, match="damaged metadata"):
         read_metadata(domain_of(element))
+
+
+SOURCE = Hypervisor(None, "a", "QEMU", "/session", "user")
+REMOTE = RemoteImage(url="https://a/b", sha256="0" * 64, format="qcow2")
+
+
+@pytest.mark.parametrize("case", ["arrival", "merging", "image"])
+def test_older_programs_keep_away_from_what_they_must_not_pass_over(case: str) -> None:
+    first = generation(1)
+    fetched = msgspec.structs.replace(first.declaration, image=REMOTE)
+    news = {
+        "arrival": {"arrival": Arrival(uri="qemu:///system", source=SOURCE, volumes=())},
+        "merging": {"merging": Merging(pool="default", volumes=("a", "b"))},
+        "image": {"generations": (msgspec.structs.replace(first, declaration=fetched),)},
+    }
+    plainly = Metadata(current=1, generations=(first,))
+    assert element_of(plainly).get("schema") == "2"
+    found = msgspec.structs.replace(plainly, **news[case])
+    assert element_of(found).get("schema") == "3"
+    assert read_metadata(domain_of(element_of(found), found.machine)) == found

@@ -91,7 +91,7 @@ def test_a_domain_without_our_element_is_not_ours(xml):
     assert read_metadata(parse(xml)) is None
 
 
-@pytest.mark.parametrize("schema", ["3", "17"])
+@pytest.mark.parametrize("schema", ["4", "17"])
 def test_metadata_of_a_newer_version_is_refused_by_saying_so(schema):
     with pytest.raises(UnreadableMetadataError, match="deployed by a newer pyguixvm") as refusal:
         read_metadata(parse(domain_with(ours(schema, "whatever that may be"))))
