@@ -16,7 +16,7 @@ import msgspec
 from pyguixvm.apply.context import Workshop
 from pyguixvm.apply.definition import define
 from pyguixvm.apply.unused_volumes import delete_unused, usage
-from pyguixvm.errors import HypervisorError, RequestRefusedError
+from pyguixvm.errors import HypervisorError, LostLockError, RequestRefusedError
 from pyguixvm.events import PhaseProgress, phase
 from pyguixvm.hypervisor import commit, domains, volumes
 from pyguixvm.hypervisor.connection import Connection
@@ -30,9 +30,13 @@ def merge_layers(machine: str, action: MergeLayers, workshop: Workshop) -> None:
     """Make one of the volumes that ACTION names, on which the root of MACHINE stands.
 
     What is in the way is told, and nothing else: the guest has what it was changed for.
+    Raises LostLockError.
     """
     try:
         _merge(machine, action, workshop)
+    except LostLockError:
+        # All that would follow is another one's to do by now.
+        raise
     except (HypervisorError, RequestRefusedError) as error:
         workshop.warn(machine, f"the volumes that its root stands on stay: {error.message}")
 

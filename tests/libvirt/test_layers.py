@@ -14,7 +14,11 @@ import pytest
 from editions import KILLED, booted, content, read, return_to, run, run_script, write
 from in_place_once import Switching, change_in_place
 
+from pyguixvm.apply.context import Workshop
+from pyguixvm.apply.layers import merge_layers
+from pyguixvm.errors import LostLockError
 from pyguixvm.events import PhaseFinished, PhaseStarted, ignore
+from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor import domains, volumes
 from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.applied import Merging
@@ -54,6 +58,17 @@ def piled(connection, edition, prefix="s"):
         metadata = changed(connection, edition(f"{prefix:0<3}{number:03}"))
     assert len(metadata.generation.volumes) == layers.MOST
     return metadata
+
+
+def to_merge(connection, name, metadata):
+    """Return what the next change would merge of what the root stands on."""
+    return superfluous(observe(connection).domains[name], metadata, "new", ())
+
+
+def merge(connection, name, action, emit=ignore, require=lambda _machine: None):
+    """Carry out ACTION by itself."""
+    store = Store(lambda: pytest.fail("Guix is not needed"), ignore)
+    merge_layers(name, action, Workshop(connection, emit, {}, store, require=require))
 
 
 def require_whole(connection, name, pool):
@@ -155,7 +170,7 @@ def test_a_merge_that_is_broken_off_is_gone_on_with(connection, edition, pool, t
     metadata = piled(connection, edition)
     sums = run(connection, name, "dd if=/dev/vda bs=1M skip=1 | md5sum")
     # As somebody who was killed leaves it.
-    action = superfluous(observe(connection).domains[name], metadata, "new", ())
+    action = to_merge(connection, name, metadata)
     rest = tuple(g for g in metadata.generations if g.number not in action.generations)
     merging = Merging(action.pool, action.volumes)
     metadata = msgspec.structs.replace(metadata, generations=rest, merging=merging)
@@ -179,6 +194,19 @@ def test_a_merge_that_is_broken_off_is_gone_on_with(connection, edition, pool, t
     assert not set(merging.volumes[:-1]) & after.volumes
     require_contents(connection, pool, after, first, tmp_path)
     assert run(connection, name, "dd if=/dev/vda bs=1M skip=1 | md5sum") == sums
+
+
+@pytest.mark.usefixtures("few")
+def test_whose_machine_it_is_no_more_merges_nothing(connection, edition):
+    name = edition("one").name
+    before = piled(connection, edition)
+
+    def require(machine):
+        raise LostLockError(f"'{machine}' is another one's")
+
+    with pytest.raises(LostLockError):
+        merge(connection, name, to_merge(connection, name, before), require=require)
+    assert domains.read_metadata(connection, name) == before
 
 
 def test_a_merge_that_is_killed_anywhere_is_gone_on_with(connection, edition, pool):
