@@ -10,6 +10,7 @@ volumes go that are there no more for anything.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import msgspec
 
@@ -46,11 +47,13 @@ def _merge(machine: str, action: MergeLayers, workshop: Workshop) -> None:
     metadata = domains.read_metadata(connection, machine)
     merging = Merging(action.pool, action.volumes)
     if _possible(connection, metadata, merging):
+        files = _files(connection, merging)
+        _require_ours(metadata, commit.stage(connection, machine, files))
         with phase(workshop.emit, "update", machine) as result:
             rest = tuple(g for g in metadata.generations if g.number not in action.generations)
             metadata = msgspec.structs.replace(metadata, generations=rest, merging=merging)
             _remember(machine, metadata, workshop)
-            if not _committed(machine, merging, workshop):
+            if not _committed(machine, files, workshop):
                 result.detail = "volumes below its root are being merged still"
                 return
             result.detail = f"{len(merging.volumes)} volumes below its root are one"
@@ -86,16 +89,26 @@ def _possible(connection: Connection, metadata: Metadata, merging: Merging) -> b
     return not others
 
 
-def _committed(machine: str, merging: Merging, workshop: Workshop) -> bool:
-    """Merge what is MERGING below the root of MACHINE, whose guest runs; whether it is over.
+def _files(connection: Connection, merging: Merging) -> tuple[str, ...]:
+    """Return the files of what is MERGING."""
+    found = [volumes.lookup(connection, merging.pool, volume) for volume in merging.volumes]
+    files = tuple(each.path for each in found if each is not None)
+    if len(files) < len(found):
+        raise RequestRefusedError(f"a volume of them is not in pool '{merging.pool}' any more")
+    return files
+
+
+def _require_ours(metadata: Metadata, stage: commit.Stage) -> None:
+    """Raise HypervisorError if a merge at STAGE was begun by others than METADATA is of."""
+    if stage != "to do" and metadata.merging is None:
+        raise HypervisorError("others merge some of them, or have done so")
+
+
+def _committed(machine: str, files: Sequence[str], workshop: Workshop) -> bool:
+    """Merge FILES below the root of MACHINE, whose guest runs; whether it is over.
 
     If the work is to end meanwhile, it goes on.
     """
-    connection, (top, *_, base) = workshop.connection, merging.volumes
-    found = [volumes.lookup(connection, merging.pool, each) for each in (top, base)]
-    upper, lower = (None if each is None else each.path for each in found)
-    if upper is None or lower is None:
-        raise RequestRefusedError(f"a volume of them is not in pool '{merging.pool}' any more")
     workshop.require(machine)
 
     def told(done: int, total: int) -> None:
@@ -104,7 +117,7 @@ def _committed(machine: str, merging: Merging, workshop: Workshop) -> bool:
     def wanted() -> bool:
         return not workshop.interruption.asked
 
-    return commit.commit(connection, machine, upper, lower, told, wanted, workshop.sleep)
+    return commit.commit(workshop.connection, machine, files, told, wanted, workshop.sleep)
 
 
 def _define(machine: str, workshop: Workshop) -> None:

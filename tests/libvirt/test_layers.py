@@ -9,6 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import libvirt
 import msgspec
 import pytest
 from editions import KILLED, booted, content, read, return_to, run, run_script, write
@@ -16,10 +17,10 @@ from in_place_once import Switching, change_in_place
 
 from pyguixvm.apply.context import Workshop
 from pyguixvm.apply.layers import merge_layers
-from pyguixvm.errors import LostLockError
-from pyguixvm.events import PhaseFinished, PhaseStarted, ignore
+from pyguixvm.errors import HypervisorError, LostLockError
+from pyguixvm.events import Notice, PhaseFinished, PhaseStarted, ignore
 from pyguixvm.guix.store import Store
-from pyguixvm.hypervisor import domains, volumes
+from pyguixvm.hypervisor import commit, domains, volumes
 from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.applied import Merging
 from pyguixvm.model.volume_names import is_base
@@ -65,10 +66,22 @@ def to_merge(connection, name, metadata):
     return superfluous(observe(connection).domains[name], metadata, "new", ())
 
 
-def merge(connection, name, action, emit=ignore, require=lambda _machine: None):
-    """Carry out ACTION by itself."""
+def merge(connection, name, action, **fields):
+    """Carry out ACTION by itself; return what was warned of."""
+    told = []
     store = Store(lambda: pytest.fail("Guix is not needed"), ignore)
-    merge_layers(name, action, Workshop(connection, emit, {}, store, require=require))
+    merge_layers(name, action, Workshop(connection, told.append, {}, store, **fields))
+    return [event.message for event in told if isinstance(event, Notice)]
+
+
+def large(connection, edition):
+    """Do as `piled`; what is to be merged into the lowest takes a few seconds."""
+    changed(connection, edition("first!"))
+    machine = edition("second")
+    changed(connection, machine)
+    disk = "/dev/vda bs=1M seek=1"
+    run(connection, machine.name, f"dd if=/dev/urandom of={disk} count={LARGE}; sync")
+    return piled(connection, edition)
 
 
 def require_whole(connection, name, pool):
@@ -165,9 +178,7 @@ def test_what_a_copy_of_others_stands_on_is_not_merged(connection, edition, pool
 def test_a_merge_that_is_broken_off_is_gone_on_with(connection, edition, pool, tmp_path, ends):
     name = edition("one").name
     first = domains.read_metadata(connection, name).current
-    changed(connection, edition("first!"))
-    run(connection, name, f"dd if=/dev/urandom of=/dev/vda bs=1M seek=1 count={LARGE}; sync")
-    metadata = piled(connection, edition)
+    metadata = large(connection, edition)
     sums = run(connection, name, "dd if=/dev/vda bs=1M skip=1 | md5sum")
     # As somebody who was killed leaves it.
     action = to_merge(connection, name, metadata)
@@ -207,6 +218,50 @@ def test_whose_machine_it_is_no_more_merges_nothing(connection, edition):
     with pytest.raises(LostLockError):
         merge(connection, name, to_merge(connection, name, before), require=require)
     assert domains.read_metadata(connection, name) == before
+
+
+def path_of(connection, pool, volume):
+    return volumes.lookup(connection, pool.name, volume).path
+
+
+@pytest.mark.usefixtures("few")
+@pytest.mark.parametrize("kind", ["block copy", "active block commit", "block commit"])
+def test_what_others_do_to_the_root_is_not_taken_for_ours(connection, edition, pool, kind):
+    name = edition("one").name
+    before = large(connection, edition)
+    handle = connection.handle.lookupByName(name)
+    action = to_merge(connection, name, before)
+    top, base = (path_of(connection, pool, action.volumes[end]) for end in (0, -1))
+    if kind == "block copy":
+        copy = f"<disk type='file'><source file='{pool.path}/copy'/><driver type='raw'/></disk>"
+        handle.blockCopy("vda", copy, {}, libvirt.VIR_DOMAIN_BLOCK_COPY_TRANSIENT_JOB)
+    elif kind == "block commit":
+        handle.blockCommit("vda", base, top, 1, 0)
+    else:
+        below = path_of(connection, pool, before.generation.under[0])
+        handle.blockCommit("vda", below, None, 1, libvirt.VIR_DOMAIN_BLOCK_COMMIT_ACTIVE)
+    try:
+        (job,) = observe(connection).domains[name].jobs
+        assert (job.target, job.kind) == ("vda", kind)
+        (warning,) = merge(connection, name, action, sleep=lambda _: pytest.fail("it waits"))
+        assert handle.blockJobInfo("vda", 0)
+    finally:
+        handle.blockJobAbort("vda", 0)
+    assert "the volumes that its root stands on stay" in warning
+    assert domains.read_metadata(connection, name) == before
+
+
+def test_what_is_not_below_the_root_was_not_merged_there(connection, edition, pool):
+    name = edition("one").name
+    changed(connection, edition("two"))
+    metadata = changed(connection, edition("three"))
+    top, upper, lower = (path_of(connection, pool, each) for each in metadata.generation.volumes)
+    assert commit.stage(connection, name, (upper, lower)) == "to do"
+    # Of one that is gone, it is said that it was merged if what it stood on is there.
+    assert commit.stage(connection, name, ("/gone", lower)) == "over"
+    for files in (("/gone", "/other"), (lower, upper), (upper, "/gone", lower), (top, upper)):
+        with pytest.raises(HypervisorError, match="does not stand on"):
+            commit.stage(connection, name, files)
 
 
 def test_a_merge_that_is_killed_anywhere_is_gone_on_with(connection, edition, pool):
