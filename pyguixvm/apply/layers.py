@@ -19,7 +19,7 @@ from pyguixvm.apply.definition import define
 from pyguixvm.apply.unused_volumes import delete_unused, usage
 from pyguixvm.errors import HypervisorError, LostLockError, RequestRefusedError
 from pyguixvm.events import PhaseProgress, phase
-from pyguixvm.hypervisor import commit, domains, volumes
+from pyguixvm.hypervisor import commit, domains, pools, volumes
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.model.applied import Merging, Metadata
 from pyguixvm.plan.actions import DefineDomain, MergeLayers
@@ -47,8 +47,14 @@ def _merge(machine: str, action: MergeLayers, workshop: Workshop) -> None:
     metadata = domains.read_metadata(connection, machine)
     merging = Merging(action.pool, action.volumes)
     if _possible(connection, metadata, merging):
-        files = _files(connection, merging)
-        _require_ours(metadata, commit.stage(connection, machine, files))
+        found = _volumes(connection, merging)
+        files = [each.path for each in found]
+        stage = commit.stage(connection, machine, files)
+        _require_ours(metadata, stage)
+        if stage == "to do":
+            # At most.  In a full pool, whatever guest writes to it stands still.
+            needed = sum(each.allocation for each in found[:-1])
+            pools.require_space(connection, merging.pool, needed, "to merge them")
         with phase(workshop.emit, "update", machine) as result:
             rest = tuple(g for g in metadata.generations if g.number not in action.generations)
             metadata = msgspec.structs.replace(metadata, generations=rest, merging=merging)
@@ -89,13 +95,13 @@ def _possible(connection: Connection, metadata: Metadata, merging: Merging) -> b
     return not others
 
 
-def _files(connection: Connection, merging: Merging) -> tuple[str, ...]:
-    """Return the files of what is MERGING."""
+def _volumes(connection: Connection, merging: Merging) -> tuple[volumes.Volume, ...]:
+    """Return what is MERGING as it is now."""
     found = [volumes.lookup(connection, merging.pool, volume) for volume in merging.volumes]
-    files = tuple(each.path for each in found if each is not None)
-    if len(files) < len(found):
+    there = tuple(each for each in found if each is not None)
+    if len(there) < len(found):
         raise RequestRefusedError(f"a volume of them is not in pool '{merging.pool}' any more")
-    return files
+    return there
 
 
 def _require_ours(metadata: Metadata, stage: commit.Stage) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import libvirt
 import msgspec
 import pytest
-from editions import KILLED, booted, content, read, return_to, run, run_script, write
+from editions import KILLED, MIB, booted, content, read, return_to, run, run_script, write
 from in_place_once import Switching, change_in_place
 
 from pyguixvm.apply.context import Workshop
@@ -20,7 +20,7 @@ from pyguixvm.apply.layers import merge_layers
 from pyguixvm.errors import HypervisorError, LostLockError
 from pyguixvm.events import Notice, PhaseFinished, PhaseStarted, ignore
 from pyguixvm.guix.store import Store
-from pyguixvm.hypervisor import commit, domains, volumes
+from pyguixvm.hypervisor import commit, domains, pools, volumes
 from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.applied import Merging
 from pyguixvm.model.volume_names import is_base
@@ -249,6 +249,29 @@ def test_what_others_do_to_the_root_is_not_taken_for_ours(connection, edition, p
         handle.blockJobAbort("vda", 0)
     assert "the volumes that its root stands on stay" in warning
     assert domains.read_metadata(connection, name) == before
+
+
+@pytest.mark.usefixtures("few")
+def test_what_has_no_room_to_be_merged_stays_until_it_has(connection, edition, pool, monkeypatch):
+    name = edition("one").name
+    before = large(connection, edition)
+    action = to_merge(connection, name, before)
+    with monkeypatch.context() as full:
+        full.setattr(pools, "free_space", lambda *_: LARGE * MIB)
+        (warning,) = merge(connection, name, action)
+    assert "the volumes that its root stands on stay" in warning
+    assert "to merge them needs" in warning
+    assert domains.read_metadata(connection, name) == before
+    # Where it was begun, too.
+    rest = tuple(g for g in before.generations if g.number not in action.generations)
+    merging = Merging(action.pool, action.volumes)
+    begun = msgspec.structs.replace(before, generations=rest, merging=merging)
+    domains.write_metadata(connection, name, begun)
+    with monkeypatch.context() as full:
+        full.setattr(pools, "free_space", lambda *_: LARGE * MIB)
+        assert merge(connection, name, action) == [warning]
+    assert merge(connection, name, action) == []
+    require_whole(connection, name, pool)
 
 
 def test_what_is_not_below_the_root_was_not_merged_there(connection, edition, pool):
