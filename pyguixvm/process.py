@@ -12,6 +12,7 @@ stand still for ever between fork and exec; and it takes a tenth of a second to 
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shlex
 import shutil
@@ -125,20 +126,23 @@ def run(
     directory: Path | None = None,
     environment: Mapping[str, str] | None = None,
     timeout: float | None = None,
+    most: int | None = None,
     on_error_line: Callable[[str], None] | None = None,
     check: bool = True,
     confined: Confinement | None = None,
 ) -> Completed:
     """Run ARGV to its end and return what it wrote.
 
-    ENVIRONMENT replaces this process's own.  TIMEOUT is in seconds.  CONFINED is all that it
-    may use, if it is to be bound to that.
+    ENVIRONMENT replaces this process's own.  TIMEOUT is in seconds.  MOST is how many bytes
+    it can write to standard output, and how many of standard error are kept, the last ones; of
+    a line longer than that, the parts are lines.  CONFINED is all that it may use, if it is to
+    be bound to that.
     ON_ERROR_LINE gets each line of standard error, without its newline, as it
     is written.  Raises CommandFailedError (if CHECK), CommandTimeoutError and
     MissingProgramError.  When interrupted, the command's whole process group
     is ended before the exception goes on.
     """
-    with _in_memory(stdin or b"") as source, _in_memory() as output:
+    with _in_memory(stdin or b"") as source, _in_memory(most=most) as output:
         child = None
         try:
             with interrupts_deferred():
@@ -151,7 +155,7 @@ def run(
                     confined=confined,
                 )
             with _ended_after(timeout, child) as late, _ended_if_asked(child):
-                stderr = _taken(child, on_error_line)
+                stderr = _taken(child, on_error_line, most)
                 status = child.wait()
         except BaseException:
             if child is not None:
@@ -159,18 +163,27 @@ def run(
             raise
         if late.is_set():
             raise CommandTimeoutError(argv, timeout or 0)
+        # A file with a limit is as long as that; the program wrote by the same offset.
+        length = -1 if most is None else os.lseek(output.fileno(), 0, os.SEEK_CUR)
         output.seek(0)
-        completed = Completed(tuple(argv), status, output.read(), stderr)
+        completed = Completed(tuple(argv), status, output.read(length), stderr)
     if check and status != 0:
         raise CommandFailedError(completed)
     return completed
 
 
-def _in_memory(content: bytes = b"") -> IO[bytes]:
-    """Return a file with CONTENT: unlike a pipe, it is never full, and never waited for."""
-    file = os.fdopen(os.memfd_create("pyguixvm", os.MFD_CLOEXEC), "w+b")
+def _in_memory(content: bytes = b"", most: int | None = None) -> IO[bytes]:
+    """Return a file with CONTENT: unlike a pipe, it is never waited for.
+
+    Nothing can be written beyond MOST bytes of it.
+    """
+    number = os.memfd_create("pyguixvm", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    file = os.fdopen(number, "w+b")
     file.write(content)
     file.seek(0)
+    if most is not None:
+        file.truncate(most)
+        fcntl.fcntl(file, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
     return file
 
 
@@ -208,16 +221,23 @@ def _started(
     return child
 
 
-def _taken(child: subprocess.Popen[bytes], tell: Callable[[str], None] | None) -> bytes:
-    """Return what CHILD writes to its standard error; TELL each line as soon as it is whole."""
+def _taken(
+    child: subprocess.Popen[bytes], tell: Callable[[str], None] | None, most: int | None
+) -> bytes:
+    """Return what CHILD writes to its standard error; TELL each line as soon as it is whole.
+
+    The last MOST bytes are returned, and a longer line is told in parts.
+    """
     assert child.stderr is not None  # noqa: S101 -- asked for when it was started
-    taken = []
-    with child.stderr as lines:
-        for line in lines:
-            taken.append(line)
+    taken = bytearray()
+    with child.stderr as stream:
+        while line := stream.readline(-1 if most is None else most):
+            taken += line
+            if most is not None and len(taken) > 2 * most:
+                del taken[:-most]
             if tell is not None:
                 tell(line.decode(errors="replace").rstrip("\n"))
-    return b"".join(taken)
+    return bytes(taken if most is None else taken[-most:])
 
 
 @contextmanager

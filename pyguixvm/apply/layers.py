@@ -10,15 +10,16 @@ volumes go that are there no more for anything.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import msgspec
 
 from pyguixvm.apply.context import Workshop
 from pyguixvm.apply.definition import define
 from pyguixvm.apply.unused_volumes import delete_unused, usage
-from pyguixvm.errors import HypervisorError, RequestRefusedError
+from pyguixvm.errors import HypervisorError, LostLockError, RequestRefusedError
 from pyguixvm.events import PhaseProgress, phase
-from pyguixvm.hypervisor import commit, domains, volumes
+from pyguixvm.hypervisor import commit, domains, pools, volumes
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.model.applied import Merging, Metadata
 from pyguixvm.plan.actions import DefineDomain, MergeLayers
@@ -30,9 +31,13 @@ def merge_layers(machine: str, action: MergeLayers, workshop: Workshop) -> None:
     """Make one of the volumes that ACTION names, on which the root of MACHINE stands.
 
     What is in the way is told, and nothing else: the guest has what it was changed for.
+    Raises LostLockError.
     """
     try:
         _merge(machine, action, workshop)
+    except LostLockError:
+        # All that would follow is another one's to do by now.
+        raise
     except (HypervisorError, RequestRefusedError) as error:
         workshop.warn(machine, f"the volumes that its root stands on stay: {error.message}")
 
@@ -42,11 +47,19 @@ def _merge(machine: str, action: MergeLayers, workshop: Workshop) -> None:
     metadata = domains.read_metadata(connection, machine)
     merging = Merging(action.pool, action.volumes)
     if _possible(connection, metadata, merging):
+        found = _volumes(connection, merging)
+        files = [each.path for each in found]
+        stage = commit.stage(connection, machine, files)
+        _require_ours(metadata, stage)
+        if stage == "to do":
+            # At most.  In a full pool, whatever guest writes to it stands still.
+            needed = sum(each.allocation for each in found[:-1])
+            pools.require_space(connection, merging.pool, needed, "to merge them")
         with phase(workshop.emit, "update", machine) as result:
             rest = tuple(g for g in metadata.generations if g.number not in action.generations)
             metadata = msgspec.structs.replace(metadata, generations=rest, merging=merging)
             _remember(machine, metadata, workshop)
-            if not _committed(machine, merging, workshop):
+            if not _committed(machine, files, workshop):
                 result.detail = "volumes below its root are being merged still"
                 return
             result.detail = f"{len(merging.volumes)} volumes below its root are one"
@@ -82,16 +95,26 @@ def _possible(connection: Connection, metadata: Metadata, merging: Merging) -> b
     return not others
 
 
-def _committed(machine: str, merging: Merging, workshop: Workshop) -> bool:
-    """Merge what is MERGING below the root of MACHINE, whose guest runs; whether it is over.
+def _volumes(connection: Connection, merging: Merging) -> tuple[volumes.Volume, ...]:
+    """Return what is MERGING as it is now."""
+    found = [volumes.lookup(connection, merging.pool, volume) for volume in merging.volumes]
+    there = tuple(each for each in found if each is not None)
+    if len(there) < len(found):
+        raise RequestRefusedError(f"a volume of them is not in pool '{merging.pool}' any more")
+    return there
+
+
+def _require_ours(metadata: Metadata, stage: commit.Stage) -> None:
+    """Raise HypervisorError if a merge at STAGE was begun by others than METADATA is of."""
+    if stage != "to do" and metadata.merging is None:
+        raise HypervisorError("others merge some of them, or have done so")
+
+
+def _committed(machine: str, files: Sequence[str], workshop: Workshop) -> bool:
+    """Merge FILES below the root of MACHINE, whose guest runs; whether it is over.
 
     If the work is to end meanwhile, it goes on.
     """
-    connection, (top, *_, base) = workshop.connection, merging.volumes
-    found = [volumes.lookup(connection, merging.pool, each) for each in (top, base)]
-    upper, lower = (None if each is None else each.path for each in found)
-    if upper is None or lower is None:
-        raise RequestRefusedError(f"a volume of them is not in pool '{merging.pool}' any more")
     workshop.require(machine)
 
     def told(done: int, total: int) -> None:
@@ -100,7 +123,7 @@ def _committed(machine: str, merging: Merging, workshop: Workshop) -> bool:
     def wanted() -> bool:
         return not workshop.interruption.asked
 
-    return commit.commit(connection, machine, upper, lower, told, wanted, workshop.sleep)
+    return commit.commit(workshop.connection, machine, files, told, wanted, workshop.sleep)
 
 
 def _define(machine: str, workshop: Workshop) -> None:

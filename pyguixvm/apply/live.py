@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from pyguixvm.apply.context import Workshop
-from pyguixvm.errors import HalfDoneError, HypervisorError, NotLiveError
+from pyguixvm.errors import HalfDoneError, HypervisorError, LostLockError, NotLiveError
 from pyguixvm.events import GuestOutput, PhaseResult, phase
 from pyguixvm.guix.activation import LiveSystem, Target
 from pyguixvm.hypervisor import domains
@@ -126,12 +126,14 @@ def _sent(
 def _plugged(machine: str, file: Path, plugged: ExitStack, workshop: Workshop) -> bool:
     """Give the guest of MACHINE what FILE holds as a disk until PLUGGED is closed; or return False.
 
-    Not every domain has a free port.
+    Not every domain has a free port.  Raises LostLockError.
     """
     connection = workshop.connection
     pool = domains.read_metadata(connection, machine).generation.pool
     try:
         plugged.enter_context(parcel_disk.plugged(connection, machine, pool, file, workshop.sleep))
+    except LostLockError:
+        raise
     except HypervisorError as error:
         workshop.warn(machine, f"what it lacks goes through its agent: {error.message}")
         return False

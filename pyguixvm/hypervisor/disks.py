@@ -20,7 +20,7 @@ _JOBS = {
     libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_PULL: "block pull",
     libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_COPY: "block copy",
     libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_COMMIT: "block commit",
-    libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_ACTIVE_COMMIT: "block commit",
+    libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_ACTIVE_COMMIT: "active block commit",
     libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_BACKUP: "backup",
 }
 # Libvirt follows no chain further.

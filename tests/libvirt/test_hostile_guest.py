@@ -9,11 +9,13 @@ from contextlib import contextmanager
 
 import pytest
 from deploying import session
+from sshd import ADDRESS, sshd
 
 from pyguixvm.apply.wait_ready import wait_ready
 from pyguixvm.commands import listing
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.hypervisor import dhcp, hotplug, power, snapshot
+from pyguixvm.hypervisor.guest import delivery
 from pyguixvm.hypervisor.guest.addresses import addresses
 from pyguixvm.hypervisor.guest.evidence import watch
 from pyguixvm.hypervisor.guest.file_systems import grow_file_systems
@@ -258,3 +260,41 @@ def test_of_what_a_guest_says_of_itself_only_what_it_may_be_is_believed(connecti
         assert found.file_systems is None
     agent.returns("guest-get-time", "now")
     assert inside(domain) is None
+
+
+@pytest.fixture
+def by_ssh(tmp_path, monkeypatch):
+    """Return what has a guest behind ssh run a script, and the lines that it told."""
+    for each in (tmp_path, *tmp_path.parents[:2]):
+        each.chmod(0o755)
+    monkeypatch.setattr(delivery, "_SHELL", "/bin/sh")
+    with sshd(tmp_path, 2275) as server:
+        login = [str(server.client()), "-p", str(server.port), "--", f"root@{ADDRESS}"]
+        told = []
+
+        def ran(script):
+            monkeypatch.setattr(delivery, "_SCRIPT", script)
+            return delivery.BySsh(login, "").run((), told.append), told
+
+        yield ran
+
+
+def test_of_what_a_guest_writes_without_end_over_ssh_little_is_kept(by_ssh):
+    with at_most(60):
+        ran, _ = by_ssh("exec cat /dev/zero")
+    # How it ended is not known.
+    assert ran is None
+    ran, _ = by_ssh("head -c 4000000 /dev/zero; echo done")
+    assert (ran.status, len(ran.out)) == (0, 4_000_005)
+
+
+def test_of_what_a_guest_says_over_ssh_that_is_very_long_a_part_is_told(by_ssh):
+    long = "head -c 50000000 /dev/zero | tr '\\0' x; echo; yes $(printf %0999d) | head -c 20000000"
+    with at_most(60):
+        ran, told = by_ssh(f"{{ echo begins; {long}; echo last words; }} >&2; exit 3")
+    assert ran.status == 3
+    assert len(ran.err) <= 4096
+    assert ran.err.endswith("last words\n")
+    assert told[0] == "begins"
+    assert max(map(len, told)) == 1000
+    assert sum(map(len, told)) <= 4 * MIB

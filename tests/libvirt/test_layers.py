@@ -9,13 +9,18 @@ import subprocess
 import time
 from pathlib import Path
 
+import libvirt
 import msgspec
 import pytest
-from editions import KILLED, booted, content, read, return_to, run, run_script, write
+from editions import KILLED, MIB, booted, content, read, return_to, run, run_script, write
 from in_place_once import Switching, change_in_place
 
-from pyguixvm.events import PhaseFinished, PhaseStarted, ignore
-from pyguixvm.hypervisor import domains, volumes
+from pyguixvm.apply.context import Workshop
+from pyguixvm.apply.layers import merge_layers
+from pyguixvm.errors import HypervisorError, LostLockError
+from pyguixvm.events import Notice, PhaseFinished, PhaseStarted, ignore
+from pyguixvm.guix.store import Store
+from pyguixvm.hypervisor import commit, domains, pools, volumes
 from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.applied import Merging
 from pyguixvm.model.volume_names import is_base
@@ -54,6 +59,29 @@ def piled(connection, edition, prefix="s"):
         metadata = changed(connection, edition(f"{prefix:0<3}{number:03}"))
     assert len(metadata.generation.volumes) == layers.MOST
     return metadata
+
+
+def to_merge(connection, name, metadata):
+    """Return what the next change would merge of what the root stands on."""
+    return superfluous(observe(connection).domains[name], metadata, "new", ())
+
+
+def merge(connection, name, action, **fields):
+    """Carry out ACTION by itself; return what was warned of."""
+    told = []
+    store = Store(lambda: pytest.fail("Guix is not needed"), ignore)
+    merge_layers(name, action, Workshop(connection, told.append, {}, store, **fields))
+    return [event.message for event in told if isinstance(event, Notice)]
+
+
+def large(connection, edition):
+    """Do as `piled`; what is to be merged into the lowest takes a few seconds."""
+    changed(connection, edition("first!"))
+    machine = edition("second")
+    changed(connection, machine)
+    disk = "/dev/vda bs=1M seek=1"
+    run(connection, machine.name, f"dd if=/dev/urandom of={disk} count={LARGE}; sync")
+    return piled(connection, edition)
 
 
 def require_whole(connection, name, pool):
@@ -150,12 +178,10 @@ def test_what_a_copy_of_others_stands_on_is_not_merged(connection, edition, pool
 def test_a_merge_that_is_broken_off_is_gone_on_with(connection, edition, pool, tmp_path, ends):
     name = edition("one").name
     first = domains.read_metadata(connection, name).current
-    changed(connection, edition("first!"))
-    run(connection, name, f"dd if=/dev/urandom of=/dev/vda bs=1M seek=1 count={LARGE}; sync")
-    metadata = piled(connection, edition)
+    metadata = large(connection, edition)
     sums = run(connection, name, "dd if=/dev/vda bs=1M skip=1 | md5sum")
     # As somebody who was killed leaves it.
-    action = superfluous(observe(connection).domains[name], metadata, "new", ())
+    action = to_merge(connection, name, metadata)
     rest = tuple(g for g in metadata.generations if g.number not in action.generations)
     merging = Merging(action.pool, action.volumes)
     metadata = msgspec.structs.replace(metadata, generations=rest, merging=merging)
@@ -179,6 +205,86 @@ def test_a_merge_that_is_broken_off_is_gone_on_with(connection, edition, pool, t
     assert not set(merging.volumes[:-1]) & after.volumes
     require_contents(connection, pool, after, first, tmp_path)
     assert run(connection, name, "dd if=/dev/vda bs=1M skip=1 | md5sum") == sums
+
+
+@pytest.mark.usefixtures("few")
+def test_whose_machine_it_is_no_more_merges_nothing(connection, edition):
+    name = edition("one").name
+    before = piled(connection, edition)
+
+    def require(machine):
+        raise LostLockError(f"'{machine}' is another one's")
+
+    with pytest.raises(LostLockError):
+        merge(connection, name, to_merge(connection, name, before), require=require)
+    assert domains.read_metadata(connection, name) == before
+
+
+def path_of(connection, pool, volume):
+    return volumes.lookup(connection, pool.name, volume).path
+
+
+@pytest.mark.usefixtures("few")
+@pytest.mark.parametrize("kind", ["block copy", "active block commit", "block commit"])
+def test_what_others_do_to_the_root_is_not_taken_for_ours(connection, edition, pool, kind):
+    name = edition("one").name
+    before = large(connection, edition)
+    handle = connection.handle.lookupByName(name)
+    action = to_merge(connection, name, before)
+    top, base = (path_of(connection, pool, action.volumes[end]) for end in (0, -1))
+    if kind == "block copy":
+        copy = f"<disk type='file'><source file='{pool.path}/copy'/><driver type='raw'/></disk>"
+        handle.blockCopy("vda", copy, {}, libvirt.VIR_DOMAIN_BLOCK_COPY_TRANSIENT_JOB)
+    elif kind == "block commit":
+        handle.blockCommit("vda", base, top, 1, 0)
+    else:
+        below = path_of(connection, pool, before.generation.under[0])
+        handle.blockCommit("vda", below, None, 1, libvirt.VIR_DOMAIN_BLOCK_COMMIT_ACTIVE)
+    try:
+        (job,) = observe(connection).domains[name].jobs
+        assert (job.target, job.kind) == ("vda", kind)
+        (warning,) = merge(connection, name, action, sleep=lambda _: pytest.fail("it waits"))
+        assert handle.blockJobInfo("vda", 0)
+    finally:
+        handle.blockJobAbort("vda", 0)
+    assert "the volumes that its root stands on stay" in warning
+    assert domains.read_metadata(connection, name) == before
+
+
+@pytest.mark.usefixtures("few")
+def test_what_has_no_room_to_be_merged_stays_until_it_has(connection, edition, pool, monkeypatch):
+    name = edition("one").name
+    before = large(connection, edition)
+    action = to_merge(connection, name, before)
+    with monkeypatch.context() as full:
+        full.setattr(pools, "free_space", lambda *_: LARGE * MIB)
+        (warning,) = merge(connection, name, action)
+    assert "the volumes that its root stands on stay" in warning
+    assert "to merge them needs" in warning
+    assert domains.read_metadata(connection, name) == before
+    # Where it was begun, too.
+    rest = tuple(g for g in before.generations if g.number not in action.generations)
+    merging = Merging(action.pool, action.volumes)
+    begun = msgspec.structs.replace(before, generations=rest, merging=merging)
+    domains.write_metadata(connection, name, begun)
+    with monkeypatch.context() as full:
+        full.setattr(pools, "free_space", lambda *_: LARGE * MIB)
+        assert merge(connection, name, action) == [warning]
+    assert merge(connection, name, action) == []
+    require_whole(connection, name, pool)
+
+
+def test_what_is_not_below_the_root_was_not_merged_there(connection, edition, pool):
+    name = edition("one").name
+    changed(connection, edition("two"))
+    metadata = changed(connection, edition("three"))
+    top, upper, lower = (path_of(connection, pool, each) for each in metadata.generation.volumes)
+    assert commit.stage(connection, name, (upper, lower)) == "to do"
+    # Of one that is gone, it is said that it was merged if what it stood on is there.
+    assert commit.stage(connection, name, ("/gone", lower)) == "over"
+    for files in (("/gone", "/other"), (lower, upper), (upper, "/gone", lower), (top, upper)):
+        with pytest.raises(HypervisorError, match="does not stand on"):
+            commit.stage(connection, name, files)
 
 
 def test_a_merge_that_is_killed_anywhere_is_gone_on_with(connection, edition, pool):

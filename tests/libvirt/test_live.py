@@ -29,10 +29,10 @@ from killing import begun, end, moments
 from live_once import FURNISH, Living, change_live
 
 from pyguixvm.commands.undefine import root_volumes
-from pyguixvm.errors import NotLiveError, RolledBackError
+from pyguixvm.errors import LostLockError, NotLiveError, RolledBackError
 from pyguixvm.events import GuestOutput, Notice, ignore
 from pyguixvm.hypervisor import domains
-from pyguixvm.hypervisor.guest import program
+from pyguixvm.hypervisor.guest import parcel_disk, program
 from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.volume_names import is_base, is_marker, is_parcel, parcel_volume
 from pyguixvm.plan.drift import differences
@@ -243,6 +243,18 @@ def test_what_is_large_comes_as_a_disk_and_goes_again(connection, furnished, poo
     # It is another one each time.
     again = Living(tmp_path, switch, size=LARGE)
     assert change_live(connection, furnished("three"), ignore, again).error is None
+
+
+def test_whose_machine_it_is_no_more_sends_nothing(connection, furnished, tmp_path, monkeypatch):
+    name = furnished("one").name
+
+    def plugged(*_arguments):
+        raise LostLockError(f"'{name}' is another one's")
+
+    monkeypatch.setattr(parcel_disk, "plugged", plugged)
+    outcome = change_live(connection, furnished("two"), ignore, Living(tmp_path, size=LARGE))
+    assert isinstance(outcome.error, LostLockError)
+    assert run(connection, name, "ls -A /gnu/store /run | grep -e switch -e parcel || :") == ""
 
 
 def test_without_a_port_for_a_disk_the_agent_brings_it(connection, furnished, tmp_path, pool):

@@ -45,6 +45,21 @@ def test_output_is_neither_cut_nor_decoded() -> None:
     assert completed.stderr == b"\xfe"
 
 
+def test_of_both_streams_no_more_is_kept_than_was_asked_for() -> None:
+    done = run(["sh", "-c", "printf 12345; printf 67890 >&2"], most=5)
+    assert (done.stdout, done.stderr) == (b"12345", b"67890")
+    lines: list[str] = []
+    program = "printf '1\\n23456789\\nend' >&2"
+    assert run(["sh", "-c", program], most=5, on_error_line=lines.append).stderr == b"9\nend"
+    assert lines == ["1", "23456", "789", "end"]
+    # One that never ends by itself: it cannot write.
+    done = run(["cat", "/dev/zero"], most=10 * 4096, check=False, timeout=60)
+    assert done.status != 0
+    assert done.stdout == bytes(10 * 4096)
+    flood = "head -c 50000000 /dev/zero >&2; printf last >&2"
+    assert run(["sh", "-c", flood], most=4096).stderr == bytes(4092) + b"last"
+
+
 def test_standard_output_is_no_terminal() -> None:
     assert run(["sh", "-c", "test -t 1; echo $?"]).text == "1"
 

@@ -126,8 +126,9 @@ def test_our_own_merge_stops_nobody_and_that_of_others_does() -> None:
     merging = Merging("default", (volume(2), volume(1)))
     ours = msgspec.structs.replace(metadata, merging=merging)
     require_idle_disks(running(ours, jobs=(job,)))
-    with pytest.raises(RequestRefusedError):
-        require_idle_disks(running(ours, jobs=(BlockJob("vda", "backup"),)))
+    for kind in ("backup", "active block commit"):
+        with pytest.raises(RequestRefusedError, match=kind):
+            require_idle_disks(running(ours, jobs=(BlockJob("vda", kind),)))
 
 
 def test_what_was_merged_into_another_volume_is_garbage() -> None:

@@ -24,7 +24,7 @@ from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.domains import our_domain
 from pyguixvm.hypervisor.guest import program
 from pyguixvm.hypervisor.guest.addresses import addresses
-from pyguixvm.hypervisor.guest.log import Log
+from pyguixvm.hypervisor.guest.log import Log, Sparing
 from pyguixvm.hypervisor.guest.over_ssh import login
 from pyguixvm.hypervisor.guest.parcel_disk import SERIAL
 from pyguixvm.hypervisor.guest.program import Ran
@@ -37,6 +37,8 @@ _PARCEL = "/run/pyguixvm-parcel"
 # How long (seconds) a guest may take to let us in, and what is kept of its last words (bytes).
 _LOGIN_SECONDS = 10.0
 _LAST = 4096
+# What is taken of what ssh passes on (bytes): a guest writes what it likes.
+_MOST = 4 * 1024**2
 # Of ssh(1), and where that was ended itself.
 _CONNECTION_LOST = frozenset({255, *range(-64, 0)})
 _CAT = "/run/current-system/profile/bin/cat"
@@ -188,7 +190,8 @@ class BySsh:
                 [*self.login, command],
                 stdin=stdin,
                 timeout=timeout,
-                on_error_line=tell,
+                most=_MOST,
+                on_error_line=None if tell is None else Sparing(tell),
                 check=False,
             )
         return None

@@ -32,15 +32,30 @@ class _Read(msgspec.Struct, frozen=True, rename="kebab"):
     buf: str = msgspec.field(name="buf-b64", default="")
 
 
+class Sparing:
+    """TELL lines of what a guest writes, that much of each and of all: it writes what it likes."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        """Have nothing be told yet."""
+        self._tell = tell
+        self._left = _MOST
+
+    def __call__(self, line: str) -> None:
+        """Tell LINE, unless it is blank."""
+        text = line[:_LONGEST_LINE].rstrip()
+        self._left -= len(text)
+        if text and self._left > 0:
+            self._tell(text)
+
+
 class Log:
-    """A new file in a guest; TELL is called with each of its lines."""
+    """A new file in a guest; TELL is called with each of its lines, as `Sparing` says."""
 
     def __init__(self, domain: libvirt.virDomain, tell: Callable[[str], None]) -> None:
         """Have the agent of DOMAIN make the file; PATH is "" if it does not."""
         self._domain = domain
-        self._tell = tell
+        self._tell = Sparing(tell)
         self._rest = b""
-        self._left = _MOST
         self.tail = b""
         self.path = f"{DIRECTORY}/{PREFIX}{secrets.token_hex(8)}"
         self._handle: int | None = None
@@ -90,10 +105,7 @@ class Log:
             self._say(line)
 
     def _say(self, line: bytes) -> None:
-        self._left -= len(line)
-        text = line[:_LONGEST_LINE].decode(errors="replace").rstrip()
-        if text and self._left > 0:
-            self._tell(text)
+        self._tell(line.decode(errors="replace"))
 
     def _open(self, mode: str) -> int | None:
         return agent.ask(
