@@ -22,6 +22,7 @@ from pyguixvm.events import ignore, phase
 from pyguixvm.hypervisor import networks, transient, upload
 from pyguixvm.hypervisor.connection import Connection, capabilities
 from pyguixvm.hypervisor.guest.evidence import boot
+from pyguixvm.hypervisor.shared_directories import store_access
 from pyguixvm.image import overlay
 from pyguixvm.image.blank import make_disk
 from pyguixvm.image.workplace import workplace
@@ -102,14 +103,20 @@ def _direct_boot(machine: VirtualMachine, connection: Connection) -> DirectBoot 
     """Return how the hypervisor starts a copy of MACHINE without firmware and boot loader.
 
     Return None if it cannot: another host does not have this one's store, nor does this one
-    have a kernel whose image came from elsewhere.
+    have a kernel whose image came from elsewhere; and what libvirt starts a domain by it gives
+    to QEMU's user meanwhile, where it can.
     """
     image = machine.image
     if not isinstance(image, SystemImage) or image.content is None or not connection.local:
         return None
     boot = image.content.boot
     files = (boot.kernel, boot.initrd) if boot else ()
-    return boot if all(Path(file).exists() for file in files) else None
+    return boot if all(_stays_ours(connection, Path(file)) for file in files) else None
+
+
+def _stays_ours(connection: Connection, file: Path) -> bool:
+    """Whether FILE is there, and libvirt cannot change its owner."""
+    return file.exists() and store_access(connection.uri, os.geteuid(), file.parent) == "read-only"
 
 
 def _copy(machine: VirtualMachine, directory: Path, workshop: Workshop) -> VirtualMachine:
