@@ -138,6 +138,16 @@ def bound(pid: int) -> None:
             resource.prlimit(pid, limit, (most, most))
 
 
+def bounds_hint(status: int) -> str | None:
+    """Return what to tell of a confined program that ended with STATUS, as in `Completed`."""
+    if status >= 0:
+        return None
+    return (
+        f"It was bound to {_MEMORY // 1024**3} GiB of memory and {_CPU // 60} minutes of CPU time; "
+        "see the kernel's log for whether the computer was short of memory itself."
+    )
+
+
 def _confine(confinement: Confinement, program: Path) -> None:
     """Have this thread, and what it starts, do no more than CONFINEMENT says."""
     import ctypes
