@@ -95,6 +95,7 @@ _REFUSED = {
 # io_uring_setup, fchmodat2, setxattrat, removexattrat and file_setattr.
 _REFUSED_EVERYWHERE = (425, 452, 463, 466, 469)
 _X32 = 0x40000000
+_POINTER = 8  # bytes
 _LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
 _ALLOW, _REFUSE = 0x7FFF0000, 0x00050001  # SECCOMP_RET_ERRNO, and EPERM
 
@@ -226,7 +227,8 @@ def _refuse_calls(c: ctypes.CDLL) -> None:
     import ctypes
 
     known = _REFUSED.get(os.uname().machine)
-    if known is None:
+    # A program of 32 bits under that kernel is of another architecture, which has other numbers.
+    if known is None or struct.calcsize("P") != _POINTER:
         return
     architecture, numbers = known
     refused = (*numbers, *_REFUSED_EVERYWHERE)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -134,6 +135,14 @@ def test_it_gains_no_rights() -> None:
 def test_it_takes_no_more_memory_than_there_is_for_it() -> None:
     with pytest.raises(CommandFailedError, match="MemoryError"):
         python("import time; time.sleep(0.5); bytearray(5 << 30)")
+
+
+def test_a_python_of_32_bits_makes_no_filter_of_64(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would refuse every call of the programs there, whose architecture is another one."""
+    calcsize = struct.calcsize
+    assert "Seccomp:\t2" in confined("cat", "/proc/self/status")
+    monkeypatch.setattr(struct, "calcsize", lambda what: 4 if what == "P" else calcsize(what))
+    assert "Seccomp:\t0" in confined("cat", "/proc/self/status")
 
 
 def test_who_starts_it_is_not_bound(secret: Path) -> None:
