@@ -67,10 +67,11 @@ def try_root(
         copy = _copy(machine, directory, workshop)
         defined = _definition(machine, copy, root, size, directory, made, workshop)
         xml = domain_xml(msgspec.structs.replace(defined, boot=direct))
-        nvram = copy.domain.firmware == "uefi" and direct is None
+        uefi = copy.domain.firmware == "uefi"
+        nvram = uefi and direct is None
         workshop.require(machine.name)
-        # Of such a run, too.
-        transient.discard(connection, name, xml, nvram=nvram)
+        # Of such a run, too, which may have been one by firmware.
+        transient.discard(connection, name, domain_xml(defined), nvram=uefi)
         networks.ensure_networks(connection, copy)
         made.callback(transient.discard, connection, name, xml, nvram=nvram)
         evidence = made.enter_context(

@@ -287,6 +287,31 @@ def test_a_copy_that_a_killed_run_left_defined_is_finished(
     assert not domains.exists(connection, f"{machine.name}-test")
 
 
+def test_the_nvram_that_a_killed_run_left_goes_with_a_run_that_has_none(
+    connection, pool, root, a_machine, workshop, read_only, monkeypatch
+):
+    store, seal = read_only
+    machine = bootable(declared(a_machine, pool, firmware="uefi"), store)
+    seal()
+    made, _ = workshop
+
+    def killed():
+        domain = connection.handle.lookupByName(f"{machine.name}-test")
+        found.append(Path(parse(domain.XMLDesc(0)).findtext("os/nvram")))
+        raise KeyboardInterrupt
+
+    found = []
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        patched.setattr(transient, "discard", lambda *_, **__: None)
+        patched.setattr(trial, "delete_unused", lambda *_: ())
+        try_root(machine, root, SIZE, seen_while(made, killed)[0], "full")
+    (nvram,) = found
+    assert nvram.exists()
+    with pytest.raises(TrialFailedError):
+        try_root(machine, root, SIZE, made, "direct")
+    assert not nvram.exists()
+
+
 @pytest.mark.parametrize("locked", [False, True])
 def test_what_a_killed_run_left_of_a_copy_is_garbage_unless_one_is_at_work(
     connection, pool, a_machine, tmp_path, locked
