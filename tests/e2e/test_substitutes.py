@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,30 @@ def test_an_image_is_fetched() -> None:
     # What, how fast, and how much.
     assert re.search(rf"{image} .*[KM]iB/s .*[MG]iB transferred", fetched.err)
     assert "building /gnu/store" not in fetched.err
+
+
+def test_a_store_does_not_outlive_who_made_it() -> None:
+    """Even if that is killed: what runs there ends at once, its files go with the next one."""
+
+    def processes() -> list[str]:
+        found = (file.read_bytes() for file in Path("/proc").glob("[0-9]*/cmdline"))
+        return [each.decode() for each in found if str(store).encode() in each]
+
+    shell = [str(OTHER_STORE), "sh", "-c", 'echo "$XDG_RUNTIME_DIR"; exec sleep 300']
+    with subprocess.Popen(shell, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        store = Path(process.stdout.readline().strip()).parent
+        assert processes()
+        # Nor does another one that is made meanwhile take it away.
+        assert command(OTHER_STORE, "true").status == 0
+        assert (store / "store").is_dir()
+        process.kill()
+    deadline = time.monotonic() + 10
+    while processes():
+        assert time.monotonic() < deadline, processes()
+        time.sleep(0.1)
+    assert command(OTHER_STORE, "true").status == 0
+    assert not store.exists()
 
 
 def test_nothing_is_fetched_against_ones_will() -> None:
