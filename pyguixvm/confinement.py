@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a program that reads what strangers wrote can do, if they break it.
 
-It reads the system's programs and what it is told to, writes only where it is told to, opens
-no socket, gains no rights, and has bounds of memory and time.  The kernel sees to that, where
-it can: by Landlock (linux/landlock.h), a filter of system calls (linux/seccomp.h) and limits.
+It reads the system's programs and what it is told to, writes only where it is told to, leaves
+the modes, owners, attributes and times of files as they are, opens no socket, gains no rights,
+and has bounds of memory and time.  As root, it can read and write what it may as if that were
+its own, and nothing else that root can.  The kernel sees to that, where it can: by Landlock
+(linux/landlock.h), a filter of system calls (linux/seccomp.h), capabilities and limits.
 
 Landlock and the filter hold for one thread and for what it starts.  So there is a thread that
 does nothing else: nothing has to be run between fork and exec, and no other program comes in.
@@ -53,16 +55,47 @@ _SCOPES, _SCOPES_FROM = 3, 6
 _NETWORK_FROM = 4
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 
-_PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 22, 38
-# Machine -> AUDIT_ARCH_* and the number of socket(2).
-_SOCKET = {
-    "x86_64": (0xC000003E, 41),
-    "aarch64": (0xC00000B7, 198),
-    "riscv64": (0xC00000F3, 198),
-    "ppc64le": (0xC0000015, 326),
-}
-_IO_URING_SETUP = 425
+_PR_SET_SECCOMP, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 22, 24, 38
+# linux/capability.h: a root's files and images may be another user's.
+_CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH = 1, 2
+_CAPABILITY_VERSION, _CAPABILITY_WORDS = 0x20080522, "6I"
+
+# What is refused: it makes a socket, or changes what is known about a file, for which Landlock
+# has no right and which takes none on the directory; or it is for who changes the kernel.
+# Machine -> AUDIT_ARCH_* and the numbers of system calls (asm/unistd.h).
+_GENERIC = (
+    198,  # socket
+    52, 53,  # fchmod fchmodat
+    54, 55,  # fchownat fchown
+    5, 6, 7, 14, 15, 16,  # setxattr lsetxattr fsetxattr removexattr lremovexattr fremovexattr
+    88,  # utimensat
+    105, 273, 280,  # init_module finit_module bpf
+)  # fmt: skip
+_REFUSED = {
+    "x86_64": (0xC000003E, (
+        41,  # socket
+        90, 91, 268,  # chmod fchmod fchmodat
+        92, 93, 94, 260,  # chown fchown lchown fchownat
+        188, 189, 190, 197, 198, 199,  # as above
+        132, 235, 261, 280,  # utime utimes futimesat utimensat
+        175, 313, 321,  # init_module finit_module bpf
+    )),
+    "aarch64": (0xC00000B7, _GENERIC),
+    "riscv64": (0xC00000F3, _GENERIC),
+    "ppc64le": (0xC0000015, (
+        326, 102,  # socket socketcall
+        15, 94, 297,  # chmod fchmod fchmodat
+        181, 95, 16, 289,  # chown fchown lchown fchownat
+        209, 210, 211, 218, 219, 220,  # as above
+        30, 251, 290, 304,  # utime utimes futimesat utimensat
+        128, 353, 361,  # init_module finit_module bpf
+    )),
+}  # fmt: skip
+# The newer ones have the same numbers everywhere:
+# io_uring_setup, fchmodat2, setxattrat, removexattrat and file_setattr.
+_REFUSED_EVERYWHERE = (425, 452, 463, 466, 469)
 _X32 = 0x40000000
+_POINTER = 8  # bytes
 _LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
 _ALLOW, _REFUSE = 0x7FFF0000, 0x00050001  # SECCOMP_RET_ERRNO, and EPERM
 
@@ -106,6 +139,16 @@ def bound(pid: int) -> None:
             resource.prlimit(pid, limit, (most, most))
 
 
+def bounds_hint(status: int) -> str | None:
+    """Return what to tell of a confined program that ended with STATUS, as in `Completed`."""
+    if status >= 0:
+        return None
+    return (
+        f"It was bound to {_MEMORY // 1024**3} GiB of memory and {_CPU // 60} minutes of CPU time; "
+        "see the kernel's log for whether the computer was short of memory itself."
+    )
+
+
 def _confine(confinement: Confinement, program: Path) -> None:
     """Have this thread, and what it starts, do no more than CONFINEMENT says."""
     import ctypes
@@ -114,7 +157,8 @@ def _confine(confinement: Confinement, program: Path) -> None:
     if c.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         return
     _restrict_files(c, confinement, program)
-    _forbid_sockets(c)
+    _drop_capabilities(c)
+    _refuse_calls(c)
 
 
 def _restrict_files(c: ctypes.CDLL, confinement: Confinement, program: Path) -> None:
@@ -158,24 +202,46 @@ def _allow(c: ctypes.CDLL, rules: int, paths: Iterable[str | Path], allowed: int
             os.close(there)
 
 
-def _forbid_sockets(c: ctypes.CDLL) -> None:
-    """Have this thread open no socket: what listens at one may have more rights than it."""
+def _drop_capabilities(c: ctypes.CDLL) -> None:
+    """Have what this thread starts get no capability but those to read and write files."""
     import ctypes
 
-    known = _SOCKET.get(os.uname().machine)
-    if known is None:
+    for each in range(64):
+        if each in {_CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH}:
+            continue
+        if c.prctl(_PR_CAPBSET_DROP, each, 0, 0, 0) != 0:
+            break  # there are no more, or it is not for us, who have none to pass on
+    # What is inheritable passes that bound; what is ambient goes with it.
+    header = struct.pack("Ii", _CAPABILITY_VERSION, 0)
+    held = ctypes.create_string_buffer(struct.calcsize(_CAPABILITY_WORDS))
+    if c.capget(header, held) == 0:
+        effective, permitted, _, effective_2, permitted_2, _ = struct.unpack(
+            _CAPABILITY_WORDS, held.raw
+        )
+        words = (effective, permitted, 0, effective_2, permitted_2, 0)
+        c.capset(header, struct.pack(_CAPABILITY_WORDS, *words))
+
+
+def _refuse_calls(c: ctypes.CDLL) -> None:
+    """Have this thread make no call of _REFUSED: what listens at a socket may do more than it."""
+    import ctypes
+
+    known = _REFUSED.get(os.uname().machine)
+    # A program of 32 bits under that kernel is of another architecture, which has other numbers.
+    if known is None or struct.calcsize("P") != _POINTER:
         return
-    architecture, socket = known
+    architecture, numbers = known
+    refused = (*numbers, *_REFUSED_EVERYWHERE)
     # Load a word of what is called; go on, or jump to the end, which refuses.
+    last = len(refused)
     code = b"".join(
         struct.pack("HBBI", *each)
         for each in (
             (_LOAD, 0, 0, 4),
-            (_EQUAL, 0, 5, architecture),
+            (_EQUAL, 0, last + 3, architecture),
             (_LOAD, 0, 0, 0),
-            (_AT_LEAST, 3, 0, _X32),
-            (_EQUAL, 2, 0, socket),
-            (_EQUAL, 1, 0, _IO_URING_SETUP),
+            (_AT_LEAST, last + 1, 0, _X32),
+            *((_EQUAL, last - index, 0, number) for index, number in enumerate(refused)),
             (_RETURN, 0, 0, _ALLOW),
             (_RETURN, 0, 0, _REFUSE),
         )

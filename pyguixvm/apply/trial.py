@@ -22,6 +22,7 @@ from pyguixvm.events import ignore, phase
 from pyguixvm.hypervisor import networks, transient, upload
 from pyguixvm.hypervisor.connection import Connection, capabilities
 from pyguixvm.hypervisor.guest.evidence import boot
+from pyguixvm.hypervisor.shared_directories import store_access
 from pyguixvm.image import overlay
 from pyguixvm.image.blank import make_disk
 from pyguixvm.image.workplace import workplace
@@ -66,10 +67,11 @@ def try_root(
         copy = _copy(machine, directory, workshop)
         defined = _definition(machine, copy, root, size, directory, made, workshop)
         xml = domain_xml(msgspec.structs.replace(defined, boot=direct))
-        nvram = copy.domain.firmware == "uefi" and direct is None
+        uefi = copy.domain.firmware == "uefi"
+        nvram = uefi and direct is None
         workshop.require(machine.name)
-        # Of such a run, too.
-        transient.discard(connection, name, xml, nvram=nvram)
+        # Of such a run, too, which may have been one by firmware.
+        transient.discard(connection, name, domain_xml(defined), nvram=uefi)
         networks.ensure_networks(connection, copy)
         made.callback(transient.discard, connection, name, xml, nvram=nvram)
         evidence = made.enter_context(
@@ -102,14 +104,20 @@ def _direct_boot(machine: VirtualMachine, connection: Connection) -> DirectBoot 
     """Return how the hypervisor starts a copy of MACHINE without firmware and boot loader.
 
     Return None if it cannot: another host does not have this one's store, nor does this one
-    have a kernel whose image came from elsewhere.
+    have a kernel whose image came from elsewhere; and what libvirt starts a domain by it gives
+    to QEMU's user meanwhile, where it can.
     """
     image = machine.image
     if not isinstance(image, SystemImage) or image.content is None or not connection.local:
         return None
     boot = image.content.boot
     files = (boot.kernel, boot.initrd) if boot else ()
-    return boot if all(Path(file).exists() for file in files) else None
+    return boot if all(_stays_ours(connection, Path(file)) for file in files) else None
+
+
+def _stays_ours(connection: Connection, file: Path) -> bool:
+    """Whether FILE is there, and libvirt cannot change its owner."""
+    return file.exists() and store_access(connection.uri, os.geteuid(), file.parent) == "read-only"
 
 
 def _copy(machine: VirtualMachine, directory: Path, workshop: Workshop) -> VirtualMachine:

@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -42,7 +43,7 @@ from pyguixvm.errors import (
     UsageError,
 )
 from pyguixvm.events import Notice, in_turn, undisturbed
-from pyguixvm.guix.configuration import Configuration
+from pyguixvm.guix.configuration import Configuration, Expression
 from pyguixvm.model.declaration import Deployment
 from pyguixvm.plan.order import Order
 from pyguixvm.plan.plan import CHANGING_GUESTS, Policy, Trial
@@ -98,6 +99,8 @@ def observed(
     here: Session, config: Configuration, deployment: Deployment, policy: Policy, *, whole: bool
 ) -> AbstractContextManager[tuple[planning.Sight, ...]]:
     """Connect to the hypervisors of DEPLOYMENT, which CONFIG declares, as a WHOLE or in part."""
+    # What 'guix deploy' hands over lies elsewhere than the file that was evaluated.
+    asked = config if isinstance(config, Expression) else Path(deployment.config)
     return planning.observed(
         here,
         deployment.machines,
@@ -105,7 +108,7 @@ def observed(
         config=deployment.config if whole else None,
         deployment=deployment.name,
         hypervisors=deployment.hypervisors,
-        commits=Commits(here, config, deployment.provenance),
+        commits=Commits(here, asked, deployment.provenance),
     )
 
 

@@ -8,11 +8,12 @@ another machine's, to which all goes by libvirt's own streams.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
-from collections.abc import Iterable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -30,23 +31,33 @@ def sees_our_files(uri: str) -> bool:
     """
     if urlsplit(uri).path != "/system":
         return True  # started by whoever uses it
-    return all(map(_sees_our_files, _daemons(_DIRECTORY / name for name in _SOCKETS)))
+    try:
+        return _first_sees_our_files(_DIRECTORY)
+    except OSError:
+        return True  # none is there to be seen
 
 
-def _daemons(sockets: Iterable[Path]) -> Iterable[int]:
-    """Yield the process behind each of SOCKETS that answers: 0 if that is in no namespace of ours.
+@cache
+def _first_sees_our_files(directory: Path) -> bool:
+    """Whether the first daemon that answers at _SOCKETS in DIRECTORY sees our files.
 
-    Where another program listens on behalf of it, that is the one.
+    Where another program listens on behalf of it, that is looked at.  Raises OSError if none
+    answers.
+
+    It is asked once: a daemon notes each connection that says nothing as an error, and one that
+    is not used would be started by asking.
     """
-    for path in sockets:
+    for name in _SOCKETS:
         with suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(_SECONDS)
-            connection.connect(str(path))
+            connection.connect(str(directory / name))
             credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-            yield struct.unpack("3i", credentials)[0]
+            return _sees_our_files(struct.unpack("3i", credentials)[0])
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(directory))
 
 
 def _sees_our_files(process: int) -> bool:
+    """Whether PROCESS, which is 0 if it is in no namespace of ours, sees our files."""
     if process == 0:
         return False
     return all(_is_same(Path(f"/proc/{process}/root"), place) for place in _PLACES)

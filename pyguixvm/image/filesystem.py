@@ -17,7 +17,7 @@ from typing import Literal
 import msgspec
 
 from pyguixvm import process
-from pyguixvm.confinement import Confinement
+from pyguixvm.confinement import Confinement, bounds_hint
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.image import btrfs
 from pyguixvm.image.overlay import ImageError
@@ -46,6 +46,8 @@ _GIB = 1024**3
 _UNKNOWN = "unsupported feature"
 # e2fsck(8): the file system had errors, and they were corrected.
 _CORRECTED = 1
+# It had errors, and some were not corrected; anything else says nothing about it.
+_UNCORRECTED = 4
 
 
 class GroupDescriptors(msgspec.Struct, frozen=True):
@@ -254,9 +256,11 @@ def _grow_ext4(path: Path) -> None:
         confined=alone,
     )
     if checked.status not in {0, _CORRECTED}:
-        failed = process.CommandFailedError(checked)
-        reason = printable(checked.stdout.decode(errors="replace").strip())
+        failed = process.CommandFailedError(checked, hint=bounds_hint(checked.status))
         require_known(checked)
+        if checked.status < 0 or not checked.status & _UNCORRECTED:
+            raise failed
+        reason = printable(checked.stdout.decode(errors="replace").strip())
         raise RequestRefusedError(
             f"the file system in the image is damaged:\n{failed.message}\n  {reason}"
         ) from failed

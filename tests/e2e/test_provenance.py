@@ -6,15 +6,21 @@ Run in the test bed: ``tests/testbed/enter .venv/bin/pytest tests/e2e/test_prove
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import boot_sector
+import msgspec
 import pytest
 from conftest import Ran, command, pyguixvm
 from pulled import Repository, pulled, repository
+
+from pyguixvm.commands.evaluate import evaluate
+from pyguixvm.commands.session import Session
+from pyguixvm.events import ignore
 
 pytestmark = pytest.mark.guix
 
@@ -85,6 +91,23 @@ def channels(tmp_path: Path, cache: Path, clean: Callable[[str], None]) -> Itera
     made.infra.commit({"config.scm": CONFIG.format(image=image)})
     yield made
     command("pyguixvm", "evaluator", "stop")
+
+
+def handed_over(channels: Pulled, config: Path, *, known_as: Path, guix: str, titles: str) -> Path:
+    """Return what 'guix deploy' hands over of CONFIG, whose system is KNOWN_AS that file."""
+    assert channels.run("check", config, guix=guix, titles=titles).status == 0
+    environment = {
+        **os.environ,
+        "PYGUIXVM_GUIX": str(channels.directory / f"profile-{guix[:7]}-{titles[:7]}/bin/guix"),
+        "XDG_CACHE_HOME": str(channels.cache),
+    }
+    here = Session(None, (), environment, ignore, lambda _: None)
+    deployment = msgspec.structs.replace(
+        evaluate(here, config, want="images"), config=str(known_as)
+    )
+    file = channels.directory / "deployment.json"
+    file.write_bytes(msgspec.json.encode({"deployment": deployment}))
+    return file
 
 
 def test_a_generation_remembers_channels_and_configuration(channels: Pulled) -> None:
@@ -173,3 +196,23 @@ def test_an_older_configuration_is_refused(channels: Pulled) -> None:
     channels.infra.commit({"config.scm": text.replace("%title", '"amended"')})
     amended = channels.run("deploy", channels.config, **commits)
     assert amended.status == 0, amended.err
+
+
+@pytest.mark.parametrize("name", ["config.scm", "of-commits"])
+def test_an_older_configuration_is_refused_that_guix_deploy_evaluated(
+    channels: Pulled, name: str
+) -> None:
+    """By the repository in which it lies, not by where it is handed over; it may be no file."""
+    commits = {
+        "guix": channels.guix.commit({"README": "Guix"}),
+        "titles": channels.titles.commit({"titles.scm": TITLES.format("first")}),
+    }
+    text = channels.config.read_text()
+    channels.infra.commit({"config.scm": text.replace("%title", '"mine"')})
+    assert channels.run("deploy", channels.config, **commits).status == 0
+    channels.infra.git("reset", "--quiet", "--hard", "HEAD~")
+    known_as = channels.infra.directory / name
+    file = handed_over(channels, channels.config, known_as=known_as, **commits)
+    refused = channels.run("deploy", file, MACHINE, **commits)
+    assert refused.status == 1, refused.err
+    assert "of its configuration" in refused.err

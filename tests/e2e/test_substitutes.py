@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,37 @@ def test_an_image_is_fetched() -> None:
     assert "building /gnu/store" not in fetched.err
 
 
+def test_a_store_does_not_outlive_who_made_it() -> None:
+    """Even if that is killed: what runs there ends at once, its files go with the next one."""
+
+    def processes() -> list[str]:
+        found = (file.read_bytes() for file in Path("/proc").glob("[0-9]*/cmdline"))
+        return [each.decode() for each in found if str(store).encode() in each]
+
+    shell = [str(OTHER_STORE), "sh", "-c", 'echo "$XDG_RUNTIME_DIR"; exec sleep 300']
+    with subprocess.Popen(shell, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        store = Path(process.stdout.readline().strip()).parent
+        assert processes()
+        # Nor does another one that is made meanwhile take it away.
+        assert command(OTHER_STORE, "true").status == 0
+        assert (store / "store").is_dir()
+        process.kill()
+    deadline = time.monotonic() + 10
+    while processes():
+        assert time.monotonic() < deadline, processes()
+        time.sleep(0.1)
+    assert command(OTHER_STORE, "true").status == 0
+    assert not store.exists()
+
+
+def places_of_root() -> set[Path]:
+    """Return where builders are, or were, that run as root, in the directory of all."""
+    return {each for each in Path("/tmp").glob("guix-build-*") if each.stat().st_uid == 0}
+
+
 def test_nothing_is_fetched_against_ones_will() -> None:
+    before = places_of_root()
     process = subprocess.Popen(
         build('--no-substitutes --substitute-urls="$SUBSTITUTES"'),
         stdout=subprocess.PIPE,
@@ -58,3 +89,4 @@ def test_nothing_is_fetched_against_ones_will() -> None:
     assert "building /gnu/store" in text
     assert "transferred" not in text
     assert "substitut" not in text
+    assert places_of_root() <= before

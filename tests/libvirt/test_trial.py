@@ -2,6 +2,8 @@
 """Throwaway copies: what they are made of, and that nothing of them is left."""
 
 import dataclasses
+import shutil
+import subprocess
 import time
 from contextlib import nullcontext, suppress
 from datetime import timedelta
@@ -183,43 +185,71 @@ def bootable(machine, directory):
 
 
 def started_by(connection, machine, root, workshop, way):
-    """Try MACHINE, and return what its copy was started by, and what was told of that."""
+    """Try MACHINE.
+
+    Return what its copy was started by, and whose that was meanwhile, and what was told of it.
+    """
     made, events = workshop
+    kernel = Path(machine.image.content.boot.kernel)
 
     def look():
-        return parse(connection.handle.lookupByName(f"{machine.name}-test").XMLDesc(0))
+        found = parse(connection.handle.lookupByName(f"{machine.name}-test").XMLDesc(0))
+        return found, kernel.stat().st_uid
 
     made, found = seen_while(made, look)
     with pytest.raises(TrialFailedError):
         try_root(machine, root, SIZE, made, way)
     (told,) = (e.detail for e in events if isinstance(e, PhaseStarted) and e.phase == "try")
-    return found[0].find("os"), told
+    ((xml, owner),) = found
+    return xml.find("os"), owner, told
+
+
+@pytest.fixture
+def read_only(root):
+    """What makes a directory where QEMU, which is another user, gets to, read-only as the store."""
+    made = Path(root.path).parent / "store"
+    made.mkdir()
+
+    def seal():
+        subprocess.run(["mount", "--bind", made, made], check=True)
+        subprocess.run(["mount", "-o", "remount,bind,ro", made], check=True)
+
+    yield made, seal
+    subprocess.run(["umount", made], check=False)
+    shutil.rmtree(made)
 
 
 @pytest.mark.parametrize("firmware", ["bios", "uefi"])
-def test_a_copy_is_started_by_its_kernel(connection, pool, root, a_machine, workshop, firmware):
-    # Where QEMU, which is another user, gets to.
-    machine = bootable(declared(a_machine, pool, firmware=firmware), Path(root.path).parent)
-    found, told = started_by(connection, machine, root, workshop, "direct")
+def test_a_copy_is_started_by_its_kernel(
+    connection, pool, root, a_machine, workshop, read_only, firmware
+):
+    store, seal = read_only
+    machine = bootable(declared(a_machine, pool, firmware=firmware), store)
+    seal()
+    found, owner, told = started_by(connection, machine, root, workshop, "direct")
     boot = machine.image.content.boot
     assert found.findtext("kernel") == boot.kernel
     assert found.findtext("initrd") == boot.initrd
     assert found.findtext("cmdline") == "root=1 quiet"
     assert found.get("firmware") is None
     assert told == f"{machine.name}-test, started by its kernel"
-    # A store item stays root's.
-    assert Path(boot.kernel).stat().st_uid == 0
+    assert owner == 0
 
 
-@pytest.mark.parametrize(("way", "lost"), [("full", False), ("direct", True)])
+@pytest.mark.parametrize("why", ["asked for", "lost", "writable"])
 def test_a_copy_is_started_by_its_boot_loader(
-    connection, pool, root, a_machine, workshop, tmp_path, way, lost
+    connection, pool, root, a_machine, workshop, read_only, why
 ):
-    """Where that is asked for, and where this machine does not have its kernel."""
-    machine = bootable(declared(a_machine, pool), tmp_path)
-    if lost:
+    """Where that is asked for, this machine lacks its kernel, or that would become QEMU's."""
+    store, seal = read_only
+    machine = bootable(declared(a_machine, pool), store)
+    if why == "lost":
         Path(machine.image.content.boot.initrd).unlink()
-    found, told = started_by(connection, machine, root, workshop, way)
+    if why != "writable":
+        seal()
+    way = "full" if why == "asked for" else "direct"
+    found, owner, told = started_by(connection, machine, root, workshop, way)
+    assert owner == 0
     assert found.find("kernel") is None
     assert told == f"{machine.name}-test, started by its boot loader"
 
@@ -255,6 +285,31 @@ def test_a_copy_that_a_killed_run_left_defined_is_finished(
         try_root(machine, root, SIZE, made, "direct")
     assert names(connection, pool) == before
     assert not domains.exists(connection, f"{machine.name}-test")
+
+
+def test_the_nvram_that_a_killed_run_left_goes_with_a_run_that_has_none(
+    connection, pool, root, a_machine, workshop, read_only, monkeypatch
+):
+    store, seal = read_only
+    machine = bootable(declared(a_machine, pool, firmware="uefi"), store)
+    seal()
+    made, _ = workshop
+
+    def killed():
+        domain = connection.handle.lookupByName(f"{machine.name}-test")
+        found.append(Path(parse(domain.XMLDesc(0)).findtext("os/nvram")))
+        raise KeyboardInterrupt
+
+    found = []
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        patched.setattr(transient, "discard", lambda *_, **__: None)
+        patched.setattr(trial, "delete_unused", lambda *_: ())
+        try_root(machine, root, SIZE, seen_while(made, killed)[0], "full")
+    (nvram,) = found
+    assert nvram.exists()
+    with pytest.raises(TrialFailedError):
+        try_root(machine, root, SIZE, made, "direct")
+    assert not nvram.exists()
 
 
 @pytest.mark.parametrize("locked", [False, True])

@@ -6,7 +6,9 @@ They run as who runs the tests, root included.
 
 from __future__ import annotations
 
+import os
 import socket
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +23,11 @@ from pyguixvm.process import CommandFailedError
 
 def confined(*argv: str | Path, reads: tuple[Path, ...] = (), writes: tuple[Path, ...] = ()) -> str:
     return process.run([str(each) for each in argv], confined=Confinement(reads, writes)).text
+
+
+def python(program: str, *, reads: tuple[Path, ...] = (), writes: tuple[Path, ...] = ()) -> str:
+    installed = (Path(sys.prefix), Path(sys.base_prefix))
+    return confined(sys.executable, "-c", program, reads=(*reads, *installed), writes=writes)
 
 
 @pytest.fixture
@@ -44,7 +51,7 @@ def test_what_it_is_told_to_read_it_reads_and_nothing_else(secret: Path) -> None
         confined("cat", link, reads=(link.parent / "other",))
 
 
-@pytest.mark.parametrize("harm", ["echo x > {}", "rm {}", "mv {} {}2", "ln {} {}2", "chmod 0 {}2"])
+@pytest.mark.parametrize("harm", ["echo x > {}", "rm {}", "mv {} {}2", "ln {} {}2"])
 def test_it_writes_only_where_it_is_told_to(secret: Path, harm: str) -> None:
     with pytest.raises(CommandFailedError):
         confined("sh", "-c", harm.format(secret, secret), reads=(secret.parent,))
@@ -52,6 +59,59 @@ def test_it_writes_only_where_it_is_told_to(secret: Path, harm: str) -> None:
     assert secret.read_text() == "mellon"
     confined("sh", "-c", f"echo friend > {secret}", writes=(secret,))
     assert secret.read_text() == "friend\n"
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "os.chmod({!r}, 0o4755)",
+        "os.chmod(os.open({!r}, os.O_RDONLY), 0o4755)",
+        "os.chmod(os.path.basename({!r}), 0o4755, dir_fd=os.open(os.path.dirname({!r}), 0))",
+        "os.chown({!r}, os.getuid(), os.getgid())",
+        "os.lchown({!r}, os.getuid(), os.getgid())",
+        "os.chown(os.open({!r}, os.O_RDONLY), os.getuid(), os.getgid())",
+        "os.utime({!r}, (0, 0))",
+        "os.utime(os.open({!r}, os.O_RDONLY), (0, 0))",
+        "os.setxattr({!r}, 'user.x', b'x')",
+        "os.setxattr({!r}, 'user.x', b'x', follow_symlinks=False)",
+        "os.setxattr(os.open({!r}, os.O_RDONLY), 'user.x', b'x')",
+        "os.removexattr({!r}, 'user.kept')",
+    ],
+)
+def test_what_is_known_about_a_file_stays(secret: Path, harm: str) -> None:
+    os.setxattr(secret, "user.kept", b"x")
+    before = secret.stat()
+    program = f"import os; {harm.format(str(secret), str(secret))}"
+    with pytest.raises(CommandFailedError, match="Operation not permitted"):
+        python(program, reads=(secret.parent,), writes=(secret,))
+    after = secret.stat()
+    assert (after.st_mode, after.st_uid, after.st_mtime_ns) == (
+        before.st_mode,
+        before.st_uid,
+        before.st_mtime_ns,
+    )
+    assert os.listxattr(secret) == ["user.kept"]
+
+
+def test_root_s_capabilities_do_not_come_with_it() -> None:
+    status = confined("cat", "/proc/self/status")
+    sets = {line.split(":")[0]: int(line.split()[1], 16)
+            for line in status.splitlines() if line.startswith("Cap")}  # fmt: skip
+    # CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH
+    allowed = 0b110
+    assert not (sets["CapEff"] | sets["CapPrm"] | sets["CapInh"] | sets["CapAmb"]) & ~allowed
+    if os.geteuid() == 0:
+        assert not sets["CapBnd"] & ~allowed
+
+
+def test_it_does_not_get_at_the_kernel() -> None:
+    # What they would say to nonsense is another thing.
+    known = {"x86_64": (175, 313, 321), "ppc64le": (128, 353, 361)}
+    calls = known.get(os.uname().machine, (105, 273, 280))
+    for number in calls:
+        program = "import ctypes as c, os; l = c.CDLL(None, use_errno=True); " \
+            f"l.syscall({number}, -1, 0, 0); print(os.strerror(c.get_errno()))"  # fmt: skip
+        assert python(program) == "Operation not permitted"
 
 
 def test_it_makes_files_in_a_directory_of_its_own(tmp_path: Path) -> None:
@@ -65,8 +125,7 @@ def test_it_makes_files_in_a_directory_of_its_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize("family", ["AF_UNIX", "AF_INET", "AF_NETLINK"])
 def test_it_opens_no_socket(family: str) -> None:
     with pytest.raises(CommandFailedError, match="Operation not permitted"):
-        confined(sys.executable, "-c", f"import socket as s; s.socket(s.{family}, s.SOCK_RAW)",
-                 reads=(Path(sys.prefix), Path(sys.base_prefix)))  # fmt: skip
+        python(f"import socket as s; s.socket(s.{family}, s.SOCK_RAW)")
 
 
 def test_it_gains_no_rights() -> None:
@@ -75,8 +134,15 @@ def test_it_gains_no_rights() -> None:
 
 def test_it_takes_no_more_memory_than_there_is_for_it() -> None:
     with pytest.raises(CommandFailedError, match="MemoryError"):
-        confined(sys.executable, "-c", "import time; time.sleep(0.5); bytearray(5 << 30)",
-                 reads=(Path(sys.prefix), Path(sys.base_prefix)))  # fmt: skip
+        python("import time; time.sleep(0.5); bytearray(5 << 30)")
+
+
+def test_a_python_of_32_bits_makes_no_filter_of_64(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would refuse every call of the programs there, whose architecture is another one."""
+    calcsize = struct.calcsize
+    assert "Seccomp:\t2" in confined("cat", "/proc/self/status")
+    monkeypatch.setattr(struct, "calcsize", lambda what: 4 if what == "P" else calcsize(what))
+    assert "Seccomp:\t0" in confined("cat", "/proc/self/status")
 
 
 def test_who_starts_it_is_not_bound(secret: Path) -> None:

@@ -364,6 +364,29 @@ def test_a_damaged_file_system_is_refused(tmp_path: Path) -> None:
         grow(base, "raw", tmp_path / "o", 90 * MIB, emit=ignore, environment={})
 
 
+@pytest.mark.parametrize(
+    ("ends", "told", "hint"),
+    [("kill -KILL $$", "ended by SIGKILL", "30 minutes of CPU time"), ("exit 8", "status 8", "")],
+)
+def test_a_check_that_does_not_come_to_its_end_calls_nothing_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: str, told: str, hint: str
+) -> None:
+    base = make_image(tmp_path)
+    programs = tmp_path / "programs" / "bin"
+    programs.mkdir(parents=True)
+    e2fsck = programs / "e2fsck"
+    e2fsck.write_text(f"#!/bin/sh\n{ends}\n")
+    e2fsck.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    environment = {METHOD_VARIABLE: "copy"}
+    with pytest.raises(PyguixvmError) as failed:
+        grow(base, "raw", tmp_path / "o", 90 * MIB, emit=ignore, environment=environment)
+    assert isinstance(failed.value, CommandFailedError)
+    assert told in failed.value.message
+    assert "damaged" not in failed.value.message
+    assert hint in (failed.value.hint or "")
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_file_system_that_is_newer_than_e2fsprogs_is_not_called_damaged(
     tmp_path: Path, method: str

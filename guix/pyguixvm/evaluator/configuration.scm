@@ -12,6 +12,7 @@
             configuration-expression
             configuration-name
             find-configuration
+            configuration-place
             call-with-configuration-port))
 
 ;;; Commentary:
@@ -88,6 +89,18 @@ of an expression."
      (make-configuration (find-file name) #f))
     ((("expression" . (? string? expression)))
      (make-configuration (expression-file) expression))
+    (_
+     (refuse #f "malformed request"))))
+
+(define (configuration-place asked)
+  "Return the file name in the directory of the configuration that is ASKED for, as by
+'find-configuration'.  There need be no such file: a system that 'guix deploy' evaluated may
+be known by a name alone."
+  (match asked
+    ((? string? name)
+     name)
+    ((("expression" . (? string? _)))
+     (expression-file))
     (_
      (refuse #f "malformed request"))))
 

@@ -162,8 +162,7 @@ with each new connection to the store."
     ('prepare-live
      (answer-live request prepare))
     ('relations
-     (relations->json (configuration-file
-                       (find-configuration (request-ref request "config")))
+     (relations->json (configuration-place (request-ref request "config"))
                       (vector->list (request-ref request "channels"))
                       (vector->list (request-ref request "commits"))))
     (_

@@ -17,7 +17,7 @@
   #:use-module ((guix self) #:select (make-config.scm))
   #:use-module (guix utils)
   #:use-module (ice-9 match)
-  #:use-module ((srfi srfi-1) #:select (append-map last)) ;not 'partition'
+  #:use-module ((srfi srfi-1) #:select (append-map every last)) ;not 'partition'
   #:export (can-assemble?
             empty-image
             assembled-image))
@@ -41,6 +41,19 @@
   ;; That it is the last one is a rule of (pyguixvm system image).
   (last (image-partitions image)))
 
+(define (indifferent? partition)
+  "Does PARTITION, not a root, hold the same whatever system is in its image?  What fills
+one is told of the system and its boot loader's configuration."
+  (match (partition-initializer partition)
+    (#f
+     ;; Guix fills it as a root then, where it has files.
+     (->bool (member (partition-file-system partition)
+                     '("swap" "unformatted"))))
+    (initializer
+     (->bool (memq initializer
+                   (map partition-initializer
+                        (list esp-partition/grub esp32-partition/grub)))))))
+
 (define (can-assemble? image)
   "Can an image that equals what Guix makes of IMAGE be assembled?"
   (let ((root (root-partition-of image)))
@@ -53,7 +66,9 @@
          (string-prefix? "ext" (partition-file-system root))
          ;; What else a root may be filled by is not known.
          (eq? (partition-initializer root)
-              (partition-initializer root-partition)))))
+              (partition-initializer root-partition))
+         (every indifferent?
+                (delq root (image-partitions image))))))
 
 (define (empty-system loader type)
   "Return an operating-system of which nothing is in the store but what tells that there

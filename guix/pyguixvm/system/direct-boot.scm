@@ -25,18 +25,23 @@
   (initrd    direct-boot-initrd)                  ;file name in the store
   (arguments direct-boot-arguments))              ;list of strings
 
-(define (lower-direct-boot os root-device)
-  "Return, as a monadic value, the <direct-boot> of OS with its root on ROOT-DEVICE."
-  ;; Arguments may be G-expressions: what a builder would make of them is known before
-  ;; anything is built.
+(define* (lower-direct-boot os root-device #:key (otherwise raise-exception))
+  "Return, as a monadic value, the <direct-boot> of OS with its root on ROOT-DEVICE; or what
+OTHERWISE makes of the exception if only a builder can compute its arguments."
+  ;; Arguments may be G-expressions: what a builder would make of them is mostly known
+  ;; before anything is built.
   (mlet %store-monad
       ((lowered (lower-gexp
                  #~(list #$(operating-system-kernel-file os)
                          #$(file-append os "/initrd")
                          #$@(operating-system-kernel-arguments os root-device)))))
-    (match (eval (lowered-gexp-sexp lowered) (make-fresh-user-module))
-      ((kernel initrd arguments ...)
-       (return (make-direct-boot kernel initrd arguments))))))
+    (return
+     (with-exception-handler otherwise
+       (lambda ()
+         (match (eval (lowered-gexp-sexp lowered) (make-fresh-user-module))
+           (((? string? kernel) (? string? initrd) (? string? arguments) ...)
+            (make-direct-boot kernel initrd arguments))))
+       #:unwind? #t))))
 
 (define (direct-boot->json boot)
   (object ("kernel"    (direct-boot-kernel boot))

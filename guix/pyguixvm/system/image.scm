@@ -176,7 +176,7 @@ without grafts: computing it builds nothing."
   (system                  image-content-system)              ;<derivation>
   (boot-configuration      image-content-boot-configuration)  ;<derivation>
   (boot-configuration-file image-content-boot-configuration-file) ;string
-  (boot                    image-content-boot)                ;<direct-boot>
+  (boot                    image-content-boot)                ;<direct-boot> | #f
   (assembled               image-content-assembled))          ;<derivation> | #f
 
 (define (root-uuid os)
@@ -270,7 +270,9 @@ LAYOUT, as IMAGE with BOOTLOADER does, or #f if no image can be assembled on it.
                          (boot      (lower-direct-boot
                                      os
                                      (file-system-device
-                                      (operating-system-root-file-system os))))
+                                      (operating-system-root-file-system os))
+                                     ;; Its own boot loader starts it as well.
+                                     #:otherwise (const #f)))
                          (layout -> (image-layout image bootloader loader code))
                          (empty     (empty-image-derivation image bootloader layout))
                          (assembled (machine-assembled-image image system bootcfg
@@ -312,8 +314,8 @@ content of its image as a list, each #f unless WANT, a symbol, asks for it."
                                       (image-content-boot-configuration content)))
           ("boot-configuration-file" (image-content-boot-configuration-file
                                       content))
-          ("boot"                    (direct-boot->json
-                                      (image-content-boot content)))
+          ("boot"                    (and=> (image-content-boot content)
+                                            direct-boot->json))
           ("assembled"               (and=> (image-content-assembled content)
                                             derivation->json))))
 

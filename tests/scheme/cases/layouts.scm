@@ -18,13 +18,25 @@
 (targets '(\"/dev/vda\")) (bootloader (bootloader (inherit grub-bootloader) \
 (disk-image-installer " installer "))))))"))
 
-(define (layout clauses)
-  "Return the layout of the machine with CLAUSES."
+(define (content clauses key)
+  "Return what is called KEY of the content of the image of the machine with CLAUSES."
   (ref (evaluate-text (string-append
                        "(use-modules (gnu) (gnu image) (guix gexp) (guix modules))
 (virtual-machine " clauses ")")
                       #:want 'images)
-       "deployment" "machines" 0 "image" "content" "layout"))
+       "deployment" "machines" 0 "image" "content" key))
+
+(define (layout clauses)
+  "Return the layout of the machine with CLAUSES."
+  (content clauses "layout"))
+
+(define (assembled? esp)
+  "Is an image assembled whose first partition is ESP, a text, as 'esp' is Guix's?"
+  (match (content (string-append "(image (make-image \"ext4\" #:partitions \
+(lambda (esp root) (list " esp " root)))) (libvirt-domain (firmware 'uefi))")
+                  "assembled")
+    ((or #f 'null) #f)
+    (_ #t)))
 
 (define (layout/image initializer)
   (layout (string-append "(image " (image initializer)
@@ -62,5 +74,21 @@
 (test-equal "what is in an image is no layout"
   (layout/os "%os")
   (layout/os "(operating-system (inherit %os) (host-name \"other\"))"))
+
+(test-assert "an image is assembled if Guix fills its other partitions with a boot loader"
+  (assembled? "esp"))
+
+(test-assert "an ESP for firmware of 32 bits is one"
+  (assembled? "(partition (inherit esp)
+ (initializer (partition-initializer (@ (gnu system image) esp32-partition/grub))))"))
+
+(test-assert "an image with a partition that may hold something of the system is Guix's"
+  (not (assembled? "(partition (inherit esp) (initializer #~(lambda _ #t)))")))
+
+(test-assert "so is one with a partition that Guix fills as a root"
+  (not (assembled? "(partition (inherit esp) (initializer #f))")))
+
+(test-assert "a swap space holds nothing"
+  (assembled? "esp (partition (size 1048576) (label \"swap\") (file-system \"swap\"))"))
 
 (test-end "layouts")
