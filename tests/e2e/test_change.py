@@ -207,7 +207,7 @@ def test_a_guest_that_reboots_is_as_deployed_as_before() -> None:
         except AssertionError:
             continue  # the agent is not back yet
     # A guest that boots has all of its memory until its balloon takes the rest.
-    eventually(lambda: status() == (0, "deployed"))
+    eventually(lambda: status() == (0, "deployed"), seconds=180)
 
 
 # All that an operating-system can gain, in one: it boots once.
