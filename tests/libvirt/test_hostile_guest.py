@@ -15,7 +15,7 @@ from pyguixvm.apply.wait_ready import wait_ready
 from pyguixvm.commands import listing
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.hypervisor import dhcp, hotplug, power, snapshot
-from pyguixvm.hypervisor.guest import delivery
+from pyguixvm.hypervisor.guest import delivery, over_ssh
 from pyguixvm.hypervisor.guest.addresses import addresses
 from pyguixvm.hypervisor.guest.evidence import watch
 from pyguixvm.hypervisor.guest.file_systems import grow_file_systems
@@ -298,3 +298,27 @@ def test_of_what_a_guest_says_over_ssh_that_is_very_long_a_part_is_told(by_ssh):
     assert told[0] == "begins"
     assert max(map(len, told)) == 1000
     assert sum(map(len, told)) <= 4 * MIB
+
+
+def test_a_guest_that_is_too_busy_to_greet_at_once_is_changed_by_ssh(
+    connection, hostile, tmp_path, monkeypatch
+):
+    machine, _agent = hostile
+    monkeypatch.setattr(delivery, "_IDENTIFY", "true")
+    monkeypatch.setattr(delivery, "_SHELL", "/bin/sh")
+    monkeypatch.setattr(delivery.program, "offered", lambda _domain: False)
+    monkeypatch.setattr(delivery, "addresses", lambda *_, **_seen: [ADDRESS])
+    for each in (tmp_path, *tmp_path.parents[:2]):
+        each.chmod(0o755)
+    with sshd(tmp_path, 2276) as server:
+        known = server.known_hosts()
+        known.write_text(ADDRESS + " " + known.read_text().split(maxsplit=1)[1])
+
+        def login(there, **how):
+            program, *words = over_ssh.login(there, known, **how)
+            busy = f"sleep 5; exec /usr/sbin/sshd -i -f {tmp_path}/sshd_config-{server.port}"
+            key = ["-i", str(tmp_path / "user"), "-o", f"ProxyCommand=sh -c '{busy}'"]
+            return [program, "-F", "none", *key, *words]
+
+        monkeypatch.setattr(delivery, "login", login)
+        assert delivery.carrier(connection, machine.name) is not None

@@ -34,8 +34,9 @@ from pyguixvm.process import Completed
 PATIENCE = 900.0
 _SHELL = "/run/current-system/profile/bin/sh"
 _PARCEL = "/run/pyguixvm-parcel"
-# How long (seconds) a guest may take to let us in, and what is kept of its last words (bytes).
-_LOGIN_SECONDS = 10.0
+# How long (seconds) a guest that is busy may take for its first words and to let us in, and what
+# is kept of its last words (bytes).
+_CONNECT_SECONDS, _LOGIN_SECONDS = 10, 20.0
 _LAST = 4096
 # What is taken of what ssh passes on (bytes): a guest writes what it likes.
 _MOST = 4 * 1024**2
@@ -212,7 +213,7 @@ def carrier(
         return ByAgent(domain, sleep, clock)
     uuid = domain.UUIDString()
     there = addresses(connection, name, seen_by_host=True)
-    command = login(there, alias=f"{name}-{uuid}")
+    command = login(there, alias=f"{name}-{uuid}", connect=_CONNECT_SECONDS)
     found = None if command is None else BySsh(command, uuid)
     return found if found is not None and found.reached() else None
 

@@ -27,7 +27,7 @@ from pyguixvm.model.guest import Inside
 _CONNECT = 3
 _PATIENCE = 15.0
 _OPTIONS = (
-    "BatchMode=yes", "StrictHostKeyChecking=yes", f"ConnectTimeout={_CONNECT}",
+    "BatchMode=yes", "StrictHostKeyChecking=yes",
     "ClearAllForwardings=yes", "ForwardAgent=no", "ControlPath=none", "UpdateHostKeys=no",
     "LogLevel=ERROR",
 )  # fmt: skip
@@ -64,11 +64,15 @@ def inside_over_ssh(
 
 
 def login(
-    addresses: Iterable[str], known_hosts: Path | None = None, alias: str | None = None
+    addresses: Iterable[str],
+    known_hosts: Path | None = None,
+    alias: str | None = None,
+    connect: int = _CONNECT,
 ) -> list[str] | None:
     """Return the command that logs root in at one of ADDRESSES whose key KNOWN_HOSTS has.
 
     It has a key by an address, or by ALIAS for whatever address.  None if it has none.
+    CONNECT is how many seconds the guest may take for its first words.
     """
     file = known_hosts or Path.home() / ".ssh/known_hosts"
     known, addresses = frozenset(_entries(file)), tuple(addresses)
@@ -77,7 +81,8 @@ def login(
     if not there:
         return None
     options = (
-        *_OPTIONS, f"UserKnownHostsFile={file}", *([f"HostKeyAlias={alias}"] if by_alias else []),
+        *_OPTIONS, f"ConnectTimeout={connect}", f"UserKnownHostsFile={file}",
+        *([f"HostKeyAlias={alias}"] if by_alias else []),
     )  # fmt: skip
     words = [word for option in options for word in ("-o", option)]
     return ["ssh", *words, "-l", "root", "--", there[0]]
