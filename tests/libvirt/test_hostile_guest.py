@@ -300,6 +300,19 @@ def test_of_what_a_guest_says_over_ssh_that_is_very_long_a_part_is_told(by_ssh):
     assert sum(map(len, told)) <= 4 * MIB
 
 
+def test_of_what_a_guest_says_of_itself_without_end_over_ssh_little_is_read(tmp_path, monkeypatch):
+    for each in (tmp_path, *tmp_path.parents[:2]):
+        each.chmod(0o755)
+    monkeypatch.setattr(over_ssh.script, "SHELL", "sh")
+    monkeypatch.setattr(over_ssh.script, "SCRIPT", "exec cat /dev/zero\n")
+    with sshd(tmp_path, 2277) as server:
+        login = [str(server.client()), "-p", str(server.port), "--", f"root@{ADDRESS}"]
+        monkeypatch.setattr(over_ssh, "login", lambda *_: login)
+        # It ends before the time that a guest has is over, which fills a memory.
+        with at_most(10):
+            assert over_ssh.inside_over_ssh([ADDRESS], "") is None
+
+
 def test_a_guest_that_is_too_busy_to_greet_at_once_is_changed_by_ssh(
     connection, hostile, tmp_path, monkeypatch
 ):

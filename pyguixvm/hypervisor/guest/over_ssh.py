@@ -26,6 +26,8 @@ from pyguixvm.model.guest import Inside
 # How long (seconds) a guest may take to accept a connection, and for all that it is asked.
 _CONNECT = 3
 _PATIENCE = 15.0
+# As much (bytes) of what it says is read.
+_MOST = 1024**2
 _OPTIONS = (
     "BatchMode=yes", "StrictHostKeyChecking=yes",
     "ClearAllForwardings=yes", "ForwardAgent=no", "ControlPath=none", "UpdateHostKeys=no",
@@ -55,6 +57,7 @@ def inside_over_ssh(
             stdin=(script.SCRIPT + script.FILE_SYSTEMS).encode(),
             timeout=_PATIENCE,
             check=False,
+            most=_MOST,
         )
         said = script.understood(done.stdout.decode(errors="replace"))
         if said.uuid == uuid:
