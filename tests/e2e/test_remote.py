@@ -108,8 +108,10 @@ def test_the_image_was_copied_and_nothing_refers_to_the_store(deployed: Ran) -> 
     assert "<source file='/gnu/store" not in virsh("dumpxml", "--inactive", "agent")
 
 
-def test_the_copy_is_the_image(deployed: Ran) -> None:
-    image, base = Path(pyguixvm("build", CONFIG).out.strip()), base_volume()
+def test_the_copy_is_the_image(deployed: Ran, uri: str) -> None:
+    told = pyguixvm("generations", "-c", uri, "agent", "--json").json
+    (generation,) = told["generations"]
+    image, base = Path(generation["image"]), base_volume()
     with image.open("rb") as ours, base.open("rb") as theirs:
         while block := ours.read(2**20):
             assert theirs.read(2**20) == block
