@@ -215,10 +215,11 @@ def _drop_capabilities(c: ctypes.CDLL) -> None:
     header = struct.pack("Ii", _CAPABILITY_VERSION, 0)
     held = ctypes.create_string_buffer(struct.calcsize(_CAPABILITY_WORDS))
     if c.capget(header, held) == 0:
-        effective, permitted, _, effective_2, permitted_2, _ = struct.unpack(
+        effective, permitted, inheritable, effective_2, permitted_2, _ = struct.unpack(
             _CAPABILITY_WORDS, held.raw
         )
-        words = (effective, permitted, 0, effective_2, permitted_2, 0)
+        kept = inheritable & (1 << _CAP_DAC_OVERRIDE | 1 << _CAP_DAC_READ_SEARCH)
+        words = (effective, permitted, kept, effective_2, permitted_2, 0)
         c.capset(header, struct.pack(_CAPABILITY_WORDS, *words))
 
 
