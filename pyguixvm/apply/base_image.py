@@ -13,7 +13,7 @@ from pyguixvm.apply.context import Workshop
 from pyguixvm.digest.memory import Digests
 from pyguixvm.hypervisor.base_volume import BaseVolumes, image_content
 from pyguixvm.hypervisor.connection import Connection
-from pyguixvm.model.declaration import LocalImage, RemoteImage, VirtualMachine
+from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.model.volume_names import base_volume
 from pyguixvm.plan.actions import CreateRoot
 from pyguixvm.xml.storage import BackingFile
@@ -68,7 +68,7 @@ def base_name(
 
 
 def _serves_as_it_is(connection: Connection, machine: VirtualMachine) -> bool:
-    return connection.local and not isinstance(machine.image, LocalImage | RemoteImage)
+    return connection.local and machine.image.made_by_guix
 
 
 def _store_item(action: CreateRoot) -> BackingFile:

@@ -27,8 +27,6 @@ from pyguixvm.image.workplace import workplace
 from pyguixvm.model.applied import Generation
 from pyguixvm.model.declaration import (
     ImageContent,
-    LocalImage,
-    RemoteImage,
     SharedStore,
     VirtualMachine,
 )
@@ -245,7 +243,7 @@ def _grown(machine: VirtualMachine, action: CreateRoot, file: Path, workshop: Wo
 
 
 def _image_format(machine: VirtualMachine, image: Path) -> Literal["raw", "qcow2"]:
-    if not isinstance(machine.image, LocalImage | RemoteImage):
+    if machine.image.made_by_guix:
         return "raw"
     backing = overlay.inspect(image).backing
     if backing is not None:
@@ -254,4 +252,4 @@ def _image_format(machine: VirtualMachine, image: Path) -> Literal["raw", "qcow2
             hint=f"Make it whole: qemu-img convert -O qcow2 {image} WHOLE.qcow2",
             location=str(machine.location),
         )
-    return machine.image.format
+    return machine.image.disk_format

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from pyguixvm.errors import RequestRefusedError
-from pyguixvm.model.declaration import LocalImage, RemoteImage, SharedStore, VirtualMachine
+from pyguixvm.model.declaration import SharedStore, VirtualMachine
 from pyguixvm.plan.actions import (
     Action,
     CreateRoot,
@@ -34,7 +34,7 @@ def choose(machine: VirtualMachine, number: int, bases: Bases, strategy: Strateg
     Raises RequestRefusedError if it is not possible in that way.
     """
     image = machine.image
-    if isinstance(image, LocalImage | RemoteImage):
+    if not image.made_by_guix:
         return full(machine, number, "it is an image as it is")
     if isinstance(image, SharedStore):
         return Way(shared_root(machine, image, number), "shared-store", "asked for")
