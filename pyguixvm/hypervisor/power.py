@@ -67,33 +67,88 @@ def shutdown(
             return "already"
         _require_running(domain, name)
         with ends(connection, domain) as ended:
-            begun = clock()
-            deadline = begun + timeout
-            pauses = chain(_PRESS_SECONDS, repeat(_LONGEST_PRESS_SECONDS))
-            unwilling = _ask_agent(domain, timeout / 2)
-            by_agent = unwilling is None
-            if by_agent and _stops(domain, ended, begun + timeout / 2, clock, skipped):
-                return "agent"
-            pressed = False
-            while clock() < deadline:
-                # A guest that is still booting gets its agent while the button is pressed in vain.
-                late = False
-                if unwilling == _ABSENT and pressed:
-                    unwilling = _ask_agent(domain, timeout / 2)
-                    late = by_agent = unwilling is None
-                if late:
-                    deadline = max(deadline, clock() + timeout / 2)
-                else:
-                    _press(domain)
-                    pressed = True
-                if _stops(domain, ended, min(clock() + next(pauses), deadline), clock, skipped):
-                    return "agent" if late else "acpi"
+            way, unwilling = _persuade(
+                domain,
+                lambda: domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_GUEST_AGENT),
+                lambda: domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN),
+                lambda deadline: _stops(domain, ended, deadline, clock, skipped),
+                timeout=timeout,
+                clock=clock,
+            )
+    if way is not None:
+        return way
     raise RequestRefusedError(
         f"machine '{name}' still runs after {timeout:g} s: {_deaf(unwilling, timeout)}",
         hint="let the guest run qemu-guest-agent-service-type, or handle the power "
         "button (elogind does); 'ssh' into it and use 'halt', or power it off with "
         f"'pyguixvm destroy {name}'",
     )
+
+
+def reboot(
+    connection: Connection, name: Which, *, timeout: float, clock: Clock = time.monotonic
+) -> Way:
+    """Have the guest of domain NAME reboot, by its agent if it has one; return how.
+
+    Returns when the guest begins anew; what has how much of TIMEOUT (seconds) is as in
+    `shutdown`.  Raises `RequestRefusedError` if it does not reboot.
+    """
+    domain = our_domain(connection, name)
+    with explained(f"reboot domain '{name}'"):
+        _require_running(domain, name)
+        with reboots(connection, domain) as begun:
+            way, unwilling = _persuade(
+                domain,
+                lambda: domain.reboot(libvirt.VIR_DOMAIN_REBOOT_GUEST_AGENT),
+                # Libvirt starts the guest again when the button has stopped it.
+                lambda: domain.reboot(libvirt.VIR_DOMAIN_REBOOT_ACPI_POWER_BTN),
+                lambda deadline: begun.wait(max(0.0, deadline - clock())),
+                timeout=timeout,
+                clock=clock,
+            )
+    if way is not None:
+        return way
+    raise RequestRefusedError(
+        f"machine '{name}' did not reboot within {timeout:g} s: {_deaf(unwilling, timeout)}",
+        hint=f"'ssh' into it and use 'reboot', or 'pyguixvm destroy {name}' and "
+        f"'pyguixvm start {name}'",
+    )
+
+
+def _persuade(
+    domain: libvirt.virDomain,
+    ask: Callable[[], object],
+    press: Callable[[], object],
+    over: Callable[[float], bool],
+    *,
+    timeout: float,
+    clock: Clock,
+) -> tuple[Way | None, str | None]:
+    """ASK the agent of DOMAIN, then PRESS the button until it is OVER; return by what it was.
+
+    With that, why its agent did not take the request, if it did not.
+    """
+    begun = clock()
+    deadline = begun + timeout
+    pauses = chain(_PRESS_SECONDS, repeat(_LONGEST_PRESS_SECONDS))
+    unwilling = _agent(domain, timeout / 2, ask)
+    if unwilling is None and over(begun + timeout / 2):
+        return "agent", unwilling
+    pressed = False
+    while clock() < deadline:
+        # A guest that is still booting gets its agent while the button is pressed in vain.
+        late = False
+        if unwilling == _ABSENT and pressed:
+            unwilling = _agent(domain, timeout / 2, ask)
+            late = unwilling is None
+        if late:
+            deadline = max(deadline, clock() + timeout / 2)
+        else:
+            _press(press)
+            pressed = True
+        if over(min(clock() + next(pauses), deadline)):
+            return ("agent" if late else "acpi"), unwilling
+    return None, unwilling
 
 
 def _heard(ended: threading.Event, seconds: float, skipped: Skipped) -> bool:
@@ -134,35 +189,6 @@ def _thaw(domain: libvirt.virDomain) -> None:
             within(_FREEZE_SECONDS, "thaw the file systems of a guest", domain.fsThaw)
 
 
-def reboot(connection: Connection, name: Which, *, timeout: float) -> Way:
-    """Have the guest of domain NAME reboot, by its agent if it has one; return how.
-
-    Returns when the guest begins anew.  Raises `RequestRefusedError` if it
-    does not within TIMEOUT seconds.
-    """
-    domain = our_domain(connection, name)
-    with explained(f"reboot domain '{name}'"):
-        _require_running(domain, name)
-        with reboots(connection, domain) as begun:
-            unwilling = _agent(
-                domain,
-                timeout / 2,
-                lambda: domain.reboot(libvirt.VIR_DOMAIN_REBOOT_GUEST_AGENT),
-            )
-            by_agent = unwilling is None
-            if by_agent and begun.wait(timeout / 2):
-                return "agent"
-            # Libvirt starts the guest again when the button has stopped it.
-            domain.reboot(libvirt.VIR_DOMAIN_REBOOT_ACPI_POWER_BTN)
-            if begun.wait(timeout if unwilling == _ABSENT else timeout / 2):
-                return "acpi"
-    raise RequestRefusedError(
-        f"machine '{name}' did not reboot within {timeout:g} s: {_deaf(unwilling, timeout)}",
-        hint=f"'ssh' into it and use 'reboot', or 'pyguixvm destroy {name}' and "
-        f"'pyguixvm start {name}'",
-    )
-
-
 def _deaf(unwilling: str | None, timeout: float) -> str:
     did = "did not manage it" if unwilling is None else unwilling
     if timeout < _SOON_SECONDS:
@@ -196,15 +222,10 @@ def _agent(domain: libvirt.virDomain, seconds: float, ask: Callable[[], object])
     return None
 
 
-def _ask_agent(domain: libvirt.virDomain, seconds: float) -> str | None:
-    shutdown = libvirt.VIR_DOMAIN_SHUTDOWN_GUEST_AGENT
-    return _agent(domain, seconds, lambda: domain.shutdownFlags(shutdown))
-
-
-def _press(domain: libvirt.virDomain) -> None:
-    """Press the power button; a guest that stopped in this moment is fine."""
+def _press(button: Callable[[], object]) -> None:
+    """Press the BUTTON; a guest that stopped in this moment is fine."""
     try:
-        domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
+        button()
     except libvirt.libvirtError as error:
         if not is_code(error, libvirt.VIR_ERR_OPERATION_INVALID):
             raise

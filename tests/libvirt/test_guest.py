@@ -322,6 +322,17 @@ def test_the_power_button_shuts_down_and_reboots(connection, tiny_machine):
     assert power.shutdown(connection, machine.name, timeout=60) == "acpi"
 
 
+@pytest.mark.parametrize("verb", [power.shutdown, power.reboot], ids=lambda verb: verb.__name__)
+def test_a_guest_that_boots_misses_the_power_button_which_is_pressed_again(
+    connection, tiny_machine, verb
+):
+    machine = tiny_machine("button")
+    with boot(connection, machine) as evidence:
+        assert verb(connection, machine.name, timeout=60) == "acpi"
+        if verb is power.reboot:
+            wait_for(evidence, "tiny guest is up", times=1)
+
+
 def test_a_guest_that_is_deaf_goes_on_and_the_ways_out_are_said(connection, tiny_machine):
     machine = tiny_machine("nothing")
     with boot(connection, machine) as evidence:
