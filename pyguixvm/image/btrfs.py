@@ -269,11 +269,14 @@ class ChunkTree:
 
     def _places(self, address: int) -> tuple[int, ...]:
         """Return where on the device the node at the logical ADDRESS is: all its copies."""
-        end = address + u32(self._superblock, _NODE_SIZE)
+        size = u32(self._superblock, _NODE_SIZE)
         for chunk in self._chunks:
             first, behind = chunk.where
-            if first <= address and end <= behind:
-                return tuple(stripe + address - first for stripe in chunk.stripes)
+            if first <= address and address + size <= behind:
+                places = tuple(stripe + address - first for stripe in chunk.stripes)
+                if any(each + size > u64(self._superblock, _TOTAL_BYTES) for each in places):
+                    raise damaged("its chunk tree is beyond its end")
+                return places
         raise damaged("its chunk tree is in none of its chunks")
 
 

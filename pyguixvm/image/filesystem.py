@@ -20,6 +20,7 @@ from pyguixvm import process
 from pyguixvm.confinement import Confinement, bounds_hint
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.image import btrfs
+from pyguixvm.image.btrfs_block import damaged
 from pyguixvm.image.overlay import ImageError
 from pyguixvm.image.partition import Partition
 from pyguixvm.model.sizes import format_size
@@ -40,6 +41,11 @@ _RESIZE_INODE = 0x10  # compatible
 _SPARSE_SUPER2 = 0x200  # compatible
 _META_BG = 0x10  # incompatible
 _64BIT = 0x80  # incompatible
+
+# What is possible (ext4.h, and ext4_fill_super() in fs/ext4/super.c): blocks of 1 to 64 KiB,
+# and how long (bytes) what describes a group of them may be.
+_LARGEST_BLOCK = 6
+_DESCRIPTOR_SIZES = frozenset({32, 64, 128, 256, 512, 1024})
 
 _GIB = 1024**3
 
@@ -103,6 +109,7 @@ def identify(head: bytes) -> FileSystem | None:
     """Return the file system of a partition that starts with HEAD (HEAD_SIZE bytes), if known.
 
     ext2 and ext3 count as ext4: they have the same superblock and grow in the same way.
+    Raises RequestRefusedError if it cannot be as it says.
     """
     return _ext4(head[_EXT4_SUPERBLOCK:]) or _btrfs(head[_BTRFS_SUPERBLOCK:])
 
@@ -111,12 +118,17 @@ def _ext4(block: bytes) -> FileSystem | None:
     if len(block) < _EXT4_SUPERBLOCK_SIZE or _u16(block, 0x38) != _EXT4_MAGIC:
         return None
     compatible, incompatible = _u32(block, 0x5C), _u32(block, 0x60)
+    if _u32(block, 0x18) > _LARGEST_BLOCK:
+        raise damaged("its blocks are of an impossible size")
     block_size = 1024 << _u32(block, 0x18)
     blocks = _u32(block, 0x04)
     descriptor_size = 32
     if incompatible & _64BIT:
         blocks |= _u32(block, 0x150) << 32
         descriptor_size = _u16(block, 0xFE) or 32
+    first_block, blocks_per_group = _u32(block, 0x14), _u32(block, 0x20)
+    if descriptor_size not in _DESCRIPTOR_SIZES or not first_block < blocks_per_group:
+        raise damaged("its groups of blocks are of an impossible size")
     return FileSystem(
         type="ext4",
         label=_text(block[0x78:0x88]),
@@ -125,8 +137,8 @@ def _ext4(block: bytes) -> FileSystem | None:
         size=blocks * block_size,
         groups=GroupDescriptors(
             blocks=blocks,
-            first_block=_u32(block, 0x14),
-            blocks_per_group=_u32(block, 0x20),
+            first_block=first_block,
+            blocks_per_group=blocks_per_group,
             per_block=block_size // descriptor_size,
             reserved=_u16(block, 0xCE) if compatible & _RESIZE_INODE else 0,
             movable=not compatible & _SPARSE_SUPER2 and not incompatible & _META_BG,

@@ -67,6 +67,9 @@ class _Sfdisk(msgspec.Struct):
     partitiontable: _Dump
 
 
+_HINT = "Declare as much storage as the image has, and grow what it holds in the guest."
+
+
 # MBR types of a container for logical partitions, which would have to grow with the last of them.
 _EXTENDED = frozenset({"5", "f", "85"})
 
@@ -76,7 +79,11 @@ def parse(dump: bytes) -> PartitionTable:
 
     Raises RequestRefusedError for a table that cannot be grown.
     """
-    table = msgspec.json.decode(dump, type=_Sfdisk).partitiontable
+    try:
+        table = msgspec.json.decode(dump, type=_Sfdisk).partitiontable
+    except msgspec.MsgspecError as error:
+        # Of an entry that makes no sense, sfdisk says less than of others.
+        raise _damaged(str(error)) from error
     if table.label not in {"dos", "gpt"}:
         raise RequestRefusedError(
             f"the partition table of {table.device} is of type '{table.label}'",
@@ -113,10 +120,18 @@ def read(path: Path) -> PartitionTable:
     if done.status != 0:
         reason = done.stderr.decode(errors="replace").strip()
         raise RequestRefusedError(
-            f"the image has no partition table that could grow: {reason}",
-            hint="Declare as much storage as the image has, and grow what it holds in the guest.",
+            f"the image has no partition table that could grow: {reason}", hint=_HINT
         )
-    return parse(done.stdout)
+    table = parse(done.stdout)
+    size = path.stat().st_size
+    for each in table.partitions:
+        if each.end > size:
+            raise _damaged(f"partition {each.number} ends at {each.end}, and the image at {size}")
+    return table
+
+
+def _damaged(reason: str) -> RequestRefusedError:
+    return RequestRefusedError(f"the partition table of the image is damaged: {reason}", hint=_HINT)
 
 
 def grow_last(path: Path) -> Partition:

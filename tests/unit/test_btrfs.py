@@ -211,6 +211,8 @@ IMPOSSIBLE = {
     "something that is no chunk": setting(0x32B + 8, "<B", 1),
     "a node that is another's": setting(0xC7, "<B", 1),
     "has no device": setting(0xC9, "<Q", 7),
+    # Where the first stripe of the first chunk is.
+    "beyond its end": setting(0x32B + 17 + 48 + 8, "<Q", (1 << 64) - 4096),
 }
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from images import MIB
 
@@ -52,6 +53,31 @@ def test_anything_else_is_nothing(content: bytes, at: int) -> None:
     head = (bytes(at) + content)[:HEAD_SIZE]
     assert identify(head) is None
     assert identify(b"") is None
+
+
+@pytest.fixture(scope="module")
+def ext4(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    options = ["-q", "-t", "ext4", "-O", "64bit"]
+    return made(tmp_path_factory.mktemp("ext4"), "mke2fs", *options)
+
+
+@given(st.integers(0, 0x160 // 2 - 2), st.binary(min_size=4, max_size=4))
+@example(0x18 // 2, b"\xff\xff\xff\xff")
+@example(0x16 // 2, b"\xff\xff\xff\xff")
+@example(0x20 // 2, bytes(4))
+@example(0xFE // 2, b"\xff\xff\xff\xff")
+def test_a_superblock_that_lies_is_refused_or_has_numbers_to_go_on_with(
+    ext4: bytes, half: int, lie: bytes
+) -> None:
+    at = 1024 + 2 * half
+    with suppress(RequestRefusedError):
+        found = identify(ext4[:at] + lie + ext4[at + 4 :])
+        if found is not None:
+            assert found.groups is not None
+            assert found.block_size in {1024 << shift for shift in range(7)}
+            found.groups.room_for(1 << 64)
+            # What it says can be said.
+            assert max(found.groups.most, found.size) < 1 << 128
 
 
 @pytest.mark.parametrize(

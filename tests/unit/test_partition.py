@@ -59,6 +59,23 @@ def test_what_cannot_grow_is_refused(text: bytes, words: str) -> None:
         parse(text)
 
 
+def test_an_entry_that_makes_no_sense_is_refused() -> None:
+    said = json.loads(dump("gpt", ("disk1p1", 2048, 100, "X")))
+    del said["partitiontable"]["partitions"][0]["start"]
+    with pytest.raises(RequestRefusedError, match=r"damaged: .*start"):
+        parse(json.dumps(said).encode())
+
+
+@pytest.mark.parametrize("sector", [40 * MIB // 512, 2**32 - 2])
+def test_a_partition_beyond_the_end_of_its_image_is_refused(tmp_path: Path, sector: int) -> None:
+    disk = make_disk(tmp_path / "disk", "dos", 40 * MIB)
+    with disk.open("r+b") as file:
+        file.seek(446 + 16 + 8)
+        file.write(sector.to_bytes(4, "little"))
+    with pytest.raises(RequestRefusedError, match=r"damaged: partition 2 ends at \d+, and the im"):
+        read(disk)
+
+
 @pytest.mark.parametrize("label", ["dos", "gpt"])
 @pytest.mark.parametrize("size", [40 * MIB + 512, 41 * MIB, 3000 * MIB])
 def test_the_last_partition_takes_all_the_room(tmp_path: Path, label: str, size: int) -> None:
