@@ -11,6 +11,7 @@ import hashlib
 import os
 import re
 import shutil
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -28,13 +29,16 @@ from pyguixvm.sparse_file import flush
 # How long (seconds) a server may say nothing, and how long until it is asked again.
 _SILENCE = 30.0
 _AGAIN = 1.0
-# It is asked so many times in a row that nothing comes.
+# It is asked so many times in a row that next to nothing comes (bytes).
 _TRIES = 5
+_LITTLE = 64 * 1024
+# So long (seconds) that may take: one that says a byte now and then would never end.
+_PATIENCE = 60.0
 _READ = 1024**2
 _PART = ".part"
 _QCOW2 = b"QFI\xfb"
 _PARTIAL, _BEYOND = 206, 416
-_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+_RANGE = re.compile(r"bytes (\d{1,19})-.*")
 
 
 class FetchError(PyguixvmError):
@@ -105,7 +109,7 @@ def _complete(url: str, part: Path, emit: Emit, machine: str | None) -> None:
                 _go_on(url, file, emit, machine)
             except (OSError, HTTPException) as error:
                 refused = isinstance(error, urllib.error.HTTPError) and error.code < 500  # noqa: PLR2004
-                tries = 1 if file.tell() > before else tries + 1
+                tries = 1 if file.tell() >= before + _LITTLE else tries + 1
                 if refused or tries >= _TRIES:
                     raise _failed(url, error) from error
             else:
@@ -130,19 +134,29 @@ def _go_on(url: str, file: BinaryIO, emit: Emit, machine: str | None) -> None:
         headers["Range"] = f"bytes={there}-"
     request = urllib.request.Request(url, headers=headers)  # noqa: S310 -- http(s) alone is declared
     try:
-        # Not urllib's own opener, which knows the environment as it was at first.
-        answer = urllib.request.build_opener().open(request, timeout=_SILENCE)
+        answer = _opener().open(request, timeout=_SILENCE)
     except urllib.error.HTTPError as error:
         if error.code == _BEYOND and there:
             return  # all of it is there, or it is another one: the digest tells
         raise
     with answer:
-        total = _expected(answer, file)
-        _require_room(file, total)
+        _require_begin(answer, file)
+        # None: it does not say how much follows, or nonsense.
+        total = None if answer.length is None else file.tell() + answer.length
+        most = _room(file, total)
         count = Count(emit, "fetch", total or 0, machine)
         count.add(file.tell())
-        while data := answer.read(_READ):
+        pace = _Pace()
+        while data := answer.read1(_READ):
             end_here_if_asked()
+            pace.require(len(data))
+            if file.tell() + len(data) > most:
+                file.truncate(0)
+                raise FetchError(
+                    f"{url} does not end within {format_size(most)}, half of what is free here",
+                    hint="Its server does not say how long it is. If it is as long as that, fetch "
+                    "it by hand, and declare a local-image.",
+                )
             file.write(data)
             count.add(len(data))
         file.flush()
@@ -150,25 +164,64 @@ def _go_on(url: str, file: BinaryIO, emit: Emit, machine: str | None) -> None:
         raise ConnectionError("the connection was cut")
 
 
-def _expected(answer: HTTPResponse, file: BinaryIO) -> int | None:
-    """Return how large (bytes) FILE is to be, if ANSWER says so; it begins where ANSWER does."""
-    length = answer.headers.get("Content-Length")
+def _opener() -> urllib.request.OpenerDirector:
+    """Return what asks servers of HTTP, and follows to such alone.
+
+    Not urllib's own, which knows the environment as it was at first.
+    """
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler,
+        urllib.request.HTTPHandler,
+        urllib.request.HTTPSHandler,
+        urllib.request.HTTPDefaultErrorHandler,
+        urllib.request.HTTPRedirectHandler,
+        urllib.request.HTTPErrorProcessor,
+        urllib.request.UnknownHandler,
+    ):
+        opener.add_handler(handler())
+    return opener
+
+
+class _Pace:
+    """Whether what comes would end some day."""
+
+    def __init__(self) -> None:
+        self._since = time.monotonic()
+        self._came = 0
+
+    def require(self, came: int) -> None:
+        """Raise ConnectionError if next to nothing CAME for too long."""
+        self._came += came
+        now = time.monotonic()
+        if self._came >= _LITTLE:
+            self._since, self._came = now, 0
+        elif now - self._since > _PATIENCE:
+            raise ConnectionError(f"{self._came} bytes came in {_PATIENCE:g} s")
+
+
+def _require_begin(answer: HTTPResponse, file: BinaryIO) -> None:
+    """Have FILE end where ANSWER begins."""
     found = _RANGE.fullmatch(answer.headers.get("Content-Range", ""))
     if answer.status != _PARTIAL or found is None or int(found[1]) != file.tell():
         # From its begin: that server knows no ranges.
         file.truncate(0)
         file.seek(0)
-    return None if length is None else file.tell() + int(length)
 
 
-def _require_room(file: BinaryIO, total: int | None) -> None:
+def _room(file: BinaryIO, total: int | None) -> int:
+    """Return how long (bytes) FILE may become, which is to be TOTAL long, if that is known."""
     free = shutil.disk_usage(os.path.dirname(os.path.abspath(file.name))).free  # noqa: PTH120, PTH100
-    lacking = (total or 0) - file.tell()
+    if total is None:
+        # Not all: others write there, too.
+        return file.tell() + free // 2
+    lacking = total - file.tell()
     if lacking > free:
         raise FetchError(
             f"{file.name} needs {format_size(lacking)} more, and {format_size(free)} are free",
             hint="Free some space there, or let XDG_STATE_HOME be where there is more.",
         )
+    return total
 
 
 def _digest(path: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
@@ -13,12 +13,17 @@ class Server:
     """Serves CONTENT at /image; what it was asked for is in ASKED: from which byte.
 
     CUTS are after how many bytes each of the next answers breaks off; RANGES: it knows them.
+    HEADERS replace what it says, or go if they are empty; ENDLESS is what it says on and on,
+    and ELSEWHERE where it leads.
     """
 
     def __init__(self, content: bytes) -> None:
         self.content = content
         self.cuts: list[int] = []
         self.ranges = True
+        self.headers: dict[str, str] = {}
+        self.endless = b""
+        self.elsewhere = ""
         self.status = 200
         self.asked: list[int] = []
         self.sent = 0
@@ -31,6 +36,12 @@ class Server:
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         begin = int(request.headers.get("Range", "bytes=0-")[len("bytes=") : -1])
         self.asked.append(begin)
+        if self.elsewhere:
+            request.send_response(302)
+            request.send_header("Location", self.elsewhere)
+            request.send_header("Content-Length", "0")
+            request.end_headers()
+            return
         if self.status != 200:
             request.send_error(self.status)
             return
@@ -40,11 +51,17 @@ class Server:
             request.send_error(416)
             return
         request.send_response(206 if begin else 200)
+        headers = {"Content-Length": str(len(self.content) - begin)}
         if begin:
             last = len(self.content) - 1
-            request.send_header("Content-Range", f"bytes {begin}-{last}/{len(self.content)}")
-        request.send_header("Content-Length", str(len(self.content) - begin))
+            headers["Content-Range"] = f"bytes {begin}-{last}/{len(self.content)}"
+        for name, value in (headers | self.headers).items():
+            if value:
+                request.send_header(name, value)
         request.end_headers()
+        with suppress(OSError):  # who asked has heard enough
+            while self.endless:
+                request.wfile.write(self.endless)
         end = begin + self.cuts.pop(0) if self.cuts else len(self.content)
         request.wfile.write(self.content[begin:end])
         self.sent += min(end, len(self.content)) - begin

@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import hashlib
 import random
+import shutil
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -106,6 +109,61 @@ def test_what_is_spoilt_here_is_fetched_again(server: Server, path: Path) -> Non
     path.parent.mkdir()
     path.write_bytes(CONTENT[:-1] + b"?")
     got(server, path)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Content-Length": "many"},
+        {"Content-Length": "-1"},
+        {"Content-Length": "9" * 5000},
+        {"Content-Length": ""},
+        {"Content-Length": str(1 << 60)},
+        {"Content-Range": f"bytes {'9' * 5000}-1/2"},
+        {"Content-Range": "bytes 0-0/0"},
+    ],
+)
+def test_a_server_that_talks_nonsense_is_told_of_at_most(
+    server: Server, path: Path, headers: dict[str, str]
+) -> None:
+    server.cuts = [1_000_000]
+    server.headers = headers
+    # Where nothing tells how long it is, what was cut seems to be all.
+    with suppress(FetchError):
+        got(server, path)
+    server.headers = {}
+    got(server, path)
+
+
+def test_what_has_no_end_takes_half_of_what_is_free(
+    server: Server, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage("/")._replace(free=8 * 1024**2)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    server.headers, server.endless = {"Content-Length": ""}, bytes(100_000)
+    with pytest.raises(FetchError, match="does not end within 4M"):
+        fetch(server.url, digest(CONTENT), path, ignore)
+    assert path.with_name("image.part").stat().st_size == 0
+
+
+def test_one_that_says_a_byte_now_and_then_is_not_waited_for(
+    server: Server, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = iter(range(10**9))
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(now)))
+    monkeypatch.setattr(remote, "_READ", 10)
+    server.endless = b"x"
+    server.headers = {"Content-Length": str(1 << 30)}
+    with pytest.raises(FetchError, match="bytes came in 60 s"):
+        fetch(server.url, digest(CONTENT), path, ignore)
+    assert len(server.asked) == remote._TRIES
+
+
+def test_it_leads_to_no_other_kind_of_server(server: Server, path: Path) -> None:
+    for elsewhere in ("ftp://127.0.0.1:9/image", "file:///etc/passwd", "data:,x"):
+        server.elsewhere = elsewhere
+        with pytest.raises(FetchError):
+            fetch(server.url, digest(b"x"), path, ignore)
 
 
 @pytest.mark.parametrize(("status", "times"), [(404, 1), (403, 1), (503, remote._TRIES)])
