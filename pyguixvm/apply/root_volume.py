@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
@@ -22,7 +21,7 @@ from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.image import increment as increments
 from pyguixvm.image import overlay
 from pyguixvm.image.grow import grow
-from pyguixvm.image.overlay import ImageError
+from pyguixvm.image.overlay import ImageError, require_whole
 from pyguixvm.image.workplace import workplace
 from pyguixvm.model.applied import Generation
 from pyguixvm.model.declaration import (
@@ -230,26 +229,18 @@ def _whole(machine: VirtualMachine, action: CreateRoot, workshop: Workshop) -> C
 
 def _grown(machine: VirtualMachine, action: CreateRoot, file: Path, workshop: Workshop) -> str:
     """Make FILE of the image of ACTION, grown; return how."""
-    image = Path(action.image)
+    image, image_format = Path(action.image), machine.image.disk_format
+    try:
+        require_whole(image, image_format)
+    except RequestRefusedError as error:
+        error.location = str(machine.location)
+        raise
     grown = grow(
         image,
-        _image_format(machine, image),
+        image_format,
         file,
         action.size,
         emit=workshop.emit,
         machine=machine.name,
     )
     return f"{format_size(action.size)} by {grown.method}"
-
-
-def _image_format(machine: VirtualMachine, image: Path) -> Literal["raw", "qcow2"]:
-    if machine.image.made_by_guix:
-        return "raw"
-    backing = overlay.inspect(image).backing
-    if backing is not None:
-        raise RequestRefusedError(
-            f"the image {image} is no whole image: it is an overlay on {backing}",
-            hint=f"Make it whole: qemu-img convert -O qcow2 {image} WHOLE.qcow2",
-            location=str(machine.location),
-        )
-    return machine.image.disk_format

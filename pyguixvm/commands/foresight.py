@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pyguixvm.commands.planning import Sight
     from pyguixvm.commands.session import Session
     from pyguixvm.hypervisor.connection import Connection
+    from pyguixvm.model.declaration import VirtualMachine
 
 
 def examined(session: Session, planned: Sight) -> Plan:
@@ -42,7 +43,7 @@ def _examined(plan: MachinePlan, connection: Connection, session: Session) -> Ma
             pools.require_usable(connection, pool)
         for action in plan.actions:
             if isinstance(action, CreateRoot):
-                _require_room(action)
+                _require_usable(action, plan.machine)
             elif isinstance(action, DefineDomain):
                 _require_definable(plan, connection, session)
     except PyguixvmError as error:
@@ -50,13 +51,18 @@ def _examined(plan: MachinePlan, connection: Connection, session: Session) -> Ma
     return plan
 
 
-def _require_room(action: CreateRoot) -> None:
-    """Raise if the image of ACTION is there and larger than the root volume is to be."""
-    from pyguixvm.image.grow import require_room
+def _require_usable(action: CreateRoot, machine: VirtualMachine) -> None:
+    """Raise if the image of ACTION, if it is there, is of no use for the root of MACHINE.
 
-    whole = action.image if action.whole is None else action.whole.output
-    if Path(whole).exists():
-        require_room(Path(whole), action.size)
+    It may be larger than that is to be, or have parts in other files.
+    """
+    from pyguixvm.image.grow import require_room
+    from pyguixvm.image.overlay import require_whole
+
+    whole = Path(action.image if action.whole is None else action.whole.output)
+    if whole.exists():
+        require_whole(whole, machine.image.disk_format)
+        require_room(whole, machine.image.disk_format, action.size)
 
 
 def _require_definable(plan: MachinePlan, connection: Connection, session: Session) -> None:

@@ -71,7 +71,7 @@ def grow(
     interrupted.  Raises RequestRefusedError if BASE is larger than SIZE, or
     holds what cannot be grown; ImageError and CommandFailedError.
     """
-    have = require_room(base, size)
+    have = require_room(base, base_format, size)
     with new_overlay(base, base_format, overlay_file, size) as directory:
         if size == have:
             return Grown(overlay_file, size, "none")
@@ -92,9 +92,9 @@ def grow(
             return grow_by(_without_fuse(base, base_format, size))
 
 
-def require_room(base: Path, size: int) -> int:
+def require_room(base: Path, base_format: str, size: int) -> int:
     """Return the size (bytes) of the image BASE; raise RequestRefusedError if SIZE is less."""
-    have = overlay.inspect(base).virtual_size
+    have = overlay.inspect(base, base_format).virtual_size
     if size < have:
         raise RequestRefusedError(
             f"the storage of {format_size(size)} ({size} bytes) is smaller than the image"

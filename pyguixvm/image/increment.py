@@ -57,7 +57,7 @@ def increment(
     store.  Nothing is left behind when this fails or is interrupted.  Raises
     RequestRefusedError if SIZE is too small, DebugfsError and CommandFailedError.
     """
-    grow.require_room(base.path, size)
+    grow.require_room(base.path, "raw", size)
     store_database.add(base.database, items)
 
     def edit(file_system: Path) -> None:

@@ -7,6 +7,7 @@ The keys and statuses are those of qemu-img(1) and of QEMU's
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import msgspec
@@ -17,6 +18,12 @@ from pyguixvm.errors import PyguixvmError, RequestRefusedError
 from pyguixvm.sparse_file import flush
 
 PACKAGE_HINT = "Install QEMU's tools (Guix: qemu or qemu-minimal; Debian: qemu-utils)."
+
+
+# Of a qcow2 image's header (QEMU's docs/interop/qcow2.txt): magic and version, where the name of
+# its backing file is, and its incompatible features, from version 3 on.
+_HEADER = struct.Struct(">4sIQ56xQ")
+_WITHOUT_FEATURES, _EXTERNAL_DATA = 2, 4
 
 
 class ImageError(PyguixvmError):
@@ -54,15 +61,16 @@ class _QemuInfo(msgspec.Struct, rename="kebab"):
     backing_filename: str | None = None
 
 
-def inspect(path: Path) -> ImageInfo:
-    """Return what the image at PATH is.  Raises ImageError."""
+def inspect(path: Path, image_format: str | None = None) -> ImageInfo:
+    """Return what the image at PATH is, whose format QEMU guesses if it is None.
+
+    It does by what stands in the image: of a raw one, whoever writes to it may choose.
+    Raises ImageError.
+    """
+    known = () if image_format is None else ("-f", image_format)
     # Shared: a running guest may have it open.
     answer = _qemu_img(
-        "info",
-        "--force-share",
-        "--output=json",
-        "--",
-        str(path),
+        *("info", "--force-share", "--output=json", *known, "--", str(path)),
         image=path,
         confined=Confinement(reads=(path,)),
     )
@@ -78,6 +86,29 @@ def inspect(path: Path) -> ImageInfo:
         actual_size=info.actual_size,
         backing=None if backing is None else Path(backing),
     )
+
+
+def require_whole(image: Path, image_format: str) -> None:
+    """Raise RequestRefusedError if IMAGE names another file, which QEMU would open with it.
+
+    Its header is read here: what reads images may open that first, and then say so.
+    """
+    if image_format != "qcow2":
+        return
+    try:
+        with image.open("rb") as file:
+            header = file.read(_HEADER.size)
+    except OSError as error:
+        raise ImageError(f"the image {image} cannot be read: {error.strerror}") from error
+    if len(header) < _HEADER.size:
+        raise ImageError(f"the image {image} is no qcow2 image, or not all of one")
+    _, version, backing, features = _HEADER.unpack(header)
+    if backing or (version > _WITHOUT_FEATURES and features & _EXTERNAL_DATA):
+        raise RequestRefusedError(
+            f"the image {image} is not whole: it names another file, which has a part of it",
+            hint=f"Have both in one, if you know where it comes from: qemu-img convert -O qcow2 "
+            f"{image} WHOLE.qcow2",
+        )
 
 
 def create(base: Path, base_format: str, overlay: Path, size: int) -> None:

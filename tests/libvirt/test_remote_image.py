@@ -70,3 +70,20 @@ def test_what_is_not_what_is_declared_is_told_and_nothing_made(connection, two, 
     assert main(["-c", SYSTEM, "deploy", declare(form="qcow2")]) == 1
     assert "is raw, and declared to be qcow2" in capfd.readouterr().err
     assert not any(domains.exists(connection, name) for name in names)
+
+
+def test_one_that_names_a_file_of_the_host_is_not_used(
+    connection, two, server, run, tmp_path, capfd
+):
+    names, declare = two
+    image, secret = tmp_path / "image", tmp_path / "secret"
+    form = f"data_file={secret},data_file_raw=on"
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-o", form, image, "16M")
+    server.content = image.read_bytes()
+    config = declare(digest=hashlib.sha256(server.content).hexdigest(), form="qcow2")
+    assert main(["-c", SYSTEM, "deploy", config]) == 1
+    assert "names another file" in capfd.readouterr().err
+    # It is here by now.
+    assert main(["-c", SYSTEM, "plan", config]) == 1
+    assert "names another file" in "".join(capfd.readouterr())
+    assert not any(domains.exists(connection, name) for name in names)

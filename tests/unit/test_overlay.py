@@ -10,7 +10,7 @@ from images import MIB
 
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.image import nbd, overlay
-from pyguixvm.image.overlay import DamagedImageError, ImageError
+from pyguixvm.image.overlay import DamagedImageError, ImageError, require_whole
 from pyguixvm.process import run
 
 
@@ -33,6 +33,42 @@ def test_an_overlay_stands_on_its_base(tmp_path: Path) -> None:
 def test_a_raw_file_stands_on_nothing(tmp_path: Path) -> None:
     info = overlay.inspect(raw(tmp_path))
     assert (info.format, info.virtual_size, info.backing) == ("raw", MIB, None)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("-u", "-b", "/etc/shadow", "-F", "raw"),
+        ("-u", "-b", "/etc/shadow", "-F", "raw", "-o", "compat=0.10"),
+        ("-o", "data_file={}/data,data_file_raw=on"),
+    ],
+)
+def test_an_image_that_names_another_file_is_not_whole(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    image = tmp_path / "image"
+    given = [each.format(tmp_path) for each in options]
+    run(["qemu-img", "create", "-q", "-f", "qcow2", *given, str(image), "1M"])
+    with pytest.raises(RequestRefusedError, match="names another file"):
+        require_whole(image, "qcow2")
+    # To a raw disk, it is some bytes.
+    require_whole(image, "raw")
+
+
+@pytest.mark.parametrize("version", ["0.10", "1.1"])
+def test_one_that_names_none_is_whole(tmp_path: Path, version: str) -> None:
+    image = tmp_path / "image"
+    command = ["qemu-img", "create", "-q", "-f", "qcow2", "-o", f"compat={version}"]
+    run([*command, str(image), "1M"])
+    require_whole(image, "qcow2")
+    image.write_bytes(image.read_bytes()[:50])
+    with pytest.raises(ImageError, match="not all of one"):
+        require_whole(image, "qcow2")
+
+
+def test_what_stands_in_a_raw_image_does_not_make_it_another_kind(tmp_path: Path) -> None:
+    overlay.create_unsafe(Path("/etc/shadow"), "raw", tmp_path / "image", 512 * MIB)
+    assert overlay.inspect(tmp_path / "image", "raw").virtual_size < MIB
 
 
 def test_the_backing_file_can_be_one_that_is_not_here(tmp_path: Path) -> None:
