@@ -49,7 +49,7 @@ def work(  # noqa: PLR0917 -- whom to ask, what, and how to take it
         return answer
     if answer.error.unreachable:
         raise BuildError(answer.error.message, hint="Is guix-daemon running?")
-    failed = log.failure(answer.error.message, answer.log, lines.all)
+    failed = log.failure(answer.error.message, answer.log, lines.last)
     failed.hint = failed.hint or answer.error.hint
     if answer.error.kind == "half-done":
         raise HalfDoneError(failed.message, hint=failed.hint, log=failed.log, tail=failed.tail)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import json
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -150,7 +151,38 @@ def test_lines_come_whole_and_the_last_one_without_its_end() -> None:
         lines.take(piece)
     assert shown == ["one", "two"]
     lines.finish()
-    assert shown == ["one", "two", "thäree"] == lines.all
+    assert shown == ["one", "two", "thäree"] == list(lines.last)
+
+
+def test_of_what_has_no_line_breaks_little_is_kept() -> None:
+    shown: list[str] = []
+    lines = Lines(shown.append)
+    for _ in range(1000):
+        lines.take(b"x" * 10_000)
+    assert sum(map(len, shown)) == 10_000_000 - len(lines._rest)
+    assert max(map(len, shown)) == 4096
+    assert len(lines.last) == 20
+    # Progress is overwritten again and again.
+    shown.clear()
+    lines.finish()
+    for step in range(10_000):
+        lines.take(b"\r\x1b[K %d %%" % step)
+    lines.take(b"\n")
+    assert shown == [" 9999 %"]
+
+
+def test_a_log_without_end_does_not_fill_the_memory(tmp_path: Path) -> None:
+    log = tmp_path / "build.log.gz"
+    log.write_bytes(gzip.compress(b"a line\n" * 40 * 1024**2, 1))
+    place = Place(tmp_path, failing("no", log), b"building\nfailed.")
+    tracemalloc.start()
+    try:
+        with pytest.raises(BuildError) as caught:
+            place.store.realize({"/a.drv": place.item("a")}, {})
+        assert tracemalloc.get_traced_memory()[1] < 32 * 1024**2
+    finally:
+        tracemalloc.stop()
+    assert caught.value.tail == ("building", "failed.")
 
 
 @pytest.mark.parametrize(
