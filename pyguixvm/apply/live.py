@@ -29,6 +29,8 @@ _OTHERWISE = "Deploy with --strategy auto for a new root volume, which takes a b
 _LARGE = 2 * 1024**2
 # Of what a program wrote to standard error, that much is told (characters).
 _LONGEST = 300
+# It names services, one in a line: more than a guest has, unless it wants to tire who reads.
+_MOST_LINES = 1000
 # What it wrote to standard output: see guix/pyguixvm/build/live.scm.
 _Done = Mapping[str, Sequence[str]]
 
@@ -81,10 +83,12 @@ def activate_live(machine: str, system: LiveSystem, workshop: Workshop) -> None:
 def _delivered(machine: str, system: LiveSystem, workshop: Workshop, result: PhaseResult) -> _Done:
     items = system.items
     came = _sent(machine, system, items, workshop)
-    if came.missing:
+    # It gets what it is to run, and nothing else of this store that it may ask for.
+    missing = tuple(each for each in system.closure if each in set(came.missing))
+    if missing:
         # What it had was collected as garbage meanwhile, or nobody knows what it has.
-        present = set(system.closure) - set(came.missing)
-        items = workshop.store.items_beyond(present, came.missing)
+        present = set(system.closure) - set(missing)
+        items = workshop.store.items_beyond(present, missing)
         came = _sent(machine, system, items, workshop)
     done = _understood(machine, came)
     size = format_size(sum(item.nar_size for item in items))
@@ -152,9 +156,9 @@ def _understood(machine: str, came: Delivered) -> _Done:
     if ran is None:
         raise HalfDoneError(f"the guest of '{machine}' does not say what became of its change")
     done: dict[str, list[str]] = defaultdict(list)
-    for line in ran.out.splitlines():
+    for line in ran.out.splitlines()[:_MOST_LINES]:
         word, _, what = line.partition(" ")
-        done[word].append(what)
+        done[word].append(what[:_LONGEST])
     if ran.status != 0 or "done" not in done:
         raise HalfDoneError(f"the guest of '{machine}' failed to switch to its system{told}")
     return done

@@ -5,12 +5,14 @@ The guests are tiny; what they are given are scripts, sent and run as systems ar
 """
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from unittest.mock import Mock
 
 import libvirt
 import msgspec
@@ -331,6 +333,20 @@ def test_what_the_guest_lost_meanwhile_is_sent_to_it(connection, furnished, tmp_
     assert system_of(connection, name) == "two"
     (item,) = activation.made
     assert asked == [(set(), (f"/gnu/store/{Path(item.path).name}",))]
+
+
+def test_what_a_guest_says_to_lack_that_is_not_for_it_stays_here(connection, furnished, tmp_path):
+    name = furnished("one").name
+    theirs = ("/gnu/store/00000000000000000000000000000000-of-another", "/etc/shadow", "../x")
+    shell = "/run/current-system/profile/bin/sh"
+    # What unpacks is the guest's own shell.
+    said = "".join(f"missing {each}\\n" for each in theirs)
+    lies = f"#!/bin/sh\nprintf '{said}'; exit 75\n"
+    run(connection, name, f"rm {shell}; printf %s {shlex.quote(lies)} > {shell}; chmod +x {shell}")
+    outcome = change_live(connection, furnished("two"), ignore, Living(tmp_path), asked := Mock())
+    assert asked.mock_calls == []
+    assert isinstance(outcome.error, NotLiveError)
+    assert "did not take what it lacks" in outcome.error.message
 
 
 def test_a_save_that_is_killed_anywhere_is_taken_up_by_the_next(
