@@ -7,12 +7,17 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from pyguixvm.whose import is_mine, is_safe
+
 
 def state_directory(environment: Mapping[str, str]) -> Path:
-    """Return the directory, which may not be there yet (the XDG base directory specification)."""
+    """Return the directory, which may not be there yet (the XDG base directory specification).
+
+    One in which another user could put links in our way is not for us.
+    """
     given = environment.get("XDG_STATE_HOME", "")
     state = Path(given)
-    if not state.is_absolute():
+    if not state.is_absolute() or not is_safe(state):
         state = _home(environment) / ".local/state"
     return state / "pyguixvm"
 
@@ -23,7 +28,7 @@ def _home(environment: Mapping[str, str]) -> Path:
     One that is not this user's is not for us, and neither is one that is not there.
     """
     given = Path(environment.get("HOME", ""))
-    if given.is_absolute() and _is_mine(given):
+    if given.is_absolute() and is_mine(given):
         return given
     import pwd
 
@@ -33,10 +38,3 @@ def _home(environment: Mapping[str, str]) -> Path:
         # A user of a container, maybe, whom nobody entered.
         known = Path("/nonexistent")
     return known if known.is_absolute() else Path("/nonexistent")
-
-
-def _is_mine(directory: Path) -> bool:
-    try:
-        return directory.stat().st_uid == os.geteuid()
-    except OSError:
-        return False

@@ -24,6 +24,7 @@ from pyguixvm.errors import EvaluationError, RequestRefusedError
 from pyguixvm.guix.command import guix_identity, identity, scheme_directory
 from pyguixvm.model.declaration import SCHEMA
 from pyguixvm.process import CommandFailedError, CommandTimeoutError
+from pyguixvm.whose import is_mine, is_safe
 
 _SCRIPT = Path(__file__).with_name("evaluator-main.scm")
 
@@ -98,21 +99,11 @@ def runtime_directory(environment: Mapping[str, str]) -> Path:
     if given:
         directory = Path(given) / "pyguixvm"
         name_size = len(os.fsencode(directory / f"{'0' * 24}.socket"))
-        if _is_mine(Path(given)) and name_size <= _LONGEST_ADDRESS:
+        own = is_mine(Path(given)) and is_safe(Path(given))
+        if own and name_size <= _LONGEST_ADDRESS:
             with suppress(OSError):
                 return _private(directory)
     return _private(Path("/tmp") / f"pyguixvm-{os.getuid()}")  # noqa: S108 -- verified
-
-
-def _is_mine(directory: Path) -> bool:
-    """Whether DIRECTORY is one of this user's.
-
-    In what su has left of another one's environment, that one can put anything in our place.
-    """
-    with suppress(OSError):
-        status = directory.stat()
-        return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
-    return False
 
 
 def _private(directory: Path) -> Path:

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from pyguixvm.whose import is_safe
+
 _PREFIX = "pyguixvm-work-"
 # Between making a directory and locking it; nobody else's is looked at before (seconds).
 _GRACE = 10.0
@@ -24,7 +26,7 @@ def workplace(parent: Path | None = None) -> Iterator[Path]:
     What a run that was killed has left there goes, too: a lock tells whose
     owner lives.
     """
-    where = Path(tempfile.gettempdir()) if parent is None else parent
+    where = _temporary() if parent is None else parent
     _sweep(where)
     directory = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=where))
     try:
@@ -36,6 +38,12 @@ def workplace(parent: Path | None = None) -> Iterator[Path]:
             os.close(descriptor)
     finally:
         shutil.rmtree(directory)
+
+
+def _temporary() -> Path:
+    """Return the directory for temporary files, unless another user has one of theirs be it."""
+    found = Path(tempfile.gettempdir())
+    return found if is_safe(found) else Path("/tmp")  # noqa: S108 -- what is made there is private
 
 
 def _sweep(parent: Path) -> None:

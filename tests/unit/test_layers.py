@@ -16,7 +16,8 @@ PACKAGE = ROOT / "pyguixvm"
 
 # From the ground up.  Rooms on one floor do not know each other.
 FLOORS: list[set[str]] = [
-    {"errors", "interruption", "confinement", "printable", "state_directory", "sparse_file"},
+    {"errors", "interruption", "confinement", "printable", "state_directory", "sparse_file"}
+    | {"whose"},
     {"model", "process", "daemon", "watch", "digest"},
     {"xml", "events"},
     {"plan", "hypervisor", "guix", "image"},
@@ -25,7 +26,7 @@ FLOORS: list[set[str]] = [
     {"exporter"},
     {"cli"},
 ]
-NEIGHBOURS = {("daemon", "process")}
+NEIGHBOURS = {("daemon", "process"), ("state_directory", "whose")}
 # Nothing in these folders has effects: no commands, no hypervisor, no files, no clock.
 PURE = {"model", "xml", "plan"}
 IMPURE = {

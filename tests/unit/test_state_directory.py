@@ -38,3 +38,22 @@ def test_another_users_home_is_not_written_to(tmp_path):
         os.chown(tmp_path, 65534, 65534)
     theirs = tmp_path if os.geteuid() == 0 else Path("/")
     assert state_directory({"HOME": str(theirs)}) == MINE
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives directories to another user")
+def test_a_place_that_another_user_can_exchange_is_not_written_to(tmp_path):
+    """As 'sudo -E' and 'su' leave it: root would follow the links that are put there."""
+    theirs = tmp_path / "theirs"
+    mine = theirs / "mine"
+    mine.mkdir(parents=True)
+    for each in (theirs, mine, mine / "not-yet"):
+        assert state_directory({"XDG_STATE_HOME": str(each)}) == each / "pyguixvm"
+    os.chown(theirs, 1234, 1234)
+    (tmp_path / "link").symlink_to(mine)
+    for each in (theirs, theirs / "not-yet", mine, mine / "not-yet", tmp_path / "link"):
+        assert state_directory({"XDG_STATE_HOME": str(each)}) == MINE
+    os.chown(theirs, 0, 0)
+    theirs.chmod(0o777)
+    assert state_directory({"XDG_STATE_HOME": str(theirs)}) == MINE
+    theirs.chmod(0o1777)
+    assert state_directory({"XDG_STATE_HOME": str(theirs)}) == theirs / "pyguixvm"

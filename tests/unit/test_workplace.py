@@ -7,8 +7,11 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
+
+import pytest
 
 from pyguixvm.image.workplace import workplace
 
@@ -51,3 +54,16 @@ def test_nobody_elses_work_is_touched(tmp_path: Path) -> None:
         age(first)
         with workplace(tmp_path) as second:
             assert {first, second, others} == set(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives a directory to another user")
+def test_another_users_temporary_directory_is_not_worked_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who owns it can put another one in the place of ours, with links in it."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with workplace() as work:
+        assert work.parent == tmp_path
+    os.chown(tmp_path, 1234, 1234)
+    with workplace() as work:
+        assert work.parent == Path("/tmp")
