@@ -166,4 +166,5 @@ def _host(machine: str, action: PrepareSystem | ActivateSystem, workshop: Worksh
         host_key=host_key,
         system=action.system,
         root_uuid=action.root_uuid,
+        uuid=domains.our_domain(connection, machine).UUIDString(),
     )

@@ -70,9 +70,9 @@ class Target(msgspec.Struct, frozen=True):
 class Host(msgspec.Struct, frozen=True):
     """A guest that root can log in to at ADDRESS, and what it is to run.
 
-    HOST_KEY is its public ssh host key, None to trust in known_hosts.  SYSTEM is the
-    derivation of the declared operating system of MACHINE, and ROOT_UUID what the
-    root file system is found by that is on the guest's disk.
+    HOST_KEY is its public ssh host key, None to trust in known_hosts, and UUID that of its
+    domain.  SYSTEM is the derivation of the declared operating system of MACHINE, and
+    ROOT_UUID what the root file system is found by that is on the guest's disk.
     """
 
     machine: str
@@ -80,6 +80,7 @@ class Host(msgspec.Struct, frozen=True):
     host_key: str | None
     system: str
     root_uuid: str
+    uuid: str
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,12 @@ class Activation:
         }
 
     def _ask(self, command: str, host: Host) -> _Activated:
-        request = {**self._request(host), "address": host.address, "host-key": host.host_key}
+        request = {
+            **self._request(host),
+            "address": host.address,
+            "host-key": host.host_key,
+            "uuid": host.uuid,
+        }
         try:
             return work(self.exchange(), self.emit, command, request, _Activated, _SECONDS)
         except BuildError as error:
@@ -152,6 +158,11 @@ def _hint(message: str) -> str | None:
             "Add that to the file-systems of the operating-system, for instance (file-system "
             '(mount-point "/boot/efi") (device (file-system-label "GNU-ESP")) (type "vfat")), '
             "and deploy once without --strategy in-place.",
+        ),
+        (
+            "is not the guest of",
+            "Another host has that address, or the guest told a wrong one.  Connect it to a "
+            "network of libvirt's, whose leases tell; see what it says: pyguixvm console.",
         ),
         ("no signing key", "Run as root, once: guix archive --generate-key"),
         (

@@ -270,6 +270,23 @@ def test_a_change_that_fails_before_anything_is_activated_leaves_the_guest_runni
     assert guest.booted() == boot
 
 
+def test_one_that_takes_itself_for_another_machine_is_left_alone(login: dict[str, str]) -> None:
+    """A guest that told another host's address and key would have that changed."""
+    boot, before = guest.booted(), [g["number"] for g in generations()]
+    uuid = "/sys/class/dmi/id/product_uuid"
+    other = "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee"
+    run("sh", "-c", f"echo {other} > /run/other && /run/current-system/profile/bin/mount "
+        f"--bind /run/other {uuid}")  # fmt: skip
+    try:
+        refused = deploy(login, edition="four")
+    finally:
+        run("umount", uuid)
+    assert refused.status == 4, refused.err
+    assert "is not the guest of that machine" in refused.err
+    assert "network of libvirt's" in refused.err
+    assert (guest.booted(), [g["number"] for g in generations()]) == (boot, before)
+
+
 def test_a_guest_whose_guix_is_not_at_work_is_left_alone(login: dict[str, str]) -> None:
     boot, before = guest.booted(), [g["number"] for g in generations()]
     socket = "/var/guix/daemon-socket/socket"

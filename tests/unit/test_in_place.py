@@ -433,7 +433,7 @@ class Answering(Exchange):
         return json.dumps(self.answer).encode()
 
 
-HOST = Host("web", "192.0.2.1", "ssh-ed25519 AAAA", "/gnu/store/b.drv", "1111-2222")
+HOST = Host("web", "192.0.2.1", "ssh-ed25519 AAAA", "/gnu/store/b.drv", "1111-2222", "3333")
 
 
 def activation(exchange: Exchange, events: list[Event] | None = None) -> Activation:
@@ -454,6 +454,7 @@ def test_the_evaluator_is_asked_for_the_machine_at_its_address() -> None:
             "host-key": "ssh-ed25519 AAAA",
             "system": "/gnu/store/b.drv",
             "root-uuid": "1111-2222",
+            "uuid": "3333",
         },
     )
     assert len(events) == 1

@@ -130,6 +130,7 @@ with each new connection to the store."
           #:root-uuid (request-ref request "root-uuid")
           #:address (request-ref request "address")
           #:host-key (request-ref request "host-key")
+          #:uuid (request-ref request "uuid")
           #:prepare prepare)))
 
 (define (answer-live request prepare)

@@ -141,6 +141,14 @@ otherwise, are as for 'call-with-pinned-system'."
                          (ssh-port (effective-operating-system machine))
                          host-key)))))
 
+(define %patience
+  ;; Seconds for which a guest may say nothing when it is asked something.
+  60)
+
+(define %longest-answer
+  ;; Characters of what it says then.
+  65536)
+
 (define (call-with-session host proc)
   "Call PROC with an ssh session at HOST; raise an error unless that lets us in."
   (let* ((configuration (machine-configuration host))
@@ -151,7 +159,8 @@ otherwise, are as for 'call-with-pinned-system'."
                        address
                        #:user (machine-ssh-configuration-user configuration)
                        #:port (machine-ssh-configuration-port configuration)
-                       #:host-key (machine-ssh-configuration-host-key configuration))))))
+                       #:host-key (machine-ssh-configuration-host-key configuration)
+                       #:timeout %patience)))))
     (dynamic-wind
       (const #t)
       (cut proc session)
@@ -165,10 +174,24 @@ otherwise, are as for 'call-with-pinned-system'."
   "Return what COMMAND, run by the shell at the other end of SESSION, writes, or #f if it
 fails."
   (let* ((pipe   (open-remote-input-pipe session command))
-         (output (get-string-all pipe))
+         (output (match (get-string-n pipe %longest-answer)
+                   ((? eof-object?) "")
+                   (text text)))
          (status (channel-get-exit-status pipe)))
     (close-port pipe)
     (and (zero? status) output)))
+
+(define (require-identity host uuid)
+  "Raise an error unless HOST is the guest of the domain with UUID.  A guest tells its
+address and host key itself: those of another host would lead us there."
+  (define told
+    (call-with-session host
+      (cut what-writes <> "cat /sys/class/dmi/id/product_uuid")))
+
+  (unless (and told (string-ci=? (string-trim-both told) uuid))
+    (raise (formatted-message
+            (G_ "what answers at '~a' is not the guest of that machine")
+            (machine-ssh-configuration-host-name (machine-configuration host))))))
 
 (define (require-guix host)
   "Raise an error unless HOST has a Guix that can receive store items."
@@ -199,12 +222,13 @@ they are the same, nothing was activated there.  Raise an error unless it lets u
     (cut what-writes <>
          "readlink -f /run/current-system /var/guix/profiles/system")))
 
-(define* (prepare-activation config name #:key system root-uuid address host-key
+(define* (prepare-activation config name #:key system root-uuid address host-key uuid
                              (prepare (const #t)))
   "Build what 'activate' with the same arguments needs, and see whether it would be let
 in.  Nothing is changed in the guest."
   (define (build store os host)
     (require-trust os)
+    (require-identity host uuid)
     (run-with-guix store
       (mlet* %store-monad ((drv     (lower-object os))
                            (bootcfg (lower-object (operating-system-bootcfg os))))
@@ -232,11 +256,11 @@ in.  Nothing is changed in the guest."
 
       (not (equal? (boots-by "booted") (boots-by "current")))))
 
-(define* (activate config name #:key system root-uuid address host-key
+(define* (activate config name #:key system root-uuid address host-key uuid
                    (prepare (const #t)))
-  "Have the guest at ADDRESS, whose ssh host key is HOST-KEY or else known to the user,
-run the operating-system of the machine NAME in CONFIG, which SYSTEM identifies, with its
-root on the file system with ROOT-UUID.  Return JSON: whether a restart is wanted, since
+  "Have the guest at ADDRESS, whose ssh host key is HOST-KEY or else known to the user, and
+which takes itself for the domain with UUID, run the operating-system of the machine NAME in
+CONFIG, which SYSTEM identifies, with its root on the file system with ROOT-UUID.  Return JSON: whether a restart is wanted, since
 it was booted by another kernel, initrd, or other arguments.  A failure is of kind
 'half-done where the guest may have changed.  What is reported goes to the standard
 error port."
@@ -270,6 +294,7 @@ error port."
           (half-done failure))))
 
   (define (deploy-and-see store os host)
+    (require-identity host uuid)
     (define before
       (system-of host))
 
