@@ -2,13 +2,15 @@
 """What a program that reads what strangers wrote can do, if they break it.
 
 It reads the system's programs and what it is told to, writes only where it is told to, leaves
-the modes, owners, attributes and times of files as they are, opens no socket, gains no rights,
-and has bounds of memory and time.  As root, it can read and write what it may as if that were
-its own, and nothing else that root can.  The kernel sees to that, where it can: by Landlock
-(linux/landlock.h), a filter of system calls (linux/seccomp.h), capabilities and limits.
+the modes, owners, attributes and times of files as they are, opens no socket but one that it is
+told to listen at, gains no rights, and has bounds of memory and time.  As root, it can read and
+write what it may as if that were its own, and nothing else that root can.  The kernel sees to
+that, where it can: by Landlock (linux/landlock.h), a filter of system calls (linux/seccomp.h),
+capabilities and limits.
 
 Landlock and the filter hold for one thread and for what it starts.  So there is a thread that
 does nothing else: nothing has to be run between fork and exec, and no other program comes in.
+It stays for as long as it is needed, for a program may be to end with it (PR_SET_PDEATHSIG).
 """
 
 from __future__ import annotations
@@ -17,10 +19,10 @@ import os
 import resource
 import struct
 import threading
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import msgspec
 
@@ -43,9 +45,10 @@ _DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
 
 # LANDLOCK_ACCESS_FS_*
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR, _TRUNCATE = 1, 2, 4, 8, 1 << 14
-_REMOVE_FILE, _MAKE_REG = 1 << 5, 1 << 8
+_REMOVE_FILE, _MAKE_REG, _MAKE_SOCK = 1 << 5, 1 << 8, 1 << 9
 _READ = _READ_FILE | _READ_DIR
 _WRITE = _READ | _WRITE_FILE | _TRUNCATE | _REMOVE_FILE | _MAKE_REG
+_LISTEN = _READ_DIR | _REMOVE_FILE | _MAKE_SOCK
 _OF_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE
 # How many of them there are, by version of Landlock: what it does not know cannot be forbidden.
 _RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}
@@ -64,7 +67,6 @@ _CAPABILITY_VERSION, _CAPABILITY_WORDS = 0x20080522, "6I"
 # has no right and which takes none on the directory; or it is for who changes the kernel.
 # Machine -> AUDIT_ARCH_* and the numbers of system calls (asm/unistd.h).
 _GENERIC = (
-    198,  # socket
     52, 53,  # fchmod fchmodat
     54, 55,  # fchownat fchown
     5, 6, 7, 14, 15, 16,  # setxattr lsetxattr fsetxattr removexattr lremovexattr fremovexattr
@@ -73,7 +75,6 @@ _GENERIC = (
 )  # fmt: skip
 _REFUSED = {
     "x86_64": (0xC000003E, (
-        41,  # socket
         90, 91, 268,  # chmod fchmod fchmodat
         92, 93, 94, 260,  # chown fchown lchown fchownat
         188, 189, 190, 197, 198, 199,  # as above
@@ -83,7 +84,7 @@ _REFUSED = {
     "aarch64": (0xC00000B7, _GENERIC),
     "riscv64": (0xC00000F3, _GENERIC),
     "ppc64le": (0xC0000015, (
-        326, 102,  # socket socketcall
+        102,  # socketcall
         15, 94, 297,  # chmod fchmod fchmodat
         181, 95, 16, 289,  # chown fchown lchown fchownat
         209, 210, 211, 218, 219, 220,  # as above
@@ -94,23 +95,46 @@ _REFUSED = {
 # The newer ones have the same numbers everywhere:
 # io_uring_setup, fchmodat2, setxattrat, removexattrat and file_setattr.
 _REFUSED_EVERYWHERE = (425, 452, 463, 466, 469)
+# socket and connect
+_SOCKETS = {
+    "x86_64": (41, 42),
+    "aarch64": (198, 203),
+    "riscv64": (198, 203),
+    "ppc64le": (326, 328),
+}
+# AF_UNIX, SOCK_STREAM, and what may come with that.
+_LOCAL, _STREAM, _KIND = 1, 1, 0xF
 _X32 = 0x40000000
 _POINTER = 8  # bytes
-_LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
+_LOAD, _EQUAL, _AT_LEAST, _AND, _RETURN = 0x20, 0x15, 0x35, 0x54, 0x06
+# Where a filter finds the call, of which architecture it is, and its first two arguments (struct
+# seccomp_data; all of these machines are little-endian).
+_CALL, _ARCHITECTURE, _FIRST, _SECOND = 0, 4, 16, 24
 _ALLOW, _REFUSE = 0x7FFF0000, 0x00050001  # SECCOMP_RET_ERRNO, and EPERM
 
 
 class Confinement(msgspec.Struct, frozen=True):
-    """What a program may use: files and directories that it READS, and those that it WRITES."""
+    """What a program may use: files and directories that it READS, and those that it WRITES.
+
+    In the directory that it LISTENS in, if there is one, it makes a socket for others.
+    """
 
     reads: tuple[Path, ...] = ()
     writes: tuple[Path, ...] = ()
+    listens: Path | None = None
 
 
-def started(confinement: Confinement, program: Path, start: Callable[[], _Result]) -> _Result:
-    """Return what START returns, which starts PROGRAM within CONFINEMENT."""
+@contextmanager
+def started(
+    confinement: Confinement, program: Path, start: Callable[[], _Result]
+) -> Iterator[_Result]:
+    """Yield what START returns, which starts PROGRAM within CONFINEMENT.
+
+    The thread that it is called in ends with the body.
+    """
     result: list[_Result] = []
     failed: list[BaseException] = []
+    begun, over = threading.Event(), threading.Event()
 
     def run() -> None:
         try:
@@ -118,13 +142,19 @@ def started(confinement: Confinement, program: Path, start: Callable[[], _Result
             result.append(start())
         except BaseException as error:  # noqa: BLE001 -- it is raised below
             failed.append(error)
+        begun.set()
+        over.wait()
 
-    thread = threading.Thread(target=run, name="confined")
+    thread = threading.Thread(target=run, name="confined", daemon=True)
     thread.start()
-    thread.join()
-    if failed:
-        raise failed[0]
-    return result[0]
+    begun.wait()
+    try:
+        if failed:
+            raise failed[0]
+        yield result[0]
+    finally:
+        over.set()
+        thread.join()
 
 
 def bound(pid: int) -> None:
@@ -158,7 +188,7 @@ def _confine(confinement: Confinement, program: Path) -> None:
         return
     _restrict_files(c, confinement, program)
     _drop_capabilities(c)
-    _refuse_calls(c)
+    _refuse_calls(c, listens=confinement.listens is not None)
 
 
 def _restrict_files(c: ctypes.CDLL, confinement: Confinement, program: Path) -> None:
@@ -180,6 +210,7 @@ def _restrict_files(c: ctypes.CDLL, confinement: Confinement, program: Path) -> 
             (_DEVICES, _READ_FILE | _WRITE_FILE),
             (confinement.reads, _READ),
             (confinement.writes, _WRITE),
+            ([confinement.listens] if confinement.listens else (), _LISTEN),
         ):
             _allow(c, rules, paths, allowed & rights)
         c.syscall(_RESTRICT_SELF, rules, 0)
@@ -223,30 +254,54 @@ def _drop_capabilities(c: ctypes.CDLL) -> None:
         c.capset(header, struct.pack(_CAPABILITY_WORDS, *words))
 
 
-def _refuse_calls(c: ctypes.CDLL) -> None:
-    """Have this thread make no call of _REFUSED: what listens at a socket may do more than it."""
+def _refuse_calls(c: ctypes.CDLL, *, listens: bool) -> None:
+    """Have this thread make no call of _REFUSED: what listens at a socket may do more than it.
+
+    One that LISTENS makes sockets of its own, and reaches no other one's.
+    """
     import ctypes
 
-    known = _REFUSED.get(os.uname().machine)
+    machine = os.uname().machine
+    known = _REFUSED.get(machine)
     # A program of 32 bits under that kernel is of another architecture, which has other numbers.
     if known is None or struct.calcsize("P") != _POINTER:
         return
     architecture, numbers = known
-    refused = (*numbers, *_REFUSED_EVERYWHERE)
-    # Load a word of what is called; go on, or jump to the end, which refuses.
-    last = len(refused)
-    code = b"".join(
-        struct.pack("HBBI", *each)
-        for each in (
-            (_LOAD, 0, 0, 4),
-            (_EQUAL, 0, last + 3, architecture),
-            (_LOAD, 0, 0, 0),
-            (_AT_LEAST, last + 1, 0, _X32),
-            *((_EQUAL, last - index, 0, number) for index, number in enumerate(refused)),
-            (_RETURN, 0, 0, _ALLOW),
-            (_RETURN, 0, 0, _REFUSE),
-        )
-    )
-    held = ctypes.create_string_buffer(code, len(code))
-    program = struct.pack("HxxxxxxP", len(code) // 8, ctypes.addressof(held))
+    socket, connect = _SOCKETS[machine]
+    refused = (*numbers, *_REFUSED_EVERYWHERE, connect if listens else socket)
+    # Load a word of what is called; go on, or jump to one of the two ends.
+    code: list[_Instruction] = [
+        (_LOAD, "", "", _ARCHITECTURE),
+        (_EQUAL, "", "refuse", architecture),
+        (_LOAD, "", "", _CALL),
+        (_AT_LEAST, "refuse", "", _X32),
+        *((_EQUAL, "refuse", "", number) for number in refused),
+    ]
+    if listens:
+        code += [
+            (_EQUAL, "", "allow", socket),
+            (_LOAD, "", "", _FIRST),
+            (_EQUAL, "", "refuse", _LOCAL),
+            (_LOAD, "", "", _SECOND),
+            (_AND, "", "", _KIND),
+            (_EQUAL, "", "refuse", _STREAM),
+        ]
+    held = ctypes.create_string_buffer(_assembled(code))
+    program = struct.pack("HxxxxxxP", len(code) + 2, ctypes.addressof(held))
     c.prctl(_PR_SET_SECCOMP, 2, program, 0, 0)
+
+
+# What to do, where to go on if so and if not ("" is the next one), and with which number.
+_Instruction: TypeAlias = tuple[int, str, str, int]
+
+
+def _assembled(code: Sequence[_Instruction]) -> bytes:
+    """Return CODE for the kernel, with what it may jump to behind it: "allow" and "refuse"."""
+    ends = {"allow": len(code), "refuse": len(code) + 1}
+
+    def jump(here: int, there: str) -> int:
+        return ends[there] - here - 1 if there else 0
+
+    lines = [(do, jump(i, so), jump(i, no), value) for i, (do, so, no, value) in enumerate(code)]
+    lines += [(_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _REFUSE)]
+    return b"".join(struct.pack("HBBI", *each) for each in lines)

@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NoReturn
 
@@ -23,34 +23,53 @@ from pyguixvm.process import (
 if TYPE_CHECKING:
     import subprocess
 
+    from pyguixvm.confinement import Confinement
+
 _POLL = 0.005
 
 
 @contextmanager
 def serving(
-    argv: Sequence[str], *, ready: Callable[[], bool], deadline: float = 10.0, check: bool = True
+    argv: Sequence[str],
+    *,
+    ready: Callable[[], bool],
+    deadline: float = 10.0,
+    check: bool = True,
+    confined: Confinement | None = None,
 ) -> Iterator[int]:
     """Run the daemon ARGV for the duration of the body, which gets its process id.
 
     The body starts when READY returns true, at most DEADLINE seconds later;
-    afterwards the daemon is ended and is gone when this returns.  Raises
+    afterwards the daemon is ended and is gone when this returns.  CONFINED is all that it may
+    use, if it is to be bound to that.  Raises
     CommandFailedError if it ends by itself too early, or (if CHECK) with another
     status than 0 when it is asked to; CommandTimeoutError if it does not get ready.
     """
     import subprocess
     import tempfile
 
-    with tempfile.TemporaryFile() as stderr:
+    program = which(argv[0])
+    with tempfile.TemporaryFile() as stderr, ExitStack() as started:
+
+        def start() -> subprocess.Popen[bytes]:
+            return subprocess.Popen(
+                [*_tied_to_us(), str(program), *argv[1:]],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                start_new_session=True,
+            )
+
         daemon = None
         try:
             with interrupts_deferred():
-                daemon = subprocess.Popen(
-                    [*_tied_to_us(), str(which(argv[0])), *argv[1:]],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=stderr,
-                    start_new_session=True,
-                )
+                if confined is None:
+                    daemon = start()
+                else:
+                    from pyguixvm import confinement
+
+                    daemon = started.enter_context(confinement.started(confined, program, start))
+                    confinement.bound(daemon.pid)
             _await(daemon, argv, stderr, ready, deadline)
             yield daemon.pid
         finally:

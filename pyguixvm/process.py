@@ -216,8 +216,8 @@ def _started(
         return start()
     from pyguixvm import confinement
 
-    child = confinement.started(confined, program, start)
-    confinement.bound(child.pid)
+    with confinement.started(confined, program, start) as child:
+        confinement.bound(child.pid)
     return child
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pyguixvm import daemon, process
+from pyguixvm import confinement, daemon, process
 from pyguixvm.image.overlay import ImageError
 from pyguixvm.image.partition import Partition
 
@@ -65,7 +65,8 @@ def mounted(image: Path, directory: Path, where: Partition | None = None) -> Ite
     try:
         with daemon.serving(
             [str(program), *options], ready=lambda: mountpoint.stat().st_dev != outside
-        ):
+        ) as daemon_id:
+            confinement.bound(daemon_id)
             shown = True
             yield mountpoint
     except (process.CommandFailedError, process.CommandTimeoutError) as error:

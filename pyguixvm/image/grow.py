@@ -7,6 +7,8 @@ which needs root:
 
 fuse
     on the overlay itself, shown as a raw file by QEMU, if it was built with that;
+    on a raw image, for what mounts cannot be bound (`confinement`), and of such a one it
+    understands nothing that could break it;
 metadata
     on a copy of the file system's metadata; in a raw image;
 copy
@@ -78,7 +80,7 @@ def grow(
 
         def grow_by(method: Method) -> Grown:
             if method == "copy":
-                _warn(_copied(have), emit, machine)
+                _warn(_copied(have, base_format), emit, machine)
             _METHODS[method](base, base_format, overlay_file, size, directory)
             return Grown(overlay_file, size, method)
 
@@ -131,7 +133,9 @@ def _choose(base: Path, base_format: str, size: int, environment: Mapping[str, s
             f"{METHOD_VARIABLE} is '{forced}'", hint=f"It may be {', '.join(_METHODS)}."
         )
     # The fastest first.
-    return "fuse" if fuse.available() else _without_fuse(base, base_format, size)
+    if base_format == "raw" and fuse.available():
+        return "fuse"
+    return _without_fuse(base, base_format, size)
 
 
 def _without_fuse(base: Path, base_format: str, size: int) -> Method:
@@ -142,10 +146,11 @@ def _whole_megabytes(size: int) -> str:
     return format_size(-(-size // 1024**2) * 1024**2)
 
 
-def _copied(have: int) -> str:
+def _copied(have: int, base_format: str) -> str:
+    without = "QEMU with FUSE exports (Debian's)" if base_format == "raw" else "a raw image"
     return (
         f"the image is grown on a whole copy of it ({format_size(have)}), which takes"
-        " time and space; QEMU with FUSE exports (Debian's) does without"
+        f" time and space; {without} does without"
     )
 
 
@@ -182,7 +187,7 @@ def edited(  # noqa: PLR0917 -- from what, to what, and how
 def _by_metadata(base: Path, overlay_file: Path, size: int, work: Path, edit: Edit | None) -> None:
     table, grown = scratch.grow_table(base, size, work)
     root = ext4_metadata.grow(base, partition.read(base).last, grown.size, work, edit)
-    _transplant([root, table], overlay_file)
+    _transplant([root, table], overlay_file, base)
 
 
 _FITS_IN_MEMORY = 256 * 1024**2
@@ -225,25 +230,25 @@ def _on_fuse(
 
 
 def _on_copy(base: Path, base_format: str, overlay_file: Path, size: int, directory: Path) -> None:
+    raw = base
     if base_format != "raw":
         raw = directory / "raw"
         overlay.convert_to_raw(base, base_format, raw)
-        base = raw
-    last = partition.read(base).last
-    filesystem.read(base, last)
-    table, grown = scratch.grow_table(base, size, directory)
-    copy = scratch.copy_partition(base, last, grown.size, directory)
+    last = partition.read(raw).last
+    filesystem.read(raw, last)
+    table, grown = scratch.grow_table(raw, size, directory)
+    copy = scratch.copy_partition(raw, last, grown.size, directory)
     with copy.open("rb") as file:
         before = extents.data(file)
         filesystem.grow(copy)
         # What was data and is a hole now was zeroed.
         where = extents.union(before, extents.data(file))
-    _transplant([scratch.Piece(copy, grown.offset, where), table], overlay_file)
+    _transplant([scratch.Piece(copy, grown.offset, where), table], overlay_file, base)
 
 
-def _transplant(pieces: Iterable[scratch.Piece], overlay_file: Path) -> None:
-    """Write PIECES to OVERLAY_FILE where they differ from what is there."""
-    with nbd.exported(overlay_file) as export:
+def _transplant(pieces: Iterable[scratch.Piece], overlay_file: Path, base: Path) -> None:
+    """Write PIECES to OVERLAY_FILE, which stands on BASE, where they differ from what is there."""
+    with nbd.exported(overlay_file, base) as export:
         for piece in pieces:
             with piece.file.open("rb") as file:
                 for start, end in extents.chunks(piece.where):

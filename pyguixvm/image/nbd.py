@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pyguixvm import daemon, process
+from pyguixvm.confinement import Confinement
 from pyguixvm.image.overlay import PACKAGE_HINT, ImageError
 from pyguixvm.image.workplace import workplace
 
@@ -99,11 +100,11 @@ def _receive(connection: socket.socket, size: int) -> bytes:
 
 
 @contextmanager
-def exported(image: Path) -> Iterator[Export]:
+def exported(image: Path, backing: Path) -> Iterator[Export]:
     """Serve the qcow2 IMAGE for the duration of the body, which may read and write it.
 
-    The server is gone afterwards, and IMAGE complete.  Raises ImageError, and
-    CommandFailedError if the server did not live to the end.
+    It stands on BACKING.  The server is gone afterwards, and IMAGE complete.  Raises
+    ImageError, and CommandFailedError if the server did not live to the end.
     """
     program = process.which("qemu-nbd", PACKAGE_HINT)
     # In a directory of its own, since the file name of a socket may not be long.
@@ -111,12 +112,14 @@ def exported(image: Path) -> Iterator[Export]:
         address = str(directory / "nbd")
         # What reaches the disk can wait until the file is done (`overlay.finish`).
         options = ["--socket", address, "--format=qcow2", "--cache=unsafe", "--persistent"]
+        confined = Confinement(reads=(backing,), writes=(image,), listens=directory)
         with socket.socket(socket.AF_UNIX) as connection:
 
             def ready() -> bool:
                 return connection.connect_ex(address) == 0
 
-            with daemon.serving([str(program), *options, "--", str(image)], ready=ready):
+            command = [str(program), *options, "--", str(image)]
+            with daemon.serving(command, ready=ready, confined=confined):
                 connection.settimeout(60)
                 export = negotiate(connection)
                 yield export

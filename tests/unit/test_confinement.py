@@ -128,6 +128,40 @@ def test_it_opens_no_socket(family: str) -> None:
         python(f"import socket as s; s.socket(s.{family}, s.SOCK_RAW)")
 
 
+LISTENING = """
+import socket as s, sys
+where = sys.argv[1]
+with s.socket(s.AF_UNIX) as server:
+    server.bind(where + "/socket")
+    server.listen()
+for attempt in (
+    lambda: s.socket(s.AF_UNIX).connect(where + "/socket"),
+    lambda: s.socket(s.AF_UNIX, s.SOCK_DGRAM),
+    lambda: s.socket(s.AF_UNIX, s.SOCK_SEQPACKET | s.SOCK_CLOEXEC),
+    lambda: s.socket(s.AF_INET),
+    lambda: s.socket(s.AF_NETLINK, s.SOCK_RAW),
+    lambda: s.socket(s.AF_UNIX).bind(where + "/../socket"),
+):
+    try:
+        attempt()
+    except PermissionError:
+        continue
+    sys.exit("it could")
+print("bound")
+"""
+
+
+def test_one_that_listens_does_so_in_its_directory_and_reaches_nobody(tmp_path: Path) -> None:
+    installed = (Path(sys.prefix), Path(sys.base_prefix))
+    place = tmp_path / "place"
+    place.mkdir()
+    done = process.run(
+        [sys.executable, "-c", LISTENING, str(place)],
+        confined=Confinement(reads=installed, listens=place),
+    )
+    assert done.text == "bound"
+
+
 def test_it_gains_no_rights() -> None:
     assert "NoNewPrivs:\t1" in confined("cat", "/proc/self/status")
 

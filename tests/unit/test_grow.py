@@ -103,6 +103,18 @@ def test_a_qcow2_image_grows_too(tmp_path: Path, method: str, make: Callable[[Pa
     assert files(raw, last_partition(raw)) == files(tmp_path / "image", last_partition(raw))
 
 
+def test_what_shows_an_image_and_cannot_be_bound_gets_no_qcow2_image(tmp_path: Path) -> None:
+    assert fuse.available()
+    base = tmp_path / "base.qcow2"
+    run(["qemu-img", "convert", "-O", "qcow2", str(make_image(tmp_path)), str(base)])
+    events: list[Event] = []
+    grown = grow(base, "qcow2", tmp_path / "o", 200 * MIB, emit=events.append, environment={})
+    assert grown.method == "copy"
+    (told,) = events
+    assert isinstance(told, Notice)
+    assert "a raw image does without" in told.message
+
+
 @pytest.mark.parametrize(("has_fuse", "method"), [(True, "fuse"), (False, "metadata")])
 @pytest.mark.parametrize("make", [make_image, make_btrfs_image])
 def test_without_fuse_the_metadata_are_enough(

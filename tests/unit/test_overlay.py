@@ -11,7 +11,7 @@ from images import MIB
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.image import nbd, overlay
 from pyguixvm.image.overlay import DamagedImageError, ImageError, require_whole
-from pyguixvm.process import run
+from pyguixvm.process import CommandFailedError, run
 
 
 def raw(directory: Path, size: int = MIB) -> Path:
@@ -83,7 +83,7 @@ def test_what_is_written_is_read_from_the_overlay_and_the_rest_from_the_base(
 ) -> None:
     base, over = raw(tmp_path), tmp_path / "over"
     overlay.create(base, "raw", over, 2 * MIB)
-    with nbd.exported(over) as export:
+    with nbd.exported(over, base) as export:
         export.write(1000, b"hello")
         assert export.read(998, 9) == b"xxhelloxx"
         assert export.read(MIB - 2, 4) == b"xx\0\0"
@@ -96,10 +96,30 @@ def test_what_is_written_is_read_from_the_overlay_and_the_rest_from_the_base(
     assert base.read_bytes() == b"x" * MIB
 
 
+def test_what_serves_an_image_is_bound_to_it(tmp_path: Path) -> None:
+    secret, over = tmp_path / "secret", tmp_path / "over"
+    secret.write_bytes(b"x" * MIB)
+    overlay.create_unsafe(secret, "raw", over, MIB)
+    with (
+        pytest.raises(CommandFailedError, match="Permission denied"),
+        nbd.exported(over, raw(tmp_path)),
+    ):
+        pass
+    with nbd.exported(over, secret):
+        (status,) = [
+            each.read_text()
+            for each in Path("/proc").glob("[0-9]*/status")
+            if each.read_text().startswith("Name:\tqemu-nbd\n")
+            and str(over).encode() in (each.parent / "cmdline").read_bytes()
+        ]
+    assert "NoNewPrivs:\t1" in status
+    assert "Seccomp:\t2" in status
+
+
 def test_no_server_is_left_when_the_body_fails(tmp_path: Path) -> None:
     over = tmp_path / "over"
-    overlay.create(raw(tmp_path), "raw", over, MIB)
-    with pytest.raises(KeyboardInterrupt), nbd.exported(over):
+    overlay.create(base := raw(tmp_path), "raw", over, MIB)
+    with pytest.raises(KeyboardInterrupt), nbd.exported(over, base):
         raise KeyboardInterrupt
     # It would hold a lock on the image.
     run(["qemu-io", "-f", "qcow2", "-c", "write 0 512", str(over)])
@@ -124,6 +144,6 @@ def test_an_image_that_is_missing_is_named(tmp_path: Path) -> None:
 
 def test_an_image_in_use_is_said_to_be(tmp_path: Path) -> None:
     over = tmp_path / "over"
-    overlay.create(raw(tmp_path), "raw", over, MIB)
-    with nbd.exported(over), pytest.raises(RequestRefusedError, match="in use"):
+    overlay.create(base := raw(tmp_path), "raw", over, MIB)
+    with nbd.exported(over, base), pytest.raises(RequestRefusedError, match="in use"):
         overlay.rebase_unsafe(over, Path("/x"), "raw")
