@@ -32,7 +32,7 @@ from pyguixvm.plan.interference import (
     require_arrived,
     require_no_memory,
     require_own_disks,
-    require_root,
+    require_volumes,
 )
 from pyguixvm.plan.plan import CHANGING_GUESTS, MachinePlan
 from pyguixvm.xml.capabilities import choose_domain_type
@@ -189,7 +189,7 @@ def require_untouched(
     require_arrived(domain)
     require_no_memory(domain)
     require_own_disks(domain, roots.get(generation))
-    require_root(domain)
+    require_volumes(domain)
     return domain
 
 

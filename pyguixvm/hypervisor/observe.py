@@ -29,6 +29,7 @@ from pyguixvm.hypervisor.observe_domain import (
     described,
     with_addresses,
     with_disks,
+    without_data,
     without_root,
 )
 from pyguixvm.hypervisor.shared_directories import store_access
@@ -117,7 +118,10 @@ def observe(
     if Depth.GUESTS in depth:
         ours = [domain for domain, _, _ in domains]
         observed = list(with_insides(observed, ours, read_only=connection.read_only))
-    observed = [without_root(connection, domain, there()) for domain in observed]
+    observed = [
+        without_data(connection, without_root(connection, domain, there()), there())
+        for domain in observed
+    ]
     if Depth.HOST in depth:
         known = before.domains if before else {}
         observed = list(without_lost(connection, observed, known))

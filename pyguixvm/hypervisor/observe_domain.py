@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import libvirt
 import msgspec
@@ -43,7 +44,8 @@ def observe_domain(
         if not closely:
             return found
         found = with_disks(connection, domain, found, kept=True)
-        return _without_root(connection, msgspec.structs.replace(found, reason=reason))
+        found = _without_root(connection, msgspec.structs.replace(found, reason=reason))
+        return without_data(connection, found)
 
 
 def described(
@@ -121,11 +123,42 @@ def _without_root(connection: Connection, observed: ObservedDomain) -> ObservedD
     return msgspec.structs.replace(observed, root_gone=gone)
 
 
+def without_data(
+    connection: Connection,
+    observed: ObservedDomain,
+    volumes_there: Mapping[str, Collection[str]] | None = None,
+) -> ObservedDomain:
+    """Return OBSERVED such that it is known which data volumes its guest runs on were deleted.
+
+    VOLUMES_THERE are as for `without_root`; None: only what can be seen from here is.
+    """
+    if observed.live is None or observed.metadata is None:
+        return observed
+    gone = []
+    for disk in observed.live.stacks:
+        path = PurePosixPath(disk.source)
+        if data_of(path.name) is None or not path.is_absolute():
+            continue
+        listed = volumes_there is None or any(path.name in each for each in volumes_there.values())
+        unseen = connection.local and not os.path.exists(path)  # noqa: PTH110 -- never raises
+        if (unseen or not listed) and _is_deleted(connection, path):
+            gone.append(path.name)
+    return msgspec.structs.replace(observed, data_gone=tuple(gone))
+
+
+def _is_deleted(connection: Connection, path: PurePosixPath) -> bool:
+    """Whether the pool whose directory PATH is in is active, and has no such file any more."""
+    with suppress(libvirt.libvirtError):
+        pool = connection.handle.storagePoolLookupByTargetPath(str(path.parent))
+        return volumes.is_there(connection, pool.name(), path.name) is False
+    return False
+
+
 def _is_out_of_sight(connection: Connection, observed: ObservedDomain, volume: str) -> bool:
     """Whether VOLUME, on which OBSERVED runs, could be seen from here, and is not."""
     stacks = observed.live.stacks if connection.local and observed.live else ()
-    paths = [PurePosixPath(disk.source) for disk in stacks]
-    return any(path.name == volume and not Path(path).exists() for path in paths)
+    paths = [disk.source for disk in stacks if PurePosixPath(disk.source).name == volume]
+    return not all(map(os.path.exists, paths))
 
 
 def with_addresses(

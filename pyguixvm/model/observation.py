@@ -127,6 +127,7 @@ class ObservedDomain(msgspec.Struct, frozen=True, rename="kebab"):
     CAPACITIES are the sizes (bytes) of its data disks, by the names of their volumes.
     SNAPSHOTS and CHECKPOINTS are those that libvirt keeps of it, parents first, and JOBS what
     goes on at its disks.  ROOT_GONE: the file of its root is not there, though it may run.
+    DATA_GONE are the volumes of its data disks on which it runs, and whose files are not there.
     LOST is what it is defined with, and its host does not have any more.
     SAVED: it does not run, and goes on from memory that libvirt keeps when it is started.
     ADDRESSES are those of its guest, none where nobody asked for them, nor for STATISTICS.
@@ -154,6 +155,7 @@ class ObservedDomain(msgspec.Struct, frozen=True, rename="kebab"):
     checkpoints: tuple[str, ...] = ()
     jobs: tuple[BlockJob, ...] = ()
     root_gone: bool = False
+    data_gone: tuple[str, ...] = ()
     lost: tuple[HostPart, ...] = ()
     saved: bool = False
     without_balloon: bool = False

@@ -35,7 +35,8 @@ def disk_differences(
             "restart" if _mounted(wanted.get(source)) else "live",
         )
         disk, capacity = wanted.get(source), domain.capacities.get(source)
-        if isinstance(disk, DataDisk) and capacity is None and place(all_disks(domain), source):
+        gone = capacity is None and bool(place(all_disks(domain), source))
+        if isinstance(disk, DataDisk) and (gone or source in domain.data_gone):
             yield Difference(
                 path=f"domain.disks.{disk.name}", old="gone", new=_ATTACHED, effect="none"
             )

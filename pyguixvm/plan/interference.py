@@ -17,7 +17,13 @@ from pyguixvm.model.arrival import Arrival
 from pyguixvm.model.declaration import DataDisk, VirtualMachine
 from pyguixvm.model.difference import Difference
 from pyguixvm.model.observation import MIGRATED, BlockJob, ObservedDisk, ObservedDomain
-from pyguixvm.model.volume_names import data_label, data_of, data_volume, file_name, generation_of
+from pyguixvm.model.volume_names import (
+    data_label,
+    data_of,
+    data_volume,
+    file_name,
+    generation_of,
+)
 
 ROOT = "vda"
 _NOTHING_DONE = "Nothing was done"
@@ -81,8 +87,17 @@ def require_own_disks(domain: ObservedDomain, root: str | None = None) -> None:
     )
 
 
-def require_root(domain: ObservedDomain) -> None:
-    """Raise RequestRefusedError if the guest of DOMAIN runs on a root that was deleted."""
+def require_volumes(domain: ObservedDomain) -> None:
+    """Raise RequestRefusedError if the guest of DOMAIN runs on a volume that was deleted."""
+    if domain.data_gone:
+        name, volume = domain.name, domain.data_gone[0]
+        _, disk = data_of(volume) or ("", volume)
+        raise RequestRefusedError(
+            f"the volume of data disk '{disk}' of '{name}', {volume}, was deleted while its guest "
+            "runs: what that holds is lost when the guest stops",
+            hint=f"{_NOTHING_DONE}. Save from within the guest what is needed, power it off with "
+            f"'pyguixvm destroy {name}', and put back a copy of the volume, or what was saved.",
+        )
     if domain.root_gone and domain.live is not None and domain.metadata is not None:
         name, volume = domain.name, domain.metadata.generation.volume
         raise RequestRefusedError(

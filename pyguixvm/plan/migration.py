@@ -20,8 +20,8 @@ from pyguixvm.plan.interference import (
     require_idle_disks,
     require_no_memory,
     require_own_disks,
-    require_root,
     require_unkept,
+    require_volumes,
 )
 from pyguixvm.plan.plan import Policy
 from pyguixvm.plan.refusals import (
@@ -84,7 +84,7 @@ def require_movable(domain: ObservedDomain, to: str) -> Metadata:
     require_at_home(domain)
     require_unkept(domain)
     require_own_disks(domain)
-    require_root(domain)
+    require_volumes(domain)
     require_no_memory(domain)
     require_idle_disks(domain)
     _require_not_merging(domain.name, domain.metadata)

@@ -19,7 +19,7 @@ from pyguixvm.model.volume_names import data_volume, file_name
 from pyguixvm.plan.actions import StopDomain
 from pyguixvm.plan.data_volumes import volume_refusal
 from pyguixvm.plan.disks import all_disks, data_disks, storage_refusal
-from pyguixvm.plan.interference import require_own_disks, require_root
+from pyguixvm.plan.interference import require_own_disks, require_volumes
 from pyguixvm.plan.plan import MachinePlan, Policy
 from pyguixvm.plan.strategies.shared_store import require_shareable
 
@@ -80,7 +80,7 @@ def require_data_kept(
     """
     if domain is not None:
         require_own_disks(domain)
-        require_root(domain)
+        require_volumes(domain)
     forbidden = volume_refusal(machine, domain, observation, deployment)
     if forbidden is None and domain is not None:
         forbidden = storage_refusal(machine, domain)

@@ -26,7 +26,7 @@ from pyguixvm.hypervisor import domains
 from pyguixvm.hypervisor.connection import connect
 from pyguixvm.hypervisor.observe import Depth, observe
 from pyguixvm.model.declaration import ConsoleReady, MountPoint
-from pyguixvm.model.volume_names import generation_volume
+from pyguixvm.model.volume_names import data_volume, generation_volume
 from pyguixvm.plan.plan import Policy
 from pyguixvm.plan.planner import plan
 from pyguixvm.plan.status import statuses
@@ -144,6 +144,40 @@ def test_a_root_that_was_deleted_under_its_guest_is_told_and_not_given_up(
     domains.destroy(connection, name)
     assert deploy(connection, halting) is None
     assert status_of(connection, halting).status == "deployed"
+
+
+@pytest.mark.parametrize("how", ["vol-delete", "rm"])
+def test_data_that_was_deleted_under_its_guest_is_told_and_not_given_up(
+    connection, halting, pool, tmp_path, how
+):
+    """Its file is open, and is there as long as the guest runs."""
+    name, volume = halting.name, data_volume(halting.name, "db")
+    if how == "vol-delete":
+        virsh(f"vol-delete {volume} --pool {pool.name}")
+    else:
+        Path(pool.path, volume).unlink()
+    found = status_of(connection, halting)
+    assert ("domain.disks.db", "gone") in [(each.path, each.old) for each in found.differences]
+    policy = {"force": True, "stop_timeout": 1}
+    for wanted in (
+        changed(halting, title="other", cpu=2, maximum_cpu=2),
+        renewed(halting, tmp_path),
+    ):
+        refused = planned(connection, wanted, **policy)
+        assert f"{volume}, was deleted while its guest runs" in refused.refusal
+        assert f"pyguixvm destroy {name}" in refused.hint
+        assert deploy(connection, wanted, **policy).status == 1
+        assert domains.state(connection, name) == "running"
+
+
+def test_data_that_is_deleted_after_the_plan_is_not_given_up(connection, halting, pool, tmp_path):
+    wanted = renewed(halting, tmp_path)
+    made = plan([wanted], observe(connection), policy=Policy(force=True, stop_timeout=1))
+    Path(pool.path, data_volume(halting.name, "db")).unlink()
+    workshop = Workshop(connection, ignore, {"PYGUIXVM_VIRT_TYPE": "qemu"}, None)
+    (outcome,) = apply(made, workshop)
+    assert "was deleted while its guest runs" in outcome.error.message
+    assert domains.state(connection, halting.name) == "running"
 
 
 def test_a_root_that_is_deleted_after_the_plan_is_not_given_up(connection, halting, pool, tmp_path):
