@@ -60,7 +60,10 @@ def restart_or_live(  # noqa: PLR0917 -- what there is, what is wanted, and what
     # First: what is plugged in then may get its place, and what the guest does not let go
     # of is still known to be ours, since it is defined.
     actions += (action for action in live if isinstance(action, DetachInterface | DetachDisk))
-    if any(not difference.pending for difference in changed):
+    # After a deploy that failed, the next one says how it ended, be there nothing left to do.
+    last = metadata.generation.deploy
+    failed = last is not None and last.failed
+    if failed or any(not difference.pending for difference in changed):
         actions.append(define(machine, metadata.current))
     actions += (action for action in live if not isinstance(action, DetachInterface | DetachDisk))
     if off or restart:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import boot_sector
 import msgspec
 from counting import requests
-from deploying import MIB, changed, deploy, renewed, session, virsh, with_image
+from deploying import MIB, changed, deploy, planned, renewed, session, virsh, with_image
 from exporting import exporter
 from fleet import fleet
 from relay import relayed
@@ -73,9 +73,10 @@ def test_the_last_deploy_tells_of_one_that_failed(connection, halting, tmp_path)
     deploys = ("pyguixvm_machine_deploys_total", "failed", halting.name)
     with exporter(tmp_path) as asked:
         assert asked.wait(lambda samples: samples.get(deploys))[deploys] == 1
-    # Its guest has no balloon: that was the whole of what can be done to its memory.
-    assert deploy(connection, changed(more, title="another")) is None
+    # Its guest has no balloon: there is nothing left to do.
+    assert deploy(connection, more) is None
     assert last_deploy(halting, tmp_path).deploy.ended == "ready"
+    assert planned(connection, more).actions == ()
 
 
 def test_the_last_deploy_tells_of_one_whose_guest_never_got_ready(connection, halting, tmp_path):
