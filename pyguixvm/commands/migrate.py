@@ -21,8 +21,8 @@ from pyguixvm.hypervisor.machine_lock.lock import held
 from pyguixvm.hypervisor.observe import Depth, observe
 from pyguixvm.hypervisor.observe_domain import observe_domain
 from pyguixvm.model.declaration import VirtualMachine
-from pyguixvm.model.hypervisor import Hypervisor
 from pyguixvm.model.observation import Observation
+from pyguixvm.model.volume_names import variables_volume
 from pyguixvm.plan.migration import require_movable, require_place, root_layers
 
 
@@ -249,8 +249,10 @@ def _send(move: Move, there: Observation, by: str | None) -> None:
     domain = observe_domain(move.source, move.name)
     metadata = require_movable(domain, move.target.uri)
     data = tuple(data_volumes(move.source, domain))
-    roots = [layer.address for layer in root_layers(metadata)]
-    require_place(metadata, domain, there, [*roots, *data])
+    sent = [*(layer.address for layer in root_layers(metadata)), *data]
+    if domain.defined.firmware == "uefi":
+        sent.append((metadata.generation.pool, variables_volume(move.name)))
+    require_place(metadata, domain, there, sent)
     # What is observed of one domain says nothing of that.
     autostart = domains.autostart(move.source, move.name)
     if domain.state == "shut off":

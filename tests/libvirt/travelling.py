@@ -27,6 +27,7 @@ from pyguixvm.model.volume_names import data_volume, is_marker
 SYSTEM = "qemu:///system"
 ONCE = Path(__file__).with_name("migrate_once.py")
 DATA = random.Random(1).randbytes(3 * MIB + 17)
+DISK = DataDisk(name="db", size=128 * MIB, file_system="ext4", target=None)
 
 
 @pytest.fixture(scope="module")
@@ -143,10 +144,20 @@ class Traveller:
 
 @pytest.fixture
 def traveller(connection, there, a_machine, pool, tmp_path):
+    machine = a_machine(ready=(ConsoleReady("up"),), pool=pool.name, disks=(DISK,))
+    yield from _deployed(connection, there, machine, tmp_path)
+
+
+@pytest.fixture
+def with_variables(connection, there, a_machine, pool, tmp_path):
+    """One whose firmware keeps variables, and finds nothing to start."""
+    machine = a_machine(ready=(), firmware="uefi", pool=pool.name, disks=(DISK,))
+    yield from _deployed(connection, there, machine, tmp_path)
+
+
+def _deployed(connection, there, machine, tmp_path):
     image = tmp_path / "image.raw"
     image.write_bytes(halting())
-    disk = DataDisk(name="db", size=128 * MIB, file_system="ext4", target=None)
-    machine = a_machine(ready=(ConsoleReady("up"),), pool=pool.name, disks=(disk,))
     machine = with_image(machine, image)
     assert deploy(connection, machine) is None
     machine = renewed(machine, tmp_path)
@@ -159,7 +170,8 @@ def traveller(connection, there, a_machine, pool, tmp_path):
         with suppress(libvirt.libvirtError):
             where.handle.lookupByName(machine.name).destroy()
         with suppress(libvirt.libvirtError):
-            where.handle.lookupByName(machine.name).undefine()
+            found = where.handle.lookupByName(machine.name)
+            found.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_NVRAM)
 
 
 @pytest.fixture(scope="module")
