@@ -41,7 +41,7 @@ class Move:
 
     REQUIRE is called before each step that cannot be undone, and raises LostLockError unless
     the machine is ours to change on both.  DIGESTS are what is known of images, and EMIT is
-    told what goes on.
+    told what goes on.  TURNS are those of all that move side by side.
     """
 
     name: str
@@ -50,6 +50,7 @@ class Move:
     emit: Emit
     digests: Digests
     require: Callable[[], None]
+    turns: Turns = field(default_factory=Turns)
 
 
 @dataclass
@@ -220,7 +221,9 @@ def _base(move: Move, layer: RootLayer, result: Sent) -> str:
         was, made = layer.image, _bases(move, layer.pool).provide(item, content)
     else:
         volume = volume_there(move.source, layer.pool, layer.image)
-        was, made = volume.path, _same_base(move, volume) or _sent_base(move, volume)
+        # Of those that stand on it, the first one sends it.
+        with move.turns.at(move.target.uri, volume.pool, volume.name):
+            was, made = volume.path, _same_base(move, volume) or _sent_base(move, volume)
     result.files[was] = result.files[layer.image] = made.path
     result.bases[layer.image] = made.name
     return made.path

@@ -21,6 +21,7 @@ from pyguixvm.commands.session import Session
 from pyguixvm.events import ignore
 from pyguixvm.hypervisor import data_records, domains, download, volumes
 from pyguixvm.hypervisor.connection import connect
+from pyguixvm.hypervisor.migration import Line
 from pyguixvm.model.declaration import ConsoleReady, DataDisk
 from pyguixvm.model.volume_names import data_volume, is_marker
 
@@ -72,11 +73,11 @@ class Traveller:
         os.truncate(raw, disk.capacity)
         subprocess.run(["qemu-img", "convert", "-nO", "qcow2", raw, disk.path], check=True)
 
-    def move(self, to, **fields):
+    def move(self, to, *, uri=None, emit=ignore, **line):
         here = session(self.directory)
-        uri = self.connection.uri if to is self.there else self.there.uri
-        here = Session(uri, (), here.environment, ignore, ignore)
-        (done,) = migrate.migrate(here, (self.name,), to=fields.pop("uri", to.uri), **fields)
+        leaving = self.connection.uri if to is self.there else self.there.uri
+        here = Session(leaving, (), here.environment, emit, ignore)
+        (done,) = migrate.migrate(here, (self.name,), to=uri or to.uri, line=Line(**line))
         return done.detail
 
     def once(self, source, target, request=0):
