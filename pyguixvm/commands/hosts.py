@@ -8,8 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 from pyguixvm.errors import HypervisorError
-from pyguixvm.hypervisor.connection import Connection, connect, identity
-from pyguixvm.hypervisor.machine_lock.beats import unasked
+from pyguixvm.hypervisor.connection import Connection, connect, identity, unasked
 from pyguixvm.hypervisor.observe import Depth, observe
 from pyguixvm.model.hypervisor import Hypervisor
 from pyguixvm.model.observation import Observation
