@@ -19,7 +19,7 @@ from pyguixvm.model.system_change import SystemChange
 
 Phase: TypeAlias = Literal[
     "evaluate", "observe", "build", "fetch", "grow", "transfer", "disk", "define", "update",
-    "activate", "start", "ready", "stop", "reboot", "remove", "try", "verify",
+    "activate", "start", "ready", "stop", "reboot", "remove", "try", "verify", "move",
 ]  # fmt: skip
 
 

@@ -176,3 +176,14 @@ def pause(seconds: float) -> None:
         end_here_if_asked()
         time.sleep(rest if _WORK.interruption is None else min(rest, LOOK_SECONDS))
     end_here_if_asked()
+
+
+@contextmanager
+def taken(lock: threading.Lock | threading.Semaphore) -> Iterator[None]:
+    """Hold LOCK in the body; whoever is to end meanwhile waits no longer."""
+    while not lock.acquire(timeout=LOOK_SECONDS):
+        end_here_if_asked()
+    try:
+        yield
+    finally:
+        lock.release()

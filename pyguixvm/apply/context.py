@@ -18,7 +18,7 @@ from pyguixvm.guix.roots import Roots
 from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.machine_lock.holder import operator
-from pyguixvm.interruption import LOOK_SECONDS, Interruption, end_here_if_asked, pause
+from pyguixvm.interruption import Interruption, pause, taken
 from pyguixvm.model.applied import LastDeploy
 from pyguixvm.model.provenance import Provenance
 from pyguixvm.state_directory import state_directory
@@ -36,17 +36,6 @@ class Turns:
         """Be alone in the body with what SHARED names."""
         with taken(self._locks[shared]):
             yield
-
-
-@contextmanager
-def taken(lock: threading.Lock | threading.Semaphore) -> Iterator[None]:
-    """Hold LOCK in the body; whoever is to end meanwhile waits no longer."""
-    while not lock.acquire(timeout=LOOK_SECONDS):
-        end_here_if_asked()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from pyguixvm.apply.context import Workshop
 from pyguixvm.apply.outcome import Outcome, failed
 from pyguixvm.apply.task import carry_out
 from pyguixvm.errors import RequestRefusedError
-from pyguixvm.events import Emit, MachineEnded, Notice, ignore, undisturbed
-from pyguixvm.interruption import Interruption
+from pyguixvm.events import Emit, Event, MachineEnded, Notice, ignore, undisturbed
+from pyguixvm.interruption import Interruption, end_here_if_asked
 from pyguixvm.plan.order import Order, Turn, next_turns
 from pyguixvm.plan.plan import Plan, Trial
 
@@ -87,6 +87,16 @@ def side_by_side(
                 emit(Notice(outcome.error.message, outcome.machine, warning=True))
         raise KeyboardInterrupt
     return outcomes
+
+
+def heeding(emit: Emit) -> Emit:
+    """Return EMIT such that whatever is told is a place where the work of a thread may end."""
+
+    def tell(event: Event) -> None:
+        emit(event)
+        end_here_if_asked()
+
+    return tell
 
 
 def _begin(threads: Sequence[_Thread], order: Order) -> None:

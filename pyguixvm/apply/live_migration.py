@@ -9,27 +9,34 @@ is libvirt's affair.  What is left where it was goes as after any move.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from pyguixvm.apply.migration import arriving, defined, place_at, require_virtualization
-from pyguixvm.apply.moved_volumes import Move, require_space, sent
+from pyguixvm.apply.moved_volumes import Move, Sent, require_space, sent
 from pyguixvm.errors import RequestRefusedError
-from pyguixvm.events import phase
-from pyguixvm.hypervisor import domains, migration, networks
+from pyguixvm.events import Emit, Notice, PhaseProgress, phase
+from pyguixvm.hypervisor import domains, firmware_variables, migration, networks, pools
 from pyguixvm.hypervisor.connection import identity
 from pyguixvm.hypervisor.domains import Domain
-from pyguixvm.hypervisor.migration import Destination
+from pyguixvm.hypervisor.migration import Destination, Line
 from pyguixvm.model.applied import Metadata
-from pyguixvm.model.arrival import Arrival, SentVolume
+from pyguixvm.model.arrival import Arrival, SentVariables, SentVolume
+from pyguixvm.model.sizes import format_size
 from pyguixvm.model.usage import Address
+from pyguixvm.model.volume_names import file_name, variables_volume
 from pyguixvm.plan.migration import root_layers
 from pyguixvm.xml.inspection import inspect_domain
 from pyguixvm.xml.moved import Place, moved_xml
 
 
 def move_live(
-    move: Move, data: Iterable[Address], *, autostart: bool, by: str | None = None
+    move: Move,
+    data: Iterable[Address],
+    *,
+    autostart: bool,
+    line: Line = Line(),  # noqa: B008
 ) -> None:
-    """Move the machine of MOVE, which runs, with its DATA.  BY is as for a `Destination`.
+    """Move the machine of MOVE, which runs, with its DATA, by LINE from the one host to the other.
 
     Raises RequestRefusedError and HypervisorError; it runs where it was then, and what is at the
     target of it is not whole, unless nobody heard of the end.
@@ -52,21 +59,56 @@ def move_live(
                 for each in result.volumes
             ),
             autostart=autostart,
+            variables=_variables(move, xml, metadata, result),
         )
         there = arriving(metadata, result, arrival, domain.uuid)
         place = place_at(move, result, there, xml, models)
         _require_same_parts(move, place)
-        with phase(move.emit, "update", move.name, detail="live"):
+        with phase(move.emit, "move", move.name) as told:
             move.require()
             result.given = True
-            migration.migrate(domain, move.target, _destination(domain, place, there, by))
+            listener = _Listener(move.emit, move.name)
+            destination = _destination(domain, place, there)
+            migration.migrate(domain, move.target, destination, line, listener)
+            told.detail = f"to {move.target.uri}{listener.said}"
 
 
-def _destination(domain: Domain, place: Place, there: Metadata, by: str | None) -> Destination:
+@dataclass
+class _Listener:
+    """Tells EMIT how the guest of MACHINE moves; SAID is how much that was, as far as is known."""
+
+    emit: Emit
+    machine: str
+    said: str = ""
+
+    def progress(self, done: int, total: int) -> None:
+        self.said = f", {format_size(total)} of memory and disks"
+        self.emit(PhaseProgress("move", done, total, self.machine))
+
+    def in_the_clear(self, why: str) -> None:
+        text = f"its memory and disks go from host to host in the clear: {why}"
+        self.emit(Notice(text, self.machine, warning=True))
+
+
+def _variables(move: Move, xml: str, metadata: Metadata, result: Sent) -> SentVariables | None:
+    """Return what the firmware of the guest of XML keeps, which QEMU brings into a file there.
+
+    If it is a volume of ours, it is to be one there, whatever the directory of the pool.
+    """
+    path = firmware_variables.file(move.source, move.name, xml)
+    if path is None:
+        return None
+    name = variables_volume(move.name)
+    pool = pools.find_pool(move.target, metadata.generation.pool)
+    if file_name(path) == name and pool is not None:
+        result.variables_file = f"{pool.path}/{name}"
+    return SentVariables(path)
+
+
+def _destination(domain: Domain, place: Place, there: Metadata) -> Destination:
     return Destination(
         live=moved_xml(migration.live_xml(domain), place, there),
         defined=moved_xml(migration.defined_xml(domain), place, there),
-        by=by,
     )
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from contextlib import suppress
+from hashlib import sha256
 
 import msgspec
 
@@ -19,15 +20,23 @@ from pyguixvm.apply.moved_volumes import Move, Sent, require_space, sent
 from pyguixvm.apply.unused_volumes import usage
 from pyguixvm.errors import HypervisorError, RequestRefusedError
 from pyguixvm.events import phase
-from pyguixvm.hypervisor import data_records, domains, incomplete_volume, networks, pools, volumes
+from pyguixvm.hypervisor import (
+    data_records,
+    domains,
+    firmware_variables,
+    incomplete_volume,
+    networks,
+    pools,
+    volumes,
+)
 from pyguixvm.hypervisor.connection import Connection, capabilities, identity
 from pyguixvm.hypervisor.domains import Domain
 from pyguixvm.hypervisor.host_parts import HostParts
 from pyguixvm.hypervisor.volumes import Volume
 from pyguixvm.model.applied import Metadata
-from pyguixvm.model.arrival import Arrival, SentVolume, digest, stamp
+from pyguixvm.model.arrival import Arrival, SentVariables, SentVolume, digest, stamp
 from pyguixvm.model.usage import Address
-from pyguixvm.model.volume_names import data_of
+from pyguixvm.model.volume_names import data_of, variables_volume
 from pyguixvm.plan.migration import root_layers
 from pyguixvm.xml.inspection import inspect_domain
 from pyguixvm.xml.moved import Place, moved_xml, unfenced_xml
@@ -48,7 +57,7 @@ def send(move: Move, data: Iterable[Address], *, autostart: bool) -> None:
     layers = root_layers(metadata)
     host = require_virtualization(move, xml)
     require_space(move, [*(layer.address for layer in layers), *data])
-    with sent(move, layers, data) as result:
+    with sent(move, layers, data, variables=_variables(move, xml, metadata)) as result:
         arrival = Arrival(
             uri=move.source.uri,
             source=identity(move.source),
@@ -56,6 +65,7 @@ def send(move: Move, data: Iterable[Address], *, autostart: bool) -> None:
             autostart=autostart,
             fenced=True,
             definition=digest(xml),
+            variables=result.variables,
         )
         there = arriving(metadata, result, arrival, domain.uuid)
         place = place_at(move, result, there, xml, host)
@@ -120,10 +130,10 @@ def take_back(move: Move) -> None:
     with phase(move.emit, "remove", move.name):
         move.require()
         # Whoever is killed from here on leaves what counts as broken off.
-        for each in arrival.volumes:
+        for each in arrival.come:
             incomplete_volume.condemn(move.target, each.pool, each.volume)
         domains.undefine(move.target, domain)
-        for each in arrival.volumes:
+        for each in arrival.come:
             volumes.delete(move.target, each.pool, each.volume)
             data_records.remove(move.target, each.address)
 
@@ -149,6 +159,17 @@ def require_virtualization(move: Move, xml: str) -> tuple[str, ...]:
     return host.security_models
 
 
+def _variables(move: Move, xml: str, metadata: Metadata) -> SentVariables | None:
+    """Return what the firmware of the domain of XML, which is off, keeps, and where that goes.
+
+    It stays where the firmware does: another one may not understand it.
+    """
+    path = firmware_variables.file(move.source, move.name, xml)
+    if path is None or "firmware" in HostParts(move.target).lost(inspect_domain(xml).hardware):
+        return None
+    return SentVariables(path, metadata.generation.pool, variables_volume(move.name))
+
+
 def place_at(
     move: Move, result: Sent, metadata: Metadata, xml: str, security_models: tuple[str, ...]
 ) -> Place:
@@ -161,6 +182,7 @@ def place_at(
         security_models=security_models,
         directory=pool.path,
         lost=HostParts(move.target).lost(inspect_domain(xml).hardware),
+        variables=result.variables_file,
     )
 
 
@@ -180,8 +202,8 @@ def _missing(connection: Connection, arrival: Arrival) -> list[str]:
 
     Raises HypervisorError where that cannot be told.
     """
-    found = {e.volume: volumes.is_there(connection, e.pool, e.volume) for e in arrival.volumes}
-    pools_of = {each.volume: each.pool for each in arrival.volumes}
+    found = {e.volume: volumes.is_there(connection, e.pool, e.volume) for e in arrival.come}
+    pools_of = {each.volume: each.pool for each in arrival.come}
     stopped = next((pools_of[name] for name, there in found.items() if there is None), None)
     if stopped is not None:
         raise HypervisorError(
@@ -195,7 +217,7 @@ def _missing(connection: Connection, arrival: Arrival) -> list[str]:
 def _take_in(move: Move, arrival: Arrival) -> None:
     """Have all that came by ARRIVAL count as whole, and data be recorded."""
     records = {each.address: each for each in data_records.read(move.source)}
-    for each in arrival.volumes:
+    for each in arrival.come:
         # Whoever was killed had them all: it is defined last.
         volumes.delete_marker(move.target, each.pool, each.volume)
         known, found = records.get(each.address), None
@@ -237,6 +259,11 @@ def _require_unchanged(move: Move, domain: Domain, xml: str, arrival: Arrival) -
     found = [(each, _there_still(move, each)) for each in arrival.volumes]
     if not all(_is_as_sent(each, volume) for each, volume in found):
         raise _changed(move.name, move.source)
+    variables = arrival.variables
+    if variables is not None and variables.digest is not None:
+        held = firmware_variables.held(move.source, variables.path)
+        if held is None or sha256(held).hexdigest() != variables.digest:
+            raise _changed(move.name, move.source)
 
 
 def _there_still(move: Move, sent_volume: SentVolume) -> Volume:
@@ -296,4 +323,8 @@ def _delete_left(move: Move, arrival: Arrival, missing: Collection[str]) -> list
         for each in arrival.volumes:
             if not volumes.is_whole(move.source, each.pool, each.volume):
                 data_records.remove(move.source, each.address)
+    if arrival.variables is not None and domains.find(move.source, move.name) is None:
+        # With a definition, libvirt removes them; not when its guest has gone while it ran.
+        move.require()
+        firmware_variables.delete(move.source, arrival.variables.path)
     return said

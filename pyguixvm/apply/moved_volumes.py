@@ -3,16 +3,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
+
+from pyguixvm.apply.context import Turns
 from pyguixvm.digest.content import content_of
 from pyguixvm.digest.memory import Digests
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.events import Count, Emit, phase
-from pyguixvm.hypervisor import data_records, download, pools, volumes
+from pyguixvm.hypervisor import data_records, download, firmware_variables, pools, volumes
 from pyguixvm.hypervisor.base_volume import BaseVolumes, image_content
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.upload import uploaded
@@ -20,7 +24,7 @@ from pyguixvm.hypervisor.volumes import Volume
 from pyguixvm.image import overlay
 from pyguixvm.image.blank import make_empty
 from pyguixvm.image.workplace import workplace
-from pyguixvm.model.arrival import SentVolume, stamp
+from pyguixvm.model.arrival import SentVariables, SentVolume, stamp
 from pyguixvm.model.sizes import format_size
 from pyguixvm.model.usage import Address
 from pyguixvm.model.volume_names import is_base_by_digest, is_store_item
@@ -37,7 +41,7 @@ class Move:
 
     REQUIRE is called before each step that cannot be undone, and raises LostLockError unless
     the machine is ours to change on both.  DIGESTS are what is known of images, and EMIT is
-    told what goes on.
+    told what goes on.  TURNS are those of all that move side by side.
     """
 
     name: str
@@ -46,19 +50,23 @@ class Move:
     emit: Emit
     digests: Digests
     require: Callable[[], None]
+    turns: Turns = field(default_factory=Turns)
 
 
 @dataclass
 class Sent:
     """What has been sent: FILES are where it is now by where it was, BASES names likewise.
 
-    VOLUMES are those that the source can give up when all is over.  GIVEN: the target was asked
-    to define what has them, and may do so whatever is heard of it.
+    VOLUMES are those that the source can give up when all is over, as VARIABLES, of its firmware,
+    which are VARIABLES-FILE at the target, where libvirt itself would not look for them.
+    GIVEN: the target was asked to define what has them, and may do so whatever is heard of it.
     """
 
     files: dict[str, str] = field(default_factory=dict)
     bases: dict[str, str] = field(default_factory=dict)
     volumes: list[SentVolume] = field(default_factory=list)
+    variables: SentVariables | None = None
+    variables_file: str | None = None
     given: bool = False
 
 
@@ -81,8 +89,11 @@ def sent(
     layers: Iterable[RootLayer],
     data: Iterable[Address],
     written: Collection[Address] = (),
+    variables: SentVariables | None = None,
 ) -> Iterator[Sent]:
     """Send LAYERS, each after what it stands on, and the DATA volumes; yield what came of it.
+
+    VARIABLES of firmware become the volume that they are to be.
 
     Those that are being WRITTEN are made empty, of the same size: QEMU brings what they hold.
     They count as whole from the end of the body on, which is to define the domain that has
@@ -96,7 +107,31 @@ def sent(
         for address in data:
             ready = _empty_disk if address in written else _fetched
             _send(move, address, result, incomplete, ready)
+        if variables is not None:
+            result.variables = _send_variables(move, variables, result, incomplete)
         yield result
+
+
+def _send_variables(
+    move: Move, variables: SentVariables, result: Sent, incomplete: ExitStack
+) -> SentVariables:
+    """Send VARIABLES, if they are to become a volume, and there are any; return what they are."""
+    pool, name = variables.pool, variables.volume
+    if pool is None or name is None:
+        return variables
+    held = firmware_variables.held(move.source, variables.path)
+    if held is None:
+        # It never ran: they are made when it does.
+        return SentVariables(variables.path)
+    with phase(move.emit, "transfer", move.name, detail=name), workplace() as directory:
+        file = directory / name
+        file.write_bytes(held)
+        move.require()
+        made = incomplete.enter_context(
+            uploaded(move.target, pool, name, file, move.emit, move.name, kept=lambda: result.given)
+        )
+    result.variables_file = made.path
+    return msgspec.structs.replace(variables, digest=hashlib.sha256(held).hexdigest())
 
 
 def _send_root(
@@ -186,7 +221,9 @@ def _base(move: Move, layer: RootLayer, result: Sent) -> str:
         was, made = layer.image, _bases(move, layer.pool).provide(item, content)
     else:
         volume = volume_there(move.source, layer.pool, layer.image)
-        was, made = volume.path, _same_base(move, volume) or _sent_base(move, volume)
+        # Of those that stand on it, the first one sends it.
+        with move.turns.at(move.target.uri, volume.pool, volume.name):
+            was, made = volume.path, _same_base(move, volume) or _sent_base(move, volume)
     result.files[was] = result.files[layer.image] = made.path
     result.bases[layer.image] = made.name
     return made.path

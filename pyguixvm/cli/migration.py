@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -20,32 +23,55 @@ from pyguixvm.cli.options import (
     verify_option,
 )
 from pyguixvm.cli.output import Output
+from pyguixvm.cli.safepoints import heeded
 from pyguixvm.commands import evacuate, evaluate, migrate
+from pyguixvm.commands.deploy import JOBS
 from pyguixvm.commands.session import Session
 from pyguixvm.errors import UsageError
 from pyguixvm.guix.configuration import Configuration
+from pyguixvm.hypervisor.migration import Line
 from pyguixvm.model.declaration import VirtualMachine
 
 to_option = click.option(
     "--to", metavar="URI", help="Where to, instead of the hypervisor that CONFIG declares."
 )
 
-by_option = click.option(
-    "--migrate-uri", "by", metavar="URI",
-    help="How the one host gets to the other, tcp://ADDRESS, for guests that run.",
+jobs_option = click.option(
+    "--jobs", "-j", type=click.IntRange(min=1), default=JOBS, show_default=True,
+    metavar="N", help="Move so many machines at once.",
 )  # fmt: skip
+
+
+def line_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give COMMAND the options that say how guests that run get from host to host, as its LINE."""
+
+    @functools.wraps(command)
+    def with_line(*arguments: Any, by: str | None, encrypted: bool, **others: Any) -> Any:
+        return command(*arguments, line=Line(by, encrypted), **others)
+
+    decorated: Callable[..., Any] = with_line
+    for decorate in (
+        click.option("--tls", "encrypted", is_flag=True,
+                     help="Move guests that run by TLS, or not at all; else they go in the clear, "
+                     "with a warning, where a host has no certificates."),
+        click.option("--migrate-uri", "by", metavar="URI",
+                     help="How the one host gets to the other, tcp://ADDRESS, for guests that "
+                     "run."),
+    ):  # fmt: skip
+        decorated = decorate(decorated)
+    return decorated
 
 
 @click.command("migrate")
 @config_arguments
 @to_option
-@by_option
+@line_options
 @verify_option
 @build_options
 @common_options
 @click.pass_obj
 def migrate_command(
-    options: Options, arguments: tuple[str, ...], to: str | None, by: str | None
+    options: Options, arguments: tuple[str, ...], to: str | None, line: Line
 ) -> int:
     """Move machines from where they are to the hypervisor that CONFIG declares.
 
@@ -61,20 +87,21 @@ def migrate_command(
     output = Output(options)
     here = session(options, output)
     declared = _declared(here, config if names_config(options, arguments) else None, to)
-    return report(output, migrate.migrate(here, tuple(dict.fromkeys(names)), declared, to, by))
+    return report(output, migrate.migrate(here, tuple(dict.fromkeys(names)), declared, to, line))
 
 
 @click.command("evacuate")
 @click.argument("uri")
 @click.argument("config", required=False, type=click.Path(path_type=Path))
 @to_option
-@by_option
+@line_options
+@jobs_option
 @verify_option
 @build_options
 @common_options
 @click.pass_obj
-def evacuate_command(
-    options: Options, uri: str, config: Path | None, to: str | None, by: str | None
+def evacuate_command(  # noqa: PLR0917 -- one for each option
+    options: Options, uri: str, config: Path | None, to: str | None, line: Line, jobs: int
 ) -> int:
     """Move all machines away from the hypervisor at URI, as migrate does each.
 
@@ -84,7 +111,9 @@ def evacuate_command(
     output = Output(options)
     here = session(options, output)
     declared = _declared(here, config, to)
-    done = evacuate.evacuate(here, uri, declared, to, by)
+    with heeded(here.emit) as interruption:
+        here = replace(here, interruption=interruption)
+        done = evacuate.evacuate(here, uri, declared, to, line, jobs)
     status = report(output, done)
     if not output.json:
         staying = [each.machine for each in done if each.error is not None]

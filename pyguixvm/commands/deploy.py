@@ -18,10 +18,10 @@ from pyguixvm.commands.planning import Planned, Sight
 from pyguixvm.commands.session import Session
 from pyguixvm.commands.system_contents import changes_within
 from pyguixvm.errors import BuildError, NotLiveError, PyguixvmError
-from pyguixvm.events import ChangePlanned, Emit, Event, Notice
+from pyguixvm.events import ChangePlanned, Notice
 from pyguixvm.guix.activation import Activation
 from pyguixvm.guix.configuration import Configuration
-from pyguixvm.interruption import end_here_if_asked, pause
+from pyguixvm.interruption import pause, taken
 from pyguixvm.model.provenance import Provenance
 from pyguixvm.plan.actions import DefineDomain
 from pyguixvm.plan.order import Order
@@ -59,10 +59,10 @@ def deploy(
     of them up to where their guests are touched.  Whoever wants to change one of them meanwhile
     waits.  Raises BuildError, and then nothing was touched.
     """
-    from pyguixvm.apply.executor import side_by_side
+    from pyguixvm.apply.executor import heeding, side_by_side
     from pyguixvm.commands.all_or_nothing import Changes
 
-    session = dataclasses.replace(session, emit=_heeding(session.emit))
+    session = dataclasses.replace(session, emit=heeding(session.emit))
     for each in planned:
         if isinstance(each, Planned):
             for machine_plan in each.plan.machines:
@@ -127,7 +127,7 @@ def _tasks(  # noqa: PLR0917 -- what is changed, with what, and how
     manner: _Manner,
 ) -> Iterator[Task]:
     """Yield a task for each machine of PLANNED; what they share is closed with SHARED."""
-    from pyguixvm.apply.context import Workshop, taken
+    from pyguixvm.apply.context import Workshop
     from pyguixvm.apply.executor import Task
     from pyguixvm.hypervisor.machine_lock.lock import beating
 
@@ -221,16 +221,6 @@ class _Change:
 def _left(machine: str, error: PyguixvmError) -> Outcome:
     """Raise that MACHINE was left as it is for ERROR, which is its hypervisor's."""
     raise error.adding(f"'{machine}' was left as it is")
-
-
-def _heeding(emit: Emit) -> Emit:
-    """Return EMIT such that whatever is told is a place where the work of a thread may end."""
-
-    def tell(event: Event) -> None:
-        emit(event)
-        end_here_if_asked()
-
-    return tell
 
 
 def _announced(plan: MachinePlan, observation: Observation) -> ChangePlanned:

@@ -1,36 +1,45 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""All machines of a hypervisor go to others."""
+"""All machines of a hypervisor go to others, side by side."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
+from threading import Lock, Semaphore
 
+from pyguixvm.apply.context import Turns
+from pyguixvm.apply.executor import Task, heeding, side_by_side
+from pyguixvm.apply.outcome import Outcome
+from pyguixvm.commands.deploy import JOBS
+from pyguixvm.commands.hosts import Host, Hosts, Way
 from pyguixvm.commands.machines import Done, is_ours
-from pyguixvm.commands.migrate import Host, Hosts, moved
+from pyguixvm.commands.migrate import moved, way_of
 from pyguixvm.commands.session import Session
-from pyguixvm.errors import HypervisorError, PyguixvmError, RequestRefusedError
+from pyguixvm.errors import HypervisorError, RequestRefusedError
+from pyguixvm.hypervisor.migration import Line
+from pyguixvm.interruption import taken
 from pyguixvm.model.declaration import VirtualMachine
 
 
-def evacuate(
+def evacuate(  # noqa: PLR0917 -- what goes from where to where, and how
     session: Session,
     uri: str,
     declared: Sequence[VirtualMachine] = (),
     to: str | None = None,
-    by: str | None = None,
+    line: Line = Line(),  # noqa: B008 -- frozen
+    jobs: int = JOBS,
 ) -> tuple[Done, ...]:
     """Move our machines from the hypervisor at URI to where they are DECLARED, or to that at TO.
 
-    One after the other.  One that cannot go, or is declared to be there,
-    stays, and says why; the others go on.  What is on its way from there, or left something, is
-    finished where it is going, if that is one of these.  BY is as for `migrate`.  Raises
-    HypervisorError if the one at URI cannot be reached.
+    JOBS of them go at once.  One that cannot go, or is declared to be there, stays, and says
+    why; the others go on.  What is on its way from there, or left something, is finished where
+    it is going, if that is one of these.  LINE is as for `migrate`.  Raises HypervisorError if the
+    one at URI cannot be reached.
     """
     targets = {each.name: each.hypervisor or session.uri for each in declared}
-    leaving = replace(session, uri=uri)
-    done = []
+    leaving = replace(session, uri=uri, emit=heeding(session.emit))
     with ExitStack() as opened:
         hosts = Hosts(opened, verify=session.verify)
         source = hosts.at(uri)
@@ -38,13 +47,35 @@ def evacuate(
         for other in dict.fromkeys([*([to] if to else []), *targets.values()]):
             hosts.try_to_reach(other)
         begun = hosts.with_arrivals(source)
-        for name in sorted({*names, *begun}):
-            try:
+        places, turns, shared = Semaphore(jobs), Turns(), Lock()
+
+        def way(name: str) -> Way:
+            # One looks at a time: that may lead to yet another hypervisor.
+            with taken(shared):
                 target = begun.get(name) or _target(hosts, source, name, targets, to)
-                done.append(moved(leaving, hosts, name, target, by, source))
-            except PyguixvmError as error:
-                done.append(Done(name, "stays", error=error))
-    return tuple(done)
+                return way_of(hosts, name, target, source)
+
+        def one(name: str) -> Outcome:
+            with taken(places):
+                move = partial(moved, leaving, line=line, turns=turns)
+                detail = _apart(way(name), move, shared)
+            return Outcome(name, "updated", detail)
+
+        tasks = [Task(name, partial(one, name)) for name in sorted({*names, *begun})]
+        outcomes = side_by_side(tasks, leaving.interruption, leaving.emit)
+    return tuple(
+        Done(each.machine, "stays" if each.error else each.detail, error=each.error)
+        for each in outcomes
+    )
+
+
+def _apart(way: Way, move: Callable[[Way], str], shared: Lock) -> str:
+    """Return what MOVE does with WAY by connections of its own, or alone by those all SHARED."""
+    with way.apart() as own:
+        if own is not None:
+            return move(own)
+    with taken(shared):
+        return move(way)
 
 
 def _target(

@@ -5,90 +5,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 
 from pyguixvm.apply import live_migration, migration
+from pyguixvm.apply.context import Turns
 from pyguixvm.apply.moved_volumes import Move
 from pyguixvm.commands.gc_roots import known, reconcile, release, roots_at
+from pyguixvm.commands.hosts import Host, Hosts, Way
 from pyguixvm.commands.machines import Done, is_ours, tried
 from pyguixvm.commands.session import Session
 from pyguixvm.commands.undefine import data_volumes
 from pyguixvm.digest.memory import Digests
 from pyguixvm.errors import HypervisorError, RequestRefusedError
 from pyguixvm.hypervisor import domains
-from pyguixvm.hypervisor.connection import Connection, connect, identity
+from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.machine_lock.lock import held
+from pyguixvm.hypervisor.migration import Line
 from pyguixvm.hypervisor.observe import Depth, observe
 from pyguixvm.hypervisor.observe_domain import observe_domain
 from pyguixvm.model.declaration import VirtualMachine
-from pyguixvm.model.hypervisor import Hypervisor
 from pyguixvm.model.observation import Observation
+from pyguixvm.model.volume_names import variables_volume
 from pyguixvm.plan.migration import require_movable, require_place, root_layers
-
-
-@dataclass(frozen=True)
-class Host:
-    """A hypervisor that is connected to, WHICH one it is, and what is THERE."""
-
-    connection: Connection
-    which: Hypervisor
-    there: Observation
-
-    @property
-    def uri(self) -> str:
-        """The URI by which it is reached."""
-        return self.connection.uri
-
-
-class Hosts:
-    """Hypervisors that are connected to until OPENED closes, each once, whatever its URIs."""
-
-    def __init__(self, opened: ExitStack, *, verify: bool) -> None:
-        """Connect to nothing yet.  VERIFY is as for a `Connection`."""
-        self._opened = opened
-        self._verify = verify
-        self._by_uri: dict[str | None, Host] = {}
-        self.lost: dict[str, HypervisorError] = {}
-
-    def try_to_reach(self, uri: str | None) -> None:
-        """Connect to the hypervisor at URI; that it cannot be reached matters to whom wants it."""
-        try:
-            self.at(uri)
-        except HypervisorError as error:
-            self.lost[uri or "libvirt's default URI"] = error
-
-    def at(self, uri: str | None) -> Host:
-        """Return the hypervisor at URI.  Raises HypervisorError."""
-        if uri not in self._by_uri:
-            connection = self._opened.enter_context(connect(uri, verify=self._verify))
-            which = identity(connection)
-            same = next((host for host in self._by_uri.values() if host.which == which), None)
-            self._by_uri[uri] = same or Host(connection, which, observe(connection, Depth.HOST))
-        return self._by_uri[uri]
-
-    def that_is(self, which: Hypervisor) -> Host | None:
-        """Return the one that is WHICH: that is so whoever calls it by which URI."""
-        return next((host for host in self._by_uri.values() if host.which == which), None)
-
-    def with_arrivals(self, source: Host) -> dict[str, Host]:
-        """Return where machines come to from SOURCE, by their names, whose way is not over."""
-        return {
-            name: host
-            for host in self._by_uri.values()
-            for name, domain in host.there.domains.items()
-            if domain.metadata is not None
-            and domain.metadata.arrival is not None
-            and domain.metadata.arrival.source == source.which
-        }
-
-    def with_machine(self, name: str, but: Host) -> list[Host]:
-        """Return those that have a machine NAME of ours, BUT one left out."""
-        different = {host.which: host for host in self._by_uri.values()}
-        return [
-            host
-            for which, host in different.items()
-            if which != but.which and _has(host.there, name)
-        ]
 
 
 def migrate(
@@ -96,13 +33,13 @@ def migrate(
     names: Sequence[str],
     declared: Sequence[VirtualMachine] = (),
     to: str | None = None,
-    by: str | None = None,
+    line: Line = Line(),  # noqa: B008 -- frozen
 ) -> tuple[Done, ...]:
     """Move the machines NAMES to the hypervisors that they are DECLARED for, or all to that at TO.
 
-    They are looked for on all hypervisors of DECLARED, and that of the session.  BY is the URI
-    by which QEMU of the one host reaches that of the other, for guests that run.  Of several,
-    one that fails does not stop the others.  Raises PyguixvmError if the only one cannot be.
+    They are looked for on all hypervisors of DECLARED, and that of the session.  Guests that run
+    go by LINE.  Of several, one that fails does not stop the others.  Raises PyguixvmError if
+    the only one cannot be.
     """
     targets = {each.name: each.hypervisor or session.uri for each in declared}
     unknown = [name for name in names if to is None and name not in targets]
@@ -118,36 +55,34 @@ def migrate(
             hosts.try_to_reach(uri)
 
         def one(name: str) -> Done:
-            target = hosts.at(to or targets[name])
-            return moved(session, hosts, name, target, by)
+            way = way_of(hosts, name, hosts.at(to or targets[name]))
+            return Done(name, moved(session, way, line))
 
         return tried(names, one)
 
 
-def _has(there: Observation, name: str) -> bool:
-    domain = there.domains.get(name)
-    return domain is not None and is_ours(domain)
+def moved(session: Session, way: Way, line: Line, turns: Turns | None = None) -> str:
+    """Move the machine of WAY, or finish that; return what was done.  LINE is as for `migrate`.
 
-
-def moved(  # noqa: PLR0917 -- what goes from where to where, and how
-    session: Session,
-    hosts: Hosts,
-    name: str,
-    target: Host,
-    by: str | None,
-    leaving: Host | None = None,
-) -> Done:
-    """Move machine NAME to TARGET, or finish that.  BY is as for `migrate`.
-
-    It is that of LEAVING, if there are several of that name.
+    TURNS are those of all that move side by side.
     """
-    source = _source(hosts, name, target, leaving)
-    if source is None:
-        return Done(name, f"is on {target.uri} already")
-    with _locked(session, name, source, target) as move:
-        detail = _carried_out(move, by)
-    _keep_from_collector(session, source.connection, target.connection)
-    return Done(name, detail)
+    if way.source is None:
+        return f"is on {way.target.uri} already"
+    turns = turns or Turns()
+    with _locked(session, way.name, way.source, way.target, turns) as move:
+        detail = _carried_out(move, line)
+    # What one saw is old when another one has come.
+    with turns.at("roots"):
+        _keep_from_collector(session, way.source.connection, way.target.connection)
+    return detail
+
+
+def way_of(hosts: Hosts, name: str, target: Host, leaving: Host | None = None) -> Way:
+    """Return the way of machine NAME to TARGET: from LEAVING, if there are several of that name.
+
+    Raises RequestRefusedError and HypervisorError if there is none.
+    """
+    return Way(name, _source(hosts, name, target, leaving), target)
 
 
 def _source(hosts: Hosts, name: str, target: Host, leaving: Host | None) -> Host | None:
@@ -171,7 +106,7 @@ def _source(hosts: Hosts, name: str, target: Host, leaving: Host | None) -> Host
         if arrival.fenced:
             _require_nowhere_else(hosts, name, target, host)
         return host
-    found = hosts.with_machine(name, target)
+    found = [each for each in hosts.but(target) if _has(each.there, name)]
     if leaving in found:
         return leaving
     if len(found) > 1:
@@ -199,8 +134,8 @@ def _require_nowhere_else(hosts: Hosts, name: str, target: Host, source: Host) -
 
     From there, it may have gone on to another one: what was sent to TARGET is old then.
     """
-    for other in hosts.with_machine(name, target):
-        if other.which != source.which:
+    for other in hosts.but(target):
+        if other.which != source.which and _has(other.there, name):
             raise RequestRefusedError(
                 f"'{name}' is on its way to {target.uri} from {source.uri}, and is on {other.uri}, "
                 "too",
@@ -209,8 +144,15 @@ def _require_nowhere_else(hosts: Hosts, name: str, target: Host, source: Host) -
             )
 
 
+def _has(there: Observation, name: str) -> bool:
+    domain = there.domains.get(name)
+    return domain is not None and is_ours(domain)
+
+
 @contextmanager
-def _locked(session: Session, name: str, source: Host, target: Host) -> Iterator[Move]:
+def _locked(
+    session: Session, name: str, source: Host, target: Host, turns: Turns
+) -> Iterator[Move]:
     """Have machine NAME be ours to change, at SOURCE and at TARGET, in the body."""
     # In the same order whichever way it goes: no two wait for each other.
     first, second = sorted((source, target), key=lambda host: repr(host.which))
@@ -224,16 +166,18 @@ def _locked(session: Session, name: str, source: Host, target: Host) -> Iterator
             other.require(name)
 
         digests = Digests(session.state_directory)
-        yield Move(name, source.connection, target.connection, session.emit, digests, require)
+        yield Move(
+            name, source.connection, target.connection, session.emit, digests, require, turns
+        )
 
 
-def _carried_out(move: Move, by: str | None) -> str:
-    """Move what MOVE says, or go on with it; return what was done.  BY is as for `migrate`."""
+def _carried_out(move: Move, line: Line) -> str:
+    """Move what MOVE says, or go on with it; return what was done.  LINE is as for `migrate`."""
     # What was seen before the locks were held may not be so any more.
     there = observe(move.target, Depth.HOST)
     found = there.domains.get(move.name)
     if found is None or found.metadata is None or found.metadata.arrival is None:
-        _send(move, there, by)
+        _send(move, there, line)
     _, metadata, domain = migration.defined(move, move.target)
     if metadata.arrival is not None and not metadata.arrival.fenced:
         live_migration.settle_source(move, domain)
@@ -244,13 +188,15 @@ def _carried_out(move: Move, by: str | None) -> str:
         raise
 
 
-def _send(move: Move, there: Observation, by: str | None) -> None:
+def _send(move: Move, there: Observation, line: Line) -> None:
     """Send the machine of MOVE to its target, where all this is THERE."""
     domain = observe_domain(move.source, move.name)
     metadata = require_movable(domain, move.target.uri)
     data = tuple(data_volumes(move.source, domain))
-    roots = [layer.address for layer in root_layers(metadata)]
-    require_place(metadata, domain, there, [*roots, *data])
+    sent = [*(layer.address for layer in root_layers(metadata)), *data]
+    if domain.defined.firmware == "uefi":
+        sent.append((metadata.generation.pool, variables_volume(move.name)))
+    require_place(metadata, domain, there, sent)
     # What is observed of one domain says nothing of that.
     autostart = domains.autostart(move.source, move.name)
     if domain.state == "shut off":
@@ -270,7 +216,7 @@ def _send(move: Move, there: Observation, by: str | None) -> None:
             hint="Nothing was done. Let it go on, or shut it down: pyguixvm -c "
             f"'{move.source.uri}' shutdown {move.name}",
         )
-    live_migration.move_live(move, data, autostart=autostart, by=by)
+    live_migration.move_live(move, data, autostart=autostart, line=line)
 
 
 def _keep_from_collector(session: Session, source: Connection, target: Connection) -> None:

@@ -106,7 +106,7 @@ class Watcher:
             try:
                 # Not libvirt's own patience: its thread may hang as long as it likes.
                 with (
-                    connect(self._uri, seconds=_PATIENCE, patience=_PATIENCE) as connection,
+                    connect(self._uri, _PATIENCE, _PATIENCE, once=True) as connection,
                     all_happenings(connection, self.happened),
                 ):
                     self._follow(connection)

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -63,6 +64,7 @@ def connect(
     patience: float = _PATIENCE,
     *,
     verify: bool = False,
+    once: bool = False,
 ) -> Iterator[Connection]:
     """Connect to the hypervisor at URI, and disconnect at the end.
 
@@ -71,7 +73,8 @@ def connect(
     ``&ro``) is connected to for looking only.  Raises
     `HypervisorError` when it cannot be reached, or not within SECONDS.  Each request
     over it has PATIENCE seconds; minutes, if it depends on disks or guests.  VERIFY is as for
-    a `Connection`.
+    a `Connection`.  If it is cut, there is another one for the next request, unless this is for
+    ONCE: nobody is asked for a password again.
     """
     _EVENT_LOOP.start()
     target = f"hypervisor at {uri}" if uri else "default hypervisor"
@@ -79,7 +82,9 @@ def connect(
         seconds = _ASKING_SECONDS if may_ask(uri) else _OPEN_SECONDS
     doing = f"connect to the {target}"
     try:
-        connection = within(seconds, doing, lambda: _opened(uri, patience, verify), unwanted=_close)
+        connection = within(
+            seconds, doing, lambda: _opened(uri, patience, verify, once), unwanted=_close
+        )
     except libvirt.libvirtError as error:
         raise unreachable(error, uri or os.environ.get("LIBVIRT_DEFAULT_URI"), doing) from error
     try:
@@ -95,15 +100,24 @@ def may_ask(uri: str | None) -> bool:
     return "+ssh:" in (uri or "")
 
 
-def _opened(uri: str | None, patience: float, verify: bool) -> Connection:
+def _opened(uri: str | None, patience: float, verify: bool, once: bool) -> Connection:
     uri, read_only = without_read_only(uri or "")
-    handle = (libvirt.openReadOnly if read_only else libvirt.open)(uri or None)
+    opening = libvirt.openReadOnly if read_only else libvirt.open
+    handle = opening(uri or None)
     # Not what was asked for: that may be an alias.
     actual = handle.getURI()
-    limited = bounded(handle, patience)
+    again = None if once else partial(opening, unasked(actual))
+    limited = bounded(handle, patience, again)
     return Connection(
         actual, _is_here(actual), limited, Events(limited), Resolved(limited), read_only, verify
     )
+
+
+def unasked(uri: str) -> str:
+    """Return URI such that ssh asks for no password: nobody expects that in the middle."""
+    if not urlsplit(uri).scheme.endswith("+ssh"):
+        return uri
+    return f"{uri}{'&' if '?' in uri else '?'}no_tty=1"
 
 
 def without_read_only(uri: str) -> tuple[str, bool]:

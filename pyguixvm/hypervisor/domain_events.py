@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 
 import libvirt
 
+from pyguixvm.errors import HypervisorError
+from pyguixvm.hypervisor.bounded import on_reopening
 from pyguixvm.hypervisor.time_limits import SilenceError
 
 
@@ -27,6 +29,7 @@ class Events:
         self._registered: dict[int, int] = {}
         self._listening: dict[int, tuple[int, str | None, Callable[..., None]]] = {}
         self._numbers = itertools.count()
+        on_reopening(handle, self._renew)
 
     @contextmanager
     def listening(
@@ -36,8 +39,8 @@ class Events:
 
         Without UUID, for all domains.
 
-        They are called by the event loop, with what libvirt says beside the domain.  Raises
-        libvirtError.
+        They are called by the event loop, with what libvirt says beside the domain; without, when
+        something may have been missed.  Raises libvirtError.
         """
         numbers = []
         try:
@@ -64,6 +67,16 @@ class Events:
                 self._registered[event] = self._handle.domainEventRegisterAny(
                     None, event, self._tell, event
                 )
+
+    def _renew(self) -> None:
+        """Have the next connection tell the same, and all look whether they missed anything."""
+        with self._lock:
+            events, self._registered = tuple(self._registered), {}
+        with suppress(libvirt.libvirtError, HypervisorError):
+            for event in events:
+                self._register(event)
+        for _, _, callback in tuple(self._listening.values()):
+            callback()
 
     def _tell(self, _connection: object, domain: libvirt.virDomain, *said: object) -> None:
         """Tell whom it concerns; called by the event loop."""

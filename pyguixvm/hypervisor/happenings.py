@@ -88,7 +88,7 @@ def _told(
     told = threading.Event()
 
     def hear(wanted: int | None, *said: int) -> None:
-        if wanted is None or said[0] == wanted:
+        if wanted is None or said[:1] == (wanted,):
             told.set()
 
     callbacks = {event: partial(hear, wanted) for event, wanted in signs.items()}

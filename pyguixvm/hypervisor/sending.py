@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import BinaryIO
 
@@ -139,13 +139,15 @@ class _Writer:
 
 
 class Sending:
-    """Sends what SOURCE holds; PROGRESS is told."""
+    """Sends what SOURCE holds over CONNECTION; what COUNT returns is told, each time anew."""
 
-    def __init__(self, connection: Connection, source: BinaryIO, progress: Count) -> None:
+    def __init__(
+        self, connection: Connection, source: BinaryIO, count: Callable[[], Count]
+    ) -> None:
         """Send nothing yet."""
-        self._connection = connection
-        self._source = source
-        self._progress = progress
+        self.connection = connection
+        self.source = source
+        self._count = count
         self._writer: _Writer | None = None
         self._all_sent = False
 
@@ -163,21 +165,22 @@ class Sending:
         Return how many bytes were written.
         """
         written = 0
-        self._progress.add(there)
-        with _Writer(self._connection, volume, start) as self._writer:
-            for offset, data in _data_chunks(self._source, start):
+        progress = self._count()
+        progress.add(there)
+        with _Writer(self.connection, volume, start) as self._writer:
+            for offset, data in _data_chunks(self.source, start):
                 # Images in the store are not always sparse; their zeros stay at home all the same.
                 for at, run in self._parts(offset, data):
                     self._writer.write(at, run)
                     written += len(run)
-                self._progress.add(len(data))
-            self._writer.end_at(os.fstat(self._source.fileno()).st_size)
+                progress.add(len(data))
+            self._writer.end_at(os.fstat(self.source.fileno()).st_size)
         self._all_sent = True
         return written
 
     def _parts(self, offset: int, data: bytes) -> Iterator[tuple[int, bytes]]:
         """Yield what of DATA, which is at OFFSET, is worth sending."""
-        if not self._connection.local:
+        if not self.connection.local:
             yield from _runs(offset, data)
         elif data != _ZEROS[: len(data)]:
             yield offset, data

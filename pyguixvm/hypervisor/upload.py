@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -14,12 +14,13 @@ import libvirt
 
 from pyguixvm.errors import HypervisorError, RequestRefusedError
 from pyguixvm.events import Count, Emit, Notice
-from pyguixvm.hypervisor import comparison, incomplete_volume, pools, volumes
+from pyguixvm.hypervisor import bounded, comparison, incomplete_volume, pools, volumes
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.errors import explained
 from pyguixvm.hypervisor.machine_lock.wait import Tempo
 from pyguixvm.hypervisor.resumption import arrived
 from pyguixvm.hypervisor.sending import Sending, data_extents
+from pyguixvm.hypervisor.time_limits import SilenceError
 from pyguixvm.hypervisor.volumes import Volume
 from pyguixvm.model.sizes import format_size
 from pyguixvm.sparse_file import flush
@@ -66,9 +67,9 @@ def uploaded(  # noqa: PLR0917 -- where from, where to, and who is told
         if begun is None and name in (volumes.names(connection, pool) or ()):
             raise VolumeExistsError(f"volume '{name}' exists already in pool '{pool}'")
         start = arrived(connection, begun, source, extents) if begun else 0
-        there = sum(min(length, max(0, start - begin)) for begin, length in extents)
+        there = _before(start, extents)
         pools.require_space(connection, pool, total - there, f"volume '{name}'")
-        sending = Sending(connection, source, Count(emit, "transfer", total, machine))
+        sending = Sending(connection, source, lambda: Count(emit, "transfer", total, machine))
         with incomplete_volume.incomplete_until_done(
             connection,
             pool,
@@ -90,7 +91,7 @@ def uploaded(  # noqa: PLR0917 -- where from, where to, and who is told
                 else _found(connection, pool, name)
             )
             with explained(f"upload {path} to volume '{name}'"):
-                written = sending.send(made, start, there)
+                written = _sent(sending, pool, made, extents, start, goes_on=resumable)
                 volume = _verify(connection, pool, made, source, None if begun else written)
                 _flush(connection, volume)
             yield volume
@@ -113,6 +114,42 @@ def upload_volume(  # noqa: PLR0917 -- where from, where to, and who is told
         connection, pool, name, path, emit, machine, mode=mode, owner=owner, tempo=tempo
     ) as volume:
         return volume
+
+
+def _before(start: int, extents: Sequence[tuple[int, int]]) -> int:
+    """Return how many bytes of EXTENTS come before START."""
+    return sum(min(length, max(0, start - begin)) for begin, length in extents)
+
+
+def _sent(
+    sending: Sending,
+    pool: str,
+    made: libvirt.virStorageVol,
+    extents: Sequence[tuple[int, int]],
+    start: int,
+    *,
+    goes_on: bool,
+) -> int | None:
+    """Send to MADE of POOL what is in EXTENTS from START on; return how many bytes were written.
+
+    If it GOES-ON where it was when the line was cut, that is not known in the end: None.  As long
+    as more arrives each time, it does so over the next one.
+    """
+    cut = False
+    while True:
+        era = bounded.era(sending.connection.handle)
+        try:
+            written = sending.send(made, start, _before(start, extents))
+        except (libvirt.libvirtError, SilenceError):
+            if not goes_on or bounded.era(sending.connection.handle) == era:
+                raise
+            begun = volumes.described_volume(pool, made)
+            now = arrived(sending.connection, begun, sending.source, extents)
+            if cut and now <= start:
+                raise
+            cut, start = True, now
+        else:
+            return None if cut else written
 
 
 def _begun(connection: Connection, pool: str, name: str, size: int) -> Volume | None:

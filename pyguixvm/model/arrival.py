@@ -28,6 +28,19 @@ class SentVolume(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True
         return self.pool, self.volume
 
 
+class SentVariables(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
+    """What UEFI firmware keeps, which was the file PATH where it came from.
+
+    It is VOLUME of POOL now; None where libvirt brings it with a guest that runs.  DIGEST is that
+    of what was sent.
+    """
+
+    path: str
+    pool: str | None = None
+    volume: str | None = None
+    digest: str | None = None
+
+
 class Arrival(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
     """That a machine comes from the hypervisor SOURCE, which URI led to.
 
@@ -35,6 +48,7 @@ class Arrival(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
     it may be defined there, too, and cannot be started here: its definition names a disk that
     does not exist.  DEFINITION is a digest of what it was defined by where it comes from, None if
     it was moved while it ran.  AUTOSTART: it starts with its host when it can be started.
+    VARIABLES are those of its firmware, if it has any.
     """
 
     uri: str
@@ -43,6 +57,15 @@ class Arrival(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
     autostart: bool = False
     fenced: bool = False
     definition: str | None = None
+    variables: SentVariables | None = None
+
+    @property
+    def come(self) -> tuple[SentVolume, ...]:
+        """All that was made for it where it is now."""
+        sent = self.variables
+        if sent is None or sent.pool is None or sent.volume is None:
+            return self.volumes
+        return (*self.volumes, SentVolume(sent.pool, sent.volume))
 
 
 def digest(xml: str) -> str:

@@ -4,7 +4,8 @@
 ``pyguixvm-NAME.gN.qcow2`` is the root of generation N of machine NAME,
 ``pyguixvm-NAME.DISK.qcow2`` its data disk DISK, ``pyguixvm-NAME.trial`` what a
 throwaway copy of it writes to, ``pyguixvm-NAME.parcel`` what is brought to its guest while
-that runs, and ``pyguixvm-DIGEST.img`` a base volume, shared by
+that runs, ``pyguixvm-NAME.variables`` what its firmware keeps since it was moved, and
+``pyguixvm-DIGEST.img`` a base volume, shared by
 whoever has the same image: DIGEST is that of its bits.  Earlier versions named it
 ``pyguixvm-HASH.img``, by the store item's hash or the file's name, size and time, which
 two images may have in common.
@@ -22,6 +23,7 @@ PREFIX = "pyguixvm-"
 
 _MARKER_SUFFIX = ".partial"
 _PARCEL_SUFFIX = ".parcel"
+_VARIABLES_SUFFIX = ".variables"
 _FORMER_LOCK_SUFFIX = ".lock"
 _COPY_SUFFIX = "-test"
 _STORE_ITEM = re.compile(r"/gnu/store/[0-9a-df-np-sv-z]{32}-[^/]+")
@@ -91,6 +93,11 @@ def trial_volume(machine: str, disk: str | None = None) -> str:
 def parcel_volume(machine: str) -> str:
     """Return the name of the volume that brings something to the running guest of MACHINE."""
     return f"{PREFIX}{machine}{_PARCEL_SUFFIX}"
+
+
+def variables_volume(machine: str) -> str:
+    """Return the name of the volume of what UEFI firmware keeps of MACHINE, which has moved."""
+    return f"{PREFIX}{machine}{_VARIABLES_SUFFIX}"
 
 
 def is_parcel(volume: str) -> bool:

@@ -24,13 +24,14 @@ class Place(msgspec.Struct, frozen=True):
     """Where a domain is to be: FILES are its files there by what they were called.
 
     SECURITY_MODELS are those of the host there, and LOST what that has not.  DIRECTORY is that
-    of its pool.
+    of its pool.  VARIABLES are the file of those of its firmware; None where libvirt has them.
     """
 
     files: Mapping[str, str]
     security_models: tuple[str, ...]
     directory: str
     lost: tuple[HostPart, ...] = ()
+    variables: str | None = None
 
 
 def moved_xml(xml: str, place: Place, metadata: Metadata) -> str:
@@ -43,6 +44,8 @@ def moved_xml(xml: str, place: Place, metadata: Metadata) -> str:
     for disk in domain.iterfind("devices/disk"):
         for layer in disk.iter("disk", "backingStore"):
             _move(layer, place)
+    if place.variables is not None:
+        _keep_variables(domain, place.variables)
     _choose_anew(domain, place.lost)
     _remember(domain, metadata)
     if metadata.arrival is not None and metadata.arrival.fenced:
@@ -77,6 +80,14 @@ def _move(layer: etree._Element, place: Place) -> None:
     for label in source.findall("seclabel"):
         if label.get("model") not in place.security_models:
             source.remove(label)
+
+
+def _keep_variables(domain: etree._Element, file: str) -> None:
+    """Have the firmware of DOMAIN keep its variables in FILE."""
+    os = domain.find("os")
+    if os is not None:
+        kept = os.find("nvram")
+        (etree.SubElement(os, "nvram") if kept is None else kept).text = file
 
 
 def _choose_anew(domain: etree._Element, lost: Collection[HostPart]) -> None:

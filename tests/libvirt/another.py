@@ -62,11 +62,13 @@ def another_libvirtd(
     settings: str = "",
     alone: bool = True,
     uuid: str | None = None,
+    qemu: str = "",
 ) -> Iterator[Libvirtd]:
     """Run a libvirtd whose files are in DIRECTORY, with a network and a pool called "default".
 
-    Its guests, which are nobody else's, end with it.  It takes ARGUMENTS, and SETTINGS of its
-    libvirtd.conf.  UUID is its host's.  Not ALONE, it has no network, and is in that of the bed.
+    Its guests, which are nobody else's, end with it.  It takes ARGUMENTS, SETTINGS of its
+    libvirtd.conf, and those of its qemu.conf that QEMU is.  UUID is its host's.  Not ALONE, it has
+    no network, and is in that of the bed.
     """
     uuid = uuid or str(uuid4())
     directory.mkdir(exist_ok=True)
@@ -81,7 +83,7 @@ def another_libvirtd(
     (directory / "etc" / "libvirtd.conf").write_text(
         f'host_uuid = "{uuid}"\nauth_unix_ro = "none"\nauth_unix_rw = "none"\n{settings}'
     )
-    (directory / "etc" / "qemu.conf").write_text('stdio_handler = "file"\n')
+    (directory / "etc" / "qemu.conf").write_text(f'stdio_handler = "file"\n{qemu}')
     process = subprocess.Popen(
         [
             "unshare",

@@ -19,7 +19,13 @@ import pytest
 from deploying import deploy, some_metadata, with_image
 from editions import UPDATE, declared, run_script
 from hostile import HostileAgent
-from travelling import another, line, there, traveller  # noqa: F401 -- fixtures
+from travelling import (  # noqa: F401 -- fixtures
+    another,
+    line,
+    there,
+    traveller,
+    with_variables,
+)
 
 from pyguixvm.events import ignore
 from pyguixvm.hypervisor import connection as connections

@@ -17,6 +17,7 @@ import libvirt
 from pyguixvm.commands import migrate
 from pyguixvm.commands.session import Session
 from pyguixvm.events import ignore
+from pyguixvm.hypervisor.migration import Line
 
 machine, source, target, last, state, *by = sys.argv[1:]
 done = []
@@ -47,5 +48,5 @@ for kind, names in CHANGING.items():
 
 here = Session(source, (), {"XDG_STATE_HOME": state}, ignore, print)
 print("begun", flush=True)
-migrate.migrate(here, (machine,), to=target, by=by[0] if by else None)
+migrate.migrate(here, (machine,), to=target, line=Line(*by))
 print(*done)

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Machines move between two libvirtds, whole, and one copy at most can ever be started."""
 
+import os
 import random
 import signal
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +19,7 @@ from deploying import MIB, deploy, session, with_image
 from killing import KILLS, SEED, end, kill_after, moments
 from travelling import SYSTEM, session_at
 
+from pyguixvm.apply import migration
 from pyguixvm.cli.app import main
 from pyguixvm.commands import power, rollback
 from pyguixvm.commands.planning import observed
@@ -158,6 +161,74 @@ def test_a_host_is_left_by_all_that_can_go(traveller, a_machine, pool, tmp_path,
     finally:
         snapshot.delete()
         handle.undefine()
+
+
+@pytest.fixture
+def fleet(traveller, a_machine, pool, tmp_path):
+    """Three machines beside the traveller, at the other end, that stand on one image."""
+    traveller.move(traveller.there)
+    image = tmp_path / "fleet.raw"
+    image.write_bytes(halting())
+    names = [traveller.name]
+    for _ in range(3):
+        each = with_image(a_machine(ready=(ConsoleReady("up"),), pool=pool.name), image)
+        assert deploy(traveller.there, each) is None
+        domains.destroy(traveller.there, each.name)
+        names.append(each.name)
+    yield names
+    for where in (traveller.connection, traveller.there):
+        for name in names[1:]:
+            with suppress(libvirt.libvirtError):
+                where.handle.lookupByName(name).undefine()
+
+
+class Counted:
+    """How many are at once where `meet` is called by PARTIES of them, who wait for each other."""
+
+    def __init__(self, parties):
+        self.most = self.now = 0
+        self.barrier = threading.Barrier(parties)
+        self.lock = threading.Lock()
+
+    def meet(self, *arguments, real=migration.send, **named):
+        with self.lock:
+            self.now += 1
+            self.most = max(self.most, self.now)
+        self.barrier.wait(60)
+        real(*arguments, **named)
+        with self.lock:
+            self.now -= 1
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_machines_leave_side_by_side(traveller, fleet, monkeypatch, capfd, jobs):
+    counted = Counted(jobs)
+    monkeypatch.setattr(migration, "send", counted.meet)
+    there = traveller.there
+    assert main(["evacuate", there.uri, "--to", SYSTEM, "--jobs", str(jobs)]) == 0
+    assert counted.most == jobs
+    said = capfd.readouterr()
+    assert said.out.splitlines() == [f"{name}: came from {there.uri}" for name in sorted(fleet)]
+    assert "4 machines: 4 moved" in said.err
+    # The image that three of them stand on was fetched and sent once.
+    sent = [line for line in said.err.splitlines() if "base volume" in line]
+    assert len(sent) <= 1, sent
+    assert all(traveller.connection.handle.lookupByName(name) for name in fleet)
+    traveller.require_whole(traveller.connection)
+
+
+def test_who_interrupts_machines_that_leave_finds_each_at_one_place(traveller, fleet, monkeypatch):
+    def asked(*_, **__):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.5)
+
+    here, there = traveller.connection, traveller.there
+    with monkeypatch.context() as patched:
+        patched.setattr(migration, "require_space", asked)
+        assert main(["evacuate", there.uri, "--to", SYSTEM]) == 130
+    assert not any(domains.exists(here, name) for name in fleet)
+    assert main(["evacuate", there.uri, "--to", SYSTEM]) == 0
+    traveller.require_whole(here)
 
 
 # --- guests that run ---------------------------------------------------------

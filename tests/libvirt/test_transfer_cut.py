@@ -4,6 +4,7 @@
 import os
 import random
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,30 @@ def test_it_goes_on_where_it_was_cut(image, pool, tmp_path, part):
     data = 20 * MIB
     assert again <= data * (1 - part) + 4 * MIB + 256 * 1024
     assert any(isinstance(event, Notice) and "goes on with" in event.message for event in told)
+    with connect() as connection:
+        assert volumes.is_whole(connection, pool.name, made.name)
+
+
+def test_it_goes_on_over_the_next_line(image, pool, tmp_path):
+    """The command does, as often as the line is cut, as long as more arrives each time."""
+    line, told, parts = tmp_path / "line", [], [0.2, 0.5, 0.9]
+    with ExitStack() as opened:
+        relays = [opened.enter_context(relayed(line, rate=0, later=0))]
+
+        def emit(event):
+            told.append(event)
+            if isinstance(event, PhaseProgress) and parts and event.done >= parts[0] * event.total:
+                parts.pop(0)
+                relays[-1].cut()
+                line.unlink()
+                relays.append(opened.enter_context(relayed(line, rate=0, later=0)))
+
+        connection = opened.enter_context(connect(relays[0].uri))
+        made = sent(image, connection, pool, tmp_path, emit)
+        assert len(relays) == 4
+        assert Path(made.path).read_bytes() == image.read_bytes()
+        # What came before the last cut did not come again.
+        assert relays[-1].traffic().there <= 20 * MIB * 0.1 + 4 * MIB + 256 * 1024
     with connect() as connection:
         assert volumes.is_whole(connection, pool.name, made.name)
 

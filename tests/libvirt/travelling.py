@@ -21,12 +21,14 @@ from pyguixvm.commands.session import Session
 from pyguixvm.events import ignore
 from pyguixvm.hypervisor import data_records, domains, download, volumes
 from pyguixvm.hypervisor.connection import connect
+from pyguixvm.hypervisor.migration import Line
 from pyguixvm.model.declaration import ConsoleReady, DataDisk
 from pyguixvm.model.volume_names import data_volume, is_marker
 
 SYSTEM = "qemu:///system"
 ONCE = Path(__file__).with_name("migrate_once.py")
 DATA = random.Random(1).randbytes(3 * MIB + 17)
+DISK = DataDisk(name="db", size=128 * MIB, file_system="ext4", target=None)
 
 
 @pytest.fixture(scope="module")
@@ -71,11 +73,11 @@ class Traveller:
         os.truncate(raw, disk.capacity)
         subprocess.run(["qemu-img", "convert", "-nO", "qcow2", raw, disk.path], check=True)
 
-    def move(self, to, **fields):
+    def move(self, to, *, uri=None, emit=ignore, **line):
         here = session(self.directory)
-        uri = self.connection.uri if to is self.there else self.there.uri
-        here = Session(uri, (), here.environment, ignore, ignore)
-        (done,) = migrate.migrate(here, (self.name,), to=fields.pop("uri", to.uri), **fields)
+        leaving = self.connection.uri if to is self.there else self.there.uri
+        here = Session(leaving, (), here.environment, emit, ignore)
+        (done,) = migrate.migrate(here, (self.name,), to=uri or to.uri, line=Line(**line))
         return done.detail
 
     def once(self, source, target, request=0):
@@ -143,10 +145,20 @@ class Traveller:
 
 @pytest.fixture
 def traveller(connection, there, a_machine, pool, tmp_path):
+    machine = a_machine(ready=(ConsoleReady("up"),), pool=pool.name, disks=(DISK,))
+    yield from _deployed(connection, there, machine, tmp_path)
+
+
+@pytest.fixture
+def with_variables(connection, there, a_machine, pool, tmp_path):
+    """One whose firmware keeps variables, and finds nothing to start."""
+    machine = a_machine(ready=(), firmware="uefi", pool=pool.name, disks=(DISK,))
+    yield from _deployed(connection, there, machine, tmp_path)
+
+
+def _deployed(connection, there, machine, tmp_path):
     image = tmp_path / "image.raw"
     image.write_bytes(halting())
-    disk = DataDisk(name="db", size=128 * MIB, file_system="ext4", target=None)
-    machine = a_machine(ready=(ConsoleReady("up"),), pool=pool.name, disks=(disk,))
     machine = with_image(machine, image)
     assert deploy(connection, machine) is None
     machine = renewed(machine, tmp_path)
@@ -159,7 +171,8 @@ def traveller(connection, there, a_machine, pool, tmp_path):
         with suppress(libvirt.libvirtError):
             where.handle.lookupByName(machine.name).destroy()
         with suppress(libvirt.libvirtError):
-            where.handle.lookupByName(machine.name).undefine()
+            found = where.handle.lookupByName(machine.name)
+            found.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_NVRAM)
 
 
 @pytest.fixture(scope="module")

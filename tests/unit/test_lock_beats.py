@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from pyguixvm.hypervisor.machine_lock.beats import unasked
+from pyguixvm.hypervisor.connection import unasked
 
 
 @pytest.mark.parametrize(

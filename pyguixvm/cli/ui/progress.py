@@ -48,6 +48,7 @@ DOING: dict[Phase, str] = {
     "remove": "removing",
     "try": "trying it in a throwaway copy",
     "verify": "reading a base image",
+    "move": "moving the guest",
 }
 
 DONE: dict[Phase, str] = {
@@ -68,6 +69,7 @@ DONE: dict[Phase, str] = {
     "remove": "removed",
     "try": "tried in a throwaway copy",
     "verify": "base image read",
+    "move": "guest moved",
 }
 
 # What waits for a guest, for so long at most: who reads a log sees what goes on.

@@ -35,6 +35,7 @@ PARTS: dict[Phase, str] = {
     "grow": "grow",
     "verify": "transfer",
     "transfer": "transfer",
+    "move": "transfer",
     "try": "try",
     "disk": "disk",
     "update": "update",

@@ -16,7 +16,7 @@ from pyguixvm.errors import PyguixvmError
 from pyguixvm.events import ChangePlanned, Phase
 from pyguixvm.model.sizes import format_size
 
-_SIZED: frozenset[Phase] = frozenset({"transfer", "fetch", "grow", "disk", "verify"})
+_SIZED: frozenset[Phase] = frozenset({"transfer", "fetch", "grow", "disk", "verify", "move"})
 _BAR, _WIDEST_BAR, _NARROW = 10, 30, 60
 _WORTH_TELLING = 0.05
 _LEAST_HISTORY = 4

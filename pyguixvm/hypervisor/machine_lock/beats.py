@@ -11,12 +11,11 @@ import itertools
 import threading
 import time
 from contextlib import ExitStack
-from urllib.parse import urlsplit
 
 import libvirt
 
 from pyguixvm.errors import HypervisorError
-from pyguixvm.hypervisor.connection import Connection, connect
+from pyguixvm.hypervisor.connection import Connection, connect, unasked
 from pyguixvm.hypervisor.machine_lock import secret
 from pyguixvm.hypervisor.time_limits import SilenceError
 
@@ -85,7 +84,7 @@ class Beats:
 
     def _connect(self, own: ExitStack) -> Connection | None:
         try:
-            return own.enter_context(connect(unasked(self._connection.uri)))
+            return own.enter_context(connect(unasked(self._connection.uri), once=True))
         except HypervisorError:
             return None
 
@@ -97,13 +96,6 @@ class Beats:
         except (libvirt.libvirtError, SilenceError):
             return False
         return True
-
-
-def unasked(uri: str) -> str:
-    """Return URI such that ssh asks for no password: nobody expects that in the middle."""
-    if not urlsplit(uri).scheme.endswith("+ssh"):
-        return uri
-    return f"{uri}{'&' if '?' in uri else '?'}no_tty=1"
 
 
 def _now() -> float:

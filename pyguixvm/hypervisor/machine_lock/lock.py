@@ -147,7 +147,7 @@ class Lock:
         except (libvirt.libvirtError, SilenceError):
             # The work's connection was lost; libvirtd may be there again.
             uri = self._connection.uri
-            with suppress(PyguixvmError, libvirt.libvirtError), connect(uri) as another:
+            with suppress(PyguixvmError, libvirt.libvirtError), connect(uri, once=True) as another:
                 self._remove(another)
 
     def _is_held(self, machine: str) -> bool:

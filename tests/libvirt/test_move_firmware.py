@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What UEFI firmware keeps of a machine goes with it, to another hypervisor and back."""
+
+import signal
+from pathlib import Path
+
+import pytest
+from deploying import virsh
+
+from pyguixvm.errors import RequestRefusedError
+from pyguixvm.hypervisor import domains, firmware_variables, volumes
+from pyguixvm.model.volume_names import variables_volume
+
+# Where no variable is: in the spare block at the end, which firmware uses for a moment only.
+MARK = b"what somebody set, and nobody knows any more"
+
+
+class Kept:
+    """The file of variables of TRAVELLER's machine, wherever it is."""
+
+    def __init__(self, traveller):
+        self.traveller = traveller
+
+    def file(self, where):
+        name = self.traveller.name
+        path = firmware_variables.file(where, name, domains.inactive_xml(where, name))
+        return Path(self.traveller.outside(where, path))
+
+    def mark(self, where, mark=MARK):
+        """Have the variables say at WHERE what no template says."""
+        with self.file(where).open("r+b") as opened:
+            opened.seek(-len(mark), 2)
+            opened.write(mark)
+
+    def marked(self, where, mark=MARK):
+        return self.file(where).read_bytes().endswith(mark)
+
+
+@pytest.fixture
+def kept(with_variables):
+    kept = Kept(with_variables)
+    kept.mark(with_variables.connection)
+    return kept
+
+
+def pools_of(where):
+    return {pool.name() for pool in where.handle.listAllStoragePools()}
+
+
+def test_variables_go_with_a_machine_that_is_off_and_come_back(with_variables, kept):
+    here, there = with_variables.connection, with_variables.there
+    first = kept.file(here)
+    with_variables.move(there)
+    assert kept.marked(there)
+    with_variables.require_whole(there)
+    assert not first.exists()
+    # It starts with them, and libvirt takes them away with the machine.
+    assert with_variables.can_start(there)
+    assert kept.marked(there)
+    second = kept.file(there)
+    with_variables.move(here)
+    assert kept.marked(here)
+    assert with_variables.can_start(here)
+    assert not second.exists()
+    assert not any("variables" in name for where in (here, there) for name in pools_of(where))
+    # And again to where their volume was once.
+    with_variables.move(there)
+    assert kept.marked(there)
+    with_variables.move(here)
+
+
+def test_variables_that_changed_since_they_were_sent_stay(with_variables, kept):
+    here, there = with_variables.connection, with_variables.there
+    assert with_variables.once(here, there, "defineXMLFlags").returncode == -signal.SIGKILL
+    later = MARK[::-1]
+    kept.mark(here, later)
+    with pytest.raises(RequestRefusedError, match="or changed"):
+        with_variables.move(there)
+    name = variables_volume(with_variables.name)
+    assert with_variables.at() == [here]
+    assert name not in (volumes.names(there, with_variables.pool) or ())
+    with_variables.move(there)
+    assert kept.marked(there, later)
+
+
+@pytest.mark.parametrize("number", range(1, 4))
+def test_whoever_is_killed_loses_no_variables(with_variables, kept, number):
+    here, there = with_variables.connection, with_variables.there
+    last = ("defineXMLFlags", "undefineFlags", "setMetadata")[number - 1]
+    assert with_variables.once(here, there, last).returncode == -signal.SIGKILL
+    with_variables.move(there)
+    assert kept.marked(there)
+    assert with_variables.can_start(there)
+
+
+def test_variables_go_with_a_guest_that_runs(with_variables, kept, line):
+    here, there = with_variables.connection, with_variables.there
+    first = kept.file(here)
+    domains.start(here, with_variables.name)
+    with_variables.move(there, by=line[1])
+    assert domains.state(there, with_variables.name) == "running"
+    assert kept.marked(there)
+    assert not first.exists()
+    domains.destroy(there, with_variables.name)
+    # From a volume of the pool, off and running.
+    with_variables.move(here)
+    assert kept.marked(here)
+    domains.start(here, with_variables.name)
+    with_variables.move(there, by=line[1])
+    assert kept.marked(there)
+    domains.destroy(there, with_variables.name)
+    with_variables.move(here)
+    assert kept.marked(here)
+
+
+def test_a_file_that_is_not_there_is_no_variables(connection):
+    assert firmware_variables.held(connection, "/var/lib/libvirt/images/nothing.fd") is None
+    assert firmware_variables.held(connection, "/nonexistent/nothing.fd") is None
+    assert "variables" not in virsh("pool-list --all --name")
