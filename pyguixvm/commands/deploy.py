@@ -69,6 +69,7 @@ def deploy(
                 session.emit(_announced(machine_plan, each.observation))
     with ExitStack() as shared:
         roots = [_kept(session, each, shared) for each in planned]
+        _begin_asking(planned)
         realize_plans(
             session,
             [(each.plan, at) for each, at in zip(planned, roots, strict=True) if at is not None],
@@ -93,6 +94,16 @@ class _Manner:
     trial: Trial | None
     jobs: int
     changes: Changes | None
+
+
+def _begin_asking(planned: Sequence[Sight]) -> None:
+    """Have hypervisors asked, while Guix builds, for what is to be known to define domains."""
+    for each in planned:
+        actions = (action for machine in each.plan.machines for action in machine.actions)
+        if isinstance(each, Planned) and any(isinstance(a, DefineDomain) for a in actions):
+            from pyguixvm.hypervisor.connection import begin_capabilities
+
+            begin_capabilities(each.connection)
 
 
 def _kept(session: Session, planned: Sight, shared: ExitStack) -> Roots | None:

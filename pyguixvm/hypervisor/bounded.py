@@ -21,8 +21,8 @@ from pyguixvm.errors import HypervisorError
 from pyguixvm.hypervisor.time_limits import SilenceError, Threads, within
 from pyguixvm.interruption import pause, taken
 
-# What takes as long as disks and guests take (seconds, as all of these), while other requests
-# are answered.
+# What takes as long as disks, guests and QEMU's start take (seconds, as all of these), while
+# other requests are answered.
 _LONG = 900.0
 _TAKING_LONG = frozenset({
     "attachDeviceFlags",
@@ -34,6 +34,9 @@ _TAKING_LONG = frozenset({
     "delete",
     "destroy",
     "detachDeviceFlags",
+    # Of a libvirtd that starts every QEMU to find out.
+    "getCapabilities",
+    "getDomainCapabilities",
     "reboot",
     "refresh",
     "resize",

@@ -19,6 +19,7 @@ from pyguixvm.errors import HypervisorError
 from pyguixvm.hypervisor.bounded import bounded, close
 from pyguixvm.hypervisor.domain_events import Events
 from pyguixvm.hypervisor.errors import explained
+from pyguixvm.hypervisor.offered import Offered
 from pyguixvm.hypervisor.resolved import Resolved
 from pyguixvm.hypervisor.same_files import sees_our_files
 from pyguixvm.hypervisor.time_limits import within
@@ -44,8 +45,8 @@ class Connection:
     Of an alias (https://libvirt.org/uri.html), URI is what it stands for.  READ_ONLY: it may
     look, and nothing else, which takes no rights at a local libvirtd.  VERIFY: all that is sent
     over it is compared with what arrived.
-    HANDLE is libvirt's own object, EVENTS what it tells and RESOLVED what it was asked
-    for by name, for this package only.
+    HANDLE is libvirt's own object, EVENTS what it tells, RESOLVED what it was asked for by
+    name and OFFERED what its host has for guests, for this package only.
     """
 
     uri: str
@@ -53,6 +54,7 @@ class Connection:
     handle: libvirt.virConnect
     events: Events
     resolved: Resolved
+    offered: Offered
     read_only: bool = False
     verify: bool = False
 
@@ -109,7 +111,14 @@ def _opened(uri: str | None, patience: float, verify: bool, once: bool) -> Conne
     again = None if once else partial(opening, unasked(actual))
     limited = bounded(handle, patience, again)
     return Connection(
-        actual, _is_here(actual), limited, Events(limited), Resolved(limited), read_only, verify
+        actual,
+        _is_here(actual),
+        limited,
+        Events(limited),
+        Resolved(limited),
+        Offered(limited),
+        read_only,
+        verify,
     )
 
 
@@ -162,7 +171,7 @@ def identity(connection: Connection) -> Hypervisor:
     with explained(f"ask the hypervisor at {connection.uri} which one it is"):
         instance, owner = _instance(connection.uri)
         return Hypervisor(
-            host_uuid=read_host_uuid(connection.handle.getCapabilities()),
+            host_uuid=read_host_uuid(connection.offered.xml()),
             host_name=connection.handle.getHostname(),
             driver=connection.handle.getType(),
             instance=instance,
@@ -208,7 +217,12 @@ def _session_owner(uri: str) -> str:
 def capabilities(connection: Connection) -> HostCapabilities:
     """Return what the hypervisor's host offers to guests."""
     with explained("read the hypervisor's capabilities"):
-        return read_capabilities(connection.handle.getCapabilities())
+        return read_capabilities(connection.offered.xml())
+
+
+def begin_capabilities(connection: Connection) -> None:
+    """Have the answer of `capabilities` sought while something else is done."""
+    connection.offered.begin()
 
 
 class _EventLoop:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -16,33 +15,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from evaluating import (
+    ENVIRONMENT,
+    ROOT,
+    Evaluator,
+    evaluate_once,
+    expected,
+    only_image,
+    request,
+    system,
+)
 
 pytestmark = pytest.mark.guix
 
-ROOT = Path(__file__).parents[2]
-GUIX_DIRECTORY = ROOT / "guix"
 EXAMPLES = ROOT / "examples"
-SCRIPT = ROOT / "pyguixvm/guix/evaluator-main.scm"
-# Without grafts, computing a derivation builds nothing.
-ENVIRONMENT = {**os.environ, "GUIX_BUILD_OPTIONS": "--no-grafts"}
-
-SYSTEM = """\
-(use-modules (gnu))
-(use-service-modules networking ssh)
-(operating-system
-  (host-name "{name}")
-  (timezone "Etc/UTC")
-  (bootloader (bootloader-configuration
-                (bootloader {bootloader})
-                (targets '("{target}"))))
-  (kernel-arguments '({arguments}))
-  (file-systems (cons (file-system
-                        (mount-point "/")
-                        (device (file-system-label "Guix_image"))
-                        (type "ext4"))
-                      {file_systems}))
-  (services {services}))
-"""
 
 # What a mount-point adds.
 MOUNTED = """
@@ -50,25 +36,6 @@ MOUNTED = """
         (list (file-system
                 (mount-point "/data") (device "data") (type "virtiofs")
                 (check? #f) (create-mount-point? #t))))"""
-
-
-def system(
-    name: str = "plain",
-    *,
-    bootloader: str = "grub-bootloader",
-    target: str = "/dev/vda",
-    arguments: str = '"console=ttyS0"',
-    services: str = "(cons (service dhcpcd-service-type) %base-services)",
-    file_systems: str = "%base-file-systems",
-) -> str:
-    return SYSTEM.format(
-        name=name,
-        bootloader=bootloader,
-        target=target,
-        arguments=arguments,
-        services=services,
-        file_systems=file_systems,
-    )
 
 
 def machine(config: Path, clauses: str) -> str:
@@ -108,76 +75,6 @@ CASES = {
         "efi-raw",
     ),
 }
-
-
-def expected(config: Path, image_type: str) -> str:
-    done = subprocess.run(
-        ["guix", "system", "image", f"--image-type={image_type}", "-d", str(config)],
-        check=True, capture_output=True, text=True, env=ENVIRONMENT,
-    )  # fmt: skip
-    return done.stdout.strip()
-
-
-def request(config: Path, **changes: object) -> dict[str, object]:
-    return {
-        "schema": 1,
-        "command": "evaluate",
-        "config": str(config),
-        "want": "images",
-        "machines": None,
-        "directory": str(config.parent),
-        "environment": ENVIRONMENT,
-        "stderr": None,
-        "time-limit": 300,
-        **changes,
-    }
-
-
-def only_image(answer: dict[str, Any]) -> dict[str, str]:
-    assert "deployment" in answer, answer
-    (declared,) = answer["deployment"]["machines"]
-    image: dict[str, str] = declared["image"]
-    return image
-
-
-def evaluate_once(message: dict[str, object]) -> dict[str, Any]:
-    done = subprocess.run(
-        ["guix", "repl", "--", str(SCRIPT), str(GUIX_DIRECTORY), "--once"],
-        input=json.dumps(message) + "\n",
-        check=True, capture_output=True, text=True, env=ENVIRONMENT,
-    )  # fmt: skip
-    answer: dict[str, Any] = json.loads(done.stdout)
-    return answer
-
-
-class Evaluator:
-    """A running evaluator that listens at PATH."""
-
-    def __init__(self, path: Path, *options: str) -> None:
-        self.path = path
-        self.process = subprocess.Popen(
-            ["guix", "repl", "--", str(SCRIPT), str(GUIX_DIRECTORY), str(path),
-             "--log", f"{path}.log", *options],
-            stdout=subprocess.PIPE, text=True, env=ENVIRONMENT,
-        )  # fmt: skip
-        assert self.process.stdout is not None
-        assert self.process.stdout.readline() == "ready\n"
-
-    def connect(self) -> socket.socket:
-        connection = socket.socket(socket.AF_UNIX)
-        connection.connect(str(self.path))
-        return connection
-
-    def ask(self, message: dict[str, object]) -> dict[str, Any]:
-        with self.connect() as connection:
-            connection.sendall(json.dumps(message).encode() + b"\n")
-            with connection.makefile(encoding="utf-8") as file:
-                answer: dict[str, Any] = json.loads(file.readline())
-                return answer
-
-    def stop(self) -> None:
-        self.ask({"command": "stop"})
-        self.process.wait(60)
 
 
 @pytest.fixture(scope="module")

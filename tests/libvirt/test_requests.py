@@ -4,6 +4,7 @@
 import math
 import os
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -134,6 +135,25 @@ def test_requests_are_few_and_no_more_where_there_are_many_machines(connection, 
         assert each <= 2 * MANY + waited_among, (name, among)
         rest = among.total() - each
         assert rest <= BUDGETS[name] + left + waited_among, (name, among)
+
+
+def test_what_the_host_offers_is_asked_for_once_and_while_guix_builds(
+    halting, tmp_path, monkeypatch
+):
+    here = session(tmp_path)
+
+    def building(*_):
+        end = time.monotonic() + 60
+        while not counts["virConnectGetCapabilities"] and time.monotonic() < end:
+            time.sleep(0.01)
+        while_building.update(counts)
+
+    monkeypatch.setattr("pyguixvm.commands.deploy.realize_plans", building)
+    while_building = Counter()
+    with requests() as counts:
+        deploying(here, renewed(halting, tmp_path))
+    assert while_building["virConnectGetCapabilities"] == 1
+    assert counts["virConnectGetCapabilities"] == 1
 
 
 def test_a_guest_that_is_waited_for_is_looked_at_twice_a_second_at_most(connection, tiny_machine):

@@ -1,6 +1,7 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
 (define-module (pyguixvm evaluator cache)
+  #:use-module (pyguixvm evaluator guix)
   #:use-module (pyguixvm evaluator load)
   #:use-module (pyguixvm evaluator store)
   #:use-module (pyguixvm machine)
@@ -52,6 +53,7 @@
 
 (define (warm-up)
   "Return an open connection to the store whose caches know a usual system."
+  (recognize-objects!)
   (let ((store   (open-guix-connection))
         (machine (sample-machine)))
     (define (lower)

@@ -1,15 +1,18 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
 (define-module (pyguixvm evaluator guix)
+  #:use-module (pyguixvm evaluator likeness)
   #:use-module (guix gexp)
   #:use-module (guix modules)
   #:use-module (guix store)
   #:use-module (guix ui)
+  #:use-module (ice-9 vlist)
   #:use-module (srfi srfi-1)
   #:use-module (srfi srfi-26)
   #:export (replace!
             observe-local-files!
             remember-module-closures!
+            recognize-objects!
             adopt-caches
             module-of-variable
             expect-shared-directories!))
@@ -98,6 +101,40 @@ connection that must not be used at the same time."
        store (vector-copy ((record-accessor type 'caches) origin)))
       (share 'ats-cache store)
       (share 'atts-cache store))))
+
+(define %recognized
+  ;; Names of types in (guix gexp), those of a gexp and of what is made of gexps alone.  A
+  ;; <local-file>, which says nothing of its content, is none of them.
+  '(<gexp> <gexp-input> <gexp-output>
+    <computed-file> <program-file> <scheme-file> <plain-file> <file-append>))
+
+(define (private-types module names)
+  "Return those of NAMES that MODULE, a list of symbols, has as types."
+  (filter-map (lambda (name)
+                (and=> (module-variable (resolve-module module) name) variable-ref))
+              names))
+
+;; Private: '%mcached' of (guix store), by which 'lower-object' looks up what became of an
+;; object, and the types of the objects.  Without it, each evaluation lowers all services
+;; again, which takes twice the time.
+(define recognize-objects!
+  (let ((replaced? #f))
+    (lambda ()
+      "From now on, in this process and its children, have an object lowered as the first
+one was that is like it, see 'make-representative'."
+      (unless replaced?
+        (set! replaced? #t)
+        (let ((representative (make-representative (private-types '(guix gexp) %recognized)
+                                                   #:ignored '(location))))
+          (replace! '(guix store) '%mcached
+                    (lambda (cached)
+                      (lambda (mthunk object . options)
+                        (apply cached mthunk
+                               ;; Other objects are looked up by 'equal?' already.
+                               (if (memq vhash-consq options)
+                                   (representative object)
+                                   object)
+                               options)))))))))
 
 
 ;;;

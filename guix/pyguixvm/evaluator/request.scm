@@ -107,6 +107,7 @@ with each new connection to the store."
         (begin
           (observe-dependencies!)
           (remember-module-closures!)
+          (recognize-objects!)
           (let ((result (parameterize ((%sharing (request-ref request "sharing"
                                                               (%sharing))))
                           (evaluate config
@@ -136,6 +137,7 @@ with each new connection to the store."
 (define (answer-live request prepare)
   "Return the JSON of what a running guest is to get that is to follow REQUEST."
   (remember-module-closures!)
+  (recognize-objects!)
   (parameterize ((%sharing (request-ref request "sharing" (%sharing))))
     (prepare-live (request-ref request "config")
                   (request-ref request "machine")

@@ -5,8 +5,10 @@
 
 (use-modules (pyguixvm evaluator guix)
              (guix gexp)
+             (guix monads)
              (guix store)
              (gnu system file-systems)
+             (ice-9 vlist)
              (srfi srfi-1)
              (srfi srfi-64))
 
@@ -42,6 +44,35 @@
   (with-store store
     (lset<= eq? '(ats-cache atts-cache caches)
             (record-type-fields (struct-vtable store)))))
+
+(test-equal "(guix store) lowers what is like something lowered no more"
+  '(1 1 2)
+  (let* ((calls 0)
+         (lower (lambda (object)
+                  ((variable '(guix store) '%mcached)
+                   (lambda ()
+                     (set! calls (+ 1 calls))
+                     (with-monad %store-monad (return object)))
+                   object '("x86_64-linux")
+                   #:vhash-cons vhash-consq #:vhash-fold* vhash-foldq*)))
+         (found (variable '(guix store) '%mcached)))
+    (dynamic-wind
+      recognize-objects!
+      (lambda ()
+        (with-store store
+          (map (lambda (text)
+                 (run-with-store store (lower (plain-file "name" text)))
+                 calls)
+               '("one" "one" "two"))))
+      (lambda ()
+        (variable-set! (module-variable (resolve-module '(guix store)) '%mcached)
+                       found)))))
+
+(test-assert "(guix gexp) has the types of what consists of gexps"
+  (every struct-vtable?
+         (map (lambda (name)
+                (variable '(guix gexp) name))
+              (@@ (pyguixvm evaluator guix) %recognized))))
 
 (test-equal "(guix ui) knows which module exports a variable"
   '(gnu packages bash)
