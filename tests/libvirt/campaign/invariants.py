@@ -9,7 +9,6 @@ from deploying import session
 
 from pyguixvm.commands import garbage
 from pyguixvm.hypervisor import data_records
-from pyguixvm.hypervisor.machine_lock.lock import holder
 from pyguixvm.hypervisor.observe import Depth, observe
 from pyguixvm.model.volume_names import data_of, generation_of, is_marker, is_ours, marker
 
@@ -24,9 +23,9 @@ def violations(scene, before, after, deleted, connection):
     yield from _references(before, after)
     yield from _copies(before, after)
     yield from _theirs(scene, before, after)
-    for name in scene.names:
-        if holder(connection, name) is not None:
-            yield f"{name} is still held, and nobody is at work"
+    for name, who in observe(connection, Depth.HOLDERS).holders.items():
+        if name in scene.names or name.startswith(f"{scene.pool}/"):
+            yield f"{name} is still held by {who}, and nobody is at work"
 
 
 def _data(before, after, deleted):
