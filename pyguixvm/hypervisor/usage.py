@@ -84,12 +84,23 @@ def _volumes(connection: Connection) -> Iterator[tuple[Address, str, str | None]
         # Somebody may have made an overlay without libvirt.  A pool refuses while it works.
         with suppress(libvirt.libvirtError):
             pool.refresh(0)
-        for volume in pool.listAllVolumes():
+        for volume in _listed(pool):
             try:
                 yield (pool.name(), volume.name()), volume.path(), backing(volume.XMLDesc(0))
             except libvirt.libvirtError as error:
                 if not is_code(error, libvirt.VIR_ERR_NO_STORAGE_VOL):
                     raise
+
+
+def _listed(pool: libvirt.virStoragePool) -> list[libvirt.virStorageVol]:
+    """Return the volumes of POOL; none if somebody stopped or removed it meanwhile."""
+    try:
+        found: list[libvirt.virStorageVol] = pool.listAllVolumes()
+    except libvirt.libvirtError as error:
+        if is_code(error, libvirt.VIR_ERR_NO_STORAGE_POOL, libvirt.VIR_ERR_OPERATION_INVALID):
+            return []
+        raise
+    return found
 
 
 def _definitions(connection: Connection) -> Iterator[tuple[str, str | None, str]]:

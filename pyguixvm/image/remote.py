@@ -102,7 +102,8 @@ def _alone(path: Path) -> Iterator[None]:
 def _complete(url: str, part: Path, emit: Emit, machine: str | None) -> None:
     """Have all of what URL leads to in the file PART, from where that ends."""
     tries = 0
-    with part.open("ab") as file:
+    # Not everybody may have it: who may fetch it is for its server to say.
+    with open(part, "ab", opener=_private) as file:
         while True:
             before = file.tell()
             try:
@@ -115,6 +116,10 @@ def _complete(url: str, part: Path, emit: Emit, machine: str | None) -> None:
             else:
                 return
             pause(_AGAIN)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _failed(url: str, error: Exception) -> FetchError:

@@ -17,7 +17,11 @@ def parse(xml: str) -> etree._Element:
 
     Raises `ValueError` when XML is not well formed.
     """
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, remove_blank_text=True)
+    # As deep as it may be (huge_tree): what others put into the metadata of a domain is deeper
+    # there, by the elements around it, than libxml2 allows by itself.
+    parser = etree.XMLParser(
+        resolve_entities=False, no_network=True, remove_blank_text=True, huge_tree=True
+    )
     try:
         return etree.fromstring(xml.encode(), parser)
     except etree.XMLSyntaxError as error:

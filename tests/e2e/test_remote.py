@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from conftest import CONFIGS, Ran, command, pyguixvm, virsh
+from guest import eventually
 
 CONFIG = CONFIGS / "agent.scm"
 PORT = 2222
@@ -62,10 +62,7 @@ def ssh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], st
         env=os.environ | {"PATH": "/usr/bin:/bin"},
     )
     try:
-        for _ in range(100):
-            if "Server listening" in (directory / "log").read_text():
-                break
-            time.sleep(0.1)
+        eventually(lambda: "Server listening" in (directory / "log").read_text())
         yield uri
     finally:
         server.terminate()

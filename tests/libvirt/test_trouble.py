@@ -3,8 +3,8 @@
 
 import msgspec
 import pytest
-from boot_sector import halting
-from deploying import session, take_away, with_image
+from boot_sector import halting as halting_sector
+from deploying import changed, deploy, session, take_away, virsh, with_image
 
 from pyguixvm.apply.context import Workshop
 from pyguixvm.apply.executor import apply
@@ -26,7 +26,7 @@ NOWHERE = Store(lambda: pytest.fail("Guix is not needed"), ignore)
 def two(connection, a_machine, pool, tmp_path):
     """Declare two machines that say a word and halt; they go at the end."""
     image = tmp_path / "image.raw"
-    image.write_bytes(halting())
+    image.write_bytes(halting_sector())
     machines = [
         with_image(a_machine(ready=(ConsoleReady("up"),), pool=pool.name), image) for _ in "12"
     ]
@@ -108,3 +108,21 @@ def test_what_one_domain_remembers_wrongly_does_not_hide_the_others(
     assert refused.refusal
     assert not refused.actions
     assert fine.refusal is None
+
+
+def test_metadata_of_others_that_are_too_deep_are_that_machines_trouble(
+    connection, halting, tmp_path
+):
+    """They are two elements deeper in the definition than where libvirt takes them."""
+    name, deepest = halting.name, 255
+    theirs = "<a>" + "<b>" * deepest + "</b>" * deepest + "</a>"
+    connection.handle.lookupByName(name).setMetadata(2, theirs, "theirs", "urn:theirs", 2)
+    (found,) = applied_statuses(observe(connection), [name])
+    assert (found.status, found.differences) == ("deployed", ())
+    assert name in {each.name for each in listed(session(tmp_path), everything=True)}
+    # Libvirt takes no such definition; somebody has to take them away.
+    error = deploy(connection, changed(halting, title="other"))
+    assert "Excessive depth" in error.message
+    assert domains.state(connection, name) == "running"
+    virsh(f"metadata --config {name} urn:theirs --remove")
+    assert deploy(connection, changed(halting, title="other")) is None

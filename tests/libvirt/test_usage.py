@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """No volume is deleted that anything else uses."""
 
+import dataclasses
 import subprocess
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,8 +14,9 @@ import pytest
 from pyguixvm.commands import garbage, undefine
 from pyguixvm.commands.session import Session
 from pyguixvm.events import ignore
-from pyguixvm.hypervisor import domains, volumes
+from pyguixvm.hypervisor import domains, pools, volumes
 from pyguixvm.hypervisor.observe import observe
+from pyguixvm.hypervisor.usage import observe_usage
 from pyguixvm.model.declaration import DataDisk
 from pyguixvm.model.volume_names import data_volume, generation_volume
 from pyguixvm.plan.planner import plan
@@ -171,3 +174,30 @@ def test_data_that_a_domain_uses_goes_to_no_new_machine(connection, a_machine, p
     (refused,) = plan([machine], observe(connection)).machines
     assert f"the data in {volume.name}, which domain '{volume.name}-rescue' uses" in refused.refusal
     assert refused.actions == ()
+
+
+@pytest.mark.parametrize("verbs", [("destroy",), ("destroy", "undefine")])
+def test_a_pool_that_goes_away_meanwhile_is_nobodys_business(connection, pool, verbs):
+    pools.ensure_pool(connection, f"{pool.name}-other")
+
+    class Handle:
+        """Somebody else takes a pool away as soon as it was listed."""
+
+        def __getattr__(self, name):
+            return getattr(connection.handle, name)
+
+        def listAllStoragePools(self, flags):  # noqa: N802 -- libvirt's name
+            found = connection.handle.listAllStoragePools(flags)
+            theirs = connection.handle.storagePoolLookupByName(f"{pool.name}-other")
+            for verb in verbs:
+                getattr(theirs, verb)()
+            return found
+
+    try:
+        seen = observe_usage(dataclasses.replace(connection, handle=Handle()), lambda _file: None)
+        assert not any(where == f"{pool.name}-other" for where, _ in seen.volumes)
+    finally:
+        for verb in ("destroy", "undefine"):
+            with suppress(libvirt.libvirtError):
+                theirs = connection.handle.storagePoolLookupByName(f"{pool.name}-other")
+                getattr(theirs, verb)()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 import shutil
 import threading
@@ -58,6 +59,15 @@ def test_it_is_fetched_once(server: Server, path: Path) -> None:
     got(server, path)
     got(server, path)
     assert server.asked == [0]
+
+
+def test_no_other_user_reads_it(server: Server, path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        got(server, path)
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o077 == 0
 
 
 def test_what_was_cut_goes_on_where_it_was(server: Server, path: Path) -> None:

@@ -9,7 +9,6 @@ from deploying import session
 
 from pyguixvm.commands import garbage
 from pyguixvm.hypervisor import data_records
-from pyguixvm.hypervisor.machine_lock.lock import holder
 from pyguixvm.hypervisor.observe import Depth, observe
 from pyguixvm.model.volume_names import data_of, generation_of, is_marker, is_ours, marker
 
@@ -24,9 +23,9 @@ def violations(scene, before, after, deleted, connection):
     yield from _references(before, after)
     yield from _copies(before, after)
     yield from _theirs(scene, before, after)
-    for name in scene.names:
-        if holder(connection, name) is not None:
-            yield f"{name} is still held, and nobody is at work"
+    for name, who in observe(connection, Depth.HOLDERS).holders.items():
+        if name in scene.names or name.startswith(f"{scene.pool}/"):
+            yield f"{name} is still held by {who}, and nobody is at work"
 
 
 def _data(before, after, deleted):
@@ -89,7 +88,7 @@ def _theirs(scene, before, after):
 
 def orphans(scene, connection, directory):
     """Yield the volumes of ours that nobody refers to and `gc` does not know."""
-    observation = observe(connection, Depth.VOLUMES | Depth.RECORDS)
+    observation = observe(connection, Depth.VOLUMES | Depth.RECORDS | Depth.HOLDERS)
     found = garbage.unneeded(session(directory), keep=0, older_than=timedelta(0))
     known = {volume.name for volume in found.volumes}
     known |= {kept.volume for kept in found.kept}
@@ -103,6 +102,9 @@ def orphans(scene, connection, directory):
             for disk in hardware.stacks if hardware else ():
                 known |= {Path(each).name for each in (disk.source, *(disk.below or ()))}
     known |= {marker(each) for each in known}
+    # Bases stay for what is in the making, and for whoever holds a lock.
+    broken_off = [each.name for each in observation.stored if not each.whole]
+    why = f"in the making: {broken_off}, held: {[*observation.holders]}"
     for name in observation.pools.get(scene.pool, ()):
         if name not in known | scene.likenesses and not is_marker(name):
-            yield name
+            yield f"{name} ({why})"
