@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -26,9 +27,11 @@ _Answer = TypeVar("_Answer")
 _GRACE = 10.0
 # So many are asked at once: what they answer is worked up by one processor, for which five hundred
 # threads that take turns need half as long again.  When none of them has said anything for so
-# long (seconds), as many more are: those that hang hold nobody up.
+# long (seconds), and nothing was worked up, as many more are: those that hang hold nobody up.
 _AT_ONCE = 32
 _SLOW = 0.5
+# That is less than this (seconds of the processor).
+_WORK = 0.05
 
 
 @dataclass(frozen=True)
@@ -214,6 +217,7 @@ def _each(
         missing = set(range(begun)) - answers.keys()
         one_answered = any(not isinstance(each, PyguixvmError) for each in answers.values())
         hurry = one_answered and not missing & set(asking)
+        worked = time.process_time()
         try:
             number, answer = arrived.get(
                 timeout=(_GRACE if hurry else None) if all_begun else _SLOW
@@ -221,7 +225,8 @@ def _each(
         except Empty:
             if all_begun:
                 break
-            places += _AT_ONCE
+            if time.process_time() - worked < _WORK:
+                places += _AT_ONCE
             continue
         answers[number] = answer
     with closing:
