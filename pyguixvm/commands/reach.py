@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -24,6 +25,13 @@ _Answer = TypeVar("_Answer")
 
 # How long (seconds) a hypervisor that says nothing is waited for when all the others answered.
 _GRACE = 10.0
+# So many are asked at once: what they answer is worked up by one processor, for which five hundred
+# threads that take turns need half as long again.  When none of them has said anything for so
+# long (seconds), and nothing was worked up, as many more are: those that hang hold nobody up.
+_AT_ONCE = 32
+_SLOW = 0.5
+# That is less than this (seconds of the processor).
+_WORK = 0.05
 
 
 @dataclass(frozen=True)
@@ -178,7 +186,7 @@ def _each(
     asking: Collection[int] = (),
     unwanted: Callable[[_Answer], None] = lambda _answer: None,
 ) -> list[_Answer | PyguixvmError]:
-    """Return the answers to QUESTIONS, asked at once, or why there is none.
+    """Return the answers to QUESTIONS, asked side by side, or why there is none.
 
     When all that answer have, nobody waits much longer for those that do not, but for the
     numbers ASKING, at which a person may be typing.  What comes later is UNWANTED.  Nothing is
@@ -200,16 +208,26 @@ def _each(
         if not isinstance(answer, PyguixvmError):
             unwanted(answer)
 
-    for number in range(len(questions)):
-        threading.Thread(target=ask, args=(number,), name="question", daemon=True).start()
+    begun, places = 0, _AT_ONCE
     while len(answers) < len(questions):
-        missing = set(range(len(questions))) - answers.keys()
+        while begun < min(len(questions), len(answers) + places):
+            threading.Thread(target=ask, args=(begun,), name="question", daemon=True).start()
+            begun += 1
+        all_begun = begun == len(questions)
+        missing = set(range(begun)) - answers.keys()
         one_answered = any(not isinstance(each, PyguixvmError) for each in answers.values())
         hurry = one_answered and not missing & set(asking)
+        worked = time.process_time()
         try:
-            number, answer = arrived.get(timeout=_GRACE if hurry else None)
+            number, answer = arrived.get(
+                timeout=(_GRACE if hurry else None) if all_begun else _SLOW
+            )
         except Empty:
-            break
+            if all_begun:
+                break
+            if time.process_time() - worked < _WORK:
+                places += _AT_ONCE
+            continue
         answers[number] = answer
     with closing:
         closed.set()

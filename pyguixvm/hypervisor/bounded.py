@@ -210,7 +210,9 @@ class _Line:
         It is called with the connection of that era.  LASTING: what it is about can be found
         again over the next one.  Raises SilenceError.
         """
-        if lasting:
+        # What only looks fails, and is asked again: to see before whether the line was cut would
+        # take as long as what is asked of a libvirtd of this machine.
+        if lasting and (self._silent or name not in _LOOKS):
             self._reopen_if_cut()
         connection, era = self._connection, self._era
         try:

@@ -54,3 +54,31 @@ def test_where_a_person_types_and_where_nobody_answered_there_is_time(others: li
     questions = [answer, *[(lambda: "asked") for _ in others], refuse]
     found = _each(questions, {0} if others else ())
     assert found[0] == "slow"
+
+
+def test_of_many_some_are_asked_at_once_and_those_that_hang_hold_nobody_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reach, "_AT_ONCE", 3)
+    monkeypatch.setattr(reach, "_SLOW", 0.1)
+    counting, going_on, most = threading.Lock(), 0, 0
+    released = threading.Event()
+
+    def counted() -> str:
+        nonlocal going_on, most
+        with counting:
+            going_on += 1
+            most = max(most, going_on)
+        with counting:
+            going_on -= 1
+        return "asked"
+
+    def hanging() -> str:
+        assert released.wait(30)
+        return "late"
+
+    assert _each([counted] * 50) == ["asked"] * 50
+    assert most <= 3
+    found = _each([*[hanging] * 7, *[counted] * 20])
+    assert [each for each in found if each == "asked"] == ["asked"] * 20
+    released.set()
