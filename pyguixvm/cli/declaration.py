@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -15,6 +13,7 @@ import click
 
 from pyguixvm.cli import as_documents, documents
 from pyguixvm.cli.build_options import build_options
+from pyguixvm.cli.here import session
 from pyguixvm.cli.options import (
     Options,
     Trying,
@@ -42,7 +41,7 @@ from pyguixvm.errors import (
     RequestRefusedError,
     UsageError,
 )
-from pyguixvm.events import Notice, in_turn, undisturbed
+from pyguixvm.events import Notice
 from pyguixvm.guix.configuration import Configuration, Expression
 from pyguixvm.model.declaration import Deployment
 from pyguixvm.plan.order import Order
@@ -54,21 +53,6 @@ if TYPE_CHECKING:
 
 DIFFERENCES_FOUND = 8
 _ALL_AT_ONCE = Order()
-
-
-def session(options: Options, output: Output) -> Session:
-    """Return the session that OPTIONS ask for, showing events through OUTPUT."""
-    # Machines that are changed side by side all tell the one that prints.
-    printing = threading.RLock()
-    return Session(
-        uri=options.uri,
-        options=tuple(options.build_options),
-        environment=dict(os.environ),
-        emit=undisturbed(in_turn(printing, output.emit)),
-        forward=undisturbed(in_turn(printing, output.forward)),
-        load_path=tuple(options.load_path),
-        verify=options.verify,
-    )
 
 
 def evaluated(

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The verbs that tell what a configuration comes to, and touch no machine: check, build, xml."""
+"""The verbs that tell what a configuration comes to, and touch no machine: check, build, xml.
+
+Each loads what it needs when it does: an evaluation takes little longer than that.
+"""
 
 from __future__ import annotations
 
 import click
 
-from pyguixvm.cli import as_documents, documents
 from pyguixvm.cli.build_options import build_options
-from pyguixvm.cli.declaration import session
+from pyguixvm.cli.here import session
 from pyguixvm.cli.options import (
     Options,
     common_options,
@@ -16,8 +18,7 @@ from pyguixvm.cli.options import (
     split_config,
 )
 from pyguixvm.cli.output import Output
-from pyguixvm.cli.show import declared_line
-from pyguixvm.commands import build, definition, evaluate
+from pyguixvm.commands import evaluate
 from pyguixvm.model.declaration import SystemImage
 
 
@@ -39,8 +40,12 @@ def check_command(options: Options, arguments: tuple[str, ...], tags: tuple[str,
         session(options, output), config, machines, want="systems", tags=tags, build=False
     )
     if output.json:
+        from pyguixvm.cli import as_documents
+
         output.document(as_documents.checked(deployment))
     else:
+        from pyguixvm.cli.show import declared_line
+
         for machine in deployment.machines:
             output.line(declared_line(machine))
     return 0
@@ -68,8 +73,12 @@ def build_command(
             if isinstance(machine.image, SystemImage)
         ]
     else:
+        from pyguixvm.commands import build
+
         built = [(machine.name, image) for machine, image in build.build(here, deployment)]
     if output.json:
+        from pyguixvm.cli import documents
+
         key = "derivation" if derivation else "image"
         found = (documents.BuiltMachine(machine=name, **{key: path}) for name, path in built)
         output.document(documents.Built(machines=tuple(found)))
@@ -90,12 +99,16 @@ def xml_command(options: Options, arguments: tuple[str, ...], tags: tuple[str, .
 
     Several machines are printed one after the other; name one to get it alone.
     """
+    from pyguixvm.commands import definition
+
     output = Output(options)
     here = session(options, output)
     config, machines = split_config(options, arguments)
     deployment = evaluate.evaluate(here, config, machines, want="derivations", tags=tags)
     defined = definition.domain_documents(here, deployment.machines)
     if output.json:
+        from pyguixvm.cli import documents
+
         found = (documents.DefinedMachine(machine=name, xml=xml) for name, xml in defined)
         output.document(documents.Defined(machines=tuple(found)))
     else:

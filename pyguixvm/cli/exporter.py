@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from pyguixvm.cli.declaration import session
+from pyguixvm.cli.here import session
 from pyguixvm.cli.options import Options, common_options
 from pyguixvm.cli.output import Output
 from pyguixvm.exporter.address import DEFAULT, parsed

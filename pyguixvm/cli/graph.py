@@ -10,7 +10,7 @@ import click
 
 from pyguixvm.cli import documents
 from pyguixvm.cli.build_options import build_options
-from pyguixvm.cli.declaration import session
+from pyguixvm.cli.here import session
 from pyguixvm.cli.options import (
     Options,
     common_options,

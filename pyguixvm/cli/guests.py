@@ -11,7 +11,7 @@ from typing import NoReturn
 import click
 
 from pyguixvm import process
-from pyguixvm.cli.declaration import session
+from pyguixvm.cli.here import session
 from pyguixvm.cli.machines import complete_machine
 from pyguixvm.cli.options import Options, common_options
 from pyguixvm.cli.output import Output

@@ -13,7 +13,8 @@ import click
 from pyguixvm.cli import as_documents, documents
 from pyguixvm.cli.commits import commits
 from pyguixvm.cli.confirmation import confirm
-from pyguixvm.cli.declaration import session, status_of
+from pyguixvm.cli.declaration import status_of
+from pyguixvm.cli.here import session
 from pyguixvm.cli.machines import complete_machine
 from pyguixvm.cli.options import Options, common_options, force_options, unprotect_option
 from pyguixvm.cli.output import Output

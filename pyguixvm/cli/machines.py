@@ -12,7 +12,7 @@ import click
 
 from pyguixvm.cli import as_documents, documents
 from pyguixvm.cli.confirmation import confirm_removals
-from pyguixvm.cli.declaration import session
+from pyguixvm.cli.here import session
 from pyguixvm.cli.options import Options, common_options, unprotect_option
 from pyguixvm.cli.output import Output, gravest
 from pyguixvm.commands import listing, machines, power, undefine

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from pyguixvm.cli.build_options import build_options
-from pyguixvm.cli.declaration import session
+from pyguixvm.cli.here import session
 from pyguixvm.cli.machines import report
 from pyguixvm.cli.options import (
     Options,

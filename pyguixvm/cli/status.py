@@ -14,7 +14,8 @@ import click
 from pyguixvm import process
 from pyguixvm.cli import as_documents, documents
 from pyguixvm.cli.build_options import build_options
-from pyguixvm.cli.declaration import DIFFERENCES_FOUND, session
+from pyguixvm.cli.declaration import DIFFERENCES_FOUND
+from pyguixvm.cli.here import session
 from pyguixvm.cli.options import (
     Options,
     common_options,

@@ -11,8 +11,8 @@ import click
 
 from pyguixvm.cli import documents
 from pyguixvm.cli.confirmation import confirm, tell
-from pyguixvm.cli.declaration import session
 from pyguixvm.cli.documents import Done
+from pyguixvm.cli.here import session
 from pyguixvm.cli.options import Options, common_options
 from pyguixvm.cli.output import Output
 from pyguixvm.commands import volumes

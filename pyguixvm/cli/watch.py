@@ -18,7 +18,8 @@ import msgspec
 
 from pyguixvm import process
 from pyguixvm.cli.build_options import build_options
-from pyguixvm.cli.declaration import deploy_once, require_triable, session, status_of
+from pyguixvm.cli.declaration import deploy_once, require_triable, status_of
+from pyguixvm.cli.here import session
 from pyguixvm.cli.options import (
     Options,
     Trying,

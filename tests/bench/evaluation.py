@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 
+from limits import beside, lowered, python
 from measure import Row, pair, run, seconds, stop
 from workspace import Workspace
 
@@ -28,7 +29,10 @@ def startup(runs: int) -> Iterator[Row]:
     ]
     ours, theirs = (statistics.median(column) for column in zip(*times, strict=True))
     extra = statistics.median(a - b for a, b in times)
-    yield Row("--help", ours, theirs, "python -c pass", ours / theirs, "+ 120 ms", extra <= 0.120)
+    yield Row(
+        "--help", ours, theirs, "python -c pass", ours / theirs, "+ 80 ms", extra <= 0.080,
+        limit=theirs, limit_is="python",
+    )  # fmt: skip
 
 
 def evaluations(runs: int, work: Workspace) -> Iterator[Row]:
@@ -63,10 +67,11 @@ def _evaluations(
     if got != derivation():
         stop("the derivations differ: there is nothing to compare")
     time.sleep(_WARM_UP)
-    yield pair(
+    warm = pair(
         f"build --derivation, edited, warm: {packages}",
         ours, theirs, "guix system image -d", runs, 0.08,
     )  # fmt: skip
+    yield beside(warm, python() + lowered(work, **environment))
     yield pair(
         f"build --derivation, edited, no evaluator: {packages}",
         lambda: ours(PYGUIXVM_EVALUATOR="off"), theirs, "guix system image -d", runs, 1.1,

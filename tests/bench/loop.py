@@ -7,15 +7,16 @@ from collections.abc import Iterator
 
 import by_hand
 import ours
-from measure import Cost, Row, compared, seconds, virsh
-from workspace import MACHINE, Workspace
+from limits import Limit, beside, built, define_and_start, virsh_alone, written
+from measure import Cost, Row, compared
+from workspace import Workspace
 
 _PIPELINE = "image, copy, grow, define, start"
 _MIB = 1024**2
 
 
 def deployments(runs: int, work: Workspace) -> Iterator[Row]:
-    """Each change in turn; rows leave out boots, which have rows of their own."""
+    """Each change in turn: the work, and with stop and boot all that a person waits for."""
     ours.remove()
     by_hand.remove()
     try:
@@ -30,12 +31,13 @@ def _deployments(runs: int, work: Workspace) -> Iterator[Row]:
     mine = ours.deploy(work.machines)
     work.edit()
     hand = by_hand.deploy(work)
-    yield from _rows("first deployment", [(mine, hand)])
+    limit = built(work) + written(mine.sent) + define_and_start(hand)
+    yield from _rows("first deployment", [(mine, hand)], limit=limit)
     work.declare()
     ours.deploy(work.machines)
 
     times = [(ours.deploy(work.machines), by_hand.deploy(work, boot=False)) for _ in range(runs)]
-    yield from _rows("no change", times, goal=0.2)
+    yield from _rows("no change", times, goal=0.2, limit=virsh_alone("dumpxml"))
 
     times = []
     for number in range(runs):
@@ -43,16 +45,16 @@ def _deployments(runs: int, work: Workspace) -> Iterator[Row]:
         mine = ours.deploy(work.machines)
         hand = by_hand.deploy(work, boot=False, memory=(1100 + number) * _MIB)
         times.append((mine, hand))
-    yield from _rows("memory changed", times, goal=0.2)
+    by_virsh = virsh_alone("setmem", "900M", "--live", "--config")
+    yield from _rows("memory changed", times, goal=0.2, limit=by_virsh)
     yield compared(
         "memory changed, seen by the guest apart",
         [(mine.without("update"), hand.work) for mine, hand in times], _PIPELINE, goal=0.2,
         note="by hand nobody looks whether the guest's balloon follows",
     )  # fmt: skip
-    by_virsh = seconds(lambda: virsh("setmem", MACHINE, "900M", "--live", "--config"))
     yield compared(
-        "memory changed", [(mine.work, by_virsh) for mine, _ in times], "virsh setmem alone",
-        note="for who knows that nothing else has changed",
+        "memory changed", [(mine.work, by_virsh.seconds) for mine, _ in times],
+        "virsh setmem alone", note="for who knows that nothing else has changed",
     )  # fmt: skip
 
     yield from _changes_of_the_system(runs, work)
@@ -75,7 +77,8 @@ def _changes_of_the_system(runs: int, work: Workspace) -> Iterator[Row]:
             work.edit()
             times.append((mine, by_hand.deploy(work)))
         what = f"a file changed: {strategy}"
-        yield from _rows(what, times, goal=goal)
+        limit = built(work) + define_and_start(times[-1][1])
+        yield from _rows(what, times, goal=goal, limit=limit)
         if strategy == "full":
             full = [mine for mine, _ in times]
             yield compared(
@@ -118,13 +121,19 @@ def several(runs: int, work: Workspace) -> Iterator[Row]:
         by_hand.remove()
 
 
-def _rows(what: str, times: list[tuple[Cost, Cost]], goal: float | None = None) -> Iterator[Row]:
-    """Yield a row for the work, and one for each phase on either side."""
-    yield compared(
+def _rows(
+    what: str, times: list[tuple[Cost, Cost]], goal: float | None = None, *, limit: Limit
+) -> Iterator[Row]:
+    """Yield a row for the work, with its LIMIT, one with stop and boot, and those of phases."""
+    work = compared(
         what, [(mine.work, hand.work) for mine, hand in times], _PIPELINE,
         goal=goal, note=_weights(*times[-1]),
     )  # fmt: skip
+    yield beside(work, limit)
     mine, hand = times[-1]
+    if hand.boot:
+        whole = [(mine.seconds, hand.seconds) for mine, hand in times]
+        yield compared("    with stop and boot", whole, "the same with its boot")
     for phase in dict.fromkeys([*mine.phases, *hand.phases]):
         us, them = mine.phases.get(phase, 0.0), hand.phases.get(phase, 0.0)
         yield Row(f"    {phase}", us, them, "", us / them if them else 0.0)

@@ -23,7 +23,8 @@ _DAEMONS = frozenset({"guix-daemon", "libvirtd", "guile"})
 class Row(msgspec.Struct, frozen=True):
     """Median seconds of both; the GOAL bounds the ratio, or as GOAL says.  REACHED: None if none.
 
-    NOTE says what else there is to know.
+    LIMIT is what nobody could do in less (seconds), and LIMIT_IS what that consists of; 0 where
+    what is done by hand is nothing else.  NOTE says what else there is to know.
     """
 
     what: str
@@ -34,6 +35,8 @@ class Row(msgspec.Struct, frozen=True):
     goal: str = ""
     reached: bool | None = None
     note: str = ""
+    limit: float = 0.0
+    limit_is: str = ""
 
 
 class Cost(msgspec.Struct, frozen=True):

@@ -4,7 +4,8 @@
     make bench            or, in the test bed:  tests/bench/run.py [--json] [--runs N] [PART]...
 
 Every pair is run in turn, so that what else the machine does falls on both.  A goal
-that is missed is marked, and is no failure: machines are noisy.
+that is missed is marked, and is no failure: machines are noisy.  Beside it is the limit, what
+libvirt, Guix and the disk take themselves, and how many times that it took.
 """
 
 from __future__ import annotations
@@ -71,8 +72,10 @@ PARTS = {
 }
 # More than this many seconds are told as minutes.
 _SHORT = 100
-_WIDTHS = (44, 9, 9, 36, 7, 9)
-_HEADING = ("what", "pyguixvm", "by hand", "by hand is", "ratio", "goal")
+_WIDTHS = (44, 9, 9, 36, 7, 14, 8, 6, 0)
+_HEADING = (
+    "what", "pyguixvm", "by hand", "by hand is", "ratio", "goal", "limit", "times", "limit is",
+)  # fmt: skip
 
 
 def line(cells: Iterable[str]) -> str:
@@ -86,8 +89,16 @@ def lines(row: Row) -> list[str]:
     shown = line((
         row.what, f"{row.ours:.2f} s", f"{row.theirs:.2f} s" if row.theirs else "-",
         row.theirs_is, f"{row.ratio:.3g}" if row.ratio else "-", row.goal + missed,
+        *_limit(row),
     ))  # fmt: skip
     return [shown, f"    {row.note}"] if row.note else [shown]
+
+
+def _limit(row: Row) -> tuple[str, str, str]:
+    """Return the limit of ROW, how many times that it took, and what the limit is."""
+    if not row.limit:
+        return "-", "-", ""
+    return f"{row.limit:.2f} s", f"{row.ours / row.limit:.2g}", row.limit_is
 
 
 def main() -> int:

@@ -20,7 +20,7 @@ import pytest
 from declarations import GIB, domain, machine
 
 from pyguixvm.apply.outcome import Outcome
-from pyguixvm.cli import as_documents, declaration, watch
+from pyguixvm.cli import as_documents, declaration, here, watch
 from pyguixvm.cli.app import main
 from pyguixvm.cli.options import Options, split_config
 from pyguixvm.cli.output import Output, error_lines, no_machines
@@ -272,10 +272,10 @@ def test_what_cannot_be_told_ends_no_work(verbosity: int, monkeypatch: pytest.Mo
     with Path("/dev/full").open("w", encoding="utf-8") as full:
         monkeypatch.setattr(sys, "stderr", full)
         options = Options(verbosity=verbosity)
-        here = declaration.session(options, Output(options))
+        within = here.session(options, Output(options))
         for event in (PhaseStarted("stop", "web"), PhaseFinished("stop", 1.0, "web")):
-            here.emit(event)
-        here.forward(b"what the configuration says")
+            within.emit(event)
+        within.forward(b"what the configuration says")
         # Python would complain when it flushes what is left at the end.
         full.buffer.raw.close()
 

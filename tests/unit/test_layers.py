@@ -137,3 +137,12 @@ def test_help_loads_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0
     assert not heavy & set(done.stderr.split())
+
+
+def test_an_evaluation_loads_nothing_that_deploys() -> None:
+    others = {"pyguixvm.cli.declaration", "pyguixvm.cli.documents", "pyguixvm.commands.deploy"}
+    program = "import sys, pyguixvm.cli.description; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert not (others | {"libvirt", "lxml", "rich"}) & set(done.stdout.split())

@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The session that a verb works in."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from pyguixvm.cli.options import Options
+from pyguixvm.cli.output import Output
+from pyguixvm.commands.session import Session
+from pyguixvm.events import in_turn, undisturbed
+
+
+def session(options: Options, output: Output) -> Session:
+    """Return the session that OPTIONS ask for, showing events through OUTPUT."""
+    # Machines that are changed side by side all tell the one that prints.
+    printing = threading.RLock()
+    return Session(
+        uri=options.uri,
+        options=tuple(options.build_options),
+        environment=dict(os.environ),
+        emit=undisturbed(in_turn(printing, output.emit)),
+        forward=undisturbed(in_turn(printing, output.forward)),
+        load_path=tuple(options.load_path),
+        verify=options.verify,
+    )
