@@ -14,12 +14,12 @@ from pyguixvm.apply.root_volume import Root
 from pyguixvm.apply.unused_volumes import delete_unused
 from pyguixvm.errors import HypervisorError, RequestRefusedError
 from pyguixvm.events import Notice, phase
-from pyguixvm.guix.activation import Activation, Host
+from pyguixvm.guix.activation import Activation, BootWanted, Host
 from pyguixvm.hypervisor import domains, snapshot
 from pyguixvm.hypervisor.guest.addresses import addresses
 from pyguixvm.hypervisor.guest.host_key import ssh_host_key
 from pyguixvm.model.applied import Metadata
-from pyguixvm.plan.actions import ActivateSystem, DefineDomain, PrepareSystem, StackRoot, StopDomain
+from pyguixvm.plan.actions import ActivateSystem, DefineDomain, PrepareSystem, StackRoot
 from pyguixvm.plan.plan import MachinePlan
 
 # Said of the first change on a root that was made for its system.
@@ -114,8 +114,8 @@ def leave(machine: str, workshop: Workshop) -> None:
     domains.write_metadata(connection, machine, metadata)
 
 
-def activate(machine: str, action: ActivateSystem, workshop: Workshop) -> StopDomain | None:
-    """Have the guest of MACHINE run its new system; return how to restart it, if that is wanted.
+def activate(machine: str, action: ActivateSystem, workshop: Workshop) -> BootWanted | None:
+    """Have the guest of MACHINE run its new system; return what it is to boot by, if it is to.
 
     Raises HalfDoneError if the guest may be anything in between, another error if
     it was not begun.
@@ -123,12 +123,10 @@ def activate(machine: str, action: ActivateSystem, workshop: Workshop) -> StopDo
     with phase(workshop.emit, "activate", machine) as result:
         host = _host(machine, action, workshop)
         workshop.require(machine)
-        restart = _activation(workshop).activate(host)
+        wanted = _activation(workshop).activate(host)
         _forget(machine, workshop)
-        result.detail = "its kernel is used from the next start on" if restart else ""
-    if restart and action.restart is None:
-        workshop.warn(machine, "what it boots by has changed: pending until its restart")
-    return action.restart if restart else None
+        result.detail = "its kernel is used from the next start on" if wanted else ""
+    return wanted
 
 
 def _forget(machine: str, workshop: Workshop) -> None:

@@ -13,7 +13,7 @@ import msgspec
 from pyguixvm.apply.context import Workshop
 from pyguixvm.errors import HalfDoneError, HypervisorError, LostLockError, NotLiveError
 from pyguixvm.events import GuestOutput, PhaseResult, phase
-from pyguixvm.guix.activation import LiveSystem, Target
+from pyguixvm.guix.activation import BootWanted, LiveSystem, Target
 from pyguixvm.hypervisor import domains
 from pyguixvm.hypervisor.guest import delivery, parcel_disk
 from pyguixvm.hypervisor.guest.delivery import Delivered
@@ -52,18 +52,12 @@ def prepare_live(machine: str, action: PrepareSystem, workshop: Workshop) -> Liv
         system = workshop.activation.prepare_live(
             Target(machine, action.system, action.root_uuid, current.system, current.switched_by)
         )
-        if not system.boots_alike:
-            raise NotLiveError(
-                f"'{machine}' cannot be changed live: its kernel, its initial RAM disk or its "
-                "kernel arguments change",
-                hint=_OTHERWISE,
-            )
         result.detail = f"{system.system}, to be sent by {by.words}"
     return system
 
 
-def activate_live(machine: str, system: LiveSystem, workshop: Workshop) -> None:
-    """Have the guest of MACHINE run SYSTEM, and remember that it does.
+def activate_live(machine: str, system: LiveSystem, workshop: Workshop) -> BootWanted | None:
+    """Have the guest of MACHINE run SYSTEM, and remember that it does; return as `activate`.
 
     Raises HalfDoneError if the guest may be anything in between, another error if
     it was not begun.
@@ -78,6 +72,8 @@ def activate_live(machine: str, system: LiveSystem, workshop: Workshop) -> None:
     for name in done["failed"]:
         workshop.warn(machine, f"service {name} did not do what it was told")
     _remember(machine, system, workshop)
+    wanted = done["restart"]
+    return BootWanted(kernel_loaded="kexec" in wanted) if wanted else None
 
 
 def _delivered(machine: str, system: LiveSystem, workshop: Workshop, result: PhaseResult) -> _Done:

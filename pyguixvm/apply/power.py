@@ -7,10 +7,11 @@ from contextlib import ExitStack
 
 from pyguixvm.apply.context import Workshop
 from pyguixvm.apply.wait_ready import wait_ready
-from pyguixvm.errors import RequestRefusedError
+from pyguixvm.errors import HypervisorError, RequestRefusedError
 from pyguixvm.events import phase
 from pyguixvm.hypervisor import domains, power
 from pyguixvm.hypervisor.domains import Domain, Which
+from pyguixvm.hypervisor.guest import kexec
 from pyguixvm.hypervisor.guest.evidence import boot
 from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.plan.actions import StopDomain
@@ -65,6 +66,29 @@ def start(
     with phase(workshop.emit, "start", machine.name):
         workshop.require(machine.name)
         return watched.enter_context(boot(workshop.connection, machine, domain))
+
+
+def boot_by_kexec(
+    machine: VirtualMachine, action: StopDomain, workshop: Workshop, watched: ExitStack
+) -> Evidence | None:
+    """Have the guest of MACHINE boot what its kernel was given, and watch it, as by `start`.
+
+    Return None if it does not, as far as is known, in the time that ACTION gives it to stop.
+    """
+    until = f"by kexec, within {action.timeout:g} s"
+    with phase(workshop.emit, "reboot", machine.name, until) as result:
+        workshop.require(machine.name)
+        try:
+            evidence = watched.enter_context(
+                kexec.booted(
+                    workshop.connection, machine, action.timeout, workshop.sleep, workshop.clock
+                )
+            )
+        except HypervisorError as error:
+            result.detail = f"not by kexec: {error.message}"
+            return None
+        result.detail = "by kexec"
+        return evidence
 
 
 def wait(

@@ -90,16 +90,28 @@ def _to_be_seen(name: str, workshop: Workshop) -> Domain:
     return domain
 
 
+@dataclass(frozen=True)
+class Restart:
+    """A guest is to boot what it was changed to: by kexec if its KERNEL_LOADED that, or by STOP."""
+
+    stop: StopDomain
+    kernel_loaded: bool
+
+
 def restarted(
-    plan: MachinePlan, stop: StopDomain, workshop: Workshop, watched: ExitStack
+    plan: MachinePlan, restart: Restart, workshop: Workshop, watched: ExitStack
 ) -> Switched:
-    """Stop the machine of PLAN as STOP says and start it as it is defined."""
+    """Have the guest of PLAN boot by kexec, or else stop it and start it as it is defined."""
     name = plan.machine.name
     domain = domains.ours(workshop.connection, name)
     networks.ensure_networks(workshop.connection, plan.machine)
     with unbroken(domain, name, workshop):
         stopped = workshop.clock()
-        power.stop(name, domain, stop, workshop)
+        if restart.kernel_loaded:
+            evidence = power.boot_by_kexec(plan.machine, restart.stop, workshop, watched)
+            if evidence is not None:
+                return Switched(evidence, stopped)
+        power.stop(name, domain, restart.stop, workshop)
         return Switched(power.start(plan.machine, domain, workshop, watched), stopped)
 
 

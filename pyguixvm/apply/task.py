@@ -18,7 +18,7 @@ from pyguixvm.apply.live import activate_live, prepare_live
 from pyguixvm.apply.outcome import Outcome
 from pyguixvm.apply.remote_image import fetched
 from pyguixvm.apply.root_volume import Root, created_root
-from pyguixvm.apply.switch import Switched, restarted, switch
+from pyguixvm.apply.switch import Restart, Switched, restarted, switch
 from pyguixvm.apply.trial import try_root
 from pyguixvm.apply.verify import Booting, awaited, not_even_started
 from pyguixvm.errors import (
@@ -51,7 +51,6 @@ from pyguixvm.plan.actions import (
     RealizeImage,
     RealizeSystem,
     StackRoot,
-    StopDomain,
 )
 from pyguixvm.plan.plan import MachinePlan, Trial
 from pyguixvm.plan.readiness import unheard
@@ -187,12 +186,12 @@ def _prepared(
 
 def _changed(
     plan: MachinePlan, system: LiveSystem | None, deployment: str | None, workshop: Workshop
-) -> StopDomain | None:
+) -> Restart | None:
     """Change the machine of PLAN while its guest runs; return how to restart it if need be.
 
     Raises HalfDoneError if the guest may be anything in between.
     """
-    restart: StopDomain | None = None
+    restart: Restart | None = None
     name = plan.machine.name
     for action in plan.changes:
         match action:
@@ -217,11 +216,13 @@ def _changed(
 
 def _activated(
     name: str, action: ActivateSystem, system: LiveSystem | None, workshop: Workshop
-) -> StopDomain | None:
+) -> Restart | None:
     try:
-        if system is None:
-            return activate(name, action, workshop)
-        activate_live(name, system, workshop)
+        wanted = (
+            activate(name, action, workshop)
+            if system is None
+            else activate_live(name, system, workshop)
+        )
     except HalfDoneError:
         raise
     except EvaluationError as error:
@@ -229,7 +230,12 @@ def _activated(
     except PyguixvmError:
         leave(name, workshop)
         raise
-    return None
+    if wanted is None:
+        return None
+    if action.restart is None:
+        workshop.warn(name, "what it boots by has changed: pending until its restart")
+        return None
+    return Restart(action.restart, wanted.kernel_loaded)
 
 
 def _created(
@@ -246,7 +252,7 @@ def _pending(plan: MachinePlan) -> str:
 
 def _followed(
     plan: MachinePlan,
-    restart: StopDomain | None,
+    restart: Restart | None,
     timeout: int,
     workshop: Workshop,
     watched: ExitStack,

@@ -15,6 +15,7 @@ import msgspec
 from pyguixvm.apply.context import Workshop
 from pyguixvm.apply.definition import definition
 from pyguixvm.apply.root_volume import Root, root_as_backing
+from pyguixvm.apply.tried import remember_tried, trial_digest, tried_before
 from pyguixvm.apply.unused_volumes import delete_unused
 from pyguixvm.apply.wait_ready import wait_ready
 from pyguixvm.errors import RequestRefusedError, TrialFailedError
@@ -47,7 +48,8 @@ def try_root(
 ) -> None:
     """Boot a copy of MACHINE from ROOT, of SIZE bytes, and return when it was ready.
 
-    It is started as TRIAL says, which is in full where the hypervisor cannot read the kernel.
+    It is started as TRIAL says, which is in full where the hypervisor cannot read the kernel; but
+    where that is not asked for, one that was ready before is not started again.
     ROOT is only read.  The copy has a name and MAC addresses of its own, empty data
     disks, and nothing of it stays.  Raises TrialFailedError if it is not ready in
     time, and RequestRefusedError if MACHINE cannot be tried.
@@ -57,6 +59,11 @@ def try_root(
     # A run that was killed may have left it; whoever does not hold our lock cannot.
     transient.clear(connection, name, trial_volume(machine.name))
     direct = _direct_boot(machine, connection) if trial == "direct" else None
+    digest = trial_digest(machine, size, direct, workshop)
+    if trial == "direct" and (before := tried_before(machine.name, digest, workshop)):
+        with phase(workshop.emit, "try", machine.name) as result:
+            result.detail = f"not booted: the same was ready in a copy on {before.date}"
+        return
     by_kernel = direct is not None or isinstance(machine.image, SharedStore)
     how = f"started by its {'kernel' if by_kernel else 'boot loader'}"
     with (
@@ -96,7 +103,9 @@ def try_root(
                 console=readiness.console,
                 hint="Mend the declaration and deploy again.",
             )
-    if readiness.outcome == "unverified":
+    if readiness.outcome == "ready":
+        remember_tried(machine.name, digest, workshop)
+    else:
         workshop.warn(machine.name, f"its throwaway copy is not verified: {readiness.detail}")
 
 

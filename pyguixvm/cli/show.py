@@ -147,8 +147,8 @@ def _action(action: Action) -> str:  # noqa: PLR0911, PLR0912 -- one for each ki
             gone = f"; there is no way back to generations {lost} then" if lost else ""
             return f"merge {len(volumes)} volumes that its root stands on into one{gone}"
         case ActivateSystem(restart=restart):
-            otherwise = "restart it if what it boots by changed" if restart else "no restart"
-            return f"switch its guest to the new system; {otherwise}"
+            how = "restart it, by kexec where it can, if what it boots by changed"
+            return f"switch its guest to the new system; {how if restart else 'no restart'}"
         case StartDomain(timeout=timeout):
             return f"start it and wait at most {timeout} s until it is ready"
         case AwaitReady(timeout=timeout):

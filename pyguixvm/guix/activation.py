@@ -29,6 +29,7 @@ class _Activated(Answer):
     prepared: bool = False
     activated: bool = False
     restart: bool = False
+    kernel_loaded: bool = msgspec.field(name="kernel-loaded", default=False)
 
 
 class _Live(Answer):
@@ -36,21 +37,28 @@ class _Live(Answer):
     system: str = ""
     closure: tuple[str, ...] = ()
     items: tuple[StoreItem, ...] = ()
-    boots_alike: bool = msgspec.field(name="boots-alike", default=True)
+
+
+class BootWanted(msgspec.Struct, frozen=True):
+    """A guest booted by another kernel, initial RAM disk or arguments than its system boots by.
+
+    KERNEL_LOADED: its kernel has taken these, for kexec(8).
+    """
+
+    kernel_loaded: bool
 
 
 class LiveSystem(msgspec.Struct, frozen=True):
     """A system that a guest is to run, and the PROGRAM that has it do so: store items.
 
     CLOSURE is all that both refer to, and ITEMS what of that the guest lacks, as far as that
-    is known.  Not BOOTS_ALIKE: it would boot by another kernel, initial RAM disk or arguments.
+    is known.
     """
 
     program: str
     system: str
     closure: tuple[str, ...]
     items: tuple[StoreItem, ...]
-    boots_alike: bool
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -102,19 +110,20 @@ class Activation:
         """
         self._ask("prepare-activation", host)
 
-    def activate(self, host: Host) -> bool:
-        """Have HOST run its system; whether it boots by other things than it was booted by.
+    def activate(self, host: Host) -> BootWanted | None:
+        """Have HOST run its system; return what is wanted if it was booted by other things.
 
         Raises HalfDoneError if it may be anything in between, and BuildError if it was
         not begun.
         """
-        return self._ask("activate", host).restart
+        done = self._ask("activate", host)
+        return BootWanted(done.kernel_loaded) if done.restart else None
 
     def prepare_live(self, target: Target) -> LiveSystem:
         """Build what the guest of TARGET is to run; return it.  Raises BuildError."""
         request = {**self._request(target), "known": target.known, "program": target.program}
         made = work(self.exchange(), self.emit, "prepare-live", request, _Live, _SECONDS)
-        return LiveSystem(made.program, made.system, made.closure, made.items, made.boots_alike)
+        return LiveSystem(made.program, made.system, made.closure, made.items)
 
     def _request(self, what: Host | Target) -> dict[str, object]:
         return {

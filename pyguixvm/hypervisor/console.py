@@ -50,6 +50,12 @@ class ConsoleText:
             for line in complete:
                 self._lines.extend(part[:_LONGEST_LINE] for part in _plain(line))
 
+    def forget(self) -> None:
+        """Have no lines: what was written so far is another one's."""
+        with self._lock:
+            self._lines.clear()
+            self._pending = ""
+
     def lines(self) -> tuple[str, ...]:
         """Return the lines so far; the last may be unfinished, as a prompt is."""
         with self._lock:

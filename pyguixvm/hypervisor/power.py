@@ -40,6 +40,8 @@ _FREEZE_SECONDS = 10.0
 # In less time than this few guests stop, whatever they are.
 _SOON_SECONDS = 15.0
 _ABSENT = "is not connected"
+# Where the Shepherd's are: guest-shutdown starts these in a Guix System, without arguments, too.
+_PROGRAMS = "/run/current-system/profile/sbin"
 
 
 class WaitSkippedError(RequestRefusedError):
@@ -69,7 +71,11 @@ def shutdown(
         with ends(connection, domain) as ended:
             way, unwilling = _persuade(
                 domain,
-                lambda: domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_GUEST_AGENT),
+                lambda: _by_agent(
+                    domain,
+                    "shutdown",
+                    lambda: domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_GUEST_AGENT),
+                ),
                 lambda: domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN),
                 lambda deadline: _stops(domain, ended, deadline, clock, skipped),
                 timeout=timeout,
@@ -99,7 +105,9 @@ def reboot(
         with reboots(connection, domain) as begun:
             way, unwilling = _persuade(
                 domain,
-                lambda: domain.reboot(libvirt.VIR_DOMAIN_REBOOT_GUEST_AGENT),
+                lambda: _by_agent(
+                    domain, "reboot", lambda: domain.reboot(libvirt.VIR_DOMAIN_REBOOT_GUEST_AGENT)
+                ),
                 # Libvirt starts the guest again when the button has stopped it.
                 lambda: domain.reboot(libvirt.VIR_DOMAIN_REBOOT_ACPI_POWER_BTN),
                 lambda deadline: begun.wait(max(0.0, deadline - clock())),
@@ -149,6 +157,17 @@ def _persuade(
         if over(min(clock() + next(pauses), deadline)):
             return ("agent" if late else "acpi"), unwilling
     return None, unwilling
+
+
+def _by_agent(domain: libvirt.virDomain, program: str, otherwise: Callable[[], object]) -> None:
+    """Have the agent of DOMAIN start PROGRAM of a Guix System, or do OTHERWISE if it does not.
+
+    What guest-shutdown starts, the agent waits for; in a Guix System, that waits for the
+    Shepherd, which waits for the agent to end, until it kills it after 5 s.  The agent does
+    not wait for what guest-exec starts.
+    """
+    if agent.ask(domain, "guest-exec", dict[str, object], path=f"{_PROGRAMS}/{program}") is None:
+        otherwise()
 
 
 def _heard(ended: threading.Event, seconds: float, skipped: Skipped) -> bool:

@@ -112,6 +112,13 @@ class Merging(msgspec.Struct, frozen=True, rename="kebab"):
         return tuple((self.pool, volume) for volume in self.volumes)
 
 
+class Tried(msgspec.Struct, frozen=True, rename="kebab"):
+    """A throwaway copy got ready on DATE (UTC in ISO 8601); DIGEST is of all that it was."""
+
+    digest: str
+    date: str
+
+
 class Metadata(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
     """The content of our ``<metadata>`` element of one domain.
 
@@ -120,7 +127,8 @@ class Metadata(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
     belongs to, None if that has none.  UUID is that of its domain, which tools that copy
     domains change in all places but this; it is None where a pyguixvm wrote this that did
     not know of it.  ARRIVAL is how it came from another hypervisor, until that is over.  MERGING
-    is what was begun to be made one volume, and may not be over.
+    is what was begun to be made one volume, and may not be over.  TRIED is the last throwaway copy
+    that got ready.
     """
 
     current: int
@@ -130,6 +138,7 @@ class Metadata(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
     uuid: str | None = None
     arrival: Arrival | None = None
     merging: Merging | None = None
+    tried: Tried | None = None
 
     @property
     def generation(self) -> Generation:

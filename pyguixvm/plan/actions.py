@@ -203,8 +203,8 @@ class MergeLayers(_Action, frozen=True, tag="merge-layers"):
 class ActivateSystem(_Action, frozen=True, tag="activate-system"):
     """Have the running guest switch to the system that was prepared.
 
-    RESTART is how to stop it if it booted by what that does not boot by; None if it
-    may not be restarted.
+    If it booted by what that does not boot by, it is restarted: by kexec if it can, or else
+    it is stopped as RESTART says, and started.  None if it may not be restarted.
     """
 
     system: str

@@ -136,13 +136,32 @@ def test_a_change_that_is_killed_in_the_guest_is_mended_by_the_next() -> None:
     assert run("ls -A /gnu/store | grep '^[.]p'") == ""
 
 
-def test_what_takes_a_boot_is_refused() -> None:
-    boot, before = guest.booted(), numbers()
-    refused = deploy(edition="four", teller="four", arguments="quiet")
-    assert refused.status == 1, refused.err
-    assert "cannot be changed live" in refused.err
-    assert "--strategy auto" in refused.err
-    assert (guest.booted(), numbers()) == (boot, before)
+# What a boot alone changes is in it.
+BOOTED_BY = {"edition": "four", "teller": "four", "arguments": "nosmt declared=yes"}
+
+
+def test_what_only_a_boot_changes_is_booted_by_kexec() -> None:
+    boot, process = guest.booted(), virsh("domid", NAME)
+    guest.write("/root/kept", "before")
+    pending = pyguixvm(
+        "deploy", CONFIG, "--strategy", "live", "--no-restart",
+        **environment(**{**BOOTED_BY, "arguments": "nosmt"}),
+    )  # fmt: skip
+    assert pending.status == 0, pending.err
+    assert "pending until its restart" in pending.err
+    assert guest.booted() == boot
+    # What was loaded for another system is not booted.
+    changed = deploy(**BOOTED_BY)
+    assert changed.status == 0, changed.err
+    assert "by kexec" in changed.err
+    assert guest.booted() != boot
+    # Its domain saw nothing of it.
+    assert virsh("domid", NAME) == process
+    assert BOOTED_BY["arguments"] in guest.content("/proc/cmdline")
+    assert guest.content("/root/kept") == "before"
+    assert run("readlink /run/booted-system") == run("readlink /run/current-system")
+    status = pyguixvm("status", CONFIG, **environment(**BOOTED_BY))
+    assert "deployed" in status.out
 
 
 def test_a_boot_comes_up_the_same() -> None:
@@ -151,9 +170,10 @@ def test_a_boot_comes_up_the_same() -> None:
     started = pyguixvm("start", NAME)
     assert started.status == 0, started.err
     assert guest.booted() != boot
+    assert BOOTED_BY["arguments"] in guest.content("/proc/cmdline")
     assert guest.content("/etc/edition") == "four"
     assert told() == ("four", "one", "one")
-    status = pyguixvm("status", CONFIG, **environment(edition="four", teller="four"))
+    status = pyguixvm("status", CONFIG, **environment(**BOOTED_BY))
     assert "deployed" in status.out
 
 

@@ -19,7 +19,7 @@ from pyguixvm.plan.plan import Policy
 class Switching:
     """What stands for Guix's deployment: the guest runs the other system."""
 
-    def __init__(self, switch=lambda _host: False, prepare=lambda _host: None):
+    def __init__(self, switch=lambda _host: None, prepare=lambda _host: None):
         self.switch = switch
         self.prepare = prepare
 

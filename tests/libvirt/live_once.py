@@ -57,7 +57,7 @@ class Living:
         item = stored(self.directory, name, switch, self.size)
         there = f"/gnu/store/{Path(item.path).name}"
         items = (item,) if self.items is None else self.items
-        return LiveSystem(there, target.system, (there,), items, True)
+        return LiveSystem(there, target.system, (there,), items)
 
 
 def change_live(connection, machine, emit, activation, store=None, **policy):

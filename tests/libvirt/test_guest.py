@@ -12,6 +12,7 @@ from pathlib import Path
 
 import libvirt
 import pytest
+from editions import run
 
 from pyguixvm.apply.context import Workshop
 from pyguixvm.apply.power import stop
@@ -304,6 +305,28 @@ def test_a_guest_is_cut_off_only_if_its_agent_freezes_its_file_systems(connectio
     with boot(connection, deaf):
         assert not power.cut_off(connection, deaf.name)
         assert domains.state(connection, deaf.name) == "running"
+
+
+# As what shuts a Guix System down: it waits for the Shepherd, and that for the agent to end.
+WAITING = """
+mkdir -p /run/current-system/profile/sbin
+for each in shutdown:poweroff reboot:reboot; do
+    file=/run/current-system/profile/sbin/${each%:*}
+    printf '#!/bin/sh\nkill $(pidof qemu-ga)\nwhile pidof qemu-ga; do sleep 0.1; done\n' > $file
+    echo "${each#*:} -f" >> $file
+    chmod +x $file
+done
+cp /run/current-system/profile/sbin/shutdown /sbin/shutdown
+"""
+
+
+@pytest.mark.parametrize("verb", [power.shutdown, power.reboot], ids=lambda verb: verb.__name__)
+def test_the_agent_does_not_wait_for_what_waits_for_it(connection, tiny_machine, verb):
+    machine = tiny_machine("agent", ready=(GuestAgentReady(),))
+    with boot(connection, machine) as evidence:
+        assert wait_ready(machine, evidence, deadline=time.monotonic() + 90).outcome == "ready"
+        run(connection, machine.name, WAITING)
+        assert verb(connection, machine.name, timeout=40) == "agent"
 
 
 def test_an_agent_that_comes_while_the_guest_boots_shuts_it_down(connection, tiny_machine):

@@ -39,6 +39,7 @@ from pyguixvm.errors import (
     RolledBackError,
 )
 from pyguixvm.events import PhaseFinished, ignore
+from pyguixvm.guix.activation import BootWanted
 from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor import domains, volumes
 from pyguixvm.hypervisor.observe import observe
@@ -216,16 +217,17 @@ def test_checkpoints_forbid_a_change_in_place(connection, edition):
     assert change_in_place(connection, machine, ignore, Switching()).error is None
 
 
+@pytest.mark.parametrize("loaded", [True, False])
 @pytest.mark.parametrize("allowed", [True, False])
 def test_a_guest_that_boots_by_something_else_then_is_restarted_if_it_may_be(
-    connection, edition, allowed
+    connection, edition, allowed, loaded
 ):
+    # Be it that its kernel is said to have been loaded: it has no kexec.
     machine = edition("two")
     boot = booted(connection, machine.name)
     events = []
-    outcome = change_in_place(
-        connection, machine, events.append, Switching(lambda _host: True), restart=allowed
-    )
+    activation = Switching(lambda _host: BootWanted(loaded))
+    outcome = change_in_place(connection, machine, events.append, activation, restart=allowed)
     assert outcome.error is None, outcome.error
     assert (booted(connection, machine.name) != boot) == allowed
     assert ("away for" in outcome.detail) == allowed

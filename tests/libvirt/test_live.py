@@ -32,9 +32,9 @@ from live_once import FURNISH, Living, change_live
 
 from pyguixvm.commands.undefine import root_volumes
 from pyguixvm.errors import LostLockError, NotLiveError, RolledBackError
-from pyguixvm.events import GuestOutput, Notice, ignore
+from pyguixvm.events import GuestOutput, Notice, PhaseFinished, ignore
 from pyguixvm.hypervisor import domains
-from pyguixvm.hypervisor.guest import parcel_disk, program
+from pyguixvm.hypervisor.guest import boot_record, parcel_disk, program
 from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.volume_names import is_base, is_marker, is_parcel, parcel_volume
 from pyguixvm.plan.drift import differences
@@ -157,6 +157,93 @@ def test_what_it_says_is_told_while_it_is_changed(connection, furnished, tmp_pat
     # One log is kept at a time, however many changes there are.
     assert change_live(connection, furnished("three"), ignore, Living(tmp_path)).error is None
     assert len(run(connection, name, "ls /run | grep pyguixvm-log").split()) == 1
+
+
+# What stands for kexec: the agent stops and comes again, and its guest writes what one that boots
+# does.  What is in memory stays.
+KEXEC = """
+echo 1 > /run/loaded && mount -o bind /run/loaded /sys/kernel/kexec_loaded
+mkdir -p /run/current-system/profile/sbin
+cat > /run/current-system/profile/sbin/reboot <<'END'
+#!/bin/sh
+[ "$*" = --kexec ] || exit 1
+{ sleep 1
+  echo begins >> /run/kexec
+  kill $(pidof qemu-ga)
+  sleep 3
+  echo "making '$(cat /run/system)' the current system..." > /dev/console
+  qemu-ga -d -m virtio-serial -p /dev/vport*p1 -t /run
+} < /dev/null > /dev/null 2>&1 &
+END
+chmod +x /run/current-system/profile/sbin/reboot
+"""
+
+
+def test_what_only_a_boot_changes_is_booted_by_kexec(connection, furnished, tmp_path):
+    name = furnished("one").name
+    run(connection, name, KEXEC)
+    boot = booted(connection, name)
+    told = []
+    booting = f"/gnu/store/{32 * '3'}-system"
+    switch = f"printf {booting} > /run/system; echo restart kexec; echo done"
+    activation = Living(tmp_path, switch)
+    outcome = change_live(connection, furnished("two"), told.append, activation, restart=False)
+    assert outcome.error is None
+    assert any("pending until its restart" in getattr(each, "message", "") for each in told)
+    assert run(connection, name, "cat /run/kexec || :") == ""
+
+    outcome = change_live(connection, furnished("three"), told.append, activation)
+    assert outcome.error is None
+    assert "away for" in outcome.detail
+    assert run(connection, name, "cat /run/kexec") == "begins\n"
+    details = {e.phase: e.detail for e in told if isinstance(e, PhaseFinished)}
+    assert details["reboot"] == "by kexec"
+    assert "stop" not in details
+    assert booted(connection, name) == boot
+    # It was listened to.
+    live = connection.handle.lookupByName(name).XMLDesc(0)
+    assert boot_record.remembered(live) == booting
+    assert domains.read_metadata(connection, name).fallback is None
+
+
+def test_what_does_not_come_up_by_kexec_is_taken_back(connection, furnished, tmp_path):
+    name = furnished("one").name
+    run(connection, name, KEXEC + "sed -i '/qemu-ga -d/d' /run/current-system/profile/sbin/reboot")
+    boot = booted(connection, name)
+    write(connection, name, "before")
+    switch = "printf broken | dd of=/dev/vda conv=notrunc,fsync; echo restart kexec; echo done"
+    machine = msgspec.structs.replace(furnished("two"), ready_timeout=10)
+    outcome = change_live(connection, machine, ignore, Living(tmp_path, switch))
+    assert isinstance(outcome.error, RolledBackError)
+    assert booted(connection, name) != boot
+    assert read(connection, name) == "before"
+
+
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [
+        ("umount /sys/kernel/kexec_loaded", "nothing was loaded"),
+        ("mv /run/current-system/profile/bin/sh /run", "does not take that"),
+    ],
+)
+def test_what_cannot_be_booted_by_kexec_is_stopped_and_started(
+    connection, furnished, tmp_path, script, why
+):
+    name = furnished("one").name
+    run(connection, name, KEXEC)
+    boot = booted(connection, name)
+    told = []
+    outcome = change_live(
+        connection,
+        furnished("two"),
+        told.append,
+        Living(tmp_path, f"{script}; echo restart kexec; echo done"),
+    )
+    assert outcome.error is None
+    details = {e.phase: e.detail for e in told if isinstance(e, PhaseFinished)}
+    assert why in details["reboot"]
+    assert "stop" in details
+    assert booted(connection, name) != boot
 
 
 def test_of_what_is_very_long_a_part_is_told(connection, furnished, tmp_path):

@@ -98,6 +98,54 @@ def names(connection, pool):
     return {volume.name for volume in volumes.list_ours(connection, pool.name)}
 
 
+def test_what_was_ready_in_a_copy_is_not_booted_again(
+    connection, edition, root, workshop, monkeypatch
+):
+    made, _ = workshop
+    started = []
+    real = transient.start_paused
+
+    def start_paused(*arguments):
+        started.append(arguments[1])
+        real(*arguments)
+
+    monkeypatch.setattr(transient, "start_paused", start_paused)
+    # Nothing is waited for.
+    machine = msgspec.structs.replace(edition("two"), ready=())
+
+    def tries(wanted, trial="direct"):
+        before = len(started)
+        try_root(wanted, root, SIZE, made, trial)
+        return len(started) - before
+
+    assert tries(machine) == 1
+    assert tries(machine) == 0
+    # The next generation of the same is on another volume.
+    other = dataclasses.replace(root, volume="pyguixvm-some.g3.qcow2")
+    try_root(machine, other, SIZE, made, "direct")
+    assert len(started) == 1
+    assert tries(machine, "full") == 1
+    domain = msgspec.structs.replace(machine.domain, memory=machine.domain.memory + MIB)
+    assert tries(msgspec.structs.replace(machine, domain=domain)) == 1
+    assert tries(msgspec.structs.replace(edition("three"), ready=())) == 1
+    # One is remembered, the last.
+    assert tries(machine) == 1
+    # What is on the host may change.
+    mount = MountPoint(source="/srv", target="/r", tag="r", driver="9p", read_only=True)
+    sharing = msgspec.structs.replace(machine.domain, mount_points=(mount,))
+    seeing = msgspec.structs.replace(machine, domain=sharing)
+    assert [tries(seeing), tries(seeing)] == [1, 1]
+
+
+def test_what_was_not_ready_in_a_copy_is_booted_again(connection, edition, root, workshop):
+    made, _ = workshop
+    machine = msgspec.structs.replace(edition("two"), ready_timeout=1)
+    for _ in range(2):
+        with pytest.raises(TrialFailedError):
+            try_root(machine, root, SIZE, made, "direct")
+    assert domains.read_metadata(connection, machine.name).tried is None
+
+
 @pytest.mark.parametrize("firmware", ["bios", "uefi"])
 def test_a_copy_has_its_own_of_everything_and_leaves_nothing(
     connection, pool, root, a_machine, workshop, tmp_path, firmware

@@ -12,9 +12,10 @@ import pytest
 from declarations import GIB, domain, machine, system
 from test_planner import applied, hardware, hypervisor, observed
 
+from pyguixvm.cli.show import plan_lines
 from pyguixvm.errors import BuildError, HalfDoneError
 from pyguixvm.events import Event
-from pyguixvm.guix.activation import Activation, Host
+from pyguixvm.guix.activation import Activation, BootWanted, Host
 from pyguixvm.guix.request import Exchange, Forward
 from pyguixvm.model.applied import Metadata
 from pyguixvm.model.declaration import (
@@ -40,7 +41,7 @@ from pyguixvm.plan.actions import (
     StackRoot,
     StopDomain,
 )
-from pyguixvm.plan.plan import MachinePlan, Policy
+from pyguixvm.plan.plan import MachinePlan, Plan, Policy
 from pyguixvm.plan.planner import plan
 from pyguixvm.plan.readiness import unheard
 
@@ -104,19 +105,22 @@ def test_by_its_agent_the_guest_gets_the_same() -> None:
 
 
 @pytest.mark.parametrize(
-    ("what", "changed"),
+    "changed",
     [
-        ("image.kernel", {"image": msgspec.structs.replace(TWO, kernel="linux@2")}),
-        ("domain.kernel-arguments", {"domain": domain(kernel_arguments=("quiet",))}),
+        {"image": msgspec.structs.replace(TWO, kernel="linux@2")},
+        {"domain": domain(kernel_arguments=("quiet",))},
     ],
 )
-def test_what_only_a_boot_changes_is_refused_live(what: str, changed: dict[str, Any]) -> None:
-    web = in_place(there(), policy=LIVE, **changed)
-    assert (web.actions, web.effect) == ((), "live")
-    assert web.refusal == f"'web' cannot be changed live: {what} changed, too"
-    assert web.hint is not None
-    assert "--strategy auto" in web.hint
-    assert in_place(there(), **changed).refusal is None
+@pytest.mark.parametrize("restart", [True, False])
+def test_what_only_a_boot_changes_is_changed_live_with_a_restart(
+    changed: dict[str, Any], restart: bool
+) -> None:
+    web = in_place(there(), policy=Policy(strategy="live", restart=restart), **changed)
+    assert (web.refusal, web.effect) == (None, "live")
+    (activate,) = (action for action in web.actions if isinstance(action, ActivateSystem))
+    assert (activate.restart is not None) == restart
+    (told,) = (line for line in plan_lines(Plan(uri="", machines=(web,))) if "switch its" in line)
+    assert ("restart it, by kexec where it can" in told) == restart
 
 
 PREFERRED = Policy(prefer_live=True)
@@ -134,7 +138,6 @@ def test_where_live_is_preferred_it_is_done_where_it_is_possible() -> None:
 @pytest.mark.parametrize(
     ("found", "changed", "why"),
     [
-        ({}, {"image": msgspec.structs.replace(TWO, kernel="linux@2")}, "image.kernel changed"),
         ({}, {"domain": domain(storage=20 * GIB)}, "domain.storage changed, too"),
         ({"state": "suspended"}, {}, "it is suspended"),
         ({"state": "shut off"}, {}, None),
@@ -442,8 +445,9 @@ def activation(exchange: Exchange, events: list[Event] | None = None) -> Activat
 
 
 def test_the_evaluator_is_asked_for_the_machine_at_its_address() -> None:
-    exchange, events = Answering(activated=True, restart=True), list[Event]()
-    assert activation(exchange, events).activate(HOST)
+    answer = {"activated": True, "restart": True, "kernel-loaded": True}
+    exchange, events = Answering(**answer), list[Event]()
+    assert activation(exchange, events).activate(HOST) == BootWanted(kernel_loaded=True)
     assert exchange.asked == (
         "activate",
         {

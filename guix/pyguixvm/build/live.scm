@@ -13,6 +13,8 @@
             install-boot-configuration
             service-files
             plan-services
+            boots-by
+            restart-wanted
             switch-system))
 
 ;;; Commentary:
@@ -258,15 +260,40 @@ or this program, which CARRIER runs."
 
 
 ;;;
+;;; The kernel.
+;;;
+
+(define (boots-by system)
+  "Return what SYSTEM, a directory, is booted by, or #f if that is not known."
+  (false-if-exception
+   (list (readlink (string-append system "/kernel"))
+         (readlink (string-append system "/initrd"))
+         (call-with-input-file (string-append system "/parameters")
+           (lambda (port)
+             (assq-ref (cdr (read port)) 'kernel-arguments))))))
+
+(define* (restart-wanted system load-kernel #:optional (booted "/run/booted-system"))
+  "Return #f if a guest that was BOOTED, a directory, boots by the same as SYSTEM.  Otherwise
+return 'kexec if LOAD-KERNEL, a procedure or #f, has the kernel take what SYSTEM boots by,
+and 'boot if it does not."
+  (let ((before (boots-by booted)))
+    (and before
+         (not (equal? before (boots-by system)))
+         (if (and load-kernel (false-if-exception (begin (load-kernel) #t)))
+             'kexec
+             'boot))))
+
+
+;;;
 ;;; All of it.
 ;;;
 
 (define* (switch-system system #:key boot-configuration boot-configuration-file
-                        services register)
+                        services register load-kernel)
   "Have this guest run SYSTEM, a store item that is there, now and after its next boot,
 for which the file BOOT-CONFIGURATION-FILE is to hold what BOOT-CONFIGURATION does.
 SERVICES are those of SYSTEM, as for 'plan-services'.  REGISTER is called first: it
-registers what came with SYSTEM."
+registers what came with SYSTEM.  LOAD-KERNEL is as for 'restart-wanted'."
   (register)
   (and=> (switch-profile system)
          (cut say "generation" <>))
@@ -283,4 +310,6 @@ registers what came with SYSTEM."
                                             (first %sockets)))
                  (shepherd-message-port (current-error-port)))
     (upgrade-services system services))
+  (and=> (restart-wanted system load-kernel)
+         (cut say "restart" <>))
   (say "done"))

@@ -244,7 +244,8 @@ in.  Nothing is changed in the guest."
   300)
 
 (define %restart-wanted
-  ;; Whether the guest booted by what its system does not boot by.
+  ;; Whether the guest booted by what its system does not boot by, and whether it can boot by
+  ;; that without its hypervisor: 'managed-host' has its kernel take it for kexec(8).
   #~(let ()
       (define (boots-by system)
         (let ((directory (string-append "/run/" system "-system/")))
@@ -254,16 +255,20 @@ in.  Nothing is changed in the guest."
                   (lambda (port)
                     (assq-ref (cdr (read port)) 'kernel-arguments))))))
 
-      (not (equal? (boots-by "booted") (boots-by "current")))))
+      (list (not (equal? (boots-by "booted") (boots-by "current")))
+            (equal? #\1 (false-if-exception
+                         (call-with-input-file "/sys/kernel/kexec_loaded"
+                           read-char))))))
 
 (define* (activate config name #:key system root-uuid address host-key uuid
                    (prepare (const #t)))
   "Have the guest at ADDRESS, whose ssh host key is HOST-KEY or else known to the user, and
-which takes itself for the domain with UUID, run the operating-system of the machine NAME in
-CONFIG, which SYSTEM identifies, with its root on the file system with ROOT-UUID.  Return JSON: whether a restart is wanted, since
-it was booted by another kernel, initrd, or other arguments.  A failure is of kind
-'half-done where the guest may have changed.  What is reported goes to the standard
-error port."
+which takes itself for the domain with UUID, run the operating-system of the machine NAME
+in CONFIG, which SYSTEM identifies, with its root on the file system with ROOT-UUID.
+Return JSON: whether a RESTART is wanted, since it was booted by another kernel, initrd, or
+other arguments, and whether its KERNEL is LOADED for kexec.  A failure is of kind
+'half-done where the guest may have changed.  What is reported goes to the standard error
+port."
   (define (deploy store host)
     (parameterize ((%daemon-socket-uri %guest-daemon))
       (guard (c ((deploy-error? c)
@@ -300,13 +305,14 @@ error port."
 
     (match (call-with-failure-handling
             (lambda ()
-              (let ((restart? (deploy store host)))
+              (let ((boot (deploy store host)))
                 ;; Whoever can be let in once more can be helped later.
                 (require-access host)
-                restart?)))
+                boot)))
       ((? failure? failure) (failure->json (what-became failure host before)))
-      (restart?             `(("activated" . #t)
-                              ("restart" . ,restart?)))))
+      ((restart? loaded?)   `(("activated" . #t)
+                              ("restart" . ,restart?)
+                              ("kernel-loaded" . ,loaded?)))))
 
   (call-with-host config name system root-uuid address host-key prepare
                   deploy-and-see))

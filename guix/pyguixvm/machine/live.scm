@@ -1,6 +1,7 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
 (define-module (pyguixvm machine live)
+  #:use-module ((pyguixvm build live) #:select (boots-by))
   #:use-module (pyguixvm evaluator realization)
   #:use-module (pyguixvm evaluator store)
   #:use-module (pyguixvm json)
@@ -11,6 +12,7 @@
   #:use-module (gnu services base)
   #:use-module (gnu services shepherd)
   #:use-module (gnu system)
+  #:autoload   (guix scripts system reconfigure) (kexec-loading-program)
   #:use-module (guix derivations)
   #:use-module (guix gexp)
   #:use-module (guix monads)
@@ -45,9 +47,10 @@
          (eq? guix-service-type (service-kind service)))
        (operating-system-services os)))
 
-(define (switch-program os)
+(define* (switch-program os #:key load-kernel?)
   "Return the program that has the guest it runs in run OS.  Its argument is a file with
-the store items that came with it, as for 'register-items'."
+the store items that came with it, as for 'register-items'.  With LOAD-KERNEL?, it has the
+kernel take what a guest boots OS by, for kexec(8)."
   (define bootcfg-file
     (bootloader-configuration-file
      (bootloader-configuration-bootloader (operating-system-bootloader os))))
@@ -59,6 +62,13 @@ the store items that came with it, as for 'register-items'."
             (register-items
              (call-with-input-file (cadr (command-line)) read)))
         #~(const #t)))
+
+  (define load-kernel
+    ;; It brings 1.6 MB of code.
+    (if load-kernel?
+        #~(lambda ()
+            (primitive-load #$(kexec-loading-program os)))
+        #f))
 
   (define modules
     `((pyguixvm build live)
@@ -81,49 +91,47 @@ the store items that came with it, as for 'register-items'."
                           #:boot-configuration #$(operating-system-bootcfg os)
                           #:boot-configuration-file #$bootcfg-file
                           #:services '#$(map service->sexp (shepherd-services os))
-                          #:register #$register))))))
-
-(define (boots-by system)
-  "Return what SYSTEM, a store item, is booted by."
-  (list (readlink (string-append system "/kernel"))
-        (readlink (string-append system "/initrd"))
-        (call-with-input-file (string-append system "/parameters")
-          (lambda (port)
-            (assq-ref (cdr (read port)) 'kernel-arguments)))))
+                          #:register #$register
+                          #:load-kernel #$load-kernel))))))
 
 (define* (prepare-live config name #:key system root-uuid known program
                        (prepare (const #t)))
   "Build the operating-system of the machine NAME in CONFIG, and the program that switches
 to it.  Return JSON: PROGRAM, SYSTEM, its CLOSURE, which is all that the guest needs, and
 ITEMS, those of the closure that a guest with KNOWN, a system, and PROGRAM, which switched
-it to that, lacks; none of them if KNOWN is not in this store any more.  BOOTS-ALIKE tells
-whether a guest booted by KNOWN would be booted by the same kernel, initial RAM disk and
-arguments.  The other arguments are as for 'call-with-pinned-system'."
+it to that, lacks; none of them if KNOWN is not in this store any more.  The other
+arguments are as for 'call-with-pinned-system'."
+  (define (built object)
+    (mlet %store-monad ((drv (lower-object object)))
+      (mbegin %store-monad
+        (built-derivations (list drv))
+        (return (derivation->output-path drv)))))
+
   (define (build store machine os)
+    (define there
+      (and known (valid-path? store known) known))
+
     (match (run-with-guix store
-             (mlet %store-monad ((drvs (mapm %store-monad lower-object
-                                             (list (switch-program os) os))))
-               (mbegin %store-monad
-                 (built-derivations drvs)
-                 (return (map derivation->output-path drvs)))))
+             (mlet* %store-monad
+                 ((system (built os))
+                  (alike? -> (and there (equal? (boots-by there) (boots-by system))))
+                  (switch (built (switch-program os #:load-kernel? (not alike?)))))
+               (return (list switch system))))
       ((switch system)
        (let* ((closure (requisites store (list switch)))
-              (known   (and known (valid-path? store known) known))
-              (present (and known
+              (present (and there
                             (requisites store
                                         (filter (cut valid-path? store <>)
-                                                (delete #f (list known program)))))))
-         `(,@(object ("program" switch)
-                     ("system"  system)
-                     ("closure" (list->vector closure))
-                     ("items"   (list->vector
-                                 (if present
-                                     (map (lambda (item)
-                                            (item->json (query-path-info store item)
-                                                        item))
-                                          (lset-difference string=? closure present))
-                                     '()))))
-           ("boots-alike" . ,(or (not known)
-                                 (equal? (boots-by known) (boots-by system)))))))))
+                                                (delete #f (list there program)))))))
+         (object ("program" switch)
+                 ("system"  system)
+                 ("closure" (list->vector closure))
+                 ("items"   (list->vector
+                             (if present
+                                 (map (lambda (item)
+                                        (item->json (query-path-info store item)
+                                                    item))
+                                      (lset-difference string=? closure present))
+                                 '()))))))))
 
   (call-with-pinned-system config name system root-uuid prepare build))

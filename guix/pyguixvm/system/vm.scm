@@ -6,6 +6,8 @@
   #:use-module (pyguixvm system direct-boot)
   #:use-module (pyguixvm system grafting)
   #:use-module (pyguixvm system guest)
+  #:use-module (gnu services)
+  #:use-module (gnu services base)
   #:use-module (gnu system)
   #:use-module (gnu system file-systems)
   #:use-module ((guix derivations) #:select (derivation-file-name))
@@ -91,12 +93,32 @@ it the store?"
                        %modules-for-encrypted-devices
                        '())))
 
+(define (service-of? type)
+  (lambda (service)
+    (eq? type (service-kind service))))
+
+(define (without-signing-key services)
+  "Return SERVICES, where Guix makes no key as the system is activated, unless something is
+to be signed: each generation's root is empty, so that each would make one, which takes a
+twentieth of the boot, and there is nothing that Guix could build there."
+  (if (any (service-of? guix-publish-service-type) services)
+      services
+      (map (lambda (declared)
+             (if ((service-of? guix-service-type) declared)
+                 (service guix-service-type
+                          (guix-configuration
+                            (inherit (service-value declared))
+                            (generate-substitute-key? #f)))
+                 declared))
+           services)))
+
 (define (shared-store-operating-system os)
   "Return OS as it runs from the store of its host."
   (operating-system
     (inherit os)
     (location (operating-system-location os))     ;which is not inherited
     (initrd-modules (initrd-modules-needed os))
+    (services (without-signing-key (operating-system-user-services os)))
     (file-systems (cons* %root-file-system
                          %store-file-system
                          (remove of-the-image? (operating-system-file-systems os))))))

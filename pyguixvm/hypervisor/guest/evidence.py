@@ -174,7 +174,7 @@ def boot(
     defined.
     """
     name = machine.name
-    networks = dhcp.find_networks(connection, _networks(machine))
+    networks = networks_of(connection, machine)
     leases = dhcp.leases_of(networks)
     which: Which = name if start_paused else domain or domains.ours(connection, name)
     with ExitStack() as watched:
@@ -229,7 +229,7 @@ def watch(connection: Connection, machine: VirtualMachine) -> Iterator[GuestEvid
 
     Leases count that are newer than its start; each newest one where that is not known.
     """
-    networks = dhcp.find_networks(connection, _networks(machine))
+    networks = networks_of(connection, machine)
     leases = dhcp.leases_of(networks)
     domain = domains.ours(connection, machine.name)
     with explained(f"look at domain '{machine.name}'"):
@@ -256,8 +256,10 @@ def watch(connection: Connection, machine: VirtualMachine) -> Iterator[GuestEvid
         )
 
 
-def _networks(machine: VirtualMachine) -> frozenset[str]:
-    return frozenset(interface.network for interface in machine.domain.networking)
+def networks_of(connection: Connection, machine: VirtualMachine) -> tuple[libvirt.virNetwork, ...]:
+    """Return the networks of MACHINE that there are; for this package only."""
+    names = frozenset(interface.network for interface in machine.domain.networking)
+    return dhcp.find_networks(connection, names)
 
 
 def _nudge(address: str) -> None:

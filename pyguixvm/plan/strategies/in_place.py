@@ -36,8 +36,6 @@ _HINT = (
 _SYSTEM = frozenset(
     f"image.{field}" for field in ("host-name", "label", "kernel", "derivation", "output", "system")
 ) | {"domain.kernel-arguments", "activation"}
-# What only a boot can change.
-_BOOTED_BY = ("image.kernel", "domain.kernel-arguments")
 # Each change puts a volume on top; those that cannot be merged are no more than that.
 _MOST_VOLUMES = 50
 # What has to be there, or go, before a system that mounts it, or does no longer.
@@ -69,9 +67,7 @@ def activation(
     if not kept:
         _require_stackable(machine, domain, metadata, number, by)
     changed = tuple(changed)
-    found = [*_others(changed, stacked=_writes_below(domain, metadata))]
-    if by == "agent":
-        found += [each.path for each in changed if each.path in _BOOTED_BY]
+    found = (*_others(changed, stacked=_writes_below(domain, metadata)),)
     if found:
         raise _refused(
             machine,

@@ -11,6 +11,7 @@
              (sqlite3)
              (srfi srfi-1)
              (srfi srfi-11)
+             (srfi srfi-26)
              (srfi srfi-64))
 
 (define (call-with-directory proc)
@@ -174,6 +175,39 @@ and 9."
 (test-equal "what was unloaded by hand is loaded"
   '(() ("same") (same) () ())
   (plan-of '(((root shepherd) () #f #t)) '((same #f)) '("same")))
+
+
+;;; The kernel.
+
+(define (call-with-system initrd proc)
+  "Call PROC with a directory that is a system with INITRD, and with one that has another."
+  (call-with-directory
+   (lambda (file)
+     (for-each (lambda (name initrd)
+                 (mkdir (file name))
+                 (symlink "/linux" (file (string-append name "/kernel")))
+                 (symlink initrd (file (string-append name "/initrd")))
+                 (write-file (file (string-append name "/parameters"))
+                             "(boot-parameters (version 0) (kernel-arguments (\"quiet\")))"))
+               '("booted" "new")
+               (list "/initrd" initrd))
+     (proc (file "new") (file "booted")))))
+
+(define (failing)
+  (error "not permitted"))
+
+(test-equal "what was booted by the same needs no restart, and loads nothing"
+  '(#f #f)
+  (list (call-with-system "/initrd" (cut restart-wanted <> failing <>))
+        (call-with-system "/initrd"
+          (lambda (new booted)
+            (restart-wanted new failing (string-append booted "/gone"))))))
+
+(test-equal "what was booted by something else boots by what was loaded, or by a restart"
+  '(kexec boot boot)
+  (map (lambda (load-kernel)
+         (call-with-system "/other" (cut restart-wanted <> load-kernel <>)))
+       (list (const #t) failing #f)))
 
 
 ;;; Registration.

@@ -5,6 +5,8 @@
 (use-modules (tests configuration)
              (tests systems)
              (pyguixvm system vm)
+             (gnu services)
+             (gnu services base)
              (gnu system)
              (gnu system file-systems)
              (gnu system image)
@@ -90,17 +92,35 @@
 
   (test-equal "all else is as declared"
     (map (lambda (get) (get os))
-         (list operating-system-user-services
+         (list (compose (lambda (services) (map service-kind services))
+                        operating-system-user-services)
                operating-system-packages
                operating-system-users
                operating-system-bootloader
                operating-system-user-kernel-arguments))
     (map (lambda (get) (get shared))
-         (list operating-system-user-services
+         (list (compose (lambda (services) (map service-kind services))
+                        operating-system-user-services)
                operating-system-packages
                operating-system-users
                operating-system-bootloader
-               operating-system-user-kernel-arguments))))
+               operating-system-user-kernel-arguments)))
+
+  (define (keys os)
+    (filter-map (lambda (service)
+                  (and (eq? guix-service-type (service-kind service))
+                       (guix-configuration-generate-substitute-key?
+                        (service-value service))))
+                (operating-system-user-services (shared-store-operating-system os))))
+
+  (test-equal "it makes no key unless it publishes what it has"
+    '(() (#t))
+    (map keys
+         (list os
+               (operating-system
+                 (inherit os)
+                 (services (cons (service guix-publish-service-type)
+                                 (operating-system-user-services os))))))))
 
 (test-group "what is evaluated"
   (define before (machine-of #:want 'systems))
