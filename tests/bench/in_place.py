@@ -62,7 +62,11 @@ def _login(directory: Path) -> Iterator[None]:
     try:
         while not socket.exists():
             time.sleep(0.05)
-        os.environ |= {"SSH_AUTH_SOCK": str(socket), "PYGUIXVM_TEST_KEY": f"{key}.pub"}
+        os.environ |= {
+            "SSH_AUTH_SOCK": str(socket),
+            "PYGUIXVM_TEST_KEY": f"{key}.pub",
+            "GUILE_LOAD_PATH": str(_CONFIG.parents[1] / "modules"),
+        }
         run("ssh-add", key)
         yield
     finally:

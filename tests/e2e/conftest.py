@@ -19,6 +19,8 @@ from pyguixvm.guix.roots import directory_name
 from pyguixvm.model.hypervisor import Hypervisor
 
 CONFIGS = Path(__file__).parent / "configs"
+# What the configurations have in common, wherever a test copies one to.
+os.environ["GUILE_LOAD_PATH"] = str(CONFIGS.with_name("modules"))
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 

@@ -1,7 +1,8 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 ;; A machine that answers questions: with the guest agent, in the notation of
 ;; the manual.  PYGUIXVM_TEST_* let a test change one thing at a time.
-(use-modules (gnu))
+(use-modules (gnu)
+             (quick))
 (use-service-modules networking virtualization)
 
 (define %memory (or (getenv "PYGUIXVM_TEST_MEMORY") "1G"))
@@ -11,6 +12,8 @@
   (operating-system
     (operating-system
       (host-name "agent")
+      (initrd-modules %quick-initrd-modules)
+      (kernel-arguments %quick-kernel-arguments)
       (bootloader (bootloader-configuration
                     (bootloader grub-bootloader)
                     (targets '("/dev/vda"))
@@ -24,7 +27,7 @@
                                 (dhcpcd-configuration
                                   (extra-content "noarp\nnodelay\n")))
                        (service qemu-guest-agent-service-type)
-                       %base-services))))
+                       %quick-services))))
   (libvirt-domain
     (cpu 2)
     (memory %memory)

@@ -1,7 +1,8 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 ;; A machine that changes.  PYGUIXVM_TEST_* say how; PYGUIXVM_TEST_BROKEN leaves
 ;; out of the system what its readiness asks for.
-(use-modules (gnu))
+(use-modules (gnu)
+             (quick))
 (use-service-modules networking virtualization)
 
 (define* (setting name default)
@@ -21,6 +22,8 @@
            (operating-system
              (operating-system
                (host-name "change")
+               (initrd-modules %quick-initrd-modules)
+               (kernel-arguments %quick-kernel-arguments)
                (bootloader (bootloader-configuration
                              (bootloader grub-bootloader)
                              (targets '("/dev/vda"))
@@ -46,7 +49,7 @@
                                                         etc-service-type
                                                         (list (list name (plain-file name name)))))
                                       (string-tokenize (setting "SERVICES" "")))
-                                 %base-services))))
+                                 %quick-services))))
            (libvirt-domain
              (cpu (string->number (setting "CPU" "1")))
              (maximum-cpu 3)

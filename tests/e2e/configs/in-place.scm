@@ -1,7 +1,8 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 ;; A machine that is changed while it runs.  Its root may log in by ssh with the key in
 ;; the file PYGUIXVM_TEST_KEY; PYGUIXVM_TEST_* say how it changes.
-(use-modules (gnu))
+(use-modules (gnu)
+             (quick))
 (use-service-modules networking ssh virtualization)
 (use-modules (guix gexp)
              (gnu bootloader))
@@ -31,6 +32,8 @@
   (operating-system
     (operating-system
       (host-name "in-place")
+      (initrd-modules %quick-initrd-modules)
+      (kernel-arguments %quick-kernel-arguments)
       (bootloader (bootloader-configuration
                     (bootloader grub-without-program)
                     (targets '("/dev/vda"))
@@ -57,7 +60,7 @@
                                            (plain-file "edition"
                                                        (setting "EDITION" "one")))
                        ;; Else it would not take what a later change sends it.
-                       (modify-services %base-services
+                       (modify-services %quick-services
                          (guix-service-type
                           config =>
                           (guix-configuration

@@ -1,7 +1,8 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 ;; A machine for somebody without rights on the host: no network, and a directory of
 ;; PYGUIXVM_TEST_SHARED, in which the guest writes what it reads there.
-(use-modules (gnu))
+(use-modules (gnu)
+             (quick))
 (use-service-modules shepherd)
 (use-modules (guix gexp))
 
@@ -24,6 +25,8 @@
   (operating-system
     (operating-system
       (host-name "session")
+      (initrd-modules %quick-initrd-modules)
+      (kernel-arguments %quick-kernel-arguments)
       (bootloader (bootloader-configuration
                     (bootloader grub-bootloader)
                     (targets '("/dev/vda"))
@@ -33,7 +36,7 @@
                             (device (file-system-label "Guix_image"))
                             (type "ext4"))
                           %base-file-systems))
-      (services (cons answer %base-services))))
+      (services (cons answer %quick-services))))
   (libvirt-domain
     (storage 4G)
     (networking '())

@@ -1,7 +1,8 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 ;; A machine with a disk of its own and a directory that persists.  A test edits what its
 ;; system has.
-(use-modules (gnu))
+(use-modules (gnu)
+             (quick))
 (use-service-modules networking virtualization)
 
 (define edition "one")
@@ -11,6 +12,8 @@
   (operating-system
     (operating-system
       (host-name "shared")
+      (initrd-modules %quick-initrd-modules)
+      (kernel-arguments %quick-kernel-arguments)
       (bootloader (bootloader-configuration
                     (bootloader grub-bootloader)
                     (targets '("/dev/vda"))))
@@ -25,7 +28,7 @@
                        (service qemu-guest-agent-service-type)
                        (extra-special-file "/etc/edition"
                                            (plain-file "edition" edition))
-                       %base-services))))
+                       %quick-services))))
   (libvirt-domain
     (cpu 1)
     (memory 1G)

@@ -1,7 +1,8 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 ;; A machine whose data outlives it: ssh host keys, a data disk, directories of the
 ;; host.  PYGUIXVM_TEST_* say how it changes.
-(use-modules (gnu))
+(use-modules (gnu)
+             (quick))
 (use-service-modules networking ssh virtualization)
 
 (define* (setting name default)
@@ -27,6 +28,8 @@
   (operating-system
     (operating-system
       (host-name "storage")
+      (initrd-modules %quick-initrd-modules)
+      (kernel-arguments %quick-kernel-arguments)
       (bootloader (bootloader-configuration
                     (bootloader grub-bootloader)
                     (targets '("/dev/vda"))
@@ -47,7 +50,7 @@
                        (extra-special-file
                         "/etc/edition"
                         (plain-file "edition" (setting "EDITION" "one")))
-                       %base-services))))
+                       %quick-services))))
   (libvirt-domain
     (storage 5G)
     (kernel-arguments '("console=ttyS0"))
