@@ -13,7 +13,7 @@ from contextlib import ExitStack
 import libvirt
 import pytest
 from boot_sector import halting
-from deploying import changed, deploy, renewed, with_image
+from deploying import changed, deploy, renewed, take_away, with_image
 from relay import relayed
 from sshd import sshd
 
@@ -53,24 +53,12 @@ def far(tmp_path):
 
 
 @pytest.fixture
-def machine(a_machine, pool, tmp_path):
+def machine(connection, a_machine, pool, tmp_path):
     image = tmp_path / "image.raw"
     image.write_bytes(halting())
-    return with_image(a_machine(ready=(ConsoleReady("up"),), pool=pool.name), image)
-
-
-@pytest.fixture(autouse=True)
-def gone(request, connection):
-    yield
-    if "machine" in request.fixturenames:
-        name = request.getfixturevalue("machine").name
-        try:
-            found = connection.handle.lookupByName(name)
-        except libvirt.libvirtError:
-            return
-        if found.isActive():
-            found.destroy()
-        found.undefine()
+    made = with_image(a_machine(ready=(ConsoleReady("up"),), pool=pool.name), image)
+    yield made
+    take_away(made.name)
 
 
 def cutting(line, moment):
