@@ -321,8 +321,8 @@ def test_an_overlay_that_is_damaged_does_not_count(
     real = nbd.exported
 
     @contextmanager
-    def damaging(image: Path) -> Iterator[nbd.Export]:
-        with real(image) as export:
+    def damaging(image: Path, backing: Path) -> Iterator[nbd.Export]:
+        with real(image, backing) as export:
             yield export
         with image.open("r+b") as file:
             # Entries of the first level's table that lead to where nothing is.
