@@ -175,7 +175,9 @@ def test_an_ssh_that_was_killed_is_started_again(tmp_path):
         with connect(uri) as there:
             assert observe(there).uri
             killed = subprocess.run(
-                ["pgrep", "--parent", str(os.getpid()), "ssh"], capture_output=True, check=True
+                ["pgrep", "--exact", "--parent", str(os.getpid()), "ssh"],
+                capture_output=True,
+                check=True,
             )
             for process in killed.stdout.split():
                 os.kill(int(process), signal.SIGKILL)
