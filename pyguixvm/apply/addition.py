@@ -9,7 +9,7 @@ from pathlib import Path
 from pyguixvm.guix.store import Store
 from pyguixvm.image import ext4_metadata
 from pyguixvm.image import increment as increments
-from pyguixvm.model.declaration import ImageContent
+from pyguixvm.model.image import ImageContent
 from pyguixvm.model.store_item import StoreItem
 from pyguixvm.plan.actions import CreateRoot
 

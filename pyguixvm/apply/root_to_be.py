@@ -18,7 +18,8 @@ from pyguixvm.hypervisor import pools, sending, volumes
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.image.overlay import ImageError
 from pyguixvm.image.workplace import workplace
-from pyguixvm.model.declaration import ImageContent, VirtualMachine
+from pyguixvm.model.declaration import VirtualMachine
+from pyguixvm.model.image import ImageContent
 from pyguixvm.plan.actions import CreateRoot
 from pyguixvm.process import CommandFailedError
 

@@ -24,11 +24,8 @@ from pyguixvm.image.grow import grow
 from pyguixvm.image.overlay import ImageError, require_whole
 from pyguixvm.image.workplace import workplace
 from pyguixvm.model.applied import Generation
-from pyguixvm.model.declaration import (
-    ImageContent,
-    SharedStore,
-    VirtualMachine,
-)
+from pyguixvm.model.declaration import VirtualMachine
+from pyguixvm.model.image import ImageContent, SharedStore
 from pyguixvm.model.sizes import format_size
 from pyguixvm.plan.actions import CreateRoot
 from pyguixvm.process import CommandFailedError

@@ -28,15 +28,8 @@ from pyguixvm.image import overlay
 from pyguixvm.image.blank import make_disk
 from pyguixvm.image.workplace import workplace
 from pyguixvm.model.applied import Generation, Metadata
-from pyguixvm.model.declaration import (
-    BlockDevice,
-    DataDisk,
-    DirectBoot,
-    MountPoint,
-    SharedStore,
-    SystemImage,
-    VirtualMachine,
-)
+from pyguixvm.model.declaration import BlockDevice, DataDisk, MountPoint, VirtualMachine
+from pyguixvm.model.image import DirectBoot, SharedStore, SystemImage
 from pyguixvm.model.volume_names import data_label, trial_domain, trial_mac, trial_volume
 from pyguixvm.plan.plan import Trial
 from pyguixvm.xml.domain import DomainDefinition, domain_xml

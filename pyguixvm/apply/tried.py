@@ -17,7 +17,8 @@ from pyguixvm.hypervisor import domains
 from pyguixvm.hypervisor.connection import capabilities
 from pyguixvm.hypervisor.errors import explained
 from pyguixvm.model.applied import Tried
-from pyguixvm.model.declaration import DirectBoot, SharedStore, SystemImage, VirtualMachine
+from pyguixvm.model.declaration import VirtualMachine
+from pyguixvm.model.image import DirectBoot, SharedStore, SystemImage
 from pyguixvm.xml.capabilities import choose_domain_type
 
 

@@ -19,7 +19,7 @@ from pyguixvm.cli.options import (
 )
 from pyguixvm.cli.output import Output
 from pyguixvm.commands import evaluate
-from pyguixvm.model.declaration import SystemImage
+from pyguixvm.model.image import SystemImage
 
 
 @click.command("check")

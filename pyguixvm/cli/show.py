@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import assert_never
 
 from pyguixvm.cli.differences import Paint, difference_lines, plain
-from pyguixvm.model.declaration import Image, LocalImage, RemoteImage, SharedStore, VirtualMachine
+from pyguixvm.model.declaration import VirtualMachine
+from pyguixvm.model.image import Image, LocalImage, RemoteImage, SharedStore
 from pyguixvm.model.sizes import format_size
 from pyguixvm.plan.actions import (
     Action,

@@ -9,12 +9,8 @@ from pathlib import Path
 from pyguixvm.commands.session import Session
 from pyguixvm.events import phase
 from pyguixvm.guix.roots import Roots
-from pyguixvm.model.declaration import (
-    Deployment,
-    SharedStore,
-    SystemImage,
-    VirtualMachine,
-)
+from pyguixvm.model.declaration import Deployment, VirtualMachine
+from pyguixvm.model.image import SharedStore, SystemImage
 from pyguixvm.model.volume_names import is_store_item
 from pyguixvm.plan.actions import (
     CreateEmptyRoot,

@@ -16,11 +16,8 @@ from pyguixvm.guix.configuration import Configuration
 from pyguixvm.guix.evaluator import Want, decode
 from pyguixvm.guix.evaluator import evaluate as ask_for_evaluation
 from pyguixvm.guix.log import Lines
-from pyguixvm.model.declaration import (
-    Deployment,
-    RemoteImage,
-    VirtualMachine,
-)
+from pyguixvm.model.declaration import Deployment, VirtualMachine
+from pyguixvm.model.image import RemoteImage
 from pyguixvm.model.limits import check_storage
 from pyguixvm.plan.readiness import check_patterns
 

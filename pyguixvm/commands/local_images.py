@@ -15,7 +15,8 @@ import msgspec
 
 from pyguixvm.digest.memory import Digests
 from pyguixvm.errors import RequestRefusedError
-from pyguixvm.model.declaration import LocalImage, VirtualMachine
+from pyguixvm.model.declaration import VirtualMachine
+from pyguixvm.model.image import LocalImage
 from pyguixvm.model.observation import Observation
 from pyguixvm.model.volume_names import base_volume, is_base_by_digest
 

@@ -25,8 +25,8 @@ from urllib.parse import quote
 import msgspec
 
 from pyguixvm.model.applied import Generation
-from pyguixvm.model.declaration import SystemImage
 from pyguixvm.model.hypervisor import Hypervisor
+from pyguixvm.model.image import SystemImage
 from pyguixvm.model.volume_names import is_store_item
 
 # What a generation with increments is made of, besides the image that it stands on.

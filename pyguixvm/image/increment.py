@@ -20,7 +20,7 @@ from pyguixvm.image import debugfs, grow, partition, store_database
 from pyguixvm.image.debugfs import Command
 from pyguixvm.image.filesystem import PACKAGE_HINT
 from pyguixvm.image.store_database import Registered
-from pyguixvm.model.declaration import ImageContent
+from pyguixvm.model.image import ImageContent
 from pyguixvm.model.store_item import StoreItem
 
 _STORE = "/gnu/store"

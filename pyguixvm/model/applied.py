@@ -8,7 +8,8 @@ from collections.abc import Collection
 import msgspec
 
 from pyguixvm.model.arrival import Arrival
-from pyguixvm.model.declaration import SharedStore, SystemImage, VirtualMachine
+from pyguixvm.model.declaration import VirtualMachine
+from pyguixvm.model.image import SharedStore, SystemImage
 from pyguixvm.model.provenance import Provenance
 
 

@@ -9,20 +9,18 @@ versions that do not understand each other.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
+from pyguixvm.model.declared import Declared
+from pyguixvm.model.image import Image
 from pyguixvm.model.provenance import Provenance
 
 SCHEMA = 1
 
 
-class _Declared(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
-    """Common options: immutable, strict, keys spelled as in Scheme."""
-
-
-class Location(_Declared, frozen=True):
+class Location(Declared, frozen=True):
     """A place in the user's Scheme; LINE counts from 1, COLUMN from 0 as Guix does."""
 
     file: str
@@ -34,172 +32,14 @@ class Location(_Declared, frozen=True):
         return f"{self.file}:{self.line}:{self.column}"
 
 
-class Derivation(_Declared, frozen=True):
-    """The file DERIVATION, and OUTPUT, the store item that it builds."""
-
-    derivation: str
-    output: str
-
-
-class DirectBoot(_Declared, frozen=True):
-    """What a hypervisor starts by itself: KERNEL and INITRD are files in the store."""
-
-    kernel: str
-    initrd: str
-    arguments: tuple[str, ...]
-
-
-class ImageContent(_Declared, frozen=True):
-    """What fills the root partition of a Guix System image.
-
-    Images of one LAYOUT, a digest, differ in nothing else.  ROOT_UUID is that
-    of the root file system; BOOT_CONFIGURATION is copied to
-    BOOT_CONFIGURATION_FILE there.  BOOT starts the system without a boot loader; None where
-    that was not noted.  ASSEMBLED makes an image that equals Guix's in less
-    time; it is None where there is no such way.
-    """
-
-    layout: str
-    root_uuid: str
-    system: Derivation
-    boot_configuration: Derivation
-    boot_configuration_file: str
-    boot: DirectBoot | None = None
-    assembled: Derivation | None = None
-
-
-class SystemImage(_Declared, frozen=True, tag_field="kind", tag="system"):
-    """A Guix System image made from an ``operating-system``, or declared as an ``image``.
-
-    IMAGE_TYPE is Guix's name for how it is made of the operating system, None
-    for an ``image``.  ROOT_FILE_SYSTEM is what its root partition holds.
-    DERIVATION is the image's ``.drv`` and OUTPUT what it builds; SYSTEM is
-    the ungrafted derivation of the operating system itself, and CONTENT what is
-    in the image.  They are None where the evaluation was not asked for them.  Not GRAFTED:
-    DERIVATION, OUTPUT and CONTENT are as without grafts, since what they are with them is not
-    known before something is built.
-    """
-
-    host_name: str
-    label: str
-    kernel: str
-    image_type: Literal["mbr-hybrid-raw", "efi-raw"] | None
-    root_file_system: Literal["ext4", "btrfs"] = "ext4"
-    derivation: str | None = None
-    output: str | None = None
-    system: str | None = None
-    content: ImageContent | None = None
-    grafted: bool = True
-
-    made_by_guix: ClassVar[bool] = True
-    disk_format: ClassVar[Literal["raw"]] = "raw"
-
-    @property
-    def file(self) -> str:
-        """The file name of the disk image, empty where the evaluation was not asked for it."""
-        return self.output or ""
-
-
-class LocalImage(_Declared, frozen=True, tag_field="kind", tag="local-image"):
-    """A disk image that exists already, at the absolute file name PATH.
-
-    SIZE (bytes) and MODIFIED (seconds since the epoch) are the file's when it was
-    evaluated, so that a changed file is a changed declaration.
-    """
-
-    path: str
-    format: Literal["qcow2", "raw"]
-    size: int
-    modified: int
-
-    made_by_guix: ClassVar[bool] = False
-    kernel: ClassVar[None] = None
-
-    @property
-    def label(self) -> str:
-        """What it is called."""
-        return self.path
-
-    @property
-    def file(self) -> str:
-        """The file name of the disk image."""
-        return self.path
-
-    @property
-    def disk_format(self) -> Literal["qcow2", "raw"]:
-        """What the disk image is to QEMU."""
-        return self.format
-
-
-class RemoteImage(_Declared, frozen=True, tag_field="kind", tag="remote-image"):
-    """A disk image that URL leads to, which has the SHA-256 digest SHA256 (hexadecimal).
-
-    PATH is where it is, or is to be, on this machine; empty where nobody needs to know.
-    """
-
-    url: str
-    sha256: str
-    format: Literal["qcow2", "raw"]
-    path: str = ""
-
-    made_by_guix: ClassVar[bool] = False
-    kernel: ClassVar[None] = None
-
-    @property
-    def label(self) -> str:
-        """What it is called."""
-        return self.url
-
-    @property
-    def file(self) -> str:
-        """The file name of the disk image."""
-        return self.path
-
-    @property
-    def disk_format(self) -> Literal["qcow2", "raw"]:
-        """What the disk image is to QEMU."""
-        return self.format
-
-
-class SharedStore(_Declared, frozen=True, tag_field="kind", tag="shared-store"):
-    """No image: an ``operating-system`` that runs from the store of its host.
-
-    Its root is an ext4 with ROOT_LABEL.  SYSTEM is the operating system, which BOOT
-    starts, and UNGRAFTED its derivation without grafts; they are None where the evaluation
-    was not asked for them.  GRAFTED is as for a `SystemImage`.
-    """
-
-    host_name: str
-    label: str
-    kernel: str
-    root_label: str
-    system: Derivation | None = None
-    boot: DirectBoot | None = None
-    ungrafted: str | None = None
-    grafted: bool = True
-
-    made_by_guix: ClassVar[bool] = True
-    disk_format: ClassVar[Literal["raw"]] = "raw"
-    file: ClassVar[str] = ""
-
-
-# The kinds of images.  A new one is a structure here, with what all of them tell (label,
-# kernel, the disk image's file and disk_format, and whether Guix made it, so that it mounts
-# what is declared); a module in guix/pyguixvm/system/ and a line in its image-kinds.scm; a module
-# in plan/strategies/ and a line in choose.py there; its words in cli/show.py and
-# plan/in_words.py; and, if its root volume is made in a way of its own, a module in apply/
-# and a line in its task.py.
-Image: TypeAlias = SystemImage | LocalImage | RemoteImage | SharedStore
-
-
-class Networking(_Declared, frozen=True):
+class Networking(Declared, frozen=True):
     """One virtio interface, connected to the libvirt network NETWORK."""
 
     network: str
     mac_address: str
 
 
-class DataDisk(_Declared, frozen=True, tag_field="kind", tag="data-disk"):
+class DataDisk(Declared, frozen=True, tag_field="kind", tag="data-disk"):
     """A volume of SIZE bytes that outlives the root, formatted once with FILE_SYSTEM.
 
     The operating system mounts it at TARGET; None leaves that to the guest.
@@ -211,7 +51,7 @@ class DataDisk(_Declared, frozen=True, tag_field="kind", tag="data-disk"):
     target: str | None
 
 
-class BlockDevice(_Declared, frozen=True, tag_field="kind", tag="block-device"):
+class BlockDevice(Declared, frozen=True, tag_field="kind", tag="block-device"):
     """The host's disk with the file name DEVICE, passed through."""
 
     device: str
@@ -223,7 +63,7 @@ class BlockDevice(_Declared, frozen=True, tag_field="kind", tag="block-device"):
 Disk: TypeAlias = DataDisk | BlockDevice
 
 
-class MountPoint(_Declared, frozen=True):
+class MountPoint(Declared, frozen=True):
     """The host's directory SOURCE, which the guest knows as TAG and mounts at TARGET."""
 
     source: str
@@ -233,23 +73,23 @@ class MountPoint(_Declared, frozen=True):
     read_only: bool
 
 
-class AddressReady(_Declared, frozen=True, tag_field="kind", tag="address"):
+class AddressReady(Declared, frozen=True, tag_field="kind", tag="address"):
     """Ready when an address for a declared MAC address is seen."""
 
 
-class TcpPortReady(_Declared, frozen=True, tag_field="kind", tag="tcp-port"):
+class TcpPortReady(Declared, frozen=True, tag_field="kind", tag="tcp-port"):
     """Ready when the guest accepts TCP connections to PORT."""
 
     port: int
 
 
-class ConsoleReady(_Declared, frozen=True, tag_field="kind", tag="console"):
+class ConsoleReady(Declared, frozen=True, tag_field="kind", tag="console"):
     """Ready when a line on the serial console matches the regular expression PATTERN."""
 
     pattern: str
 
 
-class GuestAgentReady(_Declared, frozen=True, tag_field="kind", tag="guest-agent"):
+class GuestAgentReady(Declared, frozen=True, tag_field="kind", tag="guest-agent"):
     """Ready when the QEMU guest agent answers."""
 
 
@@ -279,7 +119,7 @@ class InXml(msgspec.Struct, frozen=True):
 # guix/pyguixvm/libvirt.scm: it is read from the evaluator, written, brought up to date,
 # observed, compared and shown by that.  What means more than its XML (a resource that a
 # running guest is given, a part of the root) is another matter: plan/drift.py compares it.
-class LibvirtDomain(_Declared, frozen=True):
+class LibvirtDomain(Declared, frozen=True):
     """The libvirt resources around an operating system."""
 
     cpu: int
@@ -300,7 +140,7 @@ class LibvirtDomain(_Declared, frozen=True):
     mount_points: tuple[MountPoint, ...] = ()
 
 
-class VirtualMachine(_Declared, frozen=True):
+class VirtualMachine(Declared, frozen=True):
     """One declared machine; HYPERVISOR is a libvirt URI, or None for the default one.
 
     PROTECT: nothing takes it away, or its root, unless the user says so each time.
@@ -322,7 +162,7 @@ class VirtualMachine(_Declared, frozen=True):
     tags: tuple[str, ...] = ()
 
 
-class Caution(_Declared, frozen=True):
+class Caution(Declared, frozen=True):
     """What the user is warned of: it may be meant, but seldom is."""
 
     message: str
@@ -339,7 +179,7 @@ class Caution(_Declared, frozen=True):
 # What is declared beside machines, a network for example, would be another field here and of
 # <deployment> in guix/pyguixvm/machine.scm; what there is of it, one of `Observation`, and what
 # is to be done about it, one of `Plan`.
-class Deployment(_Declared, frozen=True):
+class Deployment(Declared, frozen=True):
     """Everything that the configuration file CONFIG declares.
 
     NAME is what its machines are known by as those of one deployment, wherever the

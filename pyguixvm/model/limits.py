@@ -6,7 +6,8 @@ from __future__ import annotations
 from typing import NoReturn
 
 from pyguixvm.errors import EvaluationError
-from pyguixvm.model.declaration import DataDisk, SystemImage, VirtualMachine
+from pyguixvm.model.declaration import DataDisk, VirtualMachine
+from pyguixvm.model.image import SystemImage
 from pyguixvm.model.sizes import format_size
 
 # A sector has a number of 32 bits in an MBR, and so has the count of a partition's.

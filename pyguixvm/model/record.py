@@ -17,7 +17,7 @@ import msgspec
 from msgspec import inspect
 
 from pyguixvm.model.applied import Metadata
-from pyguixvm.model.declaration import RemoteImage
+from pyguixvm.model.image import RemoteImage
 
 # A field that gets another name or meaning, or a new one without a default, is another version:
 # what was written before must be carried over by a migration.  So is one that nobody may pass

@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from pyguixvm.model.declaration import ImageContent
+from pyguixvm.model.image import ImageContent
 
 
 class _Action(msgspec.Struct, frozen=True, tag_field="action", rename="kebab"):

@@ -13,14 +13,9 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from pyguixvm.model.applied import Generation
-from pyguixvm.model.declaration import (
-    LocalImage,
-    Networking,
-    RemoteImage,
-    SharedStore,
-    VirtualMachine,
-)
+from pyguixvm.model.declaration import Networking, VirtualMachine
 from pyguixvm.model.difference import Difference, Value
+from pyguixvm.model.image import LocalImage, RemoteImage, SharedStore
 from pyguixvm.model.observation import Hardware, ObservedDomain, ObservedInterface
 from pyguixvm.model.plain_fields import PLAIN_FIELDS
 from pyguixvm.model.volume_names import data_of, file_name, generation_of, parcel_volume

@@ -11,7 +11,8 @@ import msgspec
 
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.model.applied import Generation, Metadata
-from pyguixvm.model.declaration import BlockDevice, SharedStore
+from pyguixvm.model.declaration import BlockDevice
+from pyguixvm.model.image import SharedStore
 from pyguixvm.model.observation import Hardware, Observation, ObservedDomain
 from pyguixvm.model.usage import Address
 from pyguixvm.model.volume_names import data_of, file_name, generation_of

@@ -9,8 +9,9 @@ import msgspec
 
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.model.applied import Metadata
-from pyguixvm.model.declaration import SystemImage, VirtualMachine
+from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.model.difference import Difference
+from pyguixvm.model.image import SystemImage
 from pyguixvm.model.observation import Observation, ObservedDomain
 from pyguixvm.model.volume_names import free_number, generation_volume
 from pyguixvm.plan.actions import (

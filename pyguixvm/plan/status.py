@@ -10,9 +10,10 @@ import msgspec
 
 from pyguixvm.errors import PyguixvmError
 from pyguixvm.model.applied import Generation, LastDeploy, Metadata
-from pyguixvm.model.declaration import SharedStore, VirtualMachine
+from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.model.difference import Difference
 from pyguixvm.model.guest import Inside
+from pyguixvm.model.image import SharedStore
 from pyguixvm.model.observation import Observation, ObservedDomain, State
 from pyguixvm.model.provenance import Provenance
 from pyguixvm.model.statistics import PoolSpace, Statistics

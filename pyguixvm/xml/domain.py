@@ -10,7 +10,8 @@ import msgspec
 from lxml import etree
 
 from pyguixvm.model.applied import Metadata
-from pyguixvm.model.declaration import DirectBoot, Networking, SharedStore, VirtualMachine
+from pyguixvm.model.declaration import Networking, VirtualMachine
+from pyguixvm.model.image import DirectBoot, SharedStore
 from pyguixvm.xml import plain_fields
 from pyguixvm.xml.metadata import metadata_element
 from pyguixvm.xml.storage import (

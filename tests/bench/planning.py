@@ -18,7 +18,8 @@ from pyguixvm.commands.session import Session
 from pyguixvm.events import ignore
 from pyguixvm.hypervisor.connection import Connection, connect
 from pyguixvm.model.applied import Generation, Metadata
-from pyguixvm.model.declaration import Deployment, SystemImage, VirtualMachine
+from pyguixvm.model.declaration import Deployment, VirtualMachine
+from pyguixvm.model.image import SystemImage
 from pyguixvm.plan.plan import Plan
 from pyguixvm.xml.domain import DomainDefinition, domain_xml
 from pyguixvm.xml.storage import BackingFile

@@ -19,7 +19,8 @@ from pyguixvm.errors import EvaluationError
 from pyguixvm.guix.command import find_guix
 from pyguixvm.guix.evaluator import evaluate
 from pyguixvm.guix.request import Exchange
-from pyguixvm.model.declaration import SystemImage, VirtualMachine
+from pyguixvm.model.declaration import VirtualMachine
+from pyguixvm.model.image import SystemImage
 
 pytestmark = pytest.mark.guix
 

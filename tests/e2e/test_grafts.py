@@ -18,7 +18,7 @@ from conftest import pyguixvm
 from pyguixvm.guix.command import find_guix
 from pyguixvm.guix.evaluator import evaluate
 from pyguixvm.guix.request import Exchange
-from pyguixvm.model.declaration import SharedStore, SystemImage
+from pyguixvm.model.image import SharedStore, SystemImage
 
 pytestmark = pytest.mark.guix
 

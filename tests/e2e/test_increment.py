@@ -27,7 +27,7 @@ from pyguixvm.commands.session import Session
 from pyguixvm.events import ignore
 from pyguixvm.image import increment as increments
 from pyguixvm.image import overlay, partition, store_database
-from pyguixvm.model.declaration import SystemImage
+from pyguixvm.model.image import SystemImage
 
 CONFIG = CONFIGS / "change.scm"
 SIZE = 5 * 1024**3

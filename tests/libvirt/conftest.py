@@ -37,11 +37,11 @@ from pyguixvm.model.declaration import (
     DataDisk,
     GuestAgentReady,
     LibvirtDomain,
-    LocalImage,
     Location,
     Networking,
     VirtualMachine,
 )
+from pyguixvm.model.image import LocalImage
 from pyguixvm.model.volume_names import generation_volume
 from pyguixvm.xml.domain import DomainDefinition, domain_xml
 from pyguixvm.xml.text import element, parse, render

@@ -15,7 +15,7 @@ from pyguixvm.events import ignore
 from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor.observe import Depth, observe
 from pyguixvm.model.applied import Generation, Metadata
-from pyguixvm.model.declaration import LocalImage
+from pyguixvm.model.image import LocalImage
 from pyguixvm.plan.plan import Policy
 from pyguixvm.plan.planner import plan
 

@@ -17,11 +17,7 @@ from pyguixvm.apply.executor import apply
 from pyguixvm.events import ignore
 from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor import domains, volumes
-from pyguixvm.model.declaration import (
-    Derivation,
-    ImageContent,
-    SystemImage,
-)
+from pyguixvm.model.image import Derivation, ImageContent, SystemImage
 from pyguixvm.plan.actions import DefineDomain, StartDomain, StopDomain
 from pyguixvm.plan.plan import MachinePlan, Plan
 

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from lxml import etree
 
 from pyguixvm.model.applied import Generation, Metadata
-from pyguixvm.model.declaration import LibvirtDomain, LocalImage, Location, VirtualMachine
+from pyguixvm.model.declaration import LibvirtDomain, Location, VirtualMachine
+from pyguixvm.model.image import LocalImage
 from pyguixvm.model.volume_names import generation_volume
 from pyguixvm.xml.domain import DomainDefinition, domain_xml
 from pyguixvm.xml.text import parse

@@ -16,13 +16,7 @@ from deploying import deploy, session, virsh, with_image
 
 from pyguixvm.commands.status import applied_statuses
 from pyguixvm.hypervisor.connection import connect
-from pyguixvm.model.declaration import (
-    ConsoleReady,
-    DataDisk,
-    LibvirtDomain,
-    MountPoint,
-    Networking,
-)
+from pyguixvm.model.declaration import ConsoleReady, DataDisk, LibvirtDomain, MountPoint, Networking
 from pyguixvm.model.plain_fields import PLAIN_FIELDS
 from pyguixvm.model.volume_names import data_volume
 from pyguixvm.xml.text import parse, render

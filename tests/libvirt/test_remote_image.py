@@ -12,7 +12,8 @@ from deploying import MIB, take_away
 
 from pyguixvm.cli.app import main
 from pyguixvm.hypervisor import domains
-from pyguixvm.model.declaration import ConsoleReady, Deployment, RemoteImage
+from pyguixvm.model.declaration import ConsoleReady, Deployment
+from pyguixvm.model.image import RemoteImage
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 from serving import served

@@ -21,7 +21,7 @@ from pyguixvm.guix.request import Exchange
 from pyguixvm.guix.roots import Roots
 from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor import volumes
-from pyguixvm.model.declaration import Derivation, ImageContent, SystemImage
+from pyguixvm.model.image import Derivation, ImageContent, SystemImage
 from pyguixvm.model.volume_names import base_volume, generation_volume, is_base
 from pyguixvm.plan.actions import CreateRoot, RealizeImage
 

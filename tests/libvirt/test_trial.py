@@ -29,15 +29,8 @@ from pyguixvm.hypervisor.base_volume import BaseVolumes
 from pyguixvm.hypervisor.connection import capabilities
 from pyguixvm.hypervisor.machine_lock.lock import held
 from pyguixvm.image import overlay
-from pyguixvm.model.declaration import (
-    BlockDevice,
-    DataDisk,
-    Derivation,
-    DirectBoot,
-    ImageContent,
-    MountPoint,
-    SystemImage,
-)
+from pyguixvm.model.declaration import BlockDevice, DataDisk, MountPoint
+from pyguixvm.model.image import Derivation, DirectBoot, ImageContent, SystemImage
 from pyguixvm.model.volume_names import data_volume, trial_volume
 from pyguixvm.xml.storage import BackingFile
 from pyguixvm.xml.text import parse

@@ -26,7 +26,8 @@ from pyguixvm.hypervisor.guest.evidence import boot
 from pyguixvm.hypervisor.machine_lock.lock import holder
 from pyguixvm.hypervisor.observe import Depth, observe
 from pyguixvm.model.applied import Generation, Metadata
-from pyguixvm.model.declaration import ConsoleReady, DataDisk, LocalImage
+from pyguixvm.model.declaration import ConsoleReady, DataDisk
+from pyguixvm.model.image import LocalImage
 from pyguixvm.model.volume_names import data_volume, generation_of, is_base
 from pyguixvm.plan.actions import StopDomain
 from pyguixvm.plan.drift import differences

@@ -11,9 +11,9 @@ from pyguixvm.model.declaration import (
     LibvirtDomain,
     Location,
     Networking,
-    SystemImage,
     VirtualMachine,
 )
+from pyguixvm.model.image import SystemImage
 
 GIB = 1024**3
 

@@ -17,7 +17,7 @@ from pyguixvm.digest.memory import Digests
 from pyguixvm.events import ignore
 from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor.connection import Connection
-from pyguixvm.model.declaration import Derivation, ImageContent
+from pyguixvm.model.image import Derivation, ImageContent
 from pyguixvm.model.store_item import StoreItem
 from pyguixvm.plan.actions import CreateRoot, RealizeImage
 from pyguixvm.plan.strategies.full import new_root

@@ -16,8 +16,8 @@ from declarations import machine, system
 from pyguixvm.commands.gc_roots import Known, superfluous, wanted_links
 from pyguixvm.guix.roots import Link, Roots, directory_name, leads_to, roots_for
 from pyguixvm.model.applied import Generation, Metadata
-from pyguixvm.model.declaration import Derivation, ImageContent
 from pyguixvm.model.hypervisor import Hypervisor
+from pyguixvm.model.image import Derivation, ImageContent
 
 HERE = Hypervisor(None, "", "qemu", "/system")
 UUID = "0a" * 16

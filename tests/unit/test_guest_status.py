@@ -12,8 +12,8 @@ from test_planner import applied, hypervisor, observed
 
 from pyguixvm.cli.status_lines import status_lines
 from pyguixvm.model.applied import LastDeploy
-from pyguixvm.model.declaration import Derivation, ImageContent
 from pyguixvm.model.guest import FileSystem, Inside
+from pyguixvm.model.image import Derivation, ImageContent
 from pyguixvm.model.provenance import Channel, Checkout, Provenance
 from pyguixvm.model.statistics import DiskStatistics, InterfaceStatistics, Statistics
 from pyguixvm.plan.origins import Origin, Origins

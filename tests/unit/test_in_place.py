@@ -22,13 +22,10 @@ from pyguixvm.model.declaration import (
     AddressReady,
     ConsoleReady,
     DataDisk,
-    Derivation,
     GuestAgentReady,
-    ImageContent,
-    LocalImage,
-    SystemImage,
     VirtualMachine,
 )
+from pyguixvm.model.image import Derivation, ImageContent, LocalImage, SystemImage
 from pyguixvm.model.observation import Observation, ObservedDomain, Snapshot
 from pyguixvm.plan.actions import (
     ActivateSystem,

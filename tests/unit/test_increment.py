@@ -18,7 +18,7 @@ from pyguixvm.errors import RequestRefusedError
 from pyguixvm.image import store_database
 from pyguixvm.image.increment import Base, examine, increment
 from pyguixvm.image.overlay import ImageError
-from pyguixvm.model.declaration import Derivation, ImageContent
+from pyguixvm.model.image import Derivation, ImageContent
 from pyguixvm.model.store_item import StoreItem
 from pyguixvm.process import run
 

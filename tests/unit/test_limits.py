@@ -10,7 +10,8 @@ import pytest
 from declarations import domain, machine, system
 
 from pyguixvm.errors import EvaluationError
-from pyguixvm.model.declaration import DataDisk, LocalImage
+from pyguixvm.model.declaration import DataDisk
+from pyguixvm.model.image import LocalImage
 from pyguixvm.model.limits import LARGEST_MBR_DISK, LARGEST_QCOW2, check_storage
 
 TIB = 1024**4

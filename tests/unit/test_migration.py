@@ -13,8 +13,9 @@ from test_planner import applied, hardware, hypervisor, observed, plan
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.model.applied import Generation, Merging
 from pyguixvm.model.arrival import Arrival
-from pyguixvm.model.declaration import BlockDevice, SharedStore
+from pyguixvm.model.declaration import BlockDevice
 from pyguixvm.model.hypervisor import Hypervisor
+from pyguixvm.model.image import SharedStore
 from pyguixvm.model.observation import (
     MIGRATED,
     BlockJob,

@@ -12,13 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyguixvm.model.applied import Metadata
-from pyguixvm.model.declaration import (
-    ConsoleReady,
-    LibvirtDomain,
-    LocalImage,
-    Networking,
-    TcpPortReady,
-)
+from pyguixvm.model.declaration import ConsoleReady, LibvirtDomain, Networking, TcpPortReady
+from pyguixvm.model.image import LocalImage
 from pyguixvm.model.observation import (
     Hardware,
     Host,

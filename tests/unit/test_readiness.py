@@ -11,12 +11,12 @@ from pyguixvm.model.declaration import (
     ConsoleReady,
     GuestAgentReady,
     LibvirtDomain,
-    LocalImage,
     Location,
     Networking,
     TcpPortReady,
     VirtualMachine,
 )
+from pyguixvm.model.image import LocalImage
 
 ADDRESS = "192.168.122.45"
 CARD = Networking(network="default", mac_address="52:54:00:00:00:01")

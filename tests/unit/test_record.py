@@ -16,8 +16,9 @@ from lxml import etree
 
 from pyguixvm.model.applied import Generation, Merging, Metadata
 from pyguixvm.model.arrival import Arrival
-from pyguixvm.model.declaration import DataDisk, RemoteImage
+from pyguixvm.model.declaration import DataDisk
 from pyguixvm.model.hypervisor import Hypervisor
+from pyguixvm.model.image import RemoteImage
 from pyguixvm.model.record import SCHEMA, from_plain, plain
 from pyguixvm.xml.metadata import (
     NAMESPACE,

@@ -22,7 +22,7 @@ from test_planner import hypervisor, plan
 from pyguixvm.events import ignore
 from pyguixvm.image import remote
 from pyguixvm.image.remote import FetchError, fetch, format_of
-from pyguixvm.model.declaration import LocalImage, RemoteImage
+from pyguixvm.model.image import LocalImage, RemoteImage
 from pyguixvm.plan.actions import CreateRoot, FetchImage
 from pyguixvm.plan.drift import differences
 

@@ -17,14 +17,8 @@ from pyguixvm.cli.show import declared_line, plan_lines
 from pyguixvm.image import overlay
 from pyguixvm.image.blank import make_root
 from pyguixvm.model.applied import Generation, Metadata
-from pyguixvm.model.declaration import (
-    Derivation,
-    DirectBoot,
-    LocalImage,
-    MountPoint,
-    SharedStore,
-    VirtualMachine,
-)
+from pyguixvm.model.declaration import MountPoint, VirtualMachine
+from pyguixvm.model.image import Derivation, DirectBoot, LocalImage, SharedStore
 from pyguixvm.model.observation import Observation, ObservedDomain, SharedDirectory
 from pyguixvm.plan.actions import (
     CreateEmptyRoot,

@@ -9,7 +9,7 @@ import pytest
 from declarations import machine, system
 
 from pyguixvm.model.applied import Generation, Metadata
-from pyguixvm.model.declaration import Derivation, Image, SharedStore
+from pyguixvm.model.image import Derivation, Image, SharedStore
 from pyguixvm.model.observation import Hardware, ObservedDomain
 from pyguixvm.plan.drift import differences
 

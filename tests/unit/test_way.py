@@ -12,7 +12,8 @@ from declarations import domain, machine, system
 
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.model.applied import Generation, Metadata
-from pyguixvm.model.declaration import Derivation, ImageContent, LocalImage, VirtualMachine
+from pyguixvm.model.declaration import VirtualMachine
+from pyguixvm.model.image import Derivation, ImageContent, LocalImage
 from pyguixvm.model.observation import Hardware, Observation, ObservedDomain
 from pyguixvm.plan.actions import Action, CreateRoot, RealizeContent, RealizeImage
 from pyguixvm.plan.plan import Policy, Strategy

@@ -4,7 +4,8 @@
 import pytest
 
 from pyguixvm.errors import RequestRefusedError
-from pyguixvm.model.declaration import LibvirtDomain, LocalImage, Location, VirtualMachine
+from pyguixvm.model.declaration import LibvirtDomain, Location, VirtualMachine
+from pyguixvm.model.image import LocalImage
 from pyguixvm.xml.capabilities import HostCapabilities, choose_domain_type, read_capabilities
 
 CAPABILITIES = """

@@ -17,15 +17,13 @@ from pyguixvm.errors import EvaluationError
 from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.model.declaration import (
     AddressReady,
-    DirectBoot,
     LibvirtDomain,
     Location,
     MountPoint,
     Networking,
-    SharedStore,
-    SystemImage,
     VirtualMachine,
 )
+from pyguixvm.model.image import DirectBoot, SharedStore, SystemImage
 from pyguixvm.xml.domain import SPARE_ROOT_PORTS, DomainDefinition, domain_xml
 from pyguixvm.xml.storage import AttachedDisk, BackingFile, target_name
 from pyguixvm.xml.text import parse

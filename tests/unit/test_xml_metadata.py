@@ -8,12 +8,8 @@ from hypothesis import strategies as st
 from lxml import etree
 
 from pyguixvm.model.applied import Generation, Metadata
-from pyguixvm.model.declaration import (
-    LibvirtDomain,
-    LocalImage,
-    Location,
-    VirtualMachine,
-)
+from pyguixvm.model.declaration import LibvirtDomain, Location, VirtualMachine
+from pyguixvm.model.image import LocalImage
 from pyguixvm.xml.metadata import (
     NAMESPACE,
     StrayMetadataError,

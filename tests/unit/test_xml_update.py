@@ -10,7 +10,8 @@ import pytest
 from declarations import GIB, domain, machine
 from lxml import etree
 
-from pyguixvm.model.declaration import DirectBoot, MountPoint, Networking, SharedStore
+from pyguixvm.model.declaration import MountPoint, Networking
+from pyguixvm.model.image import DirectBoot, SharedStore
 from pyguixvm.xml.domain import DomainDefinition, domain_xml
 from pyguixvm.xml.storage import AttachedDisk
 from pyguixvm.xml.text import parse

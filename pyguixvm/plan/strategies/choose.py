@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from pyguixvm.errors import RequestRefusedError
-from pyguixvm.model.declaration import SharedStore, VirtualMachine
+from pyguixvm.model.declaration import VirtualMachine
+from pyguixvm.model.image import SharedStore
 from pyguixvm.plan.actions import (
     Action,
     CreateRoot,

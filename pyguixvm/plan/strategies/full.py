@@ -7,13 +7,8 @@ from collections.abc import Container
 
 import msgspec
 
-from pyguixvm.model.declaration import (
-    Derivation,
-    RemoteImage,
-    SharedStore,
-    SystemImage,
-    VirtualMachine,
-)
+from pyguixvm.model.declaration import VirtualMachine
+from pyguixvm.model.image import Derivation, RemoteImage, SharedStore, SystemImage
 from pyguixvm.model.volume_names import generation_volume
 from pyguixvm.plan.actions import CreateRoot, FetchImage, RealizeImage
 from pyguixvm.plan.strategies.way import Way

@@ -10,8 +10,9 @@ import msgspec
 
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.model.applied import Generation, Metadata
-from pyguixvm.model.declaration import SystemImage, VirtualMachine
+from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.model.difference import Difference
+from pyguixvm.model.image import SystemImage
 from pyguixvm.model.observation import ObservedDomain
 from pyguixvm.model.volume_names import file_name, generation_volume
 from pyguixvm.plan.actions import (

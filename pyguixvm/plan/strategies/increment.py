@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import msgspec
 
 from pyguixvm.model.applied import Generation
-from pyguixvm.model.declaration import SystemImage, VirtualMachine
+from pyguixvm.model.declaration import VirtualMachine
+from pyguixvm.model.image import SystemImage
 from pyguixvm.model.observation import Observation
 from pyguixvm.plan.actions import RealizeContent
 from pyguixvm.plan.strategies.full import new_root, quickest, realization

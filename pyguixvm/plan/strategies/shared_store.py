@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from pyguixvm.errors import RequestRefusedError
-from pyguixvm.model.declaration import SharedStore, VirtualMachine
+from pyguixvm.model.declaration import VirtualMachine
+from pyguixvm.model.image import SharedStore
 from pyguixvm.model.observation import Observation
 from pyguixvm.model.volume_names import generation_volume
 from pyguixvm.plan.actions import Action, CreateEmptyRoot, RealizeSystem

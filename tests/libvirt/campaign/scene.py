@@ -16,11 +16,11 @@ from pyguixvm.model.declaration import (
     ConsoleReady,
     DataDisk,
     LibvirtDomain,
-    LocalImage,
     Location,
     Networking,
     VirtualMachine,
 )
+from pyguixvm.model.image import LocalImage
 from pyguixvm.model.volume_names import data_volume, generation_volume
 
 MIB = 1024**2
