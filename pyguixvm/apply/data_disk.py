@@ -156,9 +156,15 @@ def _require(
 def _found(
     connection: Connection, machine: VirtualMachine, volume: str, path: str | None
 ) -> volumes.Volume | None:
+    """Return VOLUME of MACHINE, at PATH if that is known; its pool may have been stopped."""
     if path is None:
         return volumes.refreshed(connection, machine.domain.pool, volume)
-    return volumes.at(connection, path)
+    found = volumes.at(connection, path)
+    if found is None:
+        recorded = (each.pool for each in data_records.read(connection) if each.path == path)
+        pools.ensure_started(connection, next(recorded, machine.domain.pool))
+        found = volumes.at(connection, path)
+    return found
 
 
 def _defined(connection: Connection, name: str, volume: str) -> str | None:

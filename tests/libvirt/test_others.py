@@ -15,14 +15,14 @@ from pathlib import Path
 import boot_sector
 import msgspec
 import pytest
-from deploying import changed, deploy, planned, renewed, session, take_away, virsh, with_image
+from deploying import MIB, changed, deploy, planned, renewed, session, take_away, virsh, with_image
 
 from pyguixvm.apply.context import Workshop
 from pyguixvm.apply.executor import apply
 from pyguixvm.commands import power, rollback
 from pyguixvm.errors import HypervisorError, RequestRefusedError
 from pyguixvm.events import ignore
-from pyguixvm.hypervisor import domains
+from pyguixvm.hypervisor import domains, volumes
 from pyguixvm.hypervisor.connection import connect
 from pyguixvm.hypervisor.observe import Depth, observe
 from pyguixvm.model.declaration import ConsoleReady, MountPoint
@@ -195,6 +195,21 @@ def test_a_pool_that_somebody_stopped_is_started_for_what_is_in_it(connection, h
     virsh(f"pool-destroy {pool.name}")
     assert deploy(connection, changed(halting, title="other")) is None
     assert domains.state(connection, halting.name) == "running"
+
+
+@pytest.mark.parametrize("running", [True, False], ids=["running", "off"])
+def test_a_pool_that_somebody_stopped_is_started_for_a_disk_that_grows(
+    connection, halting, pool, running
+):
+    """Found by a campaign: SEED=7113."""
+    (disk,) = halting.domain.disks
+    if not running:
+        domains.destroy(connection, halting.name)
+    virsh(f"pool-destroy {pool.name}")
+    grown = msgspec.structs.replace(disk, size=disk.size + 64 * MIB)
+    assert deploy(connection, changed(halting, disks=(grown,))) is None
+    path = domains.disks(connection, halting.name)[1]
+    assert volumes.at(connection, path).capacity == grown.size
 
 
 def test_a_console_that_was_taken_out_is_seen_and_put_back(connection, halting, tmp_path):
