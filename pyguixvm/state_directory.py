@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from pyguixvm.whose import is_mine, is_safe
+from pyguixvm.whose import is_mine, safe
 
 
 def state_directory(environment: Mapping[str, str]) -> Path:
@@ -15,11 +15,9 @@ def state_directory(environment: Mapping[str, str]) -> Path:
 
     One in which another user could put links in our way is not for us.
     """
-    given = environment.get("XDG_STATE_HOME", "")
-    state = Path(given)
-    if not state.is_absolute() or not is_safe(state):
-        state = _home(environment) / ".local/state"
-    return state / "pyguixvm"
+    given = Path(environment.get("XDG_STATE_HOME", ""))
+    state = safe(given) if given.is_absolute() else None
+    return (state or _home(environment) / ".local/state") / "pyguixvm"
 
 
 def _home(environment: Mapping[str, str]) -> Path:
@@ -29,7 +27,9 @@ def _home(environment: Mapping[str, str]) -> Path:
     """
     given = Path(environment.get("HOME", ""))
     if given.is_absolute() and is_mine(given):
-        return given
+        ours = safe(given)
+        if ours is not None:
+            return ours
     import pwd
 
     try:

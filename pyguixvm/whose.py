@@ -20,23 +20,26 @@ def is_mine(directory: Path) -> bool:
     return False
 
 
-def is_safe(directory: Path) -> bool:
-    """Whether no other user but root can put a thing of theirs in the place of ours in DIRECTORY.
+def safe(directory: Path) -> Path | None:
+    """Return DIRECTORY without links, or None if others can exchange what we have in it.
 
-    It need not be there yet.  Who owns it, or what it is in, can; and so can all, where they may
-    write without the sticky bit.
+    Root can, and whom its owner lets: a group.  Who owns what it is in could, and a link on the
+    way to it: so that is not gone again.  It need not be there yet, if nobody else can make it.
     """
-    with suppress(OSError):
-        there = directory.resolve()
-        return all(map(_is_kept, (there, *there.parents)))
-    return False
-
-
-def _is_kept(directory: Path) -> bool:
     try:
-        status = directory.stat()
-    except FileNotFoundError:
-        return True
+        there = directory.resolve()
+        ways = [there, *there.parents]
+        while not ways[0].exists():
+            ways = ways[1:]
+        made = ways[0] != there
+        return there if _is_kept(ways[0], new=made) and all(map(_is_kept, ways[1:])) else None
+    except OSError:
+        return None
+
+
+def _is_kept(directory: Path, *, new: bool = False) -> bool:
+    """Whether what is in DIRECTORY stays what it is; or what is to be NEW there, what we make."""
+    status = directory.stat()
     mode = status.st_mode
-    shared = mode & stat.S_IWOTH and not mode & stat.S_ISVTX
+    shared = mode & stat.S_IWOTH and (new or not mode & stat.S_ISVTX)
     return status.st_uid in {os.geteuid(), 0, _NOBODY} and not shared

@@ -80,7 +80,8 @@ def _delivered(machine: str, system: LiveSystem, workshop: Workshop, result: Pha
     items = system.items
     came = _sent(machine, system, items, workshop)
     # It gets what it is to run, and nothing else of this store that it may ask for.
-    missing = tuple(each for each in system.closure if each in set(came.missing))
+    said = set(came.missing)
+    missing = tuple(each for each in system.closure if each in said)
     if missing:
         # What it had was collected as garbage meanwhile, or nobody knows what it has.
         present = set(system.closure) - set(missing)

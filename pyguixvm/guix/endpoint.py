@@ -24,7 +24,7 @@ from pyguixvm.errors import EvaluationError, RequestRefusedError
 from pyguixvm.guix.command import guix_identity, identity, scheme_directory
 from pyguixvm.model.declaration import SCHEMA
 from pyguixvm.process import CommandFailedError, CommandTimeoutError
-from pyguixvm.whose import is_mine, is_safe
+from pyguixvm.whose import is_mine, safe
 
 _SCRIPT = Path(__file__).with_name("evaluator-main.scm")
 
@@ -96,11 +96,11 @@ def runtime_directory(environment: Mapping[str, str]) -> Path:
     Raises RequestRefusedError if somebody else could write to it.
     """
     given = environment.get("XDG_RUNTIME_DIR")
-    if given:
-        directory = Path(given) / "pyguixvm"
+    own = safe(Path(given)) if given else None
+    if own is not None and is_mine(own):
+        directory = own / "pyguixvm"
         name_size = len(os.fsencode(directory / f"{'0' * 24}.socket"))
-        own = is_mine(Path(given)) and is_safe(Path(given))
-        if own and name_size <= _LONGEST_ADDRESS:
+        if name_size <= _LONGEST_ADDRESS:
             with suppress(OSError):
                 return _private(directory)
     return _private(Path("/tmp") / f"pyguixvm-{os.getuid()}")  # noqa: S108 -- verified

@@ -36,6 +36,8 @@ _LITTLE = 64 * 1024
 _PATIENCE = 60.0
 _READ = 1024**2
 _PART = ".part"
+# Not everybody may have an image: who may fetch it is for its server to say.
+_PRIVATE = 0o600
 _QCOW2 = b"QFI\xfb"
 _PARTIAL, _BEYOND = 206, 416
 _RANGE = re.compile(r"bytes (\d{1,19})-.*")
@@ -58,6 +60,7 @@ def fetch(url: str, digest: str, path: Path, emit: Emit, machine: str | None = N
     part = path.with_name(path.name + _PART)
     with _alone(path.with_name(path.name + ".lock")):
         if path.exists() and _digest(path) == digest:
+            path.chmod(_PRIVATE)
             return
         with phase(emit, "fetch", machine, detail=url) as result:
             begun = part.exists() and part.stat().st_size > 0
@@ -102,8 +105,8 @@ def _alone(path: Path) -> Iterator[None]:
 def _complete(url: str, part: Path, emit: Emit, machine: str | None) -> None:
     """Have all of what URL leads to in the file PART, from where that ends."""
     tries = 0
-    # Not everybody may have it: who may fetch it is for its server to say.
     with open(part, "ab", opener=_private) as file:
+        os.fchmod(file.fileno(), _PRIVATE)
         while True:
             before = file.tell()
             try:
@@ -119,7 +122,7 @@ def _complete(url: str, part: Path, emit: Emit, machine: str | None) -> None:
 
 
 def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+    return os.open(path, flags, _PRIVATE)
 
 
 def _failed(url: str, error: Exception) -> FetchError:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pyguixvm.whose import is_safe
+from pyguixvm.whose import safe
 
 _PREFIX = "pyguixvm-work-"
 # Between making a directory and locking it; nobody else's is looked at before (seconds).
@@ -42,8 +42,8 @@ def workplace(parent: Path | None = None) -> Iterator[Path]:
 
 def _temporary() -> Path:
     """Return the directory for temporary files, unless another user has one of theirs be it."""
-    found = Path(tempfile.gettempdir())
-    return found if is_safe(found) else Path("/tmp")  # noqa: S108 -- what is made there is private
+    # What is made there is private.
+    return safe(Path(tempfile.gettempdir())) or Path("/tmp")  # noqa: S108
 
 
 def _sweep(parent: Path) -> None:

@@ -70,6 +70,16 @@ def test_no_other_user_reads_it(server: Server, path: Path) -> None:
     assert path.stat().st_mode & 0o077 == 0
 
 
+@pytest.mark.parametrize("part", [False, True], ids=["whole", "begun"])
+def test_nor_what_was_fetched_when_others_could(server: Server, path: Path, part: bool) -> None:
+    path.parent.mkdir()
+    there = path.with_name("image.part") if part else path
+    there.write_bytes(CONTENT[:4096] if part else CONTENT)
+    there.chmod(0o644)
+    got(server, path)
+    assert path.stat().st_mode & 0o077 == 0
+
+
 def test_what_was_cut_goes_on_where_it_was(server: Server, path: Path) -> None:
     server.cuts = [1_000_000, 2_000_000]
     got(server, path)

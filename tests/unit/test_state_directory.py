@@ -52,8 +52,17 @@ def test_a_place_that_another_user_can_exchange_is_not_written_to(tmp_path):
     (tmp_path / "link").symlink_to(mine)
     for each in (theirs, theirs / "not-yet", mine, mine / "not-yet", tmp_path / "link"):
         assert state_directory({"XDG_STATE_HOME": str(each)}) == MINE
+    # It is where it leads now that counts, not where another user may have it lead later.
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (theirs / "link").symlink_to(elsewhere)
+    for name in ("XDG_STATE_HOME", "HOME"):
+        found = state_directory({name: str(theirs / "link")})
+        assert found.is_relative_to(elsewhere)
     os.chown(theirs, 0, 0)
     theirs.chmod(0o777)
     assert state_directory({"XDG_STATE_HOME": str(theirs)}) == MINE
     theirs.chmod(0o1777)
     assert state_directory({"XDG_STATE_HOME": str(theirs)}) == theirs / "pyguixvm"
+    # Whoever makes it first has it be theirs.
+    assert state_directory({"XDG_STATE_HOME": str(theirs / "not-yet")}) == MINE
