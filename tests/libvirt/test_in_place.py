@@ -63,7 +63,6 @@ def test_what_the_guest_writes_goes_to_a_new_volume_and_the_old_can_be_returned_
     def switch(host):
         hosts.append(host)
         write(connection, name, "after!")
-        return False
 
     outcome = change_in_place(connection, machine, ignore, Switching(switch))
     assert (outcome.outcome, outcome.error) == ("updated", None)

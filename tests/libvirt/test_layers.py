@@ -45,7 +45,6 @@ def changed(connection, machine, emit=ignore):
 
     def switch(_host):
         write(connection, machine.name, machine.image.label)
-        return False
 
     outcome = change_in_place(connection, machine, emit, Switching(switch))
     assert outcome.error is None, outcome.error
