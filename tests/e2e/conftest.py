@@ -19,9 +19,20 @@ from pyguixvm.guix.roots import directory_name
 from pyguixvm.model.hypervisor import Hypervisor
 
 CONFIGS = Path(__file__).parent / "configs"
-# What the configurations have in common, wherever a test copies one to.
-os.environ["GUILE_LOAD_PATH"] = str(CONFIGS.with_name("modules"))
 EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def in_common(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Have configurations find what they have in common, wherever a test copies one to.
+
+    What users see as it is, has nothing of that.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if not getattr(request.module, "AS_USERS_HAVE_IT", False):
+            modules = str(CONFIGS.with_name("modules"))
+            patch.setenv("GUILE_LOAD_PATH", modules, prepend=os.pathsep)
+        yield
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from conftest import EXAMPLES, pyguixvm
 
+AS_USERS_HAVE_IT = True
+
 
 def deployed_twice(config: Path, *machines: str) -> None:
     """Deploy CONFIG, which declares MACHINES; nothing is to be done for it afterwards."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import Ran, command, pyguixvm
 
+AS_USERS_HAVE_IT = True
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 # Each command of README.md, and what proves it.

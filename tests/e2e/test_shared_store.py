@@ -78,6 +78,9 @@ def test_its_store_is_the_hosts_and_cannot_be_written() -> None:
     with pytest.raises(AssertionError, match="Read-only file system"):
         guest.write("/gnu/store/new", "no")
     assert not Path("/gnu/store/new").exists()
+    # What nobody can build there, nobody signs, although its system is declared to.
+    with pytest.raises(AssertionError, match="No such file"):
+        guest.content("/etc/guix/signing-key.sec")
 
 
 def test_what_it_runs_is_kept_from_garbage_collection() -> None:

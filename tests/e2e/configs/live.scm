@@ -1,8 +1,7 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 ;; A machine that is changed while it runs, by its agent alone.  PYGUIXVM_TEST_* say how
 ;; it changes.
-(use-modules (gnu)
-             (quick))
+(use-modules (gnu))
 (use-service-modules networking shepherd virtualization)
 (use-modules (guix gexp))
 
@@ -54,8 +53,6 @@
   (operating-system
     (operating-system
       (host-name "live")
-      (initrd-modules %quick-initrd-modules)
-      (kernel-arguments %quick-kernel-arguments)
       (bootloader (bootloader-configuration
                     (bootloader grub-bootloader)
                     (targets '("/dev/vda"))
@@ -75,7 +72,7 @@
                        (append (if (getenv "PYGUIXVM_TEST_MEGABYTES")
                                    (list (extra-special-file "/etc/large" large-file))
                                    '())
-                               %quick-services)))))
+                               %base-services)))))
   (libvirt-domain
     (storage 5G)
     (memory 1G)

@@ -28,7 +28,14 @@
                        (service qemu-guest-agent-service-type)
                        (extra-special-file "/etc/edition"
                                            (plain-file "edition" edition))
-                       %quick-services))))
+                       ;; What runs from its host's store makes no key, if it is not
+                       ;; told so.
+                       (modify-services %quick-services
+                         (guix-service-type
+                          config =>
+                          (guix-configuration
+                            (inherit config)
+                            (generate-substitute-key? #t))))))))
   (libvirt-domain
     (cpu 1)
     (memory 1G)
