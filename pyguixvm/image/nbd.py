@@ -7,6 +7,8 @@ negotiation and simple replies, which every server speaks.
 
 from __future__ import annotations
 
+import errno
+import select
 import socket
 import struct
 from collections.abc import Iterator
@@ -99,6 +101,16 @@ def _receive(connection: socket.socket, size: int) -> bytes:
     return bytes(received)
 
 
+def _greets(connection: socket.socket) -> bool:
+    """Whether the server at the other end of CONNECTION has said something."""
+    if not select.select([connection], [], [], 0)[0]:
+        return False
+    try:
+        return bool(connection.recv(1, socket.MSG_PEEK))
+    except OSError:
+        return False
+
+
 @contextmanager
 def exported(image: Path, backing: Path) -> Iterator[Export]:
     """Serve the qcow2 IMAGE for the duration of the body, which may read and write it.
@@ -116,7 +128,9 @@ def exported(image: Path, backing: Path) -> Iterator[Export]:
         with socket.socket(socket.AF_UNIX) as connection:
 
             def ready() -> bool:
-                return connection.connect_ex(address) == 0
+                # It listens before it has opened the image, and may end for that.
+                joined = connection.connect_ex(address) in {0, errno.EISCONN}
+                return joined and _greets(connection)
 
             command = [str(program), *options, "--", str(image)]
             with daemon.serving(command, ready=ready, confined=confined):
