@@ -19,12 +19,14 @@ import os
 import resource
 import struct
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
+
+from pyguixvm.system_calls import filter_for
 
 if TYPE_CHECKING:
     import ctypes
@@ -62,55 +64,7 @@ _PR_SET_SECCOMP, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 22, 24, 38
 # linux/capability.h: a root's files and images may be another user's.
 _CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH = 1, 2
 _CAPABILITY_VERSION, _CAPABILITY_WORDS = 0x20080522, "6I"
-
-# What is refused: it makes a socket, or changes what is known about a file, for which Landlock
-# has no right and which takes none on the directory; or it is for who changes the kernel.
-# Machine -> AUDIT_ARCH_* and the numbers of system calls (asm/unistd.h).
-_GENERIC = (
-    52, 53,  # fchmod fchmodat
-    54, 55,  # fchownat fchown
-    5, 6, 7, 14, 15, 16,  # setxattr lsetxattr fsetxattr removexattr lremovexattr fremovexattr
-    88,  # utimensat
-    105, 273, 280,  # init_module finit_module bpf
-)  # fmt: skip
-_REFUSED = {
-    "x86_64": (0xC000003E, (
-        90, 91, 268,  # chmod fchmod fchmodat
-        92, 93, 94, 260,  # chown fchown lchown fchownat
-        188, 189, 190, 197, 198, 199,  # as above
-        132, 235, 261, 280,  # utime utimes futimesat utimensat
-        175, 313, 321,  # init_module finit_module bpf
-    )),
-    "aarch64": (0xC00000B7, _GENERIC),
-    "riscv64": (0xC00000F3, _GENERIC),
-    "ppc64le": (0xC0000015, (
-        102,  # socketcall
-        15, 94, 297,  # chmod fchmod fchmodat
-        181, 95, 16, 289,  # chown fchown lchown fchownat
-        209, 210, 211, 218, 219, 220,  # as above
-        30, 251, 290, 304,  # utime utimes futimesat utimensat
-        128, 353, 361,  # init_module finit_module bpf
-    )),
-}  # fmt: skip
-# The newer ones have the same numbers everywhere:
-# io_uring_setup, fchmodat2, setxattrat, removexattrat and file_setattr.
-_REFUSED_EVERYWHERE = (425, 452, 463, 466, 469)
-# socket and connect
-_SOCKETS = {
-    "x86_64": (41, 42),
-    "aarch64": (198, 203),
-    "riscv64": (198, 203),
-    "ppc64le": (326, 328),
-}
-# AF_UNIX, SOCK_STREAM, and what may come with that.
-_LOCAL, _STREAM, _KIND = 1, 1, 0xF
-_X32 = 0x40000000
 _POINTER = 8  # bytes
-_LOAD, _EQUAL, _AT_LEAST, _AND, _RETURN = 0x20, 0x15, 0x35, 0x54, 0x06
-# Where a filter finds the call, of which architecture it is, and its first two arguments (struct
-# seccomp_data; all of these machines are little-endian).
-_CALL, _ARCHITECTURE, _FIRST, _SECOND = 0, 4, 16, 24
-_ALLOW, _REFUSE = 0x7FFF0000, 0x00050001  # SECCOMP_RET_ERRNO, and EPERM
 
 
 class Confinement(msgspec.Struct, frozen=True):
@@ -255,53 +209,15 @@ def _drop_capabilities(c: ctypes.CDLL) -> None:
 
 
 def _refuse_calls(c: ctypes.CDLL, *, listens: bool) -> None:
-    """Have this thread make no call of _REFUSED: what listens at a socket may do more than it.
-
-    One that LISTENS makes sockets of its own, and reaches no other one's.
-    """
+    """Have this thread make no call that `system_calls` refuses."""
     import ctypes
 
-    machine = os.uname().machine
-    known = _REFUSED.get(machine)
     # A program of 32 bits under that kernel is of another architecture, which has other numbers.
-    if known is None or struct.calcsize("P") != _POINTER:
+    if struct.calcsize("P") != _POINTER:
         return
-    architecture, numbers = known
-    socket, connect = _SOCKETS[machine]
-    refused = (*numbers, *_REFUSED_EVERYWHERE, connect if listens else socket)
-    # Load a word of what is called; go on, or jump to one of the two ends.
-    code: list[_Instruction] = [
-        (_LOAD, "", "", _ARCHITECTURE),
-        (_EQUAL, "", "refuse", architecture),
-        (_LOAD, "", "", _CALL),
-        (_AT_LEAST, "refuse", "", _X32),
-        *((_EQUAL, "refuse", "", number) for number in refused),
-    ]
-    if listens:
-        code += [
-            (_EQUAL, "", "allow", socket),
-            (_LOAD, "", "", _FIRST),
-            (_EQUAL, "", "refuse", _LOCAL),
-            (_LOAD, "", "", _SECOND),
-            (_AND, "", "", _KIND),
-            (_EQUAL, "", "refuse", _STREAM),
-        ]
-    held = ctypes.create_string_buffer(_assembled(code))
-    program = struct.pack("HxxxxxxP", len(code) + 2, ctypes.addressof(held))
+    code = filter_for(os.uname().machine, listens=listens)
+    if code is None:
+        return
+    held = ctypes.create_string_buffer(code)
+    program = struct.pack("HxxxxxxP", len(code) // 8, ctypes.addressof(held))
     c.prctl(_PR_SET_SECCOMP, 2, program, 0, 0)
-
-
-# What to do, where to go on if so and if not ("" is the next one), and with which number.
-_Instruction: TypeAlias = tuple[int, str, str, int]
-
-
-def _assembled(code: Sequence[_Instruction]) -> bytes:
-    """Return CODE for the kernel, with what it may jump to behind it: "allow" and "refuse"."""
-    ends = {"allow": len(code), "refuse": len(code) + 1}
-
-    def jump(here: int, there: str) -> int:
-        return ends[there] - here - 1 if there else 0
-
-    lines = [(do, jump(i, so), jump(i, no), value) for i, (do, so, no, value) in enumerate(code)]
-    lines += [(_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _REFUSE)]
-    return b"".join(struct.pack("HBBI", *each) for each in lines)

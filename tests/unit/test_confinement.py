@@ -76,12 +76,16 @@ def test_it_writes_only_where_it_is_told_to(secret: Path, harm: str) -> None:
         "os.setxattr({!r}, 'user.x', b'x', follow_symlinks=False)",
         "os.setxattr(os.open({!r}, os.O_RDONLY), 'user.x', b'x')",
         "os.removexattr({!r}, 'user.kept')",
+        # FS_IOC_SETFLAGS, FS_IOC_FSSETXATTR and FS_IOC_SETVERSION; two of them take who reads it.
+        "fcntl.ioctl(os.open({!r}, os.O_RDONLY), 0x40086602, (0x40).to_bytes(8, 'little'))",
+        "fcntl.ioctl(os.open({!r}, os.O_RDONLY), 0x401c5820, bytes(28))",
+        "fcntl.ioctl(os.open({!r}, os.O_RDONLY), 0x40087602, bytes(8))",
     ],
 )
 def test_what_is_known_about_a_file_stays(secret: Path, harm: str) -> None:
     os.setxattr(secret, "user.kept", b"x")
     before = secret.stat()
-    program = f"import os; {harm.format(str(secret), str(secret))}"
+    program = f"import fcntl, os; {harm.format(str(secret), str(secret))}"
     with pytest.raises(CommandFailedError, match="Operation not permitted"):
         python(program, reads=(secret.parent,), writes=(secret,))
     after = secret.stat()
@@ -91,6 +95,18 @@ def test_what_is_known_about_a_file_stays(secret: Path, harm: str) -> None:
         before.st_mtime_ns,
     )
     assert os.listxattr(secret) == ["user.kept"]
+
+
+@pytest.mark.parametrize("request_number", [0xC020660B, 0x40049409, 0x4020940D])
+def test_what_copies_an_image_may_ask_for_its_extents(secret: Path, request_number: int) -> None:
+    """FS_IOC_FIEMAP, FICLONE and FICLONERANGE, whatever the file system says to them."""
+    program = (
+        f"import fcntl, os; file = os.open({str(secret)!r}, os.O_RDWR)\n"
+        f"try: fcntl.ioctl(file, {request_number}, bytes(32))\n"
+        "except PermissionError: print('refused')\n"
+        "except OSError: pass"
+    )
+    assert not python(program, writes=(secret,))
 
 
 def test_root_s_capabilities_do_not_come_with_it() -> None:
