@@ -9,6 +9,7 @@ from collections.abc import Callable
 import libvirt
 
 from pyguixvm.hypervisor.at_once import begun
+from pyguixvm.interruption import taken
 
 
 class Offered:
@@ -27,14 +28,22 @@ class Offered:
         self._xml: str | None = None
 
     def begin(self) -> None:
-        """Ask in the background, unless that was done."""
-        with self._lock:
-            if self._answer is None:
+        """Ask in the background, unless that was done; do not wait for anybody."""
+        if not self._lock.acquire(blocking=False):
+            return  # somebody asks at this moment
+        try:
+            if self._answer is None and self._xml is None:
                 self._answer = begun(self._handle.getCapabilities, far=True)
+        finally:
+            self._lock.release()
 
     def xml(self) -> str:
-        """Return the capabilities as XML.  Raises libvirtError, and asks again next time."""
-        with self._lock:
+        """Return the capabilities as XML.  Raises libvirtError, and asks again next time.
+
+        Of several threads one waits for the hypervisor and the others for that one, as long as
+        it takes; whoever of them is to end meanwhile does so.
+        """
+        with taken(self._lock):
             if self._xml is None:
                 answer, self._answer = self._answer, None
                 self._xml = (answer or self._handle.getCapabilities)()

@@ -23,8 +23,9 @@ _DAEMONS = frozenset({"guix-daemon", "libvirtd", "guile"})
 class Row(msgspec.Struct, frozen=True):
     """Median seconds of both; the GOAL bounds the ratio, or as GOAL says.  REACHED: None if none.
 
-    LIMIT is what nobody could do in less (seconds), and LIMIT_IS what that consists of; 0 where
-    what is done by hand is nothing else.  NOTE says what else there is to know.
+    LIMIT is what the tools take themselves, all else warm (seconds), and LIMIT_IS what that
+    consists of, see `limits`; 0 where what is done by hand is nothing else.
+    NOTE says what else there is to know.
     """
 
     what: str

@@ -5,7 +5,7 @@
 
 Every pair is run in turn, so that what else the machine does falls on both.  A goal
 that is missed is marked, and is no failure: machines are noisy.  Beside it is the limit, what
-libvirt, Guix and the disk take themselves, and how many times that it took.
+libvirt, Guix and the disk take themselves, as they are, and how many times that it took.
 """
 
 from __future__ import annotations

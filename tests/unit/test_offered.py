@@ -8,6 +8,7 @@ import pytest
 
 from pyguixvm.hypervisor.bounded import bounded
 from pyguixvm.hypervisor.offered import Offered
+from pyguixvm.interruption import Interruption
 
 
 class Starting:
@@ -72,3 +73,42 @@ def test_what_failed_is_asked_for_again(begun):
     with pytest.raises(libvirt.libvirtError):
         offered.xml()
     assert offered.xml() == "<capabilities/>"
+
+
+@pytest.fixture
+def answering():
+    """Have one thread wait for a hypervisor that answers in the end; yield what it waits for."""
+    starting = Starting(looks=1)
+    offered = Offered(starting)
+    waiting = threading.Thread(target=offered.xml)
+    waiting.start()
+    while not starting.asked:
+        threading.Event().wait(0.01)
+    yield offered
+    starting.getHostname()
+    waiting.join(60)
+
+
+def test_who_waits_for_another_thread_may_be_interrupted(answering):
+    interruption, ended = Interruption(), []
+
+    def work():
+        with interruption.followed():
+            try:
+                answering.xml()
+            except KeyboardInterrupt:
+                ended.append("interrupted")
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    with interruption.left_to_others():
+        interruption.ask()
+    thread.join(60)
+    assert ended == ["interrupted"]
+
+
+def test_to_begin_waits_for_nobody(answering):
+    thread = threading.Thread(target=answering.begin, daemon=True)
+    thread.start()
+    thread.join(60)
+    assert not thread.is_alive()
