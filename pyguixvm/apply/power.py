@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import dataclass
+
+import msgspec
 
 from pyguixvm.apply.context import Workshop
 from pyguixvm.apply.wait_ready import wait_ready
@@ -13,6 +16,7 @@ from pyguixvm.hypervisor import domains, power
 from pyguixvm.hypervisor.domains import Domain, Which
 from pyguixvm.hypervisor.guest import kexec
 from pyguixvm.hypervisor.guest.evidence import boot
+from pyguixvm.hypervisor.guest.kexec import Listening
 from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.plan.actions import StopDomain
 from pyguixvm.plan.readiness import Evidence, Readiness
@@ -23,8 +27,7 @@ def stop(name: str, domain: Which, action: StopDomain, workshop: Workshop) -> No
 
     Raises RequestRefusedError if it does not and may not be powered off.
     """
-    until = f"within {action.timeout:g} s{' (^C powers it off now)' if action.force else ''}"
-    with phase(workshop.emit, "stop", name, until) as result:
+    with phase(workshop.emit, "stop", name, _until(action)) as result:
         workshop.require(name)
         if action.fast and power.cut_off(workshop.connection, domain):
             result.detail = "powered off, its file systems frozen"
@@ -51,6 +54,10 @@ def stop(name: str, domain: Which, action: StopDomain, workshop: Workshop) -> No
             result.detail = "powered off"
 
 
+def _until(action: StopDomain, how: str = "") -> str:
+    return f"{how}within {action.timeout:g} s{' (^C powers it off now)' if action.force else ''}"
+
+
 def _power_off(name: str, domain: Which, workshop: Workshop) -> None:
     workshop.require(name)
     domains.destroy(workshop.connection, domain)
@@ -68,27 +75,79 @@ def start(
         return watched.enter_context(boot(workshop.connection, machine, domain))
 
 
-def boot_by_kexec(
-    machine: VirtualMachine, action: StopDomain, workshop: Workshop, watched: ExitStack
-) -> Evidence | None:
-    """Have the guest of MACHINE boot what its kernel was given, and watch it, as by `start`.
+@dataclass(frozen=True)
+class Restart:
+    """A guest is to boot what it was changed to: by kexec if its KERNEL_LOADED that, or by STOP."""
 
-    Return None if it does not, as far as is known, in the time that ACTION gives it to stop.
+    stop: StopDomain
+    kernel_loaded: bool
+
+
+def restart(
+    machine: VirtualMachine,
+    domain: Domain,
+    wanted: Restart,
+    workshop: Workshop,
+    watched: ExitStack,
+) -> Evidence:
+    """Have the guest of MACHINE boot by kexec, or else stop and start it; watch it as by `start`.
+
+    Raises RequestRefusedError if it goes on as it was, which it may.
     """
-    until = f"by kexec, within {action.timeout:g} s"
-    with phase(workshop.emit, "reboot", machine.name, until) as result:
-        workshop.require(machine.name)
+    evidence: Evidence | None = None
+    if wanted.kernel_loaded:
+        evidence = _by_kexec(machine, domain, wanted.stop, workshop, watched)
+    else:
+        stop(machine.name, domain, wanted.stop, workshop)
+    return evidence or start(machine, domain, workshop, watched)
+
+
+def _by_kexec(
+    machine: VirtualMachine,
+    domain: Domain,
+    action: StopDomain,
+    workshop: Workshop,
+    watched: ExitStack,
+) -> Evidence | None:
+    """Have the guest of MACHINE boot what its kernel was given, and watch it.
+
+    Return None if it was stopped instead, in what is left of the time that ACTION gives it.
+    """
+    begun = workshop.clock()
+    with ExitStack() as heard:
+        listening: Listening | None = None
+        with phase(workshop.emit, "reboot", machine.name, _until(action, "by kexec, ")) as result:
+            workshop.require(machine.name)
+            try:
+                listening = heard.enter_context(kexec.listening(workshop.connection, machine))
+                with workshop.interruption.skipped_on_request(agreed=action.force) as waiting:
+                    listening.reboot.begin(
+                        action.timeout, workshop.sleep, workshop.clock, lambda: waiting.skipped
+                    )
+            except power.WaitSkippedError:
+                _power_off(machine.name, domain, workshop)
+                result.detail = "powered off, since it was not waited for"
+                return None
+            except HypervisorError as error:
+                result.detail = f"not by kexec: {error.message}"
+            else:
+                result.detail = "by kexec"
+                return _followed(listening, heard, watched)
+        left = max(1, round(action.timeout - (workshop.clock() - begun)))
         try:
-            evidence = watched.enter_context(
-                kexec.booted(
-                    workshop.connection, machine, action.timeout, workshop.sleep, workshop.clock
-                )
-            )
-        except HypervisorError as error:
-            result.detail = f"not by kexec: {error.message}"
-            return None
-        result.detail = "by kexec"
-        return evidence
+            stop(machine.name, domain, msgspec.structs.replace(action, timeout=left), workshop)
+        except RequestRefusedError:
+            # It may have been about to boot when it was given up.
+            if listening is None or not listening.reboot.is_over():
+                raise
+            return _followed(listening, heard, watched)
+    return None
+
+
+def _followed(listening: Listening, heard: ExitStack, watched: ExitStack) -> Evidence:
+    """Watch the guest that LISTENING is about, until WATCHED is closed, and HEARD with it."""
+    watched.push(heard.pop_all())
+    return watched.enter_context(listening.followed())
 
 
 def wait(

@@ -12,6 +12,7 @@ import msgspec
 from pyguixvm.apply import power
 from pyguixvm.apply.context import Workshop
 from pyguixvm.apply.definition import ToBe, define_by, definition_to_be
+from pyguixvm.apply.power import Restart
 from pyguixvm.apply.root_volume import Root
 from pyguixvm.errors import LostLockError, PyguixvmError
 from pyguixvm.events import Notice, undisturbed
@@ -90,16 +91,8 @@ def _to_be_seen(name: str, workshop: Workshop) -> Domain:
     return domain
 
 
-@dataclass(frozen=True)
-class Restart:
-    """A guest is to boot what it was changed to: by kexec if its KERNEL_LOADED that, or by STOP."""
-
-    stop: StopDomain
-    kernel_loaded: bool
-
-
 def restarted(
-    plan: MachinePlan, restart: Restart, workshop: Workshop, watched: ExitStack
+    plan: MachinePlan, wanted: Restart, workshop: Workshop, watched: ExitStack
 ) -> Switched:
     """Have the guest of PLAN boot by kexec, or else stop it and start it as it is defined."""
     name = plan.machine.name
@@ -107,12 +100,8 @@ def restarted(
     networks.ensure_networks(workshop.connection, plan.machine)
     with unbroken(domain, name, workshop):
         stopped = workshop.clock()
-        if restart.kernel_loaded:
-            evidence = power.boot_by_kexec(plan.machine, restart.stop, workshop, watched)
-            if evidence is not None:
-                return Switched(evidence, stopped)
-        power.stop(name, domain, restart.stop, workshop)
-        return Switched(power.start(plan.machine, domain, workshop, watched), stopped)
+        evidence = power.restart(plan.machine, domain, wanted, workshop, watched)
+        return Switched(evidence, stopped)
 
 
 @contextmanager

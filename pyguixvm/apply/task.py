@@ -16,9 +16,10 @@ from pyguixvm.apply.in_place import activate, keep_layer, leave, prepare, stack_
 from pyguixvm.apply.layers import merge_layers
 from pyguixvm.apply.live import activate_live, prepare_live
 from pyguixvm.apply.outcome import Outcome
+from pyguixvm.apply.power import Restart
 from pyguixvm.apply.remote_image import fetched
 from pyguixvm.apply.root_volume import Root, created_root
-from pyguixvm.apply.switch import Restart, Switched, restarted, switch
+from pyguixvm.apply.switch import Switched, restarted, switch
 from pyguixvm.apply.trial import try_root
 from pyguixvm.apply.verify import Booting, awaited, not_even_started
 from pyguixvm.errors import (

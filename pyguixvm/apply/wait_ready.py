@@ -35,7 +35,7 @@ def wait_ready(
         stopped = watch.look()
         if stopped is not None:
             return watch.readiness("not-ready", stopped)
-        if not watch.missing:
+        if watch.complete():
             return watch.readiness("ready", watch.seen() or "nothing is to be waited for")
         if clock() >= deadline or watch.hopeless():
             return watch.timed_out()

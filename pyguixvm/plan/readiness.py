@@ -25,7 +25,10 @@ _PANIC = "Kernel panic - not syncing"
 
 
 class Evidence(Protocol):
-    """What can be seen of a guest; nothing of it is older than its start."""
+    """What can be seen of a guest; once it has begun, nothing of it is older than that."""
+
+    def begun(self) -> bool:
+        """Whether it has begun, and is not the one before any more."""
 
     def state(self) -> State:
         """Return the domain's state."""
@@ -111,6 +114,7 @@ class Watch:
         self._addresses: tuple[str, ...] = ()
         self._console: tuple[str, ...] = ()
         self._state: State = "running"
+        self.begun = False
 
     def look(self) -> str | None:
         """Look once; return why it is in vain to look again, if it is."""
@@ -119,6 +123,13 @@ class Watch:
         if self._state in ("shut off", "crashed"):
             happened = "crashed" if self._state == "crashed" else "stopped"
             return f"the guest {happened} before it was ready"
+        self.begun = self._evidence.begun()
+        if self.begun:
+            self._look_for_signs()
+        panic = next((line for line in self._console if _PANIC in line), None)
+        return panic if panic and not self.complete() else None
+
+    def _look_for_signs(self) -> None:
         self._addresses = self._evidence.addresses() or self._addresses
         missing = []
         for form in self.missing:
@@ -128,11 +139,15 @@ class Watch:
             else:
                 self._seen.append(found)
         self.missing = tuple(missing)
-        panic = next((line for line in self._console if _PANIC in line), None)
-        return panic if panic and missing else None
+
+    def complete(self) -> bool:
+        """Whether nothing is missing."""
+        return self.begun and not self.missing
 
     def wanted(self) -> str:
         """Say what is missing."""
+        if not self.begun:
+            return "another boot"
         return ", ".join(_words(form) for form in self.missing)
 
     def last_line(self) -> str:
@@ -147,17 +162,21 @@ class Watch:
 
     def hopeless(self) -> bool:
         """Whether nothing that is missing can ever be seen: there is no interface."""
-        return not self._machine.domain.networking and all(
-            isinstance(form, AddressReady | TcpPortReady) for form in self.missing
+        return (
+            self.begun
+            and not self._machine.domain.networking
+            and all(isinstance(form, AddressReady | TcpPortReady) for form in self.missing)
         )
 
     def timed_out(self) -> Readiness:
         """Judge what is missing at the end."""
         wanted = self.wanted()
         last = f"last seen: {self.seen() or 'nothing'}, domain {self._state}"
+        found = self.readiness("not-ready", f"still missing: {wanted}; {last}")
+        if not self.begun:
+            return found
         if not any(self._observable(form) for form in self.missing):
             return self.readiness("unverified", f"cannot observe {wanted} from here; {last}")
-        found = self.readiness("not-ready", f"still missing: {wanted}; {last}")
         against = any(self._speaks_against(form) for form in self.missing)
         return msgspec.structs.replace(found, against=against)
 

@@ -33,7 +33,7 @@ from live_once import FURNISH, Living, change_live
 from pyguixvm.commands.undefine import root_volumes
 from pyguixvm.errors import LostLockError, NotLiveError, RolledBackError
 from pyguixvm.events import GuestOutput, Notice, PhaseFinished, ignore
-from pyguixvm.hypervisor import domains
+from pyguixvm.hypervisor import console, domains
 from pyguixvm.hypervisor.guest import boot_record, parcel_disk, program
 from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.volume_names import is_base, is_marker, is_parcel, parcel_volume
@@ -160,9 +160,11 @@ def test_what_it_says_is_told_while_it_is_changed(connection, furnished, tmp_pat
 
 
 # What stands for kexec: the agent stops and comes again, and its guest writes what one that boots
-# does.  What is in memory stays.
+# does, and has another boot_id.  What is in memory stays.
 KEXEC = """
 echo 1 > /run/loaded && mount -o bind /run/loaded /sys/kernel/kexec_loaded
+cat /proc/sys/kernel/random/boot_id > /run/boot
+mount -o bind /run/boot /proc/sys/kernel/random/boot_id
 mkdir -p /run/current-system/profile/sbin
 cat > /run/current-system/profile/sbin/reboot <<'END'
 #!/bin/sh
@@ -172,6 +174,7 @@ cat > /run/current-system/profile/sbin/reboot <<'END'
   kill $(pidof qemu-ga)
   sleep 3
   echo "making '$(cat /run/system)' the current system..." > /dev/console
+  cat /proc/sys/kernel/random/uuid > /run/boot
   qemu-ga -d -m virtio-serial -p /dev/vport*p1 -t /run
 } < /dev/null > /dev/null 2>&1 &
 END
@@ -179,14 +182,30 @@ chmod +x /run/current-system/profile/sbin/reboot
 """
 
 
+def without(part):
+    """Return what has the stand-in for kexec not do what PART names."""
+    return f"sed -i '/{part}/d' /run/current-system/profile/sbin/reboot\n"
+
+
+def powered_on(connection, name):
+    """Return which QEMU runs the guest of NAME."""
+    return connection.handle.lookupByName(name).ID()
+
+
+def phases(told):
+    return {each.phase: each.detail for each in told if isinstance(each, PhaseFinished)}
+
+
+BOOTING = f"/gnu/store/{32 * '3'}-system"
+BY_KEXEC = f"printf {BOOTING} > /run/system; echo restart kexec; echo done"
+
+
 def test_what_only_a_boot_changes_is_booted_by_kexec(connection, furnished, tmp_path):
     name = furnished("one").name
     run(connection, name, KEXEC)
-    boot = booted(connection, name)
+    boot, process = booted(connection, name), powered_on(connection, name)
     told = []
-    booting = f"/gnu/store/{32 * '3'}-system"
-    switch = f"printf {booting} > /run/system; echo restart kexec; echo done"
-    activation = Living(tmp_path, switch)
+    activation = Living(tmp_path, BY_KEXEC)
     outcome = change_live(connection, furnished("two"), told.append, activation, restart=False)
     assert outcome.error is None
     assert any("pending until its restart" in getattr(each, "message", "") for each in told)
@@ -196,19 +215,47 @@ def test_what_only_a_boot_changes_is_booted_by_kexec(connection, furnished, tmp_
     assert outcome.error is None
     assert "away for" in outcome.detail
     assert run(connection, name, "cat /run/kexec") == "begins\n"
-    details = {e.phase: e.detail for e in told if isinstance(e, PhaseFinished)}
-    assert details["reboot"] == "by kexec"
-    assert "stop" not in details
-    assert booted(connection, name) == boot
+    assert phases(told)["reboot"] == "by kexec"
+    assert "stop" not in phases(told)
+    assert powered_on(connection, name) == process
+    assert booted(connection, name) != boot
     # It was listened to.
     live = connection.handle.lookupByName(name).XMLDesc(0)
-    assert boot_record.remembered(live) == booting
+    assert boot_record.remembered(live) == BOOTING
     assert domains.read_metadata(connection, name).fallback is None
+
+
+def test_who_does_not_hear_what_is_booted_by_kexec_forgets_what_was_before(
+    connection, furnished, tmp_path
+):
+    name = furnished("one").name
+    run(connection, name, KEXEC)
+    handle = connection.handle.lookupByName(name)
+    boot_record.remember(handle, lambda: (f"making '{BOOTING}' the current system...",))
+    assert boot_record.remembered(handle.XMLDesc(0)) == BOOTING
+    # Somebody else sees what it writes.
+    with console.record(connection, name):
+        outcome = change_live(connection, furnished("two"), ignore, Living(tmp_path, BY_KEXEC))
+        assert outcome.error is None
+    assert boot_record.remembered(handle.XMLDesc(0)) is None
+
+
+def test_an_agent_that_comes_again_is_no_boot(connection, furnished, tmp_path):
+    name = furnished("one").name
+    run(connection, name, KEXEC + without("random"))
+    process = powered_on(connection, name)
+    told = []
+    machine = msgspec.structs.replace(furnished("two"), ready_timeout=15)
+    outcome = change_live(connection, machine, told.append, Living(tmp_path, BY_KEXEC))
+    assert isinstance(outcome.error, RolledBackError)
+    assert "another boot" in outcome.error.message
+    assert phases(told)["reboot"] == "by kexec"
+    assert powered_on(connection, name) != process
 
 
 def test_what_does_not_come_up_by_kexec_is_taken_back(connection, furnished, tmp_path):
     name = furnished("one").name
-    run(connection, name, KEXEC + "sed -i '/qemu-ga -d/d' /run/current-system/profile/sbin/reboot")
+    run(connection, name, KEXEC + without("qemu-ga -d"))
     boot = booted(connection, name)
     write(connection, name, "before")
     switch = "printf broken | dd of=/dev/vda conv=notrunc,fsync; echo restart kexec; echo done"
@@ -224,6 +271,11 @@ def test_what_does_not_come_up_by_kexec_is_taken_back(connection, furnished, tmp
     [
         ("umount /sys/kernel/kexec_loaded", "nothing was loaded"),
         ("mv /run/current-system/profile/bin/sh /run", "does not take that"),
+        (
+            "umount /proc/sys/kernel/random/boot_id; mount -o bind /dev/null \\\n"
+            "/proc/sys/kernel/random/boot_id",
+            "which boot",
+        ),
     ],
 )
 def test_what_cannot_be_booted_by_kexec_is_stopped_and_started(
@@ -240,9 +292,8 @@ def test_what_cannot_be_booted_by_kexec_is_stopped_and_started(
         Living(tmp_path, f"{script}; echo restart kexec; echo done"),
     )
     assert outcome.error is None
-    details = {e.phase: e.detail for e in told if isinstance(e, PhaseFinished)}
-    assert why in details["reboot"]
-    assert "stop" in details
+    assert why in phases(told)["reboot"]
+    assert "stop" in phases(told)
     assert booted(connection, name) != boot
 
 

@@ -50,12 +50,13 @@ class Guest:
 
     def __init__(
         self, *, address=None, agent=None, ports=None, console=(), ends=None, sees=True, near=True,
-        leased=False,
+        leased=False, begins=0,
     ):  # fmt: skip
         self.now = 0.0
         self._address, self._agent, self._ports = address, agent, ports or {}
         self._console, self._ends = console, ends or (None, None)
         self._sees, self._near, self._leased = sees, near, leased
+        self._begins = begins
 
     def _since(self, second):
         return second is not None and self.now >= second
@@ -65,6 +66,9 @@ class Guest:
 
     def sleep(self, seconds):
         self.now += seconds
+
+    def begun(self):
+        return self._since(self._begins)
 
     def state(self):
         second, state = self._ends
@@ -94,6 +98,22 @@ class Guest:
 
 def wait(a_machine, guest, deadline=120):
     return wait_ready(a_machine, guest, deadline=deadline, clock=guest.clock, sleep=guest.sleep)
+
+
+@pytest.mark.parametrize("ready", [(), (AddressReady(),), (GuestAgentReady(),)])
+def test_until_a_guest_has_begun_what_is_seen_is_of_the_one_before(ready):
+    guest = Guest(address=0, agent=0, begins=5)
+    assert wait(machine(*ready), guest).outcome == "ready"
+    assert guest.now == 5
+    again = wait(machine(*ready), Guest(address=0, agent=0, begins=None))
+    assert (again.outcome, again.against) == ("not-ready", True)
+    assert "another boot" in again.detail
+
+
+def test_a_guest_that_panics_before_it_has_begun_is_not_waited_for():
+    guest = Guest(console=[(2, "Kernel panic - not syncing: nothing")], begins=None)
+    assert wait(machine(), guest).outcome == "not-ready"
+    assert guest.now == 2
 
 
 def test_what_is_missing_and_the_consoles_last_line_are_told_as_often_as_they_change():

@@ -275,10 +275,12 @@ or this program, which CARRIER runs."
 (define* (restart-wanted system load-kernel #:optional (booted "/run/booted-system"))
   "Return #f if a guest that was BOOTED, a directory, boots by the same as SYSTEM.  Otherwise
 return 'kexec if LOAD-KERNEL, a procedure or #f, has the kernel take what SYSTEM boots by,
-and 'boot if it does not."
+and 'boot if it does not.  Where nobody knows what it was booted by, that there is a
+LOAD-KERNEL says that it was another one."
   (let ((before (boots-by booted)))
-    (and before
-         (not (equal? before (boots-by system)))
+    (and (if before
+             (not (equal? before (boots-by system)))
+             load-kernel)
          (if (and load-kernel (false-if-exception (begin (load-kernel) #t)))
              'kexec
              'boot))))

@@ -15,7 +15,8 @@
             recognize-objects!
             adopt-caches
             module-of-variable
-            expect-shared-directories!))
+            expect-shared-directories!
+            kexec-loading-program))
 
 ;;; Commentary:
 ;;;
@@ -166,3 +167,12 @@ one was that is like it, see 'make-representative'."
               (if (member "9p" types)
                   types
                   (cons "9p" types)))))
+
+;; Private: 'kexec-loading-program' of (guix scripts system reconfigure), which Guix has since
+;; the end of 2024.  Without it, a guest that is changed live boots another kernel by a restart.
+(define (kexec-loading-program os)
+  "Return the program that has the kernel which runs it take what OS boots by, or #f."
+  (and=> (module-variable (resolve-module '(guix scripts system reconfigure))
+                          'kexec-loading-program)
+         (lambda (kexec-loading-program)
+           ((variable-ref kexec-loading-program) os))))

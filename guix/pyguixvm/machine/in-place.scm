@@ -37,6 +37,7 @@
             trusts?
             host-machine
             boot-directories
+            deploy-anew
             prepare-activation
             activate))
 
@@ -260,6 +261,35 @@ in.  Nothing is changed in the guest."
                          (call-with-input-file "/sys/kernel/kexec_loaded"
                            read-char))))))
 
+(define (kernel-loaded? host)
+  "Return true if the kernel of HOST was given another one before, to boot by kexec(8)."
+  (call-with-session host
+    (cut what-writes <> "grep 1 /sys/kernel/kexec_loaded")))
+
+(define %unload-kernel
+  ;; Have the kernel forget that; return true if it does not.
+  (with-imported-modules '((guix build syscalls))
+    #~(begin
+        (use-modules (guix build syscalls))
+        (not (false-if-exception
+              (begin
+                ;; 1 is KEXEC_FILE_UNLOAD of <linux/kexec.h>: no files are looked at.
+                (kexec-load-file -1 -1 "" 1)
+                #t))))))
+
+(define* (deploy-anew host #:key loaded?)
+  "Have HOST run its system; return, as a monadic value, what '%restart-wanted' does.  With
+LOADED?, its kernel has another one already: Guix only warns where it does not take ours, and
+then that one would be booted."
+  (mlet* %store-monad ((kept?  (if loaded?
+                                   (machine-remote-eval host %unload-kernel)
+                                   (return #f)))
+                       (done   (deploy-machine host))
+                       (wanted (machine-remote-eval host %restart-wanted)))
+    (match wanted
+      ((restart? loaded?)
+       (return (list restart? (and loaded? (not kept?))))))))
+
 (define* (activate config name #:key system root-uuid address host-key uuid
                    (prepare (const #t)))
   "Have the guest at ADDRESS, whose ssh host key is HOST-KEY or else known to the user, and
@@ -270,14 +300,15 @@ other arguments, and whether its KERNEL is LOADED for kexec.  A failure is of ki
 'half-done where the guest may have changed.  What is reported goes to the standard error
 port."
   (define (deploy store host)
+    (define loaded?
+      (kernel-loaded? host))
+
     (parameterize ((%daemon-socket-uri %guest-daemon))
       (guard (c ((deploy-error? c)
                  ;; What happened, without the advice to roll back: that is up to us.
                  (apply throw (deploy-error-captured-args c))))
         (run-with-guix store
-          (mbegin %store-monad
-            (deploy-machine host)
-            (machine-remote-eval host %restart-wanted))))))
+          (deploy-anew host #:loaded? loaded?)))))
 
   (define (half-done failure)
     (make-failure 'half-done (failure-message failure) (failure-hint failure) #f))

@@ -2,6 +2,7 @@
 
 (define-module (pyguixvm machine live)
   #:use-module ((pyguixvm build live) #:select (boots-by))
+  #:use-module ((pyguixvm evaluator guix) #:select (kexec-loading-program))
   #:use-module (pyguixvm evaluator realization)
   #:use-module (pyguixvm evaluator store)
   #:use-module (pyguixvm json)
@@ -12,7 +13,6 @@
   #:use-module (gnu services base)
   #:use-module (gnu services shepherd)
   #:use-module (gnu system)
-  #:autoload   (guix scripts system reconfigure) (kexec-loading-program)
   #:use-module (guix derivations)
   #:use-module (guix gexp)
   #:use-module (guix monads)
@@ -65,10 +65,10 @@ kernel take what a guest boots OS by, for kexec(8)."
 
   (define load-kernel
     ;; It brings 1.6 MB of code.
-    (if load-kernel?
-        #~(lambda ()
-            (primitive-load #$(kexec-loading-program os)))
-        #f))
+    (and load-kernel?
+         (match (kexec-loading-program os)
+           (#f      #~(lambda () (error "this Guix loads no kernel")))
+           (program #~(lambda () (primitive-load #$program))))))
 
   (define modules
     `((pyguixvm build live)

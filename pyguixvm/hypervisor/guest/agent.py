@@ -37,12 +37,17 @@ def connected(domain: libvirt.virDomain, seconds: int = SECONDS) -> bool:
     Without that, libvirt waits for ever for one that says nothing.
     """
     try:
-        if not has_agent(domain.XMLDesc(0)):
+        if not listens(domain):
             return False
         limit(domain, seconds)
     except libvirt.libvirtError:
         return False
     return True
+
+
+def listens(domain: libvirt.virDomain) -> bool:
+    """Whether an agent of DOMAIN listens.  Raises libvirtError: then nobody knows."""
+    return has_agent(domain.XMLDesc(0))
 
 
 def limit(domain: libvirt.virDomain, seconds: int) -> None:

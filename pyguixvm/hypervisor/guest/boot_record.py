@@ -25,12 +25,20 @@ def remember(domain: libvirt.virDomain, lines: Callable[[], Iterable[str]]) -> N
     One that is gone by now, or a driver without metadata, is no trouble.
     """
     booted = booted_system(lines())
-    if booted is None:
-        return
+    if booted is not None:
+        _set(domain, render(element("system", booted)))
+
+
+def forget(domain: libvirt.virDomain) -> None:
+    """Let DOMAIN, whose guest begins anew and stays the same for libvirt, remember none."""
+    _set(domain, None)
+
+
+def _set(domain: libvirt.virDomain, system: str | None) -> None:
     with suppress(libvirt.libvirtError):
         domain.setMetadata(
             libvirt.VIR_DOMAIN_METADATA_ELEMENT,
-            render(element("system", booted)),
+            system,
             _PREFIX,
             _NAMESPACE,
             libvirt.VIR_DOMAIN_AFFECT_LIVE,

@@ -40,7 +40,7 @@ class GuestEvidence:
     """Evidence about the guest of one domain, none of it older than its start.
 
     LEASES (expiry by MAC and IP address) and NEIGHBOURS (IP addresses) are
-    what was known before the start.
+    what was known before the start.  BEGUN tells whether that has happened; by default it has.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class GuestEvidence:
         text: ConsoleText,
         leases: dict[dhcp.Lease, int],
         neighbours: frozenset[str],
+        begun: Callable[[], bool] = lambda: True,
     ) -> None:
         """Remember what was there; nothing is asked yet.
 
@@ -69,7 +70,15 @@ class GuestEvidence:
         self._text = text
         self._old_leases = leases
         self._old_neighbours = neighbours
+        self._looks_begun = begun
+        self._begun = False
         self._macs = frozenset(i.mac_address.lower() for i in machine.domain.networking)
+
+    def begun(self) -> bool:
+        """Whether the guest has begun: what is seen until then is of the one before."""
+        if not self._begun:
+            self._begun = self._asked("begun", _ADDRESS_SECONDS, self._looks_begun)
+        return self._begun
 
     def state(self) -> State:
         """Return the domain's state; one that vanished is shut off."""

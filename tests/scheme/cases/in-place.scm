@@ -4,6 +4,7 @@
 
 (use-modules (pyguixvm machine in-place)
              (pyguixvm machine pinned)
+             (gnu machine)
              (gnu services)
              (gnu services base)
              (gnu services ssh)
@@ -13,6 +14,8 @@
              (gcrypt pk-crypto)
              (guix diagnostics)
              (guix gexp)
+             (guix monads)
+             (guix store)
              (guix utils)
              (ice-9 match)
              (json)
@@ -158,5 +161,49 @@ it was planned."
               (location (location "/their/config.scm" 7 0)))))
     (match (operating-system-location (pin-root os %root-uuid))
       (location (list (location-file location) (location-line location))))))
+
+(test-group "what a guest is to boot by kexec"
+  (define* (deployed #:key (loads? #t) (unloads? #t) (before? #f))
+    "Return what 'deploy-anew' does for a guest that was booted by something else.  Its kernel
+LOADS? and UNLOADS? what it is given, or fails to, and was given something BEFORE?."
+    (define given before?)
+
+    (define host
+      (machine
+       (operating-system %os)
+       (environment
+        (environment-type
+         (name 'played)
+         (roll-back-machine (const #f))
+         (deploy-machine
+          (lambda (machine)
+            (when loads?
+              (set! given #t))
+            (with-monad %store-monad (return #t))))
+         (machine-remote-eval
+          (lambda (machine exp)
+            (with-monad %store-monad
+              (cond ((eq? exp (@@ (pyguixvm machine in-place) %restart-wanted))
+                     (return (list #t given)))
+                    (unloads?
+                     (set! given #f)
+                     (return #f))
+                    (else (return #t))))))))
+       (configuration #f)))
+
+    (call-with-values (lambda () ((deploy-anew host #:loaded? before?) #f))
+      (lambda (found store) found)))
+
+  (test-equal "is what its kernel has just taken"
+    '((#t #t) (#t #t))
+    (list (deployed) (deployed #:before? #t)))
+
+  (test-equal "is nothing where its kernel took nothing, but for what it had before"
+    '((#t #f) (#t #f))
+    (list (deployed #:loads? #f) (deployed #:loads? #f #:before? #t)))
+
+  (test-equal "is nothing that cannot be told from what it had before"
+    '(#t #f)
+    (deployed #:unloads? #f #:before? #t)))
 
 (test-end "in-place")

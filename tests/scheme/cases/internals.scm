@@ -4,13 +4,15 @@
 ;; in this Guix.  Where one is gone, its comment there says what to do without it.
 
 (use-modules (pyguixvm evaluator guix)
+             ((pyguixvm machine live) #:select (switch-program))
              (guix gexp)
              (guix monads)
              (guix store)
              (gnu system file-systems)
              (ice-9 vlist)
              (srfi srfi-1)
-             (srfi srfi-64))
+             (srfi srfi-64)
+             ((tests systems) #:select (%os)))
 
 (define (variable module name)
   (and=> (module-variable (resolve-module module) name) variable-ref))
@@ -84,5 +86,21 @@
 (test-equal "what is not there is left alone"
   #f
   (replace! '(guix gexp) 'no-such-procedure identity))
+
+(test-assert "(guix scripts system reconfigure) has what loads a kernel"
+  (procedure? (variable '(guix scripts system reconfigure) 'kexec-loading-program)))
+
+(test-equal "without it, a guest is switched, and its kernel is given none"
+  '(#f #t)
+  (let* ((module (resolve-module '(guix scripts system reconfigure)))
+         (there  (module-variable module 'kexec-loading-program)))
+    (dynamic-wind
+      (lambda ()
+        (module-remove! module 'kexec-loading-program))
+      (lambda ()
+        (list (kexec-loading-program %os)
+              (program-file? (switch-program %os #:load-kernel? #t))))
+      (lambda ()
+        (module-add! module 'kexec-loading-program there)))))
 
 (test-end "internals")
