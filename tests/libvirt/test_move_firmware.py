@@ -2,6 +2,8 @@
 """What UEFI firmware keeps of a machine goes with it, to another hypervisor and back."""
 
 import signal
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from deploying import virsh
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.hypervisor import domains, firmware_variables, volumes
 from pyguixvm.model.volume_names import variables_volume
+from pyguixvm.xml.pool import directory_pool_xml
 
 # Where no variable is: in the spare block at the end, which firmware uses for a moment only.
 MARK = b"what somebody set, and nobody knows any more"
@@ -117,3 +120,37 @@ def test_a_file_that_is_not_there_is_no_variables(connection):
     assert firmware_variables.held(connection, "/var/lib/libvirt/images/nothing.fd") is None
     assert firmware_variables.held(connection, "/nonexistent/nothing.fd") is None
     assert "variables" not in virsh("pool-list --all --name")
+
+
+def test_several_look_at_the_same_directory_at_once(connection, elsewhere, with_variables, kept):
+    file = firmware_variables.file(
+        connection, with_variables.name, domains.inactive_xml(connection, with_variables.name)
+    )
+    with ThreadPoolExecutor(4) as several:
+        looks = [
+            several.submit(firmware_variables.held, where, file)
+            for where in (connection, elsewhere) * 10
+        ]
+        assert all(look.result().endswith(MARK) for look in looks)
+    assert not any("variables" in name for name in pools_of(connection))
+
+
+def test_a_pool_of_that_directory_is_as_it_was_and_what_was_left_goes(connection, tmp_path):
+    tmp_path.chmod(0o755)
+    (tmp_path / "web_VARS.fd").write_bytes(MARK)
+    held = partial(firmware_variables.held, connection, str(tmp_path / "web_VARS.fd"))
+    theirs = connection.handle.storagePoolDefineXML(directory_pool_xml("theirs", str(tmp_path)), 0)
+    try:
+        assert held() == MARK
+        assert not theirs.isActive()
+        theirs.create(0)
+        assert held() == MARK
+        assert theirs.isActive()
+        theirs.destroy()
+    finally:
+        theirs.undefine()
+    # As by one who was killed.
+    left = directory_pool_xml("pyguixvm-variables-0123456789abcdef", str(tmp_path))
+    connection.handle.storagePoolCreateXML(left, 0)
+    assert held() == MARK
+    assert not any("variables" in name for name in pools_of(connection))
