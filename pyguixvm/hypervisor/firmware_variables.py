@@ -18,8 +18,9 @@ from pyguixvm.hypervisor import download, volumes
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.errors import explained
 from pyguixvm.hypervisor.momentary_pool import with_file
+from pyguixvm.hypervisor.usage import definitions
 from pyguixvm.model.sizes import format_size
-from pyguixvm.xml.inspection import is_uefi
+from pyguixvm.xml.inspection import is_uefi, variables_file
 from pyguixvm.xml.text import parse
 
 # Where libvirt's packages keep them.
@@ -34,9 +35,9 @@ def file(connection: Connection, name: str, xml: str) -> str | None:
     None, too, where that cannot be known: in the home directory of somebody elsewhere.
     """
     domain = parse(xml)
-    named = domain.findtext("os/nvram")
+    named = variables_file(domain)
     if named or not is_uefi(domain):
-        return named or None
+        return named
     # Until it runs, libvirt does not say what it names itself.
     directory = _SYSTEM
     if urlsplit(connection.uri).path == "/session":
@@ -69,3 +70,18 @@ def delete(connection: Connection, path: str) -> None:
     """Delete the file PATH of firmware's variables, if it is there.  Raises HypervisorError."""
     with explained(f"delete {path}, for the variables of firmware"):
         with_file(connection, path, lambda _, volume: volume.delete(0))
+
+
+def users(connection: Connection, path: str) -> tuple[str, ...]:
+    """Return the domains whose firmware keeps its variables in the file PATH, as their XML says.
+
+    Raises HypervisorError.
+    """
+    with explained(f"see whose firmware keeps its variables in {path}"):
+        found = [
+            name
+            for name, _snapshot, xml in definitions(connection)
+            for os in parse(xml).iter("domain", "inactiveDomain")
+            if variables_file(os) == path
+        ]
+    return tuple(dict.fromkeys(found))
