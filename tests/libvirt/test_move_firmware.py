@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import pytest
 from deploying import virsh
 
@@ -13,6 +14,7 @@ from pyguixvm.errors import RequestRefusedError
 from pyguixvm.hypervisor import domains, firmware_variables, volumes
 from pyguixvm.model.volume_names import variables_volume
 from pyguixvm.xml.pool import directory_pool_xml
+from pyguixvm.xml.text import element, parse, render
 
 # Where no variable is: in the spare block at the end, which firmware uses for a moment only.
 MARK = b"what somebody set, and nobody knows any more"
@@ -154,3 +156,53 @@ def test_a_pool_of_that_directory_is_as_it_was_and_what_was_left_goes(connection
     connection.handle.storagePoolCreateXML(left, 0)
     assert held() == MARK
     assert not any("variables" in name for name in pools_of(connection))
+
+
+def test_the_last_copy_of_variables_is_not_taken_back(with_variables, kept):
+    here, there = with_variables.connection, with_variables.there
+    assert with_variables.once(here, there, "defineXMLFlags").returncode == -signal.SIGKILL
+    kept.file(here).unlink()
+    with pytest.raises(RequestRefusedError, match="is not there any more") as refused:
+        with_variables.move(there)
+    assert kept.marked(there)
+    assert with_variables.at() == [here, there]
+    assert f"undefine {with_variables.name}" in refused.value.hint
+    virsh(f"undefine {with_variables.name}")
+    with_variables.move(there)
+    assert kept.marked(there)
+    with_variables.require_whole(there)
+
+
+def test_no_file_goes_that_only_what_arrived_names(with_variables, kept, tmp_path):
+    here, there = with_variables.connection, with_variables.there
+    assert with_variables.once(here, there, "undefineFlags").returncode == -signal.SIGKILL
+    tmp_path.chmod(0o755)
+    other = tmp_path / "shadow"
+    other.write_bytes(MARK)
+    metadata = domains.read_metadata(there, with_variables.name)
+    variables = msgspec.structs.replace(metadata.arrival.variables, path=str(other))
+    arrival = msgspec.structs.replace(metadata.arrival, variables=variables)
+    domains.write_metadata(
+        there, with_variables.name, msgspec.structs.replace(metadata, arrival=arrival)
+    )
+    assert f"{other}, if it is on" in with_variables.move(there)
+    assert other.read_bytes() == MARK
+    with_variables.require_whole(there)
+
+
+def test_variables_go_that_the_definition_names_by_a_source(with_variables, kept):
+    here, there = with_variables.connection, with_variables.there
+    file, name = kept.file(here), with_variables.name
+    another = file.with_name(f"{name}_VARS.another")
+    file.rename(another)
+    xml = parse(domains.whole_definition(here, name))
+    source = element("source", {"file": str(another)})
+    xml.find("os").append(element("nvram", {"type": "file"}, source))
+    here.handle.defineXML(render(xml))
+    assert kept.file(here) == another
+    with_variables.move(there)
+    assert kept.marked(there)
+    assert with_variables.can_start(there)
+    assert not another.exists()
+    with_variables.move(here)
+    assert kept.marked(here)
