@@ -16,7 +16,7 @@ from contextlib import suppress
 import msgspec
 
 from pyguixvm.apply import moved_variables
-from pyguixvm.apply.moved_volumes import Move, Sent, require_space, sent
+from pyguixvm.apply.moved_volumes import Move, Sent, sent, space_for
 from pyguixvm.apply.unused_volumes import usage
 from pyguixvm.errors import HypervisorError, RequestRefusedError
 from pyguixvm.events import phase
@@ -56,8 +56,10 @@ def send(move: Move, data: Iterable[Address], *, autostart: bool) -> None:
     xml, metadata, domain = defined(move, move.source)
     layers = root_layers(metadata)
     host = require_virtualization(move, xml)
-    require_space(move, [*(layer.address for layer in layers), *data])
-    with sent(move, layers, data, variables=_variables(move, xml, metadata)) as result:
+    with (
+        space_for(move, [*(layer.address for layer in layers), *data]),
+        sent(move, layers, data, variables=_variables(move, xml, metadata)) as result,
+    ):
         arrival = Arrival(
             uri=move.source.uri,
             source=identity(move.source),

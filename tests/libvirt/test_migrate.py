@@ -224,7 +224,7 @@ def test_who_interrupts_machines_that_leave_finds_each_at_one_place(traveller, f
 
     here, there = traveller.connection, traveller.there
     with monkeypatch.context() as patched:
-        patched.setattr(migration, "require_space", asked)
+        patched.setattr(migration, "require_virtualization", asked)
         assert main(["evacuate", there.uri, "--to", SYSTEM]) == 130
     assert not any(domains.exists(here, name) for name in fleet)
     assert main(["evacuate", there.uri, "--to", SYSTEM]) == 0
