@@ -163,6 +163,16 @@ def test_a_host_is_left_by_all_that_can_go(traveller, a_machine, pool, tmp_path,
         handle.undefine()
 
 
+def test_who_only_looks_moves_nothing(traveller, capfd):
+    here, there = traveller.connection, traveller.there
+    traveller.move(there)
+    for source, target in ((f"{there.uri}&ro", SYSTEM), (there.uri, f"{SYSTEM}?ro")):
+        assert main(["evacuate", source, "--to", target]) == 1
+        assert "read only" in capfd.readouterr().err
+        traveller.require_whole(there)
+    traveller.move(here)
+
+
 @pytest.fixture
 def fleet(traveller, a_machine, pool, tmp_path):
     """Three machines beside the traveller, at the other end, that stand on one image."""
