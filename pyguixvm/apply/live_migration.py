@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pyguixvm.apply.migration import arriving, defined, place_at, require_virtualization
-from pyguixvm.apply.moved_volumes import Move, Sent, require_space, sent
+from pyguixvm.apply.moved_volumes import Move, Sent, sent, space_for
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.events import Emit, Notice, PhaseProgress, phase
 from pyguixvm.hypervisor import domains, firmware_variables, migration, networks, pools
@@ -47,30 +47,30 @@ def move_live(
     written = {(metadata.generation.pool, metadata.generation.volume), *data}
     models = require_virtualization(move, xml)
     _require_same_processor(move, xml)
-    require_space(move, [*(layer.address for layer in layers), *data])
-    networks.ensure_networks(move.target, metadata.generation.declaration)
-    with sent(move, layers, data, written) as result:
-        arrival = Arrival(
-            uri=move.source.uri,
-            source=identity(move.source),
-            # Its guest goes on writing to them.
-            volumes=tuple(
-                SentVolume(*each.address) if each.address in written else each
-                for each in result.volumes
-            ),
-            autostart=autostart,
-            variables=_variables(move, xml, metadata, result),
-        )
-        there = arriving(metadata, result, arrival, domain.uuid)
-        place = place_at(move, result, there, xml, models)
-        _require_same_parts(move, place)
-        with phase(move.emit, "move", move.name) as told:
-            move.require()
-            result.given = True
-            listener = _Listener(move.emit, move.name)
-            destination = _destination(domain, place, there)
-            migration.migrate(domain, move.target, destination, line, listener)
-            told.detail = f"to {move.target.uri}{listener.said}"
+    with space_for(move, [*(layer.address for layer in layers), *data]):
+        networks.ensure_networks(move.target, metadata.generation.declaration)
+        with sent(move, layers, data, written) as result:
+            arrival = Arrival(
+                uri=move.source.uri,
+                source=identity(move.source),
+                # Its guest goes on writing to them.
+                volumes=tuple(
+                    SentVolume(*each.address) if each.address in written else each
+                    for each in result.volumes
+                ),
+                autostart=autostart,
+                variables=_variables(move, xml, metadata, result),
+            )
+            there = arriving(metadata, result, arrival, domain.uuid)
+            place = place_at(move, result, there, xml, models)
+            _require_same_parts(move, place)
+            with phase(move.emit, "move", move.name) as told:
+                move.require()
+                result.given = True
+                listener = _Listener(move.emit, move.name)
+                destination = _destination(domain, place, there)
+                migration.migrate(domain, move.target, destination, line, listener)
+                told.detail = f"to {move.target.uri}{listener.said}"
 
 
 @dataclass

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from contextlib import suppress
-from hashlib import sha256
 
 import msgspec
 
-from pyguixvm.apply.moved_volumes import Move, Sent, require_space, sent
+from pyguixvm.apply import moved_variables
+from pyguixvm.apply.moved_volumes import Move, Sent, sent, space_for
 from pyguixvm.apply.unused_volumes import usage
 from pyguixvm.errors import HypervisorError, RequestRefusedError
 from pyguixvm.events import phase
@@ -56,8 +56,10 @@ def send(move: Move, data: Iterable[Address], *, autostart: bool) -> None:
     xml, metadata, domain = defined(move, move.source)
     layers = root_layers(metadata)
     host = require_virtualization(move, xml)
-    require_space(move, [*(layer.address for layer in layers), *data])
-    with sent(move, layers, data, variables=_variables(move, xml, metadata)) as result:
+    with (
+        space_for(move, [*(layer.address for layer in layers), *data]),
+        sent(move, layers, data, variables=_variables(move, xml, metadata)) as result,
+    ):
         arrival = Arrival(
             uri=move.source.uri,
             source=identity(move.source),
@@ -127,6 +129,9 @@ def take_back(move: Move) -> None:
         # A generation that went meanwhile is not missed.
         if each.address in needed or data_of(each.volume) is not None:
             _there_still(move, each)
+    if arrival.variables is not None:
+        xml, _, _ = defined(move, move.source)
+        moved_variables.require_there(move, arrival.variables, xml)
     with phase(move.emit, "remove", move.name):
         move.require()
         # Whoever is killed from here on leaves what counts as broken off.
@@ -260,10 +265,8 @@ def _require_unchanged(move: Move, domain: Domain, xml: str, arrival: Arrival) -
     if not all(_is_as_sent(each, volume) for each, volume in found):
         raise _changed(move.name, move.source)
     variables = arrival.variables
-    if variables is not None and variables.digest is not None:
-        held = firmware_variables.held(move.source, variables.path)
-        if held is None or sha256(held).hexdigest() != variables.digest:
-            raise _changed(move.name, move.source)
+    if variables is not None and not moved_variables.are_as_sent(move, variables, xml):
+        raise _changed(move.name, move.source)
 
 
 def _there_still(move: Move, sent_volume: SentVolume) -> Volume:
@@ -307,6 +310,11 @@ def _delete_left(move: Move, arrival: Arrival, missing: Collection[str]) -> list
     kept = {(each.pool, each.volume): str(each) for each in used}
     said = list(kept.values())
     said += [f"{e} is not on {move.target.uri}, and stays on {move.source.uri}" for e in only]
+    said += [
+        f"{each.volume} is neither on {move.target.uri} nor on {move.source.uri}"
+        for each in arrival.volumes
+        if each.volume in missing and each.volume not in only
+    ]
     with phase(move.emit, "remove", move.name, detail=f"from {move.source.uri}"):
         # What stands on another one goes before that.
         for each in reversed(there):
@@ -323,8 +331,7 @@ def _delete_left(move: Move, arrival: Arrival, missing: Collection[str]) -> list
         for each in arrival.volumes:
             if not volumes.is_whole(move.source, each.pool, each.volume):
                 data_records.remove(move.source, each.address)
-    if arrival.variables is not None and domains.find(move.source, move.name) is None:
-        # With a definition, libvirt removes them; not when its guest has gone while it ran.
-        move.require()
-        firmware_variables.delete(move.source, arrival.variables.path)
+    if arrival.variables is not None:
+        lost = arrival.variables.volume in missing
+        said += moved_variables.delete_left(move, arrival.variables, lost=lost)
     return said

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from pyguixvm.apply.context import Turns
+from pyguixvm.apply.promised_space import PromisedSpace
 from pyguixvm.digest.content import content_of
 from pyguixvm.digest.memory import Digests
 from pyguixvm.errors import RequestRefusedError
@@ -36,12 +37,20 @@ _SAMPLE = 64 * 1024
 
 
 @dataclass(frozen=True)
+class Shared:
+    """What machines that move side by side have in common: TURNS, and SPACE that is promised."""
+
+    turns: Turns = field(default_factory=Turns)
+    space: PromisedSpace = field(default_factory=PromisedSpace)
+
+
+@dataclass(frozen=True)
 class Move:
     """Machine NAME goes from SOURCE to TARGET.
 
     REQUIRE is called before each step that cannot be undone, and raises LostLockError unless
     the machine is ours to change on both.  DIGESTS are what is known of images, and EMIT is
-    told what goes on.  TURNS are those of all that move side by side.
+    told what goes on.  SHARED is what all have that move side by side.
     """
 
     name: str
@@ -50,7 +59,7 @@ class Move:
     emit: Emit
     digests: Digests
     require: Callable[[], None]
-    turns: Turns = field(default_factory=Turns)
+    shared: Shared = field(default_factory=Shared)
 
 
 @dataclass
@@ -70,17 +79,24 @@ class Sent:
     given: bool = False
 
 
-def require_space(move: Move, addresses: Iterable[Address]) -> None:
-    """Raise HypervisorError unless the pools of the target have space for the volumes ADDRESSES.
+@contextmanager
+def space_for(move: Move, addresses: Iterable[Address]) -> Iterator[None]:
+    """Have space in the pools of the target for the volumes ADDRESSES alone in the body.
 
-    Pools that it does not have are made, as for a machine that is deployed there.
+    Others that go there wait if it may not do for all.  Pools that it does not have are made, as
+    for a machine that is deployed there.  Raises HypervisorError if there is not enough.
     """
     needed: dict[str, int] = {}
     for pool, name in addresses:
         needed[pool] = needed.get(pool, 0) + volume_there(move.source, pool, name).allocation
-    for pool, size in needed.items():
+    for pool in needed:
         pools.ensure_pool(move.target, pool)
+
+    def require(pool: str, size: int) -> None:
         pools.require_space(move.target, pool, size, f"machine '{move.name}'")
+
+    with move.shared.space.of(move.target.uri, needed, require):
+        yield
 
 
 @contextmanager
@@ -222,7 +238,7 @@ def _base(move: Move, layer: RootLayer, result: Sent) -> str:
     else:
         volume = volume_there(move.source, layer.pool, layer.image)
         # Of those that stand on it, the first one sends it.
-        with move.turns.at(move.target.uri, volume.pool, volume.name):
+        with move.shared.turns.at(move.target.uri, volume.pool, volume.name):
             was, made = volume.path, _same_base(move, volume) or _sent_base(move, volume)
     result.files[was] = result.files[layer.image] = made.path
     result.bases[layer.image] = made.name

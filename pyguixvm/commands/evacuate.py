@@ -9,8 +9,8 @@ from dataclasses import replace
 from functools import partial
 from threading import Lock, Semaphore
 
-from pyguixvm.apply.context import Turns
 from pyguixvm.apply.executor import Task, heeding, side_by_side
+from pyguixvm.apply.moved_volumes import Shared
 from pyguixvm.apply.outcome import Outcome
 from pyguixvm.commands.deploy import JOBS
 from pyguixvm.commands.hosts import Host, Hosts, Way
@@ -47,18 +47,18 @@ def evacuate(  # noqa: PLR0917 -- what goes from where to where, and how
         for other in dict.fromkeys([*([to] if to else []), *targets.values()]):
             hosts.try_to_reach(other)
         begun = hosts.with_arrivals(source)
-        places, turns, shared = Semaphore(jobs), Turns(), Lock()
+        places, shared, alone = Semaphore(jobs), Shared(), Lock()
 
         def way(name: str) -> Way:
             # One looks at a time: that may lead to yet another hypervisor.
-            with taken(shared):
+            with taken(alone):
                 target = begun.get(name) or _target(hosts, source, name, targets, to)
                 return way_of(hosts, name, target, source)
 
         def one(name: str) -> Outcome:
             with taken(places):
-                move = partial(moved, leaving, line=line, turns=turns)
-                detail = _apart(way(name), move, shared)
+                move = partial(moved, leaving, line=line, shared=shared)
+                detail = _apart(way(name), move, alone)
             return Outcome(name, "updated", detail)
 
         tasks = [Task(name, partial(one, name)) for name in sorted({*names, *begun})]
@@ -69,12 +69,12 @@ def evacuate(  # noqa: PLR0917 -- what goes from where to where, and how
     )
 
 
-def _apart(way: Way, move: Callable[[Way], str], shared: Lock) -> str:
-    """Return what MOVE does with WAY by connections of its own, or alone by those all SHARED."""
+def _apart(way: Way, move: Callable[[Way], str], alone: Lock) -> str:
+    """Return what MOVE does with WAY by connections of its own, or ALONE by those of all."""
     with way.apart() as own:
         if own is not None:
             return move(own)
-    with taken(shared):
+    with taken(alone):
         return move(way)
 
 

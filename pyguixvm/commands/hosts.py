@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 from pyguixvm.errors import HypervisorError
-from pyguixvm.hypervisor.connection import Connection, connect, identity, unasked
+from pyguixvm.hypervisor.connection import Connection, anew, connect, identity
 from pyguixvm.hypervisor.observe import Depth, observe
 from pyguixvm.model.hypervisor import Hypervisor
 from pyguixvm.model.observation import Observation
@@ -33,9 +33,7 @@ class Host:
         Nobody is asked for a password again.
         """
         try:
-            connection = opened.enter_context(
-                connect(unasked(self.uri), verify=self.connection.verify)
-            )
+            connection = opened.enter_context(anew(self.connection))
         except HypervisorError:
             return None
         return replace(self, connection=replace(connection, uri=self.uri))

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from pyguixvm.apply import live_migration, migration
-from pyguixvm.apply.context import Turns
-from pyguixvm.apply.moved_volumes import Move
+from pyguixvm.apply.moved_volumes import Move, Shared
 from pyguixvm.commands.gc_roots import known, reconcile, release, roots_at
 from pyguixvm.commands.hosts import Host, Hosts, Way
 from pyguixvm.commands.machines import Done, is_ours, tried
@@ -61,18 +60,18 @@ def migrate(
         return tried(names, one)
 
 
-def moved(session: Session, way: Way, line: Line, turns: Turns | None = None) -> str:
+def moved(session: Session, way: Way, line: Line, shared: Shared | None = None) -> str:
     """Move the machine of WAY, or finish that; return what was done.  LINE is as for `migrate`.
 
-    TURNS are those of all that move side by side.
+    SHARED is what all have that move side by side.
     """
     if way.source is None:
         return f"is on {way.target.uri} already"
-    turns = turns or Turns()
-    with _locked(session, way.name, way.source, way.target, turns) as move:
+    shared = shared or Shared()
+    with _locked(session, way.name, way.source, way.target, shared) as move:
         detail = _carried_out(move, line)
     # What one saw is old when another one has come.
-    with turns.at("roots"):
+    with shared.turns.at("roots"):
         _keep_from_collector(session, way.source.connection, way.target.connection)
     return detail
 
@@ -151,7 +150,7 @@ def _has(there: Observation, name: str) -> bool:
 
 @contextmanager
 def _locked(
-    session: Session, name: str, source: Host, target: Host, turns: Turns
+    session: Session, name: str, source: Host, target: Host, shared: Shared
 ) -> Iterator[Move]:
     """Have machine NAME be ours to change, at SOURCE and at TARGET, in the body."""
     # In the same order whichever way it goes: no two wait for each other.
@@ -167,7 +166,7 @@ def _locked(
 
         digests = Digests(session.state_directory)
         yield Move(
-            name, source.connection, target.connection, session.emit, digests, require, turns
+            name, source.connection, target.connection, session.emit, digests, require, shared
         )
 
 

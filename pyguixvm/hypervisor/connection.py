@@ -7,7 +7,7 @@ import os
 import pwd
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -127,6 +127,17 @@ def unasked(uri: str) -> str:
     if not urlsplit(uri).scheme.endswith("+ssh"):
         return uri
     return f"{uri}{'&' if '?' in uri else '?'}no_tty=1"
+
+
+def anew(connection: Connection) -> AbstractContextManager[Connection]:
+    """Connect to where CONNECTION leads in the way that it does, and disconnect at the end.
+
+    Nobody is asked for a password again.  Raises HypervisorError.
+    """
+    uri = unasked(connection.uri)
+    if connection.read_only:
+        uri += f"{'&' if '?' in uri else '?'}ro"
+    return connect(uri, verify=connection.verify)
 
 
 def without_read_only(uri: str) -> tuple[str, bool]:

@@ -34,6 +34,17 @@ _NO_CERTIFICATES = re.compile(
 )
 
 
+_BY_WHICH_WAY = (
+    "It runs where it was. The two hosts need different names, and the one has to get to the other "
+    "by TCP, ports 49152 to 49215: --migrate-uri tcp://ADDRESS tells by which address. Shut off, "
+    "it goes without."
+)
+_NOBODY_HEARD = (
+    "How that ends is not known: the hosts may go on with it. See where it runs with 'virsh list' "
+    "at both; run the command again when it is over."
+)
+
+
 class Destination(msgspec.Struct, frozen=True):
     """What a guest is there: as LIVE at first, and as DEFINED from its next start on, as XML."""
 
@@ -100,8 +111,8 @@ def migrate(
 
     What it writes to is copied, into files that are there; what they stand on is not.  The one
     libvirtd talks to the other itself where it gets there by the same URI as we do: then
-    nothing depends on us.  LISTENER hears how it goes.  Raises HypervisorError; it runs where it
-    was then.
+    nothing depends on us.  LISTENER hears how it goes.  Raises HypervisorError, which says
+    whether it runs where it was then.
     """
     named: dict[str, object] = {
         libvirt.VIR_MIGRATE_PARAM_DEST_XML: to.live,
@@ -167,12 +178,19 @@ def _moved(request: Callable[[], object], domain: Domain) -> None:
         if lacking := _NO_CERTIFICATES.search(str(error)):
             raise _NoCertificatesError(str(error)[lacking.start() :].strip()) from error
         failed = explain(error, f"migrate domain '{domain}'")
-        failed.hint = (
-            "It runs where it was. The two hosts need different names, and the one has to get to "
-            "the other by TCP, ports 49152 to 49215: --migrate-uri tcp://ADDRESS tells by which "
-            "address. Shut off, it goes without."
-        )
+        failed.hint = _BY_WHICH_WAY if _runs_on(domain) else _NOBODY_HEARD
         raise failed from error
+
+
+def _runs_on(domain: Domain) -> bool:
+    """Whether DOMAIN, which could not be moved, runs where it was, as far as can be told now.
+
+    When the line to us is cut, the two libvirtds may go on with it without us.
+    """
+    with suppress(libvirt.libvirtError, HypervisorError):
+        state, _reason = domain.handle.state()
+        return state == libvirt.VIR_DOMAIN_RUNNING and not domain.handle.jobInfo()[0]
+    return False
 
 
 @contextmanager

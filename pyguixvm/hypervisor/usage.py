@@ -32,7 +32,7 @@ def observe_usage(connection: Connection, below: Callable[[str], str | None]) ->
                 chain[one_name(file)] = one_name(under)
         domains: dict[str, frozenset[str]] = {}
         snapshots: dict[tuple[str, str], frozenset[str]] = {}
-        for name, snapshot, xml in _definitions(connection):
+        for name, snapshot, xml in definitions(connection):
             named = frozenset(one_name(file) for file in named_files(xml))
             named |= {volumes[each] for each in named_volumes(xml) if each in volumes}
             if snapshot is None:
@@ -50,7 +50,7 @@ def is_used(connection: Connection, path: str) -> bool:
     What a disk stands on counts, as far as libvirt knows it.
     """
     with explained(f"see which domains use {path}"):
-        return any(path in named_files(xml) for _, _, xml in _definitions(connection))
+        return any(path in named_files(xml) for _, _, xml in definitions(connection))
 
 
 def _named(file: str | None, one_name: Callable[[str], str]) -> str | None:
@@ -103,7 +103,7 @@ def _listed(pool: libvirt.virStoragePool) -> list[libvirt.virStorageVol]:
     return found
 
 
-def _definitions(connection: Connection) -> Iterator[tuple[str, str | None, str]]:
+def definitions(connection: Connection) -> Iterator[tuple[str, str | None, str]]:
     """Yield the name of each domain with its XML: defined, as it runs, and as snapshots have it.
 
     In between is the name of the snapshot.

@@ -78,6 +78,7 @@ class Hardware(msgspec.Struct, frozen=True, rename="kebab"):
     are files of the host, MACHINE_TYPE is what the one knows.  CONSOLE and AGENT_CHANNEL:
     there is a serial line, and one for a guest agent.  HOST_DEVICES are those of its host that
     it was given, in words.  TPM: one is emulated for it, whose state its host keeps.
+    VARIABLES is of which kind that is in which its firmware, if it is UEFI, keeps its variables.
     """
 
     cpu: int
@@ -98,6 +99,7 @@ class Hardware(msgspec.Struct, frozen=True, rename="kebab"):
     agent_channel: bool = True
     host_devices: tuple[str, ...] = ()
     tpm: bool = False
+    variables: str = "file"
 
 
 def disks_of(*hardware: Hardware | None) -> tuple[str, ...]:

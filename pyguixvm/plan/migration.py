@@ -141,6 +141,8 @@ def _parts_of_the_host(name: str, hardware: Hardware, known: Collection[str]) ->
         yield f"directory {directory.source} ({directory.driver})"
     for device in hardware.host_devices:
         yield f"passed-through device {device}"
+    if hardware.variables != "file":
+        yield f"variables of firmware of type '{hardware.variables}'"
     for disk in hardware.stacks:
         volume = file_name(disk.source)
         named = generation_of(volume) or data_of(volume)

@@ -53,6 +53,7 @@ def _hardware(root: etree._Element) -> Hardware:
     stacks = tuple(_stacks(root))
     vcpu = root.find("vcpu")
     maximum_cpu = 1 if vcpu is None else int(vcpu.text or 1)
+    variables = root.find("os/nvram")
     return Hardware(
         cpu=maximum_cpu if vcpu is None else int(vcpu.get("current") or maximum_cpu),
         maximum_cpu=maximum_cpu,
@@ -72,6 +73,7 @@ def _hardware(root: etree._Element) -> Hardware:
         agent_channel=agent_channel(root) is not None,
         host_devices=tuple(map(_host_device, root.findall("devices/hostdev"))),
         tpm=root.find("devices/tpm/backend[@type='emulator']") is not None,
+        variables="file" if variables is None else variables.get("type", "file"),
     )
 
 
@@ -106,6 +108,16 @@ def is_uefi(domain: etree._Element) -> bool:
     """Whether DOMAIN starts by UEFI firmware: libvirt is to choose it, or it is named."""
     os = domain.find("os")
     return os is not None and (os.get("firmware") == "efi" or os.find("loader") is not None)
+
+
+def variables_file(domain: etree._Element) -> str | None:
+    """Return in which file the firmware of DOMAIN keeps its variables; None if that is not said."""
+    kept = domain.find("os/nvram")
+    if kept is None:
+        return None
+    source = kept.find("source")
+    named = kept.text if source is None else source.get("file")
+    return (named or "").strip() or None
 
 
 def _stacks(domain: etree._Element) -> Iterator[ObservedDisk]:

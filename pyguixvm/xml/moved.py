@@ -87,7 +87,12 @@ def _keep_variables(domain: etree._Element, file: str) -> None:
     os = domain.find("os")
     if os is not None:
         kept = os.find("nvram")
-        (etree.SubElement(os, "nvram") if kept is None else kept).text = file
+        if kept is None:
+            kept = etree.SubElement(os, "nvram")
+        for source in kept.findall("source"):
+            kept.remove(source)
+        kept.attrib.pop("type", "file")
+        kept.text = file
 
 
 def _choose_anew(domain: etree._Element, lost: Collection[HostPart]) -> None:

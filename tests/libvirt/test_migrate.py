@@ -163,6 +163,16 @@ def test_a_host_is_left_by_all_that_can_go(traveller, a_machine, pool, tmp_path,
         handle.undefine()
 
 
+def test_who_only_looks_moves_nothing(traveller, capfd):
+    here, there = traveller.connection, traveller.there
+    traveller.move(there)
+    for source, target in ((f"{there.uri}&ro", SYSTEM), (there.uri, f"{SYSTEM}?ro")):
+        assert main(["evacuate", source, "--to", target]) == 1
+        assert "read only" in capfd.readouterr().err
+        traveller.require_whole(there)
+    traveller.move(here)
+
+
 @pytest.fixture
 def fleet(traveller, a_machine, pool, tmp_path):
     """Three machines beside the traveller, at the other end, that stand on one image."""
@@ -224,7 +234,7 @@ def test_who_interrupts_machines_that_leave_finds_each_at_one_place(traveller, f
 
     here, there = traveller.connection, traveller.there
     with monkeypatch.context() as patched:
-        patched.setattr(migration, "require_space", asked)
+        patched.setattr(migration, "require_virtualization", asked)
         assert main(["evacuate", there.uri, "--to", SYSTEM]) == 130
     assert not any(domains.exists(here, name) for name in fleet)
     assert main(["evacuate", there.uri, "--to", SYSTEM]) == 0

@@ -2,14 +2,19 @@
 """What UEFI firmware keeps of a machine goes with it, to another hypervisor and back."""
 
 import signal
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
+import msgspec
 import pytest
 from deploying import virsh
 
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.hypervisor import domains, firmware_variables, volumes
 from pyguixvm.model.volume_names import variables_volume
+from pyguixvm.xml.pool import directory_pool_xml
+from pyguixvm.xml.text import element, parse, render
 
 # Where no variable is: in the spare block at the end, which firmware uses for a moment only.
 MARK = b"what somebody set, and nobody knows any more"
@@ -117,3 +122,87 @@ def test_a_file_that_is_not_there_is_no_variables(connection):
     assert firmware_variables.held(connection, "/var/lib/libvirt/images/nothing.fd") is None
     assert firmware_variables.held(connection, "/nonexistent/nothing.fd") is None
     assert "variables" not in virsh("pool-list --all --name")
+
+
+def test_several_look_at_the_same_directory_at_once(connection, elsewhere, with_variables, kept):
+    file = firmware_variables.file(
+        connection, with_variables.name, domains.inactive_xml(connection, with_variables.name)
+    )
+    with ThreadPoolExecutor(4) as several:
+        looks = [
+            several.submit(firmware_variables.held, where, file)
+            for where in (connection, elsewhere) * 10
+        ]
+        assert all(look.result().endswith(MARK) for look in looks)
+    assert not any("variables" in name for name in pools_of(connection))
+
+
+def test_a_pool_of_that_directory_is_as_it_was_and_what_was_left_goes(connection, tmp_path):
+    tmp_path.chmod(0o755)
+    (tmp_path / "web_VARS.fd").write_bytes(MARK)
+    held = partial(firmware_variables.held, connection, str(tmp_path / "web_VARS.fd"))
+    theirs = connection.handle.storagePoolDefineXML(directory_pool_xml("theirs", str(tmp_path)), 0)
+    try:
+        assert held() == MARK
+        assert not theirs.isActive()
+        theirs.create(0)
+        assert held() == MARK
+        assert theirs.isActive()
+        theirs.destroy()
+    finally:
+        theirs.undefine()
+    # As by one who was killed.
+    left = directory_pool_xml("pyguixvm-variables-0123456789abcdef", str(tmp_path))
+    connection.handle.storagePoolCreateXML(left, 0)
+    assert held() == MARK
+    assert not any("variables" in name for name in pools_of(connection))
+
+
+def test_the_last_copy_of_variables_is_not_taken_back(with_variables, kept):
+    here, there = with_variables.connection, with_variables.there
+    assert with_variables.once(here, there, "defineXMLFlags").returncode == -signal.SIGKILL
+    kept.file(here).unlink()
+    with pytest.raises(RequestRefusedError, match="is not there any more") as refused:
+        with_variables.move(there)
+    assert kept.marked(there)
+    assert with_variables.at() == [here, there]
+    assert f"undefine {with_variables.name}" in refused.value.hint
+    virsh(f"undefine {with_variables.name}")
+    with_variables.move(there)
+    assert kept.marked(there)
+    with_variables.require_whole(there)
+
+
+def test_no_file_goes_that_only_what_arrived_names(with_variables, kept, tmp_path):
+    here, there = with_variables.connection, with_variables.there
+    assert with_variables.once(here, there, "undefineFlags").returncode == -signal.SIGKILL
+    tmp_path.chmod(0o755)
+    other = tmp_path / "shadow"
+    other.write_bytes(MARK)
+    metadata = domains.read_metadata(there, with_variables.name)
+    variables = msgspec.structs.replace(metadata.arrival.variables, path=str(other))
+    arrival = msgspec.structs.replace(metadata.arrival, variables=variables)
+    domains.write_metadata(
+        there, with_variables.name, msgspec.structs.replace(metadata, arrival=arrival)
+    )
+    assert f"{other}, if it is on" in with_variables.move(there)
+    assert other.read_bytes() == MARK
+    with_variables.require_whole(there)
+
+
+def test_variables_go_that_the_definition_names_by_a_source(with_variables, kept):
+    here, there = with_variables.connection, with_variables.there
+    file, name = kept.file(here), with_variables.name
+    another = file.with_name(f"{name}_VARS.another")
+    file.rename(another)
+    xml = parse(domains.whole_definition(here, name))
+    source = element("source", {"file": str(another)})
+    xml.find("os").append(element("nvram", {"type": "file"}, source))
+    here.handle.defineXML(render(xml))
+    assert kept.file(here) == another
+    with_variables.move(there)
+    assert kept.marked(there)
+    assert with_variables.can_start(there)
+    assert not another.exists()
+    with_variables.move(here)
+    assert kept.marked(here)

@@ -26,8 +26,9 @@ from pyguixvm.model.observation import (
     Snapshot,
 )
 from pyguixvm.plan.migration import require_movable, require_place, root_layers
-from pyguixvm.xml.inspection import inspect_domain
+from pyguixvm.xml.inspection import inspect_domain, variables_file
 from pyguixvm.xml.moved import Place, moved_xml, unfenced_xml
+from pyguixvm.xml.text import parse
 
 MERGING = Merging("default", ("pyguixvm-web.g2.qcow2", "pyguixvm-web.g1.qcow2"))
 TO = "qemu+ssh://b/system"
@@ -65,9 +66,17 @@ def test_a_tpm_is_seen() -> None:
         assert inspect_domain(XML.replace("</devices>", tpm)).hardware.tpm == seen
 
 
+def test_of_which_kind_variables_are_is_seen() -> None:
+    for kind in ("file", "network", "block"):
+        xml = XML.replace("<nvram>", f"<nvram type='{kind}'>")
+        assert inspect_domain(xml).hardware.variables == kind
+    assert inspect_domain(XML).hardware.variables == "file"
+
+
 HOST_DEVICE = hardware(host_devices=("pci domain=0x0000 bus=0x06",))
 DIRECTORY = hardware(directories=(SharedDirectory("share", "/srv", "9p", read_only=True),))
 FOREIGN = hardware(stacks=(ObservedDisk("/srv/their.qcow2", "vdc", None, ()),))
+IN_A_NETWORK = hardware(firmware="uefi", variables="network")
 DEVICE = domain(disks=(BlockDevice(device="/dev/sdz"),))
 STORE = SharedStore(host_name="web", label="GNU", kernel="linux", root_label="root")
 
@@ -79,6 +88,7 @@ STORE = SharedStore(host_name="web", label="GNU", kernel="linux", root_label="ro
         (off(defined=DIRECTORY), "directory /srv (9p)"),
         (observed(live=DIRECTORY), "directory /srv (9p)"),
         (off(defined=FOREIGN), "disk /srv/their.qcow2, which pyguixvm did not make"),
+        (off(defined=IN_A_NETWORK), "variables of firmware of type 'network'"),
         (off(metadata=applied(domain=DEVICE)), "device /dev/sdz"),
         (off(snapshots=(Snapshot("before"),)), "has 1 snapshot: before"),
         (off(saved=True), "the memory of 'web' is kept"),
@@ -164,6 +174,16 @@ def test_the_definition_is_as_it_was_on_other_files_and_behind_a_fence() -> None
     free = unfenced_xml(xml, msgspec.structs.replace(metadata, arrival=None))
     assert inspect_domain(free).hardware.disks == ("/b/root", "/srv/x")
     assert "fence" not in free
+
+
+def test_variables_that_a_source_names_are_where_they_are_to_be() -> None:
+    place = Place({}, (), "/b", variables="/b/v")
+    named = "<nvram type='file' template='/t'><source file='/a/v'><seclabel/></source></nvram>"
+    for before in ("<nvram>x</nvram>", "", named):
+        xml = moved_xml(XML.replace("<nvram>x</nvram>", before), place, deployed(machine()))
+        assert variables_file(parse(xml)) == "/b/v"
+        assert "/a/v" not in xml
+        assert "type='file'" not in xml.partition("nvram")[2].partition(">")[0].replace('"', "'")
 
 
 def test_a_generation_that_runs_from_the_store_of_its_host_keeps_a_machine_there() -> None:
