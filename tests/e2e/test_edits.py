@@ -79,6 +79,14 @@ EDITS = {
 }
 
 
+# What one process cannot have in two versions.
+OF_A_PROCESS = {"a module beside", "a variable of the environment"}
+
+TWO_MACHINES = """\
+(list (virtual-machine (name "before") (operating-system (load "{before}")))
+      (virtual-machine (name "after") (operating-system (load "{after}"))))
+"""
+
 # Which of Guix's modules for programs in guests are edited, none of which an evaluator loads.
 OF_GUESTS = ("activation", "linux-boot", "shepherd")
 
@@ -130,6 +138,21 @@ def test_an_edit_is_seen(evaluator: Evaluator, tmp_path: Path, name: str) -> Non
     after = derivations(edit, edit.variables)
     assert after == {expected(tmp_path / "config.scm", "mbr-hybrid-raw", edit.variables)}
     assert before.isdisjoint(after)
+
+
+@pytest.mark.parametrize("name", sorted(EDITS.keys() - OF_A_PROCESS))
+def test_machines_of_one_file_have_each_their_own(
+    evaluator: Evaluator, tmp_path: Path, name: str
+) -> None:
+    """What is made for one of them may be like what is made for the other, and need not be it."""
+    before, after = write(tmp_path / "before"), write(tmp_path / "after", EDITS[name])
+    config = tmp_path / "two.scm"
+    config.write_text(TWO_MACHINES.format(before=before, after=after))
+    answer = evaluator.ask(request(config))
+    assert "deployment" in answer, answer
+    images = [machine["image"]["derivation"] for machine in answer["deployment"]["machines"]]
+    assert images == [expected(file, "mbr-hybrid-raw") for file in (before, after)]
+    assert len(set(images)) == len(images)
 
 
 @pytest.fixture(scope="module")
