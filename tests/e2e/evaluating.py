@@ -85,11 +85,11 @@ def only_image(answer: dict[str, Any]) -> dict[str, str]:
     return image
 
 
-def evaluate_once(message: dict[str, object]) -> dict[str, Any]:
+def evaluate_once(message: dict[str, Any]) -> dict[str, Any]:
     done = subprocess.run(
         ["guix", "repl", "--", str(SCRIPT), str(GUIX_DIRECTORY), "--once"],
         input=json.dumps(message) + "\n",
-        check=True, capture_output=True, text=True, env=ENVIRONMENT,
+        check=True, capture_output=True, text=True, env=message["environment"],
     )  # fmt: skip
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer

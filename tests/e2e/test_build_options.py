@@ -170,7 +170,10 @@ def test_a_module_that_was_edited_after_it_was_loaded_is_loaded_anew(tmp_path: P
         assert machine(config, GUIX_PACKAGE_PATH=str(directory)).name == marker
 
 
-def test_a_directory_may_have_other_versions_of_what_is_loaded(tmp_path: Path) -> None:
+@pytest.mark.parametrize("by_the_file", [False, True], ids=["-L", "by the file"])
+def test_a_directory_may_have_other_versions_of_what_is_loaded(
+    tmp_path: Path, *, by_the_file: bool
+) -> None:
     """As ``guix system`` has it: what it has loaded itself stays, of the rest -L is first."""
     directory = tmp_path / "overlay"
     (directory / "gnu/services").mkdir(parents=True)
@@ -178,10 +181,13 @@ def test_a_directory_may_have_other_versions_of_what_is_loaded(tmp_path: Path) -
         '(define-module (gnu services ssh))\n(define-public marker "mine")\n'
     )
     config = write_named(tmp_path, "(gnu services ssh)")
+    if by_the_file:
+        config.write_text(f'(add-to-load-path "{directory}")\n{config.read_text()}')
     # Warm: its sample has loaded Guix's.
     machine(write(tmp_path), ["--no-grafts"])
     for _ in range(2):
-        assert machine(config, [f"--load-path={directory}"]).name == "mine"
+        options = [] if by_the_file else [f"--load-path={directory}"]
+        assert machine(config, options).name == "mine"
 
 
 def test_an_evaluator_is_shown_and_stopped(tmp_path: Path) -> None:

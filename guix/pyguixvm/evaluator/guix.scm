@@ -13,6 +13,7 @@
             observe-local-files!
             remember-module-closures!
             recognize-objects!
+            expect-load-path!
             adopt-caches
             module-of-variable
             expect-shared-directories!
@@ -115,6 +116,23 @@ connection that must not be used at the same time."
                 (and=> (module-variable (resolve-module module) name) variable-ref))
               names))
 
+(define %expected-load-path
+  ;; The load path that objects are lowered by, or #f: by any.
+  #f)
+
+(define (expect-load-path!)
+  "From now on, recognize no object while the load path is another than that of the first
+such call: gexps say which modules they need by their names alone."
+  (unless %expected-load-path
+    (set! %expected-load-path %load-path)))
+
+(define (recognizable? options)
+  "Does '%mcached', called with OPTIONS, look for an object that may be recognized?"
+  ;; Other objects are looked up by 'equal?' already.
+  (and (memq vhash-consq options)
+       (or (not %expected-load-path)
+           (eq? %expected-load-path %load-path))))
+
 ;; Private: '%mcached' of (guix store), by which 'lower-object' looks up what became of an
 ;; object, and the types of the objects.  Without it, each evaluation lowers all services
 ;; again, which takes twice the time.
@@ -122,7 +140,8 @@ connection that must not be used at the same time."
   (let ((replaced? #f))
     (lambda ()
       "From now on, in this process and its children, have an object lowered as the first
-one was that is like it, see 'make-representative'."
+one was that is like it, see 'make-representative'.  That the modules which its gexps name
+are the same files as then is for the caller to see to, see (pyguixvm evaluator freshness)."
       (unless replaced?
         (set! replaced? #t)
         (let ((representative (make-representative (private-types '(guix gexp) %recognized)
@@ -131,8 +150,7 @@ one was that is like it, see 'make-representative'."
                     (lambda (cached)
                       (lambda (mthunk object . options)
                         (apply cached mthunk
-                               ;; Other objects are looked up by 'equal?' already.
-                               (if (memq vhash-consq options)
+                               (if (recognizable? options)
                                    (representative object)
                                    object)
                                options)))))))))

@@ -5,6 +5,7 @@
   #:use-module (guix scripts)
   #:use-module (guix scripts build)
   #:use-module (guix utils)
+  #:use-module (ice-9 match)
   #:use-module (srfi srfi-1)
   #:use-module (srfi srfi-37)
   #:export (adopt-load-path
@@ -35,6 +36,21 @@
                    (remove string-null? (parse-path (or (getenv variable) "")))
                    path))
 
+(define (own-directories path)
+  "Return how many directories of PATH come before those that the environment adds."
+  (define (up-to file)
+    "Return how many come up to the first one that has FILE."
+    (match (list-index (lambda (directory)
+                         (file-exists? (string-append directory "/" file)))
+                       path)
+      (#f    0)
+      (index (+ 1 index))))
+
+  ;; Guix as Debian has it is in one of Guile's own directories, which it puts first.
+  (max (or (list-index own-directory? path) (length path))
+       (up-to "guix/ui.scm")
+       (up-to "pyguixvm.scm")))
+
 (define (adopt-load-path)
   "Look for modules also where GUILE_LOAD_PATH says, as Guix does where it is set from the
 start: after Guix's own and those of channels.  Return the directories that this adds."
@@ -42,7 +58,7 @@ start: after Guix's own and those of channels.  Return the directories that this
         (compiled    (added "GUILE_LOAD_COMPILED_PATH" %load-compiled-path)))
     (call-with-values
         (lambda ()
-          (break own-directory? %load-path))
+          (split-at %load-path (own-directories %load-path)))
       (lambda (before after)
         (set! %load-path (append before directories after))))
     (set! %load-compiled-path

@@ -6,6 +6,7 @@
   #:use-module (pyguixvm evaluator environment)
   #:use-module (pyguixvm evaluator evaluation)
   #:use-module (pyguixvm evaluator failure)
+  #:use-module (pyguixvm evaluator freshness)
   #:use-module (pyguixvm evaluator guix)
   #:use-module (pyguixvm evaluator handling)
   #:use-module (pyguixvm evaluator json)
@@ -15,6 +16,7 @@
   #:use-module ((pyguixvm evaluator store) #:select (failed-build-log))
   #:use-module (pyguixvm machine live)
   #:use-module (pyguixvm system guest)
+  #:use-module (ice-9 control)
   #:use-module (ice-9 match)
   #:use-module (json)
   ;; Few want it, and it takes Guile-SSH.
@@ -190,6 +192,32 @@ with each new connection to the store."
     (#f   json)
     (file (acons "log" file json))))
 
+(define (answer-if-fit request prepare unfit)
+  "Return the answer to REQUEST as a line.  PREPARE and UNFIT are as for 'answer': UNFIT is
+called once more, if the configuration that was loaded has changed the load path."
+  (define before %load-path)
+
+  (let/ec return
+    (define checked? #f)
+
+    (define (check)
+      (unless checked?
+        (set! checked? #t)
+        (match (sooner-searched before)
+          (() #t)
+          (directories
+           (and=> (unfit directories) (compose return unfit-line))))))
+
+    ;; Before anything is lowered, and in the end if nothing was.
+    (define (prepare/checked store)
+      (check)
+      (expect-load-path!)
+      (prepare store))
+
+    (let ((json (do-work request prepare/checked)))
+      (check)
+      (json-line (with-log json)))))
+
 (define* (answer request #:key (prepare (const #t)) (unfit (const #f)))
   "Return the answer to REQUEST, which asks for work, as a line.  This process takes the
 client's environment, directory and load path, so it should not do anything else later.
@@ -198,7 +226,7 @@ with the directories that REQUEST adds to the load path: it returns a symbol tha
 why another process has to answer, or #f."
   (define (answer/options directories)
     (match (unfit (append directories (adopt-load-path)))
-      (#f     (json-line (with-log (do-work request prepare))))
+      (#f     (answer-if-fit request prepare unfit))
       (reason (unfit-line reason))))
 
   (if (equal? %schema (request-ref request "schema"))

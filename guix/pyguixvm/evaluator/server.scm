@@ -188,14 +188,15 @@ to do."
                (loop monitors warm served? since))
               ((not warm)
                (let ((warm (or (try-warm-up) 'failed)))
-                 (note-loaded-modules!)
+                 (note-used-files!)
                  (loop (spend-leisure monitors) warm served?
                        (monotonic-seconds))))
               ((>= (monotonic-seconds) (+ since idle-seconds)) 'idle)
               (else
                (loop monitors warm served? since)))))
 
-    (note-loaded-modules!)
+    (observe-searches!)
+    (note-used-files!)
     (ready)
     (loop '() #f #f (monotonic-seconds))
     (forget)

@@ -48,7 +48,7 @@
             (record-type-fields (struct-vtable store)))))
 
 (test-equal "(guix store) lowers what is like something lowered no more"
-  '(1 1 2)
+  '(1 1 2 3 3)
   (let* ((calls 0)
          (lower (lambda (object)
                   ((variable '(guix store) '%mcached)
@@ -57,16 +57,27 @@
                      (with-monad %store-monad (return object)))
                    object '("x86_64-linux")
                    #:vhash-cons vhash-consq #:vhash-fold* vhash-foldq*)))
+         (path  %load-path)
          (found (variable '(guix store) '%mcached)))
     (dynamic-wind
       recognize-objects!
       (lambda ()
         (with-store store
-          (map (lambda (text)
-                 (run-with-store store (lower (plain-file "name" text)))
-                 calls)
-               '("one" "one" "two"))))
+          (define (calls-after text)
+            (run-with-store store (lower (plain-file "name" text)))
+            calls)
+
+          (append (map calls-after '("one" "one" "two"))
+                  ;; By another load path, modules of the same names may be others.
+                  (begin
+                    (expect-load-path!)
+                    (set! %load-path (cons "/elsewhere" path))
+                    (list (calls-after "one")))
+                  (begin
+                    (set! %load-path path)
+                    (list (calls-after "one"))))))
       (lambda ()
+        (set! %load-path path)
         (variable-set! (module-variable (resolve-module '(guix store)) '%mcached)
                        found)))))
 
