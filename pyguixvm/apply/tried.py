@@ -13,9 +13,8 @@ import hashlib
 import msgspec
 
 from pyguixvm.apply.context import Workshop
-from pyguixvm.hypervisor import domains
+from pyguixvm.hypervisor import domains, host, networks
 from pyguixvm.hypervisor.connection import capabilities
-from pyguixvm.hypervisor.errors import explained
 from pyguixvm.model.applied import Tried
 from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.model.image import DirectBoot, SharedStore, SystemImage
@@ -27,7 +26,8 @@ def trial_digest(
 ) -> str | None:
     """Return what a copy of MACHINE with a root of SIZE bytes is, started by DIRECT if not None.
 
-    The same system, on the same hardware, by the same programs of the hypervisor has the same.
+    The same system, in the same time, on the same hardware, networks and host, by the same
+    programs there has the same.
     None where it would see what may be another by then: an image that Guix did not make, and
     directories of the host.
     """
@@ -41,12 +41,12 @@ def trial_digest(
     )
     if named is None or machine.domain.mount_points:
         return None
-    host = capabilities(connection)
-    with explained("ask for the versions of the hypervisor"):
-        versions = (connection.handle.getVersion(), connection.handle.getLibVersion())
-    override = workshop.environment.get("PYGUIXVM_VIRT_TYPE")
-    by = choose_domain_type(machine, host.domain_types, override)
-    what = (image, machine.domain, machine.ready, size, direct, by, host.architecture, versions)
+    offered = capabilities(connection).domain_types
+    by = choose_domain_type(machine, offered, workshop.environment.get("PYGUIXVM_VIRT_TYPE"))
+    # It may have moved since, and whoever keeps the host may have changed it.
+    place = (by, host.seen_by_guests(connection, by), networks.definitions(connection, machine))
+    wanted = (image, machine.domain, machine.ready, machine.ready_timeout)
+    what = (wanted, size, direct, place)
     return hashlib.sha256(msgspec.json.encode(what)).hexdigest()
 
 

@@ -12,8 +12,9 @@ import libvirt
 
 from pyguixvm.hypervisor.at_once import begun
 from pyguixvm.hypervisor.connection import Connection
+from pyguixvm.hypervisor.errors import explained
 from pyguixvm.model.observation import Host
-from pyguixvm.xml.capabilities import maximum_vcpus
+from pyguixvm.xml.capabilities import host_cpu, maximum_vcpus, read_host_uuid
 from pyguixvm.xml.domain import EMULATOR_MACHINE
 
 _Answer = TypeVar("_Answer")
@@ -42,6 +43,19 @@ def host_of(connection: Connection) -> Host:
     )
     memory = _told(lambda: int(handle.getInfo()[1]) * _MIB)
     return Host(memory, most(), connected(), stored())
+
+
+def seen_by_guests(connection: Connection, domain_type: str) -> tuple[str | None, ...]:
+    """Return what tells hosts apart for guests of DOMAIN_TYPE: which one it is, CPU and QEMU.
+
+    What their firmware is called is in it, and not what that holds.
+    """
+    handle = connection.handle
+    with explained("ask what the hypervisor's host is"):
+        offered = connection.offered.xml()
+        by = handle.getDomainCapabilities(None, None, EMULATOR_MACHINE, domain_type)
+        versions = f"{handle.getVersion()} {handle.getLibVersion()}"
+    return read_host_uuid(offered), host_cpu(offered), by, versions
 
 
 def _told(ask: Callable[[], _Answer]) -> _Answer | None:

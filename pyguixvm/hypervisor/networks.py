@@ -9,6 +9,7 @@ from pyguixvm.errors import HypervisorError
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.errors import explained, is_code
 from pyguixvm.model.declaration import VirtualMachine
+from pyguixvm.xml.inspection import network_definition
 
 # Nothing is to be done to such a network.
 _READY = (
@@ -25,6 +26,17 @@ def ensure_networks(connection: Connection, machine: VirtualMachine) -> None:
         ready = {each.name() for each in connection.handle.listAllNetworks(_READY)} if names else ()
     for name in sorted(names.difference(ready)):
         ensure_network(connection, name)
+
+
+def definitions(connection: Connection, machine: VirtualMachine) -> tuple[str, ...]:
+    """Return what the networks of MACHINE are, as XML, in the order of their names.
+
+    Raises HypervisorError if there is none of a name.
+    """
+    names = {interface.network for interface in machine.domain.networking}
+    found = [_find(connection, name) for name in sorted(names)]
+    with explained("look at the networks"):
+        return tuple(network_definition(network.XMLDesc(0)) for network in found)
 
 
 def ensure_network(connection: Connection, name: str) -> bool:

@@ -17,7 +17,7 @@ from pyguixvm.model.observation import (
     Snapshot,
 )
 from pyguixvm.xml import plain_fields
-from pyguixvm.xml.text import parse
+from pyguixvm.xml.text import parse, render
 
 _UNITS = {"b": 1, "bytes": 1, "KiB": 1024, "k": 1024, "MiB": 1024**2, "GiB": 1024**3}
 
@@ -237,3 +237,11 @@ def has_agent(xml: str) -> bool:
 def gives_leases(network_xml: str) -> bool:
     """Whether libvirt itself runs a DHCP server on the network of NETWORK_XML."""
     return parse(network_xml).find("ip/dhcp") is not None
+
+
+def network_definition(network_xml: str) -> str:
+    """Return NETWORK_XML without how many guests are connected at the moment."""
+    network = parse(network_xml)
+    for each in network.iter("*"):
+        each.attrib.pop("connections", "")
+    return render(network)

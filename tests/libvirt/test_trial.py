@@ -2,10 +2,11 @@
 """Throwaway copies: what they are made of, and that nothing of them is left."""
 
 import dataclasses
+import os
 import shutil
 import subprocess
 import time
-from contextlib import nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -24,12 +25,12 @@ from pyguixvm.digest.memory import Digests
 from pyguixvm.errors import BuildError, RequestRefusedError, TrialFailedError
 from pyguixvm.events import Notice, PhaseStarted, ignore
 from pyguixvm.guix.store import Store
-from pyguixvm.hypervisor import domains, transient, upload, volumes
+from pyguixvm.hypervisor import domains, host, transient, upload, volumes
 from pyguixvm.hypervisor.base_volume import BaseVolumes
 from pyguixvm.hypervisor.connection import capabilities
 from pyguixvm.hypervisor.machine_lock.lock import held
 from pyguixvm.image import overlay
-from pyguixvm.model.declaration import BlockDevice, DataDisk, MountPoint
+from pyguixvm.model.declaration import BlockDevice, DataDisk, MountPoint, Networking
 from pyguixvm.model.image import Derivation, DirectBoot, ImageContent, SystemImage
 from pyguixvm.model.volume_names import data_volume, trial_volume
 from pyguixvm.xml.storage import BackingFile
@@ -37,6 +38,7 @@ from pyguixvm.xml.text import parse
 
 MIB = 1024**2
 SIZE = 256 * MIB
+MAC = "52:54:00:77:01:02"
 DISK = DataDisk(name="db", size=64 * MIB, file_system="ext4", target="/srv/db")
 
 
@@ -123,11 +125,49 @@ def test_what_was_ready_in_a_copy_is_not_booted_again(
     assert tries(msgspec.structs.replace(edition("three"), ready=())) == 1
     # One is remembered, the last.
     assert tries(machine) == 1
+    assert tries(msgspec.structs.replace(machine, ready_timeout=1)) == 1
     # What is on the host may change.
     mount = MountPoint(source="/srv", target="/r", tag="r", driver="9p", read_only=True)
     sharing = msgspec.structs.replace(machine.domain, mount_points=(mount,))
     seeing = msgspec.structs.replace(machine, domain=sharing)
     assert [tries(seeing), tries(seeing)] == [1, 1]
+
+    # So may its networks, and a machine moves to another one.
+    with a_network(connection) as define:
+        interfaces = (Networking(network=define("one"), mac_address=MAC),)
+        domain = msgspec.structs.replace(machine.domain, networking=interfaces)
+        connected = msgspec.structs.replace(machine, domain=domain)
+        assert [tries(connected), tries(connected)] == [1, 0]
+        define("two")
+        assert [tries(connected), tries(connected)] == [1, 0]
+    assert [tries(machine), tries(machine)] == [1, 0]
+    monkeypatch.setattr(host, "read_host_uuid", lambda _xml: "another")
+    assert [tries(machine), tries(machine)] == [1, 0]
+    monkeypatch.setattr(host, "host_cpu", lambda _xml: "another")
+    assert [tries(machine), tries(machine)] == [1, 0]
+
+
+@contextmanager
+def a_network(connection):
+    """Have a network that may be defined anew, in one of several ways; yield what does that."""
+    name, uuid = f"tried-{os.getpid()}", "99999999-2222-3333-4444-555555555555"
+
+    def define(domain):
+        gone()
+        connection.handle.networkDefineXML(
+            f"<network><name>{name}</name><uuid>{uuid}</uuid><domain name='{domain}'/></network>"
+        ).create()
+        return name
+
+    def gone():
+        with suppress(libvirt.libvirtError):
+            connection.handle.networkLookupByName(name).destroy()
+
+    try:
+        yield define
+    finally:
+        gone()
+        connection.handle.networkLookupByName(name).undefine()
 
 
 def test_what_was_not_ready_in_a_copy_is_booted_again(connection, edition, root, workshop):

@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 from lxml import etree
 
-from pyguixvm.xml.inspection import gives_leases, has_agent, inspect_domain
+from pyguixvm.xml.inspection import (
+    gives_leases,
+    has_agent,
+    inspect_domain,
+    network_definition,
+)
 from pyguixvm.xml.pool import directory_pool_xml, pool_path
 from pyguixvm.xml.text import parse
 from pyguixvm.xml.volume import VolumeDefinition, volume_xml
@@ -108,3 +113,13 @@ def test_entities_are_not_expanded(tmp_path):
     secret.write_text("secret")
     xml = f"<!DOCTYPE d [<!ENTITY e SYSTEM 'file://{secret}'>]><d>&e;</d>"
     assert "secret" not in "".join(parse(xml).itertext())
+
+
+def test_a_network_is_the_same_whoever_is_connected() -> None:
+    def network(connected: str, name: str = "eth0") -> str:
+        interface = f"<interface dev='{name}'{connected}/>"
+        return f"<network{connected}><forward mode='bridge'>{interface}</forward></network>"
+
+    alone, used = network(""), network(" connections='2'")
+    assert network_definition(alone) == network_definition(used)
+    assert network_definition(alone) != network_definition(network("", "eth1"))
