@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+import libvirt
 import msgspec
 import pytest
 from deploying import virsh
@@ -225,3 +226,20 @@ def test_what_a_move_that_failed_left_of_variables_is_in_nobodys_way(with_variab
     assert not file.exists()
     domains.destroy(here, with_variables.name)
     with_variables.require_whole(here)
+
+
+def test_variables_that_another_machine_has_as_well_stay_and_are_told(with_variables, kept):
+    here, there = with_variables.connection, with_variables.there
+    file, name = kept.file(here), f"{with_variables.name}-copy"
+    xml = parse(domains.whole_definition(here, with_variables.name))
+    for part in ("uuid", "metadata", "devices"):
+        xml.remove(xml.find(part))
+    xml.find("name").text = name
+    xml.find("os").append(element("nvram", str(file)))
+    copy = here.handle.defineXML(render(xml))
+    try:
+        assert f"{file} stays on {here.uri}: it is of {name}, too" in with_variables.move(there)
+        assert kept.marked(there)
+        assert file.read_bytes().endswith(MARK)
+    finally:
+        copy.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_NVRAM)
