@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import msgspec
+
 from pyguixvm.apply.migration import arriving, defined, place_at, require_virtualization
-from pyguixvm.apply.moved_volumes import Move, Sent, sent, space_for
+from pyguixvm.apply.moved_volumes import Move, sent, space_for
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.events import Emit, Notice, PhaseProgress, phase
-from pyguixvm.hypervisor import domains, firmware_variables, migration, networks, pools
+from pyguixvm.hypervisor import domains, firmware_variables, migration, networks
 from pyguixvm.hypervisor.connection import identity
 from pyguixvm.hypervisor.domains import Domain
 from pyguixvm.hypervisor.migration import Destination, Line
@@ -49,7 +51,7 @@ def move_live(
     _require_same_processor(move, xml)
     with space_for(move, [*(layer.address for layer in layers), *data]):
         networks.ensure_networks(move.target, metadata.generation.declaration)
-        with sent(move, layers, data, written) as result:
+        with sent(move, layers, data, written, _variables(move, xml, metadata)) as result:
             arrival = Arrival(
                 uri=move.source.uri,
                 source=identity(move.source),
@@ -59,7 +61,9 @@ def move_live(
                     for each in result.volumes
                 ),
                 autostart=autostart,
-                variables=_variables(move, xml, metadata, result),
+                # Its firmware does so, too.
+                variables=result.variables
+                and msgspec.structs.replace(result.variables, digest=None),
             )
             there = arriving(metadata, result, arrival, domain.uuid)
             place = place_at(move, result, there, xml, models)
@@ -90,19 +94,17 @@ class _Listener:
         self.emit(Notice(text, self.machine, warning=True))
 
 
-def _variables(move: Move, xml: str, metadata: Metadata, result: Sent) -> SentVariables | None:
+def _variables(move: Move, xml: str, metadata: Metadata) -> SentVariables | None:
     """Return what the firmware of the guest of XML keeps, which QEMU brings into a file there.
 
-    If it is a volume of ours, it is to be one there, whatever the directory of the pool.
+    If it is a volume of ours, it is to be one there, whatever the directory of the pool: that is
+    sent, too, so that it counts as broken off if the guest does not get there.
     """
     path = firmware_variables.file(move.source, move.name, xml)
-    if path is None:
-        return None
     name = variables_volume(move.name)
-    pool = pools.find_pool(move.target, metadata.generation.pool)
-    if file_name(path) == name and pool is not None:
-        result.variables_file = f"{pool.path}/{name}"
-    return SentVariables(path)
+    if path is None or file_name(path) != name:
+        return None if path is None else SentVariables(path)
+    return SentVariables(path, metadata.generation.pool, name)
 
 
 def _destination(domain: Domain, place: Place, there: Metadata) -> Destination:

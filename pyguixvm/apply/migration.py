@@ -244,7 +244,9 @@ def _give_up_source(move: Move, arrival: Arrival, uuid: str) -> None:
     _require_unchanged(move, domain, xml, arrival)
     with phase(move.emit, "remove", move.name, detail=f"from {move.source.uri}"):
         move.require()
-        domains.undefine(move.source, domain)
+        # Others may have their file: it goes last, see `moved_variables`.
+        known = arrival.variables is not None
+        domains.undefine(move.source, domain, keep_variables=known)
         # Started in the very moment, it lives on without a definition.
         if domains.find_by_uuid(move.source, uuid) is not None:
             domains.define(move.source, xml)

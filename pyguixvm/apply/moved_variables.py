@@ -49,7 +49,7 @@ def delete_left(move: Move, variables: SentVariables, *, lost: bool) -> list[str
     """
     path, where = variables.path, move.source.uri
     if domains.exists(move.source, move.name):
-        # With a definition, libvirt removes them; not when its guest has gone while it ran.
+        # It is that one's, whoever made it.
         return []
     if not _is_called_so(move.name, path):
         return [f"{path}, if it is on {where}, stays: such variables are called otherwise"]

@@ -16,7 +16,7 @@ from pyguixvm.apply.promised_space import PromisedSpace
 from pyguixvm.digest.content import content_of
 from pyguixvm.digest.memory import Digests
 from pyguixvm.errors import RequestRefusedError
-from pyguixvm.events import Count, Emit, phase
+from pyguixvm.events import Count, Emit, Notice, phase
 from pyguixvm.hypervisor import data_records, download, firmware_variables, pools, volumes
 from pyguixvm.hypervisor.base_volume import BaseVolumes, image_content
 from pyguixvm.hypervisor.connection import Connection
@@ -95,7 +95,11 @@ def space_for(move: Move, addresses: Iterable[Address]) -> Iterator[None]:
     def require(pool: str, size: int) -> None:
         pools.require_space(move.target, pool, size, f"machine '{move.name}'")
 
-    with move.shared.space.of(move.target.uri, needed, require):
+    def waits() -> None:
+        text = f"waits: there may not be space on {move.target.uri} beside what is on its way there"
+        move.emit(Notice(text, move.name))
+
+    with move.shared.space.of(move.target.uri, needed, require, waits):
         yield
 
 

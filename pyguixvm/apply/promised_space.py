@@ -26,15 +26,23 @@ class PromisedSpace:
 
     @contextmanager
     def of(
-        self, where: Hashable, needed: Mapping[str, int], require: Callable[[str, int], None]
+        self,
+        where: Hashable,
+        needed: Mapping[str, int],
+        require: Callable[[str, int], None],
+        waits: Callable[[], None],
     ) -> Iterator[None]:
         """Have the bytes NEEDED of each pool at WHERE promised in the body.
 
         REQUIRE raises HypervisorError unless so many bytes of a pool are free.  Who finds too few
-        waits while others are promised some: of what these have written, nobody knows.  Raises
-        what REQUIRE does of what is free when they have ended.
+        waits, and calls WAITS, while others are promised some: how much of that they have written,
+        nobody knows.  Raises what REQUIRE does of what is free when they have ended.
         """
+        told = False
         while (ended := self._promise(where, needed, require)) is not None:
+            if not told:
+                waits()
+            told = True
             while self._ended == ended:
                 pause(_POLL_SECONDS)
         try:

@@ -20,13 +20,12 @@ from pyguixvm.xml import metadata as our_metadata
 from pyguixvm.xml.inspection import inspect_domain
 from pyguixvm.xml.text import parse
 
-# Whatever libvirt keeps beside a definition goes with it; without NVRAM, a
-# UEFI domain cannot be undefined at all.
-_WITH_EVERYTHING = (
+# Whatever libvirt keeps beside a definition goes with it.  Of NVRAM it has to be told what becomes
+# of it, or a UEFI domain cannot be undefined at all.
+_WITH_ALL_OF_LIBVIRTS = (
     libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
     | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
     | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
-    | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
 )
 
 
@@ -136,10 +135,10 @@ def destroy(connection: Connection, name: Which) -> bool:
         return True
 
 
-def undefine(connection: Connection, name: Which) -> None:
-    """Remove the definition of domain NAME, with its NVRAM; its volumes stay.
+def undefine(connection: Connection, name: Which, *, keep_variables: bool = False) -> None:
+    """Remove the definition of domain NAME, and what firmware keeps of it; its volumes stay.
 
-    Raises `RequestRefusedError` while it is active.
+    KEEP_VARIABLES: that stays, too.  Raises `RequestRefusedError` while it is active.
     """
     domain = our_domain(connection, name)
     with explained(f"undefine domain '{name}'"):
@@ -149,7 +148,12 @@ def undefine(connection: Connection, name: Which) -> None:
                 hint=f"'pyguixvm shutdown {name}' first, or 'pyguixvm destroy {name}'",
             )
         try:
-            domain.undefineFlags(_WITH_EVERYTHING)
+            variables = (
+                libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM
+                if keep_variables
+                else libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
+            )
+            domain.undefineFlags(_WITH_ALL_OF_LIBVIRTS | variables)
         except libvirt.libvirtError as error:
             if not is_code(error, libvirt.VIR_ERR_INVALID_ARG, libvirt.VIR_ERR_NO_SUPPORT):
                 raise

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import PurePosixPath
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import libvirt
 
@@ -31,6 +31,8 @@ _PATIENCE = 30.0
 _POLL_SECONDS = 0.1
 
 Result = TypeVar("Result")
+# A pool, and whether it is there, or active, for a moment only.
+_Found: TypeAlias = tuple[libvirt.virStoragePool, bool]
 
 
 def with_file(
@@ -63,19 +65,7 @@ def _pool(
     connection: Connection, directory: str, until: float
 ) -> Iterator[libvirt.virStoragePool | None]:
     """Yield a pool of DIRECTORY, which others may end; None if the directory is not there."""
-    found: tuple[libvirt.virStoragePool, bool] | None = None
-    while found is None:
-        try:
-            found = _made(connection, directory), True
-        except libvirt.libvirtError as error:
-            if error.get_int1() == errno.ENOENT:
-                break
-            # Somebody has one of that directory, as we do: for a moment, maybe.
-            if not is_code(error, libvirt.VIR_ERR_OPERATION_FAILED) or time.monotonic() >= until:
-                raise
-            found = _active(connection, directory) or _started(connection, directory)
-            if found is None:
-                pause(_POLL_SECONDS)
+    found = _to_be_used(connection, directory, until)
     if found is None:
         yield None
         return
@@ -87,13 +77,30 @@ def _pool(
             _end(pool)
 
 
+def _to_be_used(connection: Connection, directory: str, until: float) -> _Found | None:
+    """Return a pool of DIRECTORY that is active now; None if the directory is not there."""
+    while True:
+        try:
+            return _made(connection, directory), True
+        except libvirt.libvirtError as error:
+            if is_code(error, libvirt.VIR_ERR_SYSTEM_ERROR) and error.get_int1() == errno.ENOENT:
+                return None
+            # Somebody has one of that directory, as we do: for a moment, maybe.
+            if not is_code(error, libvirt.VIR_ERR_OPERATION_FAILED) or time.monotonic() >= until:
+                raise
+        found = _active(connection, directory) or _started(connection, directory)
+        if found is not None:
+            return found
+        pause(_POLL_SECONDS)
+
+
 def _made(connection: Connection, directory: str) -> libvirt.virStoragePool:
     xml = directory_pool_xml(f"{_PREFIX}{secrets.token_hex(8)}", directory)
     return connection.handle.storagePoolCreateXML(xml, 0)
 
 
-def _active(connection: Connection, directory: str) -> tuple[libvirt.virStoragePool, bool] | None:
-    """Return the pool that is active of DIRECTORY, and whether it is for a moment; None if none is.
+def _active(connection: Connection, directory: str) -> _Found | None:
+    """Return the pool of DIRECTORY that is active, None if none is.
 
     It knows of the files that are there now.
     """
@@ -107,8 +114,8 @@ def _active(connection: Connection, directory: str) -> tuple[libvirt.virStorageP
         raise
 
 
-def _started(connection: Connection, directory: str) -> tuple[libvirt.virStoragePool, bool] | None:
-    """Start, for a moment, the pool of DIRECTORY that somebody stopped; return it, None if none is.
+def _started(connection: Connection, directory: str) -> _Found | None:
+    """Start, for a moment, the pool of DIRECTORY that somebody stopped; return it, if there is one.
 
     As long as it is defined, libvirt takes no other one of that directory.
     """

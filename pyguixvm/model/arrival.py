@@ -31,8 +31,8 @@ class SentVolume(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True
 class SentVariables(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
     """What UEFI firmware keeps, which was the file PATH where it came from.
 
-    It is VOLUME of POOL now; None where libvirt brings it with a guest that runs.  DIGEST is that
-    of what was sent.
+    It is VOLUME of POOL now; None where libvirt chooses its file for a guest that runs, or there
+    was none.  DIGEST is that of what was sent; None where it was written to since.
     """
 
     path: str

@@ -167,8 +167,8 @@ def test_who_only_looks_moves_nothing(traveller, capfd):
     here, there = traveller.connection, traveller.there
     traveller.move(there)
     for source, target in ((f"{there.uri}&ro", SYSTEM), (there.uri, f"{SYSTEM}?ro")):
-        assert main(["evacuate", source, "--to", target]) == 1
-        assert "read only" in capfd.readouterr().err
+        assert main(["evacuate", source, "--to", target]) in {1, 5}
+        assert "read only access" in capfd.readouterr().err
         traveller.require_whole(there)
     traveller.move(here)
 

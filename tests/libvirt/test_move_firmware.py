@@ -6,11 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+import libvirt
 import msgspec
 import pytest
 from deploying import virsh
 
-from pyguixvm.errors import RequestRefusedError
+from pyguixvm.errors import HypervisorError, RequestRefusedError
 from pyguixvm.hypervisor import domains, firmware_variables, volumes
 from pyguixvm.model.volume_names import variables_volume
 from pyguixvm.xml.pool import directory_pool_xml
@@ -206,3 +207,39 @@ def test_variables_go_that_the_definition_names_by_a_source(with_variables, kept
     assert not another.exists()
     with_variables.move(here)
     assert kept.marked(here)
+
+
+def test_what_a_move_that_failed_left_of_variables_is_in_nobodys_way(with_variables, kept, line):
+    here, there = with_variables.connection, with_variables.there
+    with_variables.move(there)
+    file = kept.file(there)
+    domains.start(there, with_variables.name)
+    # QEMU is ready for it, and nobody gets there.
+    for _ in range(2):
+        with pytest.raises(HypervisorError, match="migrate domain"):
+            with_variables.move(here, by="tcp://127.0.0.1:1")
+        here.handle.storagePoolLookupByName(with_variables.pool).refresh(0)
+    assert domains.state(there, with_variables.name) == "running"
+    assert kept.marked(there)
+    with_variables.move(here, by=line[0])
+    assert kept.marked(here)
+    assert not file.exists()
+    domains.destroy(here, with_variables.name)
+    with_variables.require_whole(here)
+
+
+def test_variables_that_another_machine_has_as_well_stay_and_are_told(with_variables, kept):
+    here, there = with_variables.connection, with_variables.there
+    file, name = kept.file(here), f"{with_variables.name}-copy"
+    xml = parse(domains.whole_definition(here, with_variables.name))
+    for part in ("uuid", "metadata", "devices"):
+        xml.remove(xml.find(part))
+    xml.find("name").text = name
+    xml.find("os").append(element("nvram", str(file)))
+    copy = here.handle.defineXML(render(xml))
+    try:
+        assert f"{file} stays on {here.uri}: it is of {name}, too" in with_variables.move(there)
+        assert kept.marked(there)
+        assert file.read_bytes().endswith(MARK)
+    finally:
+        copy.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_NVRAM)

@@ -18,18 +18,20 @@ class Pool:
 
     def __init__(self, free: int) -> None:
         self.free = free
-        self.asked = threading.Event()
 
     def require(self, _name: str, size: int) -> None:
-        self.asked.set()
         if size > self.free:
             raise HypervisorError(f"{self.free} of {size} are free")
 
 
+def never() -> None:
+    raise AssertionError("there is enough, or nobody to wait for")
+
+
 def test_who_would_fill_it_with_others_waits_and_goes_when_there_is_enough() -> None:
     space, pool = PromisedSpace(), Pool(50)
-    of = partial(space.of, "host", {"default": 20}, pool.require)
-    went = threading.Event()
+    went, waits = threading.Event(), threading.Event()
+    of = partial(space.of, "host", {"default": 20}, pool.require, waits.set)
 
     def third() -> None:
         with of():
@@ -38,10 +40,10 @@ def test_who_would_fill_it_with_others_waits_and_goes_when_there_is_enough() -> 
     with ExitStack() as second:
         with of():
             second.enter_context(of())
-            pool.asked.clear()
+            assert not waits.is_set()
             thread = threading.Thread(target=third, daemon=True)
             thread.start()
-            assert pool.asked.wait(60)
+            assert waits.wait(60)
             # It may not be there yet, and is not to be.
             assert not went.wait(0.5)
             pool.free -= 10
@@ -52,34 +54,35 @@ def test_who_would_fill_it_with_others_waits_and_goes_when_there_is_enough() -> 
 
 def test_who_finds_too_little_when_nobody_else_is_on_the_way_is_refused() -> None:
     space, pool = PromisedSpace(), Pool(50)
-    refused = threading.Event()
+    refused, waits = threading.Event(), threading.Event()
 
     def second() -> None:
         try:
-            with space.of("host", {"default": 40}, pool.require):
+            with space.of("host", {"default": 40}, pool.require, waits.set):
                 pass
         except HypervisorError:
             refused.set()
 
-    with space.of("host", {"default": 20}, pool.require):
+    with space.of("host", {"default": 20}, pool.require, never):
         thread = threading.Thread(target=second, daemon=True)
         thread.start()
+        assert waits.wait(60)
         assert not refused.wait(0.5)
         pool.free -= 20
     assert refused.wait(60)
     thread.join(60)
-    with pytest.raises(HypervisorError), space.of("host", {"default": 31}, pool.require):
+    with pytest.raises(HypervisorError), space.of("host", {"default": 31}, pool.require, never):
         pass
     # Nothing is promised any more.
-    with space.of("host", {"default": 30}, pool.require):
+    with space.of("host", {"default": 30}, pool.require, never):
         pass
 
 
 def test_another_pool_and_another_host_are_none_of_its_business() -> None:
     space, pool = PromisedSpace(), Pool(20)
     with (
-        space.of("host", {"default": 20}, pool.require),
-        space.of("host", {"fast": 20}, pool.require),
-        space.of("other", {"default": 20}, pool.require),
+        space.of("host", {"default": 20}, pool.require, never),
+        space.of("host", {"fast": 20}, pool.require, never),
+        space.of("other", {"default": 20}, pool.require, never),
     ):
         pass
