@@ -116,6 +116,17 @@ def era(connection: libvirt.virConnect) -> int:
     return int(connection._line.era())
 
 
+def asked(connection: libvirt.virConnect, name: str, *given: object) -> tuple[Any, int]:
+    """Return what the method NAME of CONNECTION returns for what is GIVEN, and over which `era`."""
+    answer, over = connection._line.answer(name, lambda it, _: getattr(it, name)(*given))
+    return answer, int(over)
+
+
+def stay(connection: libvirt.virConnect) -> None:
+    """Let CONNECTION be the last one: if it was cut, or is, its requests fail."""
+    connection._line.stay()
+
+
 def on_reopening(connection: libvirt.virConnect, tell: Callable[[], object]) -> None:
     """Have TELL called whenever CONNECTION was cut, and there is another one."""
     connection._line.reopened.append(tell)

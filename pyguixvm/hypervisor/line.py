@@ -7,6 +7,8 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 
 import libvirt
 
@@ -19,12 +21,50 @@ from pyguixvm.interruption import pause, taken
 _POLL_SECONDS = 0.5
 # What was begun is brought to its end if that takes no longer: it is known to be done.
 _GRACE = 1.0
+_HINT = "run the command again when the hypervisor can be reached"
+
+
+class LineLostError(SilenceError):
+    """The line was cut, and is not there again in time: nothing was asked."""
+
+    def __init__(self, reason: str, seconds: float) -> None:
+        """Say that it is not, for REASON, within SECONDS."""
+        super().__init__("connect again", seconds)
+        self.reason = reason
+        self.message = f"the connection was lost, and there is no other: {reason}"
+        self.args = (self.message,)
+        self.hint = _HINT
+
+
+@dataclass(eq=False)
+class _Opened:
+    """One of a line's connections, with how many there were before.
+
+    SILENT: a request over it was not answered.
+    """
+
+    connection: libvirt.virConnect
+    era: int
+    silent: bool = False
+
+    def is_alive(self) -> bool:
+        """Whether it is not known to be cut."""
+        with suppress(libvirt.libvirtError):
+            return not self.silent and bool(self.connection.isAlive())
+        return False
+
+
+class _Vain(threading.local):
+    """Until when (seconds, monotonic) a thread, which waited in vain for a line, does not again."""
+
+    until = 0.0
+    reason = ""
 
 
 class Line:
     """What the objects of one CONNECTION have in common: their requests take SECONDS or long.
 
-    If it is cut, there is another one by OPEN, once more each time, unless that is None.
+    If it is cut, there is another one by OPEN_AGAIN, once more each time, unless that is None.
     """
 
     def __init__(
@@ -34,13 +74,12 @@ class Line:
         open_again: Callable[[], libvirt.virConnect] | None,
     ) -> None:
         """Begin with CONNECTION."""
-        self._connection = connection
+        self._now = _Opened(connection, 0)
         self._seconds = seconds
         self._open_again = open_again
         self._threads = Threads()
-        self._era = 0
-        self._silent = False
         self._opening = threading.Lock()
+        self._vain = _Vain()
         self.reopened: list[Callable[[], object]] = []
 
     def answer(
@@ -55,82 +94,28 @@ class Line:
         It is called with the connection of that era.  LASTING: what it is about can be found
         again over the next one.  Raises SilenceError.
         """
-        if lasting:
-            self._reopen_if_cut()
-        connection, era = self._connection, self._era
+        now = self._alive() if lasting else self._now
         try:
-            return self._bounded(name, lambda: call(connection, era)), era
+            return self._asked(name, call, now), now.era
         except (libvirt.libvirtError, SilenceError) as error:
             # Whether what changes something was done, nobody knows.
-            if not (lasting and only_looks(name) and self._is_cut(error, era)):
+            if not (lasting and only_looks(name) and self._is_cut(error, now)):
                 raise
             try:
-                self._reopen_if_cut()
+                other = self._alive()
             except HypervisorError:
                 raise error from None
-            if self._era == era:  # there is no other
+            if other is now:  # there is no other
                 raise
-        connection, era = self._connection, self._era
-        return self._bounded(name, lambda: call(connection, era)), era
+        return self._asked(name, call, other), other.era
 
     def era(self) -> int:
         """Return how often there was another connection.  Raises HypervisorError."""
-        self._reopen_if_cut()
-        return self._era
+        return self._alive().era
 
-    def _bounded(self, name: str, call: Callable[[], object]) -> object:
-        seconds = seconds_for(name, self._seconds)
-        return within(
-            seconds,
-            name,
-            call,
-            grace=_GRACE,
-            threads=self._threads,
-            patience=(self._seconds, self._look) if seconds > self._seconds else None,
-        )
-
-    def _is_cut(self, error: Exception, era: int) -> bool:
-        """Whether ERROR came up since the connection of ERA was cut, or says nothing any more."""
-        # Behind ssh, one that is closed counts as alive for a moment.
-        if isinstance(error, SilenceError) or "socket is closed" in str(error):
-            self._silent = self._silent or era == self._era
-            return True
-        return era != self._era or not self._is_alive()
-
-    def _is_alive(self) -> bool:
-        with suppress(libvirt.libvirtError):
-            return not self._silent and bool(self._connection.isAlive())
-        return False
-
-    def _reopen_if_cut(self) -> None:
-        """Have a connection that is not known to be cut.  Raises HypervisorError."""
-        if self._open_again is None or self._is_alive():
-            return
-        with taken(self._opening):
-            if self._open_again is None or self._is_alive():
-                return
-            self._connection = self._opened_again(self._open_again)
-            self._era += 1
-            self._silent = False
-        for tell in self.reopened:
-            tell()
-
-    def _opened_again(self, open_again: Callable[[], libvirt.virConnect]) -> libvirt.virConnect:
-        """Return another connection, or give up for good.  Raises HypervisorError."""
-        deadline = time.monotonic() + self._seconds
-        while True:
-            left = max(deadline - time.monotonic(), _POLL_SECONDS)
-            try:
-                return within(left, "connect again", open_again, unwanted=_closed)
-            except (libvirt.libvirtError, SilenceError) as error:
-                if time.monotonic() + _POLL_SECONDS >= deadline:
-                    # Those who clean up do not wait as long again, each of them.
-                    self._open_again = None
-                    raise HypervisorError(
-                        f"the connection was lost, and there is no other: {error}",
-                        hint="run the command again when the hypervisor can be reached",
-                    ) from error
-                pause(_POLL_SECONDS)
+    def stay(self) -> None:
+        """Have no other connection from now on: requests fail if this one is cut."""
+        self._open_again = None
 
     def close(self) -> None:
         """Close the connection, or leave that to the end of requests that nobody waits for.
@@ -138,14 +123,72 @@ class Line:
         Libvirt would free what they use.  Its own object closes it when the last is gone
         that refers to it.
         """
-        self._open_again = None
+        self.stay()
         if self._threads.end():
-            self._connection.close()
+            self._now.connection.close()
 
-    def _look(self) -> None:
-        """See whether any other request is answered.  Raises SilenceError."""
+    def _asked(
+        self, name: str, call: Callable[[libvirt.virConnect, int], object], over: _Opened
+    ) -> object:
+        seconds = seconds_for(name, self._seconds)
+        return within(
+            seconds,
+            name,
+            lambda: call(over.connection, over.era),
+            grace=_GRACE,
+            threads=self._threads,
+            patience=(self._seconds, partial(self._look, over))
+            if seconds > self._seconds
+            else None,
+        )
+
+    def _look(self, over: _Opened) -> None:
+        """See whether any other request is answered OVER that connection.  Raises SilenceError."""
         with suppress(libvirt.libvirtError):
-            self._bounded("getHostname", self._connection.getHostname)
+            self._asked("getHostname", lambda connection, _: connection.getHostname(), over)
+
+    def _is_cut(self, error: Exception, over: _Opened) -> bool:
+        """Whether ERROR came up since OVER was cut, or says nothing any more."""
+        if isinstance(error, SilenceError):
+            over.silent = True
+        return over is not self._now or not over.is_alive()
+
+    def _alive(self) -> _Opened:
+        """Return a connection that is not known to be cut, if there may be another one.
+
+        Raises HypervisorError.
+        """
+        if self._open_again is None or self._now.is_alive():
+            return self._now
+        # Each who asks has this time of its own, whoever tried before.
+        deadline = time.monotonic() + self._seconds
+        with taken(self._opening):
+            if self._open_again is None or self._now.is_alive():
+                return self._now
+            connection = self._opened_again(self._open_again, deadline)
+            self._now = _Opened(connection, self._now.era + 1)
+        for tell in self.reopened:
+            tell()
+        return self._now
+
+    def _opened_again(
+        self, open_again: Callable[[], libvirt.virConnect], deadline: float
+    ) -> libvirt.virConnect:
+        """Return another connection, before the DEADLINE.  Raises LineLostError."""
+        if time.monotonic() < self._vain.until:
+            raise LineLostError(self._vain.reason, self._seconds)
+        while True:
+            left = max(deadline - time.monotonic(), _POLL_SECONDS)
+            try:
+                return within(left, "connect again", open_again, unwanted=_closed)
+            except (libvirt.libvirtError, SilenceError) as error:
+                if time.monotonic() + _POLL_SECONDS >= deadline:
+                    # Who cleans up does not wait as long again, for each thing.  Others do:
+                    # it is not theirs that somebody tried in the background.
+                    self._vain.until = time.monotonic() + 2 * self._seconds
+                    self._vain.reason = str(error)
+                    raise LineLostError(self._vain.reason, self._seconds) from error
+                pause(_POLL_SECONDS)
 
 
 def _closed(connection: libvirt.virConnect) -> None:

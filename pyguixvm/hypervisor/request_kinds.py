@@ -42,6 +42,8 @@ _LOOKS = frozenset({
     "autostart",
     "blockInfo",
     "blockJobInfo",
+    # Of a connection that is gone, nobody hears anything.
+    "domainEventRegisterAny",
     "info",
     "interfaceAddresses",
     "jobInfo",
