@@ -160,14 +160,16 @@ class Line:
         """
         if self._open_again is None or self._now.is_alive():
             return self._now
-        # Each who asks has this time of its own, whoever tried before.
+        # Each who asks has this time of its own, whoever tried in the background.
         deadline = time.monotonic() + self._seconds
+        if time.monotonic() < self._vain.until:
+            raise LineLostError(self._vain.reason, self._seconds)
         with taken(self._opening):
             if self._open_again is None or self._now.is_alive():
                 return self._now
             connection = self._opened_again(self._open_again, deadline)
             self._now = _Opened(connection, self._now.era + 1)
-        for tell in self.reopened:
+        for tell in tuple(self.reopened):
             tell()
         return self._now
 
@@ -175,16 +177,13 @@ class Line:
         self, open_again: Callable[[], libvirt.virConnect], deadline: float
     ) -> libvirt.virConnect:
         """Return another connection, before the DEADLINE.  Raises LineLostError."""
-        if time.monotonic() < self._vain.until:
-            raise LineLostError(self._vain.reason, self._seconds)
         while True:
             left = max(deadline - time.monotonic(), _POLL_SECONDS)
             try:
                 return within(left, "connect again", open_again, unwanted=_closed)
             except (libvirt.libvirtError, SilenceError) as error:
                 if time.monotonic() + _POLL_SECONDS >= deadline:
-                    # Who cleans up does not wait as long again, for each thing.  Others do:
-                    # it is not theirs that somebody tried in the background.
+                    # Who cleans up does not wait as long again, for each thing.
                     self._vain.until = time.monotonic() + 2 * self._seconds
                     self._vain.reason = str(error)
                     raise LineLostError(self._vain.reason, self._seconds) from error
