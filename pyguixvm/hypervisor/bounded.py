@@ -8,7 +8,8 @@ crashes (libvirt 9.0).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -130,6 +131,16 @@ def stay(connection: libvirt.virConnect) -> None:
 def on_reopening(connection: libvirt.virConnect, tell: Callable[[], object]) -> None:
     """Have TELL called whenever CONNECTION was cut, and there is another one."""
     connection._line.reopened.append(tell)
+
+
+@contextmanager
+def reopening_told(connection: libvirt.virConnect, tell: Callable[[], object]) -> Iterator[None]:
+    """Have TELL called as `on_reopening` does, in the body."""
+    on_reopening(connection, tell)
+    try:
+        yield
+    finally:
+        connection._line.reopened.remove(tell)
 
 
 def call(function: Callable[..., Any], subject: Any, *given: object) -> Any:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a guest writes to its serial console.
 
-It is complete only if the console is opened before the guest runs.
+It is complete only if the console is opened before the guest runs, and the line to its
+hypervisor is never cut: what a guest writes meanwhile, nobody keeps.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from contextlib import contextmanager, suppress
 
 import libvirt
 
+from pyguixvm.errors import HypervisorError
+from pyguixvm.hypervisor.bounded import reopening_told
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.domains import Which, our_domain
 from pyguixvm.hypervisor.errors import explained
@@ -38,6 +41,8 @@ class ConsoleText:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._lines: deque[str] = deque(maxlen=kept)
         self._pending = ""
+        # Whether something may be missing in between.
+        self.interrupted = False
 
     def feed(self, data: bytes) -> None:
         """Take DATA, which may end anywhere in a line or a character."""
@@ -55,6 +60,7 @@ class ConsoleText:
         with self._lock:
             self._lines.clear()
             self._pending = ""
+            self.interrupted = False
 
     def lines(self) -> tuple[str, ...]:
         """Return the lines so far; the last may be unfinished, as a prompt is."""
@@ -74,22 +80,39 @@ def record(connection: Connection, name: Which) -> Iterator[ConsoleText]:
     domain = our_domain(connection, name)
     text = ConsoleText()
     with explained(f"open the console of domain '{name}'"):
-        stream = connection.handle.newStream(libvirt.VIR_STREAM_NONBLOCK)
-        domain.openConsole(None, stream, 0)
-        stream.eventAddCallback(
-            libvirt.VIR_STREAM_EVENT_READABLE
-            | libvirt.VIR_STREAM_EVENT_HANGUP
-            | libvirt.VIR_STREAM_EVENT_ERROR,
-            _receive,
-            text,
-        )
-    try:
-        yield text
-    finally:
-        with suppress(libvirt.libvirtError):  # the guest's end has ended it already
-            stream.eventRemoveCallback()
-        with suppress(libvirt.libvirtError):
-            stream.abort()
+        stream = _opened(connection, domain, text, 0)
+
+    def open_again() -> None:
+        nonlocal stream
+        text.interrupted = True
+        with suppress(libvirt.libvirtError, HypervisorError):
+            # Where nobody told the hypervisor that the line was cut, it is open there still.
+            stream = _opened(connection, domain, text, libvirt.VIR_DOMAIN_CONSOLE_FORCE)
+
+    with reopening_told(connection.handle, open_again):
+        try:
+            yield text
+        finally:
+            with suppress(libvirt.libvirtError):  # the guest's end has ended it already
+                stream.eventRemoveCallback()
+            with suppress(libvirt.libvirtError):
+                stream.abort()
+
+
+def _opened(
+    connection: Connection, domain: libvirt.virDomain, text: ConsoleText, flags: int
+) -> libvirt.virStream:
+    """Return the console of DOMAIN, opened with FLAGS, whose text goes to TEXT."""
+    stream = connection.handle.newStream(libvirt.VIR_STREAM_NONBLOCK)
+    domain.openConsole(None, stream, flags)
+    stream.eventAddCallback(
+        libvirt.VIR_STREAM_EVENT_READABLE
+        | libvirt.VIR_STREAM_EVENT_HANGUP
+        | libvirt.VIR_STREAM_EVENT_ERROR,
+        _receive,
+        text,
+    )
+    return stream
 
 
 def _receive(stream: libvirt.virStream, events: int, text: ConsoleText) -> None:

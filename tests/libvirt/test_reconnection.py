@@ -8,6 +8,7 @@ at the end, once, and nothing of it is left over.
 import os
 import signal
 import subprocess
+import time
 from contextlib import ExitStack
 
 import libvirt
@@ -21,6 +22,8 @@ from pyguixvm.errors import HypervisorError
 from pyguixvm.events import PhaseFinished, PhaseStarted
 from pyguixvm.hypervisor import domains, volumes
 from pyguixvm.hypervisor.connection import connect
+from pyguixvm.hypervisor.console import record
+from pyguixvm.hypervisor.happenings import ends, happenings
 from pyguixvm.hypervisor.machine_lock.lock import held
 from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.declaration import ConsoleReady
@@ -39,6 +42,10 @@ class Line:
     def cut(self):
         self.lose()
         self._relay = self._opened.enter_context(relayed(self._socket, later=0, rate=0))
+
+    def traffic(self):
+        """Return what was passed on since it is there again."""
+        return self._relay.traffic()
 
     def lose(self):
         self._relay.cut()
@@ -118,8 +125,6 @@ def test_what_happens_is_heard_over_the_next_line(connection, far, machine):
     assert deploy(connection, machine) is None
     with connect(far.uri) as there:
         domain = domains.our_domain(there, machine.name)
-        from pyguixvm.hypervisor.happenings import ends, happenings
-
         with ends(there, domain) as ended, happenings(there, domain) as happened:
             far.cut()
             assert domain.isActive()
@@ -128,6 +133,33 @@ def test_what_happens_is_heard_over_the_next_line(connection, far, machine):
             assert not ended.is_set()
             connection.handle.lookupByName(machine.name).destroy()
             assert ended.wait(10)
+
+
+def test_a_console_is_heard_over_the_next_line(connection, far, machine):
+    """What was written meanwhile is lost, and that is known."""
+    with connect(far.uri) as there:
+        assert deploy(there, machine) is None
+        domain = domains.our_domain(there, machine.name)
+        domain.destroy()
+        domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)
+        with record(there, machine.name) as text:
+            far.cut()
+            assert domain.isActive()
+            domain.resume()
+            deadline = time.monotonic() + 120
+            while "up" not in text.lines():
+                assert time.monotonic() < deadline, text.lines()
+                time.sleep(0.1)
+            assert text.interrupted
+
+
+def test_a_line_that_was_cut_is_not_made_again_to_be_closed(connection, far, machine):
+    assert deploy(connection, machine) is None
+    with connect(far.uri) as there:
+        domain = domains.our_domain(there, machine.name)
+        with ends(there, domain):
+            far.cut()
+    assert far.traffic().there == 0
 
 
 def test_what_changes_something_is_not_asked_for_twice(far, machine, monkeypatch):
