@@ -77,42 +77,60 @@ def _plain(line: str) -> list[str]:
 @contextmanager
 def record(connection: Connection, name: Which) -> Iterator[ConsoleText]:
     """Open the console of the active domain NAME, and keep what its guest writes meanwhile."""
-    domain = our_domain(connection, name)
-    text = ConsoleText()
+    listening = _Listening(connection, our_domain(connection, name))
     with explained(f"open the console of domain '{name}'"):
-        stream = _opened(connection, domain, text, 0)
+        listening.begin()
+    try:
+        with reopening_told(connection.handle, listening.go_on):
+            yield listening.text
+    finally:
+        listening.end()
 
-    def open_again() -> None:
-        nonlocal stream
-        text.interrupted = True
+
+class _Listening:
+    """The console of DOMAIN, as long as it is heard; its TEXT is what was said."""
+
+    def __init__(self, connection: Connection, domain: libvirt.virDomain) -> None:
+        """Hear nothing yet."""
+        self._connection = connection
+        self._domain = domain
+        self._stream: libvirt.virStream | None = None
+        self._over = False
+        self.text = ConsoleText()
+
+    def begin(self, flags: int = 0) -> None:
+        """Hear it, opened with FLAGS.  Raises libvirtError."""
+        stream = self._connection.handle.newStream(libvirt.VIR_STREAM_NONBLOCK)
+        self._domain.openConsole(None, stream, flags)
+        stream.eventAddCallback(
+            libvirt.VIR_STREAM_EVENT_READABLE
+            | libvirt.VIR_STREAM_EVENT_HANGUP
+            | libvirt.VIR_STREAM_EVENT_ERROR,
+            _receive,
+            self.text,
+        )
+        self._stream = stream
+
+    def go_on(self) -> None:
+        """Hear it over the next connection."""
+        self.text.interrupted = True
         with suppress(libvirt.libvirtError, HypervisorError):
             # Where nobody told the hypervisor that the line was cut, it is open there still.
-            stream = _opened(connection, domain, text, libvirt.VIR_DOMAIN_CONSOLE_FORCE)
+            self.begin(libvirt.VIR_DOMAIN_CONSOLE_FORCE)
+        if self._over:  # since another thread began to have the line made again
+            self.end()
 
-    with reopening_told(connection.handle, open_again):
-        try:
-            yield text
-        finally:
-            with suppress(libvirt.libvirtError):  # the guest's end has ended it already
-                stream.eventRemoveCallback()
-            with suppress(libvirt.libvirtError):
-                stream.abort()
-
-
-def _opened(
-    connection: Connection, domain: libvirt.virDomain, text: ConsoleText, flags: int
-) -> libvirt.virStream:
-    """Return the console of DOMAIN, opened with FLAGS, whose text goes to TEXT."""
-    stream = connection.handle.newStream(libvirt.VIR_STREAM_NONBLOCK)
-    domain.openConsole(None, stream, flags)
-    stream.eventAddCallback(
-        libvirt.VIR_STREAM_EVENT_READABLE
-        | libvirt.VIR_STREAM_EVENT_HANGUP
-        | libvirt.VIR_STREAM_EVENT_ERROR,
-        _receive,
-        text,
-    )
-    return stream
+    def end(self) -> None:
+        """Hear nothing any more."""
+        self._over = True
+        stream = self._stream
+        if stream is None:
+            return
+        # The guest's end, or that of the line, has ended it already.
+        with suppress(libvirt.libvirtError, HypervisorError):
+            stream.eventRemoveCallback()
+        with suppress(libvirt.libvirtError, HypervisorError):
+            stream.abort()
 
 
 def _receive(stream: libvirt.virStream, events: int, text: ConsoleText) -> None:
