@@ -13,12 +13,13 @@ from contextlib import ExitStack
 
 import libvirt
 import pytest
+from another import another_libvirtd
 from boot_sector import halting
 from deploying import changed, deploy, renewed, take_away, with_image
 from relay import relayed
 from sshd import sshd
 
-from pyguixvm.errors import HypervisorError
+from pyguixvm.errors import HypervisorError, LostLockError
 from pyguixvm.events import PhaseFinished, PhaseStarted
 from pyguixvm.hypervisor import domains, volumes
 from pyguixvm.hypervisor.connection import connect
@@ -28,6 +29,8 @@ from pyguixvm.hypervisor.machine_lock.lock import held
 from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.declaration import ConsoleReady
 from pyguixvm.model.volume_names import is_marker
+
+LIBVIRTD = "/run/libvirt/libvirt-sock"
 
 
 class Line:
@@ -39,9 +42,11 @@ class Line:
         self._relay = opened.enter_context(relayed(socket, later=0, rate=0))
         self.uri = self._relay.uri
 
-    def cut(self):
+    def cut(self, target=LIBVIRTD):
+        """Cut it; from now on it leads to the socket TARGET."""
         self.lose()
-        self._relay = self._opened.enter_context(relayed(self._socket, later=0, rate=0))
+        again = relayed(self._socket, str(target), later=0, rate=0)
+        self._relay = self._opened.enter_context(again)
 
     def traffic(self):
         """Return what was passed on since it is there again."""
@@ -119,6 +124,18 @@ def test_a_lock_is_held_over_a_cut(connection, far, machine):
             lock.require(machine.name)
     with held(connection, (machine.name,), pytest.fail, "test"):
         pass
+
+
+def test_a_line_that_leads_elsewhere_next_time_changes_nothing_there(far, machine, tmp_path):
+    """As where several hosts have one name: the lock is of the first one."""
+    with (
+        another_libvirtd(tmp_path / "another") as other,
+        connect(far.uri) as there,
+        held(there, (machine.name,), print, "test") as lock,
+    ):
+        far.cut(other.directory / "run" / "libvirt-sock")
+        with pytest.raises(LostLockError):
+            lock.require(machine.name)
 
 
 def test_what_happens_is_heard_over_the_next_line(connection, far, machine):
