@@ -70,8 +70,8 @@ def explained(doing: str) -> Iterator[None]:
         yield
     except libvirt.libvirtError as error:
         raise explain(error, doing) from error
-    except LineLostError:
-        raise
+    except LineLostError as error:
+        raise error.when(doing) from error
     except SilenceError as error:
         raise SilenceError(doing, error.seconds) from error
 

@@ -27,13 +27,17 @@ _HINT = "run the command again when the hypervisor can be reached"
 class LineLostError(SilenceError):
     """The line was cut, and is not there again in time: nothing was asked."""
 
-    def __init__(self, reason: str, seconds: float) -> None:
-        """Say that it is not, for REASON, within SECONDS."""
-        super().__init__("connect again", seconds)
+    def __init__(self, doing: str, reason: str, seconds: float, hint: str | None) -> None:
+        """Say that when DOING something, and for which REASON it is not, within SECONDS."""
+        super().__init__(doing, seconds)
         self.reason = reason
-        self.message = f"the connection was lost, and there is no other: {reason}"
+        self.message = f"cannot {doing}: the connection was lost, and there is no other: {reason}"
         self.args = (self.message,)
-        self.hint = _HINT
+        self.hint = hint
+
+    def when(self, doing: str) -> LineLostError:
+        """Return this error as one that came up when DOING something."""
+        return LineLostError(doing, self.reason, self.seconds, self.hint)
 
 
 @dataclass(eq=False)
@@ -58,7 +62,7 @@ class _Vain(threading.local):
     """Until when (seconds, monotonic) a thread, which waited in vain for a line, does not again."""
 
     until = 0.0
-    reason = ""
+    error: LineLostError | None = None
 
 
 class Line:
@@ -94,7 +98,7 @@ class Line:
         It is called with the connection of that era.  LASTING: what it is about can be found
         again over the next one.  Raises SilenceError.
         """
-        now = self._alive() if lasting else self._now
+        now = self._alive(name) if lasting else self._now
         try:
             return self._asked(name, call, now), now.era
         except (libvirt.libvirtError, SilenceError) as error:
@@ -102,7 +106,7 @@ class Line:
             if not (lasting and only_looks(name) and self._is_cut(error, now)):
                 raise
             try:
-                other = self._alive()
+                other = self._alive(name)
             except HypervisorError:
                 raise error from None
             if other is now:  # there is no other
@@ -111,7 +115,7 @@ class Line:
 
     def era(self) -> int:
         """Return how often there was another connection.  Raises HypervisorError."""
-        return self._alive().era
+        return self._alive("connect again").era
 
     def stay(self) -> None:
         """Have no other connection from now on: requests fail if this one is cut."""
@@ -153,30 +157,30 @@ class Line:
             over.silent = True
         return over is not self._now or not over.is_alive()
 
-    def _alive(self) -> _Opened:
+    def _alive(self, doing: str) -> _Opened:
         """Return a connection that is not known to be cut, if there may be another one.
 
-        Raises HypervisorError.
+        It is wanted for DOING something.  Raises LineLostError.
         """
         if self._open_again is None or self._now.is_alive():
             return self._now
         # Each who asks has this time of its own, whoever tried in the background.
         deadline = time.monotonic() + self._seconds
-        if time.monotonic() < self._vain.until:
-            raise LineLostError(self._vain.reason, self._seconds)
+        if self._vain.error is not None and time.monotonic() < self._vain.until:
+            raise self._vain.error.when(doing)
         with taken(self._opening):
             if self._open_again is None or self._now.is_alive():
                 return self._now
-            connection = self._opened_again(self._open_again, deadline)
+            connection = self._opened_again(self._open_again, deadline, doing)
             self._now = _Opened(connection, self._now.era + 1)
         for tell in tuple(self.reopened):
             tell()
         return self._now
 
     def _opened_again(
-        self, open_again: Callable[[], libvirt.virConnect], deadline: float
+        self, open_again: Callable[[], libvirt.virConnect], deadline: float, doing: str
     ) -> libvirt.virConnect:
-        """Return another connection, before the DEADLINE.  Raises LineLostError."""
+        """Return another connection, for DOING, before the DEADLINE.  Raises LineLostError."""
         while True:
             left = max(deadline - time.monotonic(), _POLL_SECONDS)
             try:
@@ -185,9 +189,17 @@ class Line:
                 if time.monotonic() + _POLL_SECONDS >= deadline:
                     # Who cleans up does not wait as long again, for each thing.
                     self._vain.until = time.monotonic() + 2 * self._seconds
-                    self._vain.reason = str(error)
-                    raise LineLostError(self._vain.reason, self._seconds) from error
+                    # Not what is raised: it would keep all that its traceback knows.
+                    self._vain.error = self._lost(doing, error)
+                    raise self._vain.error.when(doing) from error
                 pause(_POLL_SECONDS)
+
+    def _lost(self, doing: str, error: libvirt.libvirtError | SilenceError) -> LineLostError:
+        """Return that there is no line for DOING something, as ERROR says."""
+        seconds = self._seconds
+        if isinstance(error, SilenceError):
+            return LineLostError(doing, f"no answer within {seconds:g} s", seconds, error.hint)
+        return LineLostError(doing, str(error), seconds, _HINT)
 
 
 def _closed(connection: libvirt.virConnect) -> None:
