@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 import libvirt
 
 from pyguixvm.errors import HypervisorError
-from pyguixvm.hypervisor.bounded import bounded, close
+from pyguixvm.hypervisor.bounded import bounded, close, stay
 from pyguixvm.hypervisor.domain_events import Events
 from pyguixvm.hypervisor.errors import explained
 from pyguixvm.hypervisor.offered import Offered
@@ -153,6 +153,8 @@ def without_read_only(uri: str) -> tuple[str, bool]:
 
 
 def _close(connection: Connection) -> None:
+    # One that was cut is not made again to be closed.
+    stay(connection.handle)
     connection.events.end()
     with suppress(libvirt.libvirtError):
         close(connection.handle)

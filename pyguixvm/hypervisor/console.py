@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a guest writes to its serial console.
 
-It is complete only if the console is opened before the guest runs.
+It is complete only if the console is opened before the guest runs, and the line to its
+hypervisor is never cut: what a guest writes meanwhile, nobody keeps.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from contextlib import contextmanager, suppress
 
 import libvirt
 
+from pyguixvm.errors import HypervisorError
+from pyguixvm.hypervisor.bounded import reopening_told
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.domains import Which, our_domain
 from pyguixvm.hypervisor.errors import explained
@@ -38,6 +41,8 @@ class ConsoleText:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._lines: deque[str] = deque(maxlen=kept)
         self._pending = ""
+        # Whether something may be missing in between.
+        self.interrupted = False
 
     def feed(self, data: bytes) -> None:
         """Take DATA, which may end anywhere in a line or a character."""
@@ -55,6 +60,7 @@ class ConsoleText:
         with self._lock:
             self._lines.clear()
             self._pending = ""
+            self.interrupted = False
 
     def lines(self) -> tuple[str, ...]:
         """Return the lines so far; the last may be unfinished, as a prompt is."""
@@ -71,24 +77,59 @@ def _plain(line: str) -> list[str]:
 @contextmanager
 def record(connection: Connection, name: Which) -> Iterator[ConsoleText]:
     """Open the console of the active domain NAME, and keep what its guest writes meanwhile."""
-    domain = our_domain(connection, name)
-    text = ConsoleText()
+    listening = _Listening(connection, our_domain(connection, name))
     with explained(f"open the console of domain '{name}'"):
-        stream = connection.handle.newStream(libvirt.VIR_STREAM_NONBLOCK)
-        domain.openConsole(None, stream, 0)
+        listening.begin()
+    try:
+        with reopening_told(connection.handle, listening.go_on):
+            yield listening.text
+    finally:
+        listening.end()
+
+
+class _Listening:
+    """The console of DOMAIN, as long as it is heard; its TEXT is what was said."""
+
+    def __init__(self, connection: Connection, domain: libvirt.virDomain) -> None:
+        """Hear nothing yet."""
+        self._connection = connection
+        self._domain = domain
+        self._stream: libvirt.virStream | None = None
+        self._over = False
+        self.text = ConsoleText()
+
+    def begin(self, flags: int = 0) -> None:
+        """Hear it, opened with FLAGS.  Raises libvirtError."""
+        stream = self._connection.handle.newStream(libvirt.VIR_STREAM_NONBLOCK)
+        self._domain.openConsole(None, stream, flags)
         stream.eventAddCallback(
             libvirt.VIR_STREAM_EVENT_READABLE
             | libvirt.VIR_STREAM_EVENT_HANGUP
             | libvirt.VIR_STREAM_EVENT_ERROR,
             _receive,
-            text,
+            self.text,
         )
-    try:
-        yield text
-    finally:
-        with suppress(libvirt.libvirtError):  # the guest's end has ended it already
+        self._stream = stream
+
+    def go_on(self) -> None:
+        """Hear it over the next connection."""
+        self.text.interrupted = True
+        with suppress(libvirt.libvirtError, HypervisorError):
+            # Where nobody told the hypervisor that the line was cut, it is open there still.
+            self.begin(libvirt.VIR_DOMAIN_CONSOLE_FORCE)
+        if self._over:  # since another thread began to have the line made again
+            self.end()
+
+    def end(self) -> None:
+        """Hear nothing any more."""
+        self._over = True
+        stream = self._stream
+        if stream is None:
+            return
+        # The guest's end, or that of the line, has ended it already.
+        with suppress(libvirt.libvirtError, HypervisorError):
             stream.eventRemoveCallback()
-        with suppress(libvirt.libvirtError):
+        with suppress(libvirt.libvirtError, HypervisorError):
             stream.abort()
 
 

@@ -7,12 +7,21 @@ import itertools
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 
 import libvirt
 
 from pyguixvm.errors import HypervisorError
-from pyguixvm.hypervisor.bounded import on_reopening
-from pyguixvm.hypervisor.time_limits import SilenceError
+from pyguixvm.hypervisor.bounded import asked, era, on_reopening
+
+
+@dataclass(frozen=True)
+class _Told:
+    """That libvirt tells of EVENT: by which NUMBER, over the connection of which ERA."""
+
+    event: int
+    number: int
+    era: int
 
 
 class Events:
@@ -26,7 +35,7 @@ class Events:
         """Ask libvirt's HANDLE for nothing yet."""
         self._handle = handle
         self._lock = threading.Lock()
-        self._registered: dict[int, int] = {}
+        self._told: list[_Told] = []
         self._listening: dict[int, tuple[int, str | None, Callable[..., None]]] = {}
         self._numbers = itertools.count()
         on_reopening(handle, self._renew)
@@ -47,7 +56,8 @@ class Events:
             for event, callback in callbacks.items():
                 numbers.append(next(self._numbers))
                 self._listening[numbers[-1]] = (event, uuid, callback)
-                self._register(event)
+                if not self._hears(event):
+                    self._register(event)
             yield
         finally:
             for number in numbers:
@@ -56,25 +66,35 @@ class Events:
     def end(self) -> None:
         """Have libvirt tell nothing any more: else, it keeps the connection."""
         with self._lock:
-            registered, self._registered = self._registered, {}
-        for number in registered.values():
-            with suppress(libvirt.libvirtError, SilenceError):
-                self._handle.domainEventDeregisterAny(number)
+            told, self._told = self._told, []
+        with suppress(libvirt.libvirtError, HypervisorError):
+            now = era(self._handle)
+            for one in told:
+                if one.era == now:
+                    self._handle.domainEventDeregisterAny(one.number)
+
+    def _hears(self, event: int, since: int = 0) -> bool:
+        """Whether libvirt was asked to tell of EVENT, over a connection of SINCE or later."""
+        with self._lock:
+            return any(one.event == event and one.era >= since for one in self._told)
 
     def _register(self, event: int) -> None:
+        """Have libvirt tell of EVENT, over the connection that there is now."""
+        # Without the lock: a request that finds the line cut has another one made, which calls
+        # `_renew`.  Who hears something twice, as when two threads register at once, looks twice.
+        number, now = asked(self._handle, "domainEventRegisterAny", None, event, self._tell, event)
         with self._lock:
-            if event not in self._registered:
-                self._registered[event] = self._handle.domainEventRegisterAny(
-                    None, event, self._tell, event
-                )
+            kept = [one for one in self._told if one.event != event or one.era >= now]
+            self._told = [*kept, _Told(event, number, now)]
 
     def _renew(self) -> None:
         """Have the next connection tell the same, and all look whether they missed anything."""
         with self._lock:
-            events, self._registered = tuple(self._registered), {}
+            events = {one.event for one in self._told}
         with suppress(libvirt.libvirtError, HypervisorError):
             for event in events:
-                self._register(event)
+                if not self._hears(event, since=era(self._handle)):
+                    self._register(event)
         for _, _, callback in tuple(self._listening.values()):
             callback()
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import libvirt
 
 from pyguixvm.errors import HypervisorError
+from pyguixvm.hypervisor.line import LineLostError
 from pyguixvm.hypervisor.time_limits import SilenceError
 
 _START_LIBVIRTD = (
@@ -69,6 +70,8 @@ def explained(doing: str) -> Iterator[None]:
         yield
     except libvirt.libvirtError as error:
         raise explain(error, doing) from error
+    except LineLostError as error:
+        raise error.when(doing) from error
     except SilenceError as error:
         raise SilenceError(doing, error.seconds) from error
 

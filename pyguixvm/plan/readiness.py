@@ -45,6 +45,9 @@ class Evidence(Protocol):
     def console_lines(self) -> tuple[str, ...]:
         """Return the lines on the serial console."""
 
+    def heard_all(self) -> bool:
+        """Whether these are all since it was watched, as far as can be known."""
+
     def had_lease(self) -> bool:
         """Whether libvirt's own DHCP server had given the guest an address before it started."""
 
@@ -220,7 +223,9 @@ class Watch:
                 return self._evidence.reaches_guest() and (
                     bool(self._addresses) or self._evidence.sees_addresses()
                 )
-            case ConsoleReady() | GuestAgentReady():
+            case ConsoleReady():
+                return self._evidence.heard_all()
+            case GuestAgentReady():
                 return True
             case _:
                 assert_never(form)

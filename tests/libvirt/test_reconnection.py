@@ -8,23 +8,29 @@ at the end, once, and nothing of it is left over.
 import os
 import signal
 import subprocess
+import time
 from contextlib import ExitStack
 
 import libvirt
 import pytest
+from another import another_libvirtd
 from boot_sector import halting
 from deploying import changed, deploy, renewed, take_away, with_image
 from relay import relayed
 from sshd import sshd
 
-from pyguixvm.errors import HypervisorError
+from pyguixvm.errors import HypervisorError, LostLockError
 from pyguixvm.events import PhaseFinished, PhaseStarted
 from pyguixvm.hypervisor import domains, volumes
 from pyguixvm.hypervisor.connection import connect
+from pyguixvm.hypervisor.console import record
+from pyguixvm.hypervisor.happenings import ends, happenings
 from pyguixvm.hypervisor.machine_lock.lock import held
 from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.declaration import ConsoleReady
 from pyguixvm.model.volume_names import is_marker
+
+LIBVIRTD = "/run/libvirt/libvirt-sock"
 
 
 class Line:
@@ -36,9 +42,15 @@ class Line:
         self._relay = opened.enter_context(relayed(socket, later=0, rate=0))
         self.uri = self._relay.uri
 
-    def cut(self):
+    def cut(self, target=LIBVIRTD):
+        """Cut it; from now on it leads to the socket TARGET."""
         self.lose()
-        self._relay = self._opened.enter_context(relayed(self._socket, later=0, rate=0))
+        again = relayed(self._socket, str(target), later=0, rate=0)
+        self._relay = self._opened.enter_context(again)
+
+    def traffic(self):
+        """Return what was passed on since it is there again."""
+        return self._relay.traffic()
 
     def lose(self):
         self._relay.cut()
@@ -114,12 +126,22 @@ def test_a_lock_is_held_over_a_cut(connection, far, machine):
         pass
 
 
+def test_a_line_that_leads_elsewhere_next_time_changes_nothing_there(far, machine, tmp_path):
+    """As where several hosts have one name: the lock is of the first one."""
+    with (
+        another_libvirtd(tmp_path / "another") as other,
+        connect(far.uri) as there,
+        held(there, (machine.name,), print, "test") as lock,
+    ):
+        far.cut(other.directory / "run" / "libvirt-sock")
+        with pytest.raises(LostLockError):
+            lock.require(machine.name)
+
+
 def test_what_happens_is_heard_over_the_next_line(connection, far, machine):
     assert deploy(connection, machine) is None
     with connect(far.uri) as there:
         domain = domains.our_domain(there, machine.name)
-        from pyguixvm.hypervisor.happenings import ends, happenings
-
         with ends(there, domain) as ended, happenings(there, domain) as happened:
             far.cut()
             assert domain.isActive()
@@ -128,6 +150,33 @@ def test_what_happens_is_heard_over_the_next_line(connection, far, machine):
             assert not ended.is_set()
             connection.handle.lookupByName(machine.name).destroy()
             assert ended.wait(10)
+
+
+def test_a_console_is_heard_over_the_next_line(connection, far, machine):
+    """What was written meanwhile is lost, and that is known."""
+    with connect(far.uri) as there:
+        assert deploy(there, machine) is None
+        domain = domains.our_domain(there, machine.name)
+        domain.destroy()
+        domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)
+        with record(there, machine.name) as text:
+            far.cut()
+            assert domain.isActive()
+            domain.resume()
+            deadline = time.monotonic() + 120
+            while "up" not in text.lines():
+                assert time.monotonic() < deadline, text.lines()
+                time.sleep(0.1)
+            assert text.interrupted
+
+
+def test_a_line_that_was_cut_is_not_made_again_to_be_closed(connection, far, machine):
+    assert deploy(connection, machine) is None
+    with connect(far.uri) as there:
+        domain = domains.our_domain(there, machine.name)
+        with ends(there, domain):
+            far.cut()
+    assert far.traffic().there == 0
 
 
 def test_what_changes_something_is_not_asked_for_twice(far, machine, monkeypatch):

@@ -50,12 +50,12 @@ class Guest:
 
     def __init__(
         self, *, address=None, agent=None, ports=None, console=(), ends=None, sees=True, near=True,
-        leased=False, begins=0,
+        leased=False, begins=0, cut=False,
     ):  # fmt: skip
         self.now = 0.0
         self._address, self._agent, self._ports = address, agent, ports or {}
         self._console, self._ends = console, ends or (None, None)
-        self._sees, self._near, self._leased = sees, near, leased
+        self._sees, self._near, self._leased, self._cut = sees, near, leased, cut
         self._begins = begins
 
     def _since(self, second):
@@ -88,6 +88,9 @@ class Guest:
 
     def console_lines(self):
         return tuple(line for second, line in self._console if self._since(second))
+
+    def heard_all(self):
+        return not self._cut
 
     def reaches_guest(self):
         return self._near
@@ -216,6 +219,20 @@ CASES = {
         "unverified",
         "cannot observe an open TCP port 22 from here; last seen: address 192.168.122.45",
         120,
+    ),
+    "words that may have been said while the line was cut": (
+        (ConsoleReady("up"),),
+        Guest(cut=True),
+        "unverified",
+        "cannot observe a console line that matches 'up' from here",
+        120,
+    ),
+    "words that were said all the same": (
+        (ConsoleReady("up"),),
+        Guest(cut=True, console=((4, "up"),)),
+        "ready",
+        "up",
+        4,
     ),
     "something that could have been seen": (
         (AddressReady(), GuestAgentReady()),

@@ -144,6 +144,10 @@ class GuestEvidence:
         """Return what the guest wrote to its serial console since it was watched."""
         return self._text.lines()
 
+    def heard_all(self) -> bool:
+        """Whether the line was there all the while: what is written meanwhile is lost."""
+        return not self._text.interrupted
+
     def reaches_guest(self) -> bool:
         """Whether the guest's ports can be expected to be reachable from here."""
         return self._connection.local

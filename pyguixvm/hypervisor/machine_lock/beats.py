@@ -17,7 +17,6 @@ import libvirt
 from pyguixvm.errors import HypervisorError
 from pyguixvm.hypervisor.connection import Connection, connect, unasked
 from pyguixvm.hypervisor.machine_lock import secret
-from pyguixvm.hypervisor.time_limits import SilenceError
 
 # Seconds that the end of the work waits for a beat which is under way.
 _LAST_BEAT = 1.0
@@ -93,7 +92,7 @@ class Beats:
         try:
             for token in tuple(self._last):
                 self.beat(connection, token)
-        except (libvirt.libvirtError, SilenceError):
+        except (libvirt.libvirtError, HypervisorError):
             return False
         return True
 

@@ -27,7 +27,6 @@ from pyguixvm.hypervisor.machine_lock import secret
 from pyguixvm.hypervisor.machine_lock.beats import Beats
 from pyguixvm.hypervisor.machine_lock.holder import Holder, has_died, myself
 from pyguixvm.hypervisor.machine_lock.wait import Tempo, wait_for
-from pyguixvm.hypervisor.time_limits import SilenceError
 
 _DEFAULT_TEMPO = Tempo()
 
@@ -144,7 +143,7 @@ class Lock:
             self._beats.forget(token)
         try:
             self._remove(self._connection)
-        except (libvirt.libvirtError, SilenceError):
+        except (libvirt.libvirtError, HypervisorError):
             # The work's connection was lost; libvirtd may be there again.
             uri = self._connection.uri
             with suppress(PyguixvmError, libvirt.libvirtError), connect(uri, once=True) as another:
