@@ -113,15 +113,26 @@ HINT says what to do, DESCRIBE what VALUE is."
   (and (exact-integer? value)
        (format #f "A number counts bytes; did you mean ~aM?" value)))
 
+(define %largest-disk
+  ;; That of a qcow2 image: a table of 32 MiB (QCOW_MAX_L1_SIZE in QEMU's block/qcow2.h)
+  ;; leads to tables of one cluster, 64 KiB; each entry has 8 bytes, and each of the latter
+  ;; leads to a cluster.
+  (expt 2 51))
+
 (define (check-size value field location)
   "Check the size of a disk, which consists of sectors; return it in bytes."
   (let ((bytes (value->bytes value field location)))
-    (if (zero? (modulo bytes 512))
-        bytes
-        (refuse-value value field location
-                      "a multiple of 512 bytes, the size of a sector"
-                      #:describe bare
-                      #:hint (megabytes-hint value)))))
+    (cond ((not (zero? (modulo bytes 512)))
+           (refuse-value value field location
+                         "a multiple of 512 bytes, the size of a sector"
+                         #:describe bare
+                         #:hint (megabytes-hint value)))
+          ((> bytes %largest-disk)
+           (refuse-value value field location
+                         (format #f "at most ~a, the size of the largest image"
+                                 (size->string %largest-disk))
+                         #:describe bare))
+          (else bytes))))
 
 (define %minimum-memory (* 64 (expt 1024 2)))
 

@@ -18,8 +18,7 @@ from pyguixvm.guix.evaluator import evaluate as ask_for_evaluation
 from pyguixvm.guix.log import Lines
 from pyguixvm.model.declaration import Deployment, VirtualMachine
 from pyguixvm.model.image import RemoteImage
-from pyguixvm.model.limits import check_storage
-from pyguixvm.plan.readiness import check_patterns
+from pyguixvm.plan.readiness import pattern_errors
 
 # What 'guix deploy' has evaluated itself, see guix/pyguixvm/machine/libvirt.scm.
 _EVALUATED = ".json"
@@ -97,9 +96,10 @@ def _require_file(config: Path) -> None:
 
 def checked(deployment: Deployment) -> Deployment:
     """Return DEPLOYMENT; raises EvaluationError if what it declares cannot be."""
-    for machine in deployment.machines:
-        check_patterns(machine)
-        check_storage(machine)
+    errors = [error for each in deployment.machines for error in pattern_errors(each)]
+    if errors:
+        errors[0].others = tuple(errors[1:])
+        raise errors[0]
     return deployment
 
 

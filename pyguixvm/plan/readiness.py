@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Literal, Protocol, assert_never
 
 import msgspec
@@ -73,19 +74,19 @@ class Readiness(msgspec.Struct, frozen=True, rename="kebab"):
     against: bool = True
 
 
-def check_patterns(machine: VirtualMachine) -> None:
-    """Raise `EvaluationError` if a console pattern of MACHINE is no regular expression."""
+def pattern_errors(machine: VirtualMachine) -> Iterator[EvaluationError]:
+    """Yield what is wrong with console patterns of MACHINE that are no regular expressions."""
     for form in machine.ready:
         if isinstance(form, ConsoleReady):
             try:
                 re.compile(form.pattern)
             except re.error as error:
-                raise EvaluationError(
+                yield EvaluationError(
                     f"machine '{machine.name}': the console pattern {form.pattern!r} "
                     f"is no regular expression: {error}",
                     hint="Python's syntax applies: https://docs.python.org/3/library/re.html",
                     location=str(machine.location),
-                ) from error
+                )
 
 
 def only_speaks(machine: VirtualMachine) -> bool:
@@ -109,7 +110,8 @@ class Watch:
 
     def __init__(self, machine: VirtualMachine, evidence: Evidence) -> None:
         """Look for what MACHINE declares as ready in EVIDENCE; nothing is asked yet."""
-        check_patterns(machine)
+        for error in pattern_errors(machine):
+            raise error
         self._machine = machine
         self._evidence = evidence
         self.missing: tuple[ReadyForm, ...] = machine.ready

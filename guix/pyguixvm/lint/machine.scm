@@ -129,8 +129,13 @@ Guix adds, ~a" size %longest-command-line)))))
 
 (define %smallest-storage (* 200 (expt 1024 2)))
 
+(define %largest-mbr-disk
+  ;; A sector has a number of 32 bits in an MBR, and so has the count of a partition's.
+  (* 512 (- (expt 2 32) 1)))
+
 (define (validate-storage machine)
-  "Refuse MACHINE if no Guix System fits into its storage."
+  "Refuse MACHINE if no Guix System fits into its storage, or if its partition table cannot
+describe that."
   (let* ((domain  (virtual-machine-libvirt-domain machine))
          (storage (libvirt-domain-storage domain)))
     (when (and (machine-operating-system machine)
@@ -138,7 +143,18 @@ Guix adds, ~a" size %longest-command-line)))))
                (< storage %smallest-storage))
       (refuse (libvirt-domain-place domain 'storage)
               (format #f "storage: no Guix System fits into ~a" (size->string storage))
-              #:hint "Small ones take 1G to 2G; what is not written takes no space."))))
+              #:hint "Small ones take 1G to 2G; what is not written takes no space."))
+    ;; What is in an image that is declared as such is not known yet.
+    (when (and (virtual-machine-operating-system machine)
+               (not (virtual-machine-shared-store? machine))
+               (eq? 'bios (libvirt-domain-firmware domain))
+               (> storage %largest-mbr-disk))
+      (refuse (libvirt-domain-place domain 'storage)
+              (format #f "storage: ~a is more than a partition table of type MBR can \
+describe, ~a bytes"
+                      (size->string storage) %largest-mbr-disk)
+              #:hint "Declare at most (storage 2047G); or declare (firmware 'uefi), and \
+grub-efi-bootloader in the operating-system, and it has a GPT."))))
 
 (define (efi-bootloader? os)
   (string-prefix? "grub-efi" (bootloader-name-of os)))

@@ -121,8 +121,7 @@ extlinux-bootloader)) (targets '(\"/dev/vda\"))))" 0 "'extlinux' does not start"
      ("(cpu \"2\")" 5 "\"2\"")
      ("(cpu\n 0)" (3 . 1) "0 is not")
      ("(cpu 4) (maximum-cpu 2)" 21 "2 is less than" "4")
-     ("(cpu 4097)" 5 "4097 is not an integer of at most 4096")
-     ("(maximum-cpu 99999999999999999999)" 13 "not an integer of at most 4096")
+     ("(maximum-cpu 99999999999999999999)" 13 "not an integer of at most 255")
      ("(memory 5P)" 8 "5P is not at most 4P")
      ("(memory 0)" 8 "0 is not a size greater than 0")
      ("(memory 0G)" 8 "0G is not a size greater than 0")
@@ -146,6 +145,10 @@ extlinux-bootloader)) (targets '(\"/dev/vda\"))))" 0 "'extlinux' does not start"
      ("(kernel-arguments (list (make-string 1701 #\\a)))" 18
       "1707 bytes are more than Linux takes")
      ("(storage 199M)" 9 "no Guix System fits into 199M")
+     ("(storage 2T)" 9 "2T is more than a partition table of type MBR")
+     ("(storage 2251799813685760)" 9 "is not at most 2P")
+     ("(disks (list (data-disk (name \"db\") (size 3P))))" 42 "3P is not at most 2P")
+     ("(cpu 256)" 5 "256 is not an integer of at most 255")
      ("(networking (map (lambda (each) (networking)) (iota 201)))" 12
       "201 devices are more than a machine can have, 200")
      ("(description (string (integer->char #xfffe)))" 13 "text without control characters")
