@@ -17,7 +17,7 @@ PACKAGE = ROOT / "pyguixvm"
 # From the ground up.  Rooms on one floor do not know each other.
 FLOORS: list[set[str]] = [
     {"errors", "interruption", "confinement", "printable", "state_directory", "sparse_file"}
-    | {"whose"},
+    | {"system_calls", "whose"},
     {"model", "process", "daemon", "watch", "digest"},
     {"xml", "events"},
     {"plan", "hypervisor", "guix", "image"},
@@ -26,7 +26,11 @@ FLOORS: list[set[str]] = [
     {"exporter"},
     {"cli"},
 ]
-NEIGHBOURS = {("daemon", "process"), ("state_directory", "whose")}
+NEIGHBOURS = {
+    ("confinement", "system_calls"),
+    ("daemon", "process"),
+    ("state_directory", "whose"),
+}
 # Nothing in these folders has effects: no commands, no hypervisor, no files, no clock.
 PURE = {"model", "xml", "plan"}
 IMPURE = {
