@@ -179,7 +179,7 @@ def pause(seconds: float) -> None:
 
 
 @contextmanager
-def taken(lock: threading.Lock | threading.Semaphore) -> Iterator[None]:
+def taken(lock: threading.Lock | threading.RLock | threading.Semaphore) -> Iterator[None]:
     """Hold LOCK in the body; whoever is to end meanwhile waits no longer."""
     while not lock.acquire(timeout=LOOK_SECONDS):
         end_here_if_asked()

@@ -13,6 +13,7 @@ import libvirt
 
 from pyguixvm.errors import HypervisorError
 from pyguixvm.hypervisor.bounded import asked, era, on_reopening
+from pyguixvm.interruption import taken
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,9 @@ class Events:
         """Ask libvirt's HANDLE for nothing yet."""
         self._handle = handle
         self._lock = threading.Lock()
+        # Libvirt refuses to tell the same twice.  Who finds the line cut as it registers has
+        # another one made, which calls `_renew`: that goes on with it.
+        self._registering = threading.RLock()
         self._told: list[_Told] = []
         self._listening: dict[int, tuple[int, str | None, Callable[..., None]]] = {}
         self._numbers = itertools.count()
@@ -56,8 +60,9 @@ class Events:
             for event, callback in callbacks.items():
                 numbers.append(next(self._numbers))
                 self._listening[numbers[-1]] = (event, uuid, callback)
-                if not self._hears(event):
-                    self._register(event)
+                with taken(self._registering):
+                    if not self._hears(event):
+                        self._register(event)
             yield
         finally:
             for number in numbers:
@@ -80,8 +85,6 @@ class Events:
 
     def _register(self, event: int) -> None:
         """Have libvirt tell of EVENT, over the connection that there is now."""
-        # Without the lock: a request that finds the line cut has another one made, which calls
-        # `_renew`.  Who hears something twice, as when two threads register at once, looks twice.
         number, now = asked(self._handle, "domainEventRegisterAny", None, event, self._tell, event)
         with self._lock:
             kept = [one for one in self._told if one.event != event or one.era >= now]
@@ -91,7 +94,7 @@ class Events:
         """Have the next connection tell the same, and all look whether they missed anything."""
         with self._lock:
             events = {one.event for one in self._told}
-        with suppress(libvirt.libvirtError, HypervisorError):
+        with taken(self._registering), suppress(libvirt.libvirtError, HypervisorError):
             for event in events:
                 if not self._hears(event, since=era(self._handle)):
                     self._register(event)

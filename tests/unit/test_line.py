@@ -28,6 +28,7 @@ def connection(*, alive=True, silent=None, dies=False):
     made._o = None
     made.asked = []
     made.alive = alive
+    told = set()
 
     def answering(name):
         def answer(*given):
@@ -38,6 +39,10 @@ def connection(*, alive=True, silent=None, dies=False):
                 made.alive = False
             if not made.alive:
                 raise libvirt.libvirtError("cut")
+            if name == "domainEventRegisterAny":
+                if given[1] in told:
+                    raise libvirt.libvirtError("event callback already tracked")
+                told.add(given[1])
             return len(made.asked)
 
         return answer
@@ -84,6 +89,20 @@ def test_who_begins_to_listen_may_find_the_line_cut():
     events = Events(bounded(connection(alive=False), FAR_TOO_LONG, lambda: second))
     done(lambda: heard(events, LIFECYCLE, REBOOT))
     assert registered(second) == [LIFECYCLE, REBOOT]
+
+
+def test_two_who_begin_to_listen_at_once_have_it_told_once():
+    answers = threading.Event()
+    first = connection(silent=answers)
+    events = Events(bounded(first, FAR_TOO_LONG, None))
+    others = []
+    other = threading.Thread(target=lambda: others.append(heard(events, LIFECYCLE)))
+    other.start()
+    threading.Timer(0.2, answers.set).start()
+    assert done(lambda: heard(events, LIFECYCLE)) == 0
+    other.join(FAR_TOO_LONG)
+    assert others == [0]
+    assert registered(first) == [LIFECYCLE]
 
 
 def test_a_line_that_is_cut_again_while_it_is_told_what_to_tell():
