@@ -150,8 +150,13 @@ def garbage(
         for volume in volumes
         if volume.base and volume.whole and (volume.pool, volume.name) not in candidates
     }
-    # Where a root volume is in the making, the base it stands on is not in any metadata yet.
-    busy = {volume.pool for volume in volumes if not volume.whole}
+    # Where a root volume is in the making, the base it stands on is not in any metadata yet; one
+    # that goes, as it was broken off, needs none any more.
+    busy = {
+        volume.pool
+        for volume in volumes
+        if not volume.whole and (volume.pool, volume.name) in needed
+    }
     return Garbage(
         generations=tuple((name, generation.number) for name, generation in gone),
         volumes=tuple(

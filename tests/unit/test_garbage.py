@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.model.observation import StoredVolume
-from pyguixvm.model.usage import Usage
+from pyguixvm.model.usage import Address, Usage
 from pyguixvm.plan.garbage import Garbage, garbage, unused_garbage
 
 BASE = f"pyguixvm-{'b' * 64}.img"
@@ -46,9 +47,13 @@ def stored(name: str, *, whole: bool = True) -> StoredVolume:
 
 
 def unneeded(
-    metadata: Metadata, *volumes: StoredVolume, keep: int = 0, before: str = NEVER
+    metadata: Metadata,
+    *volumes: StoredVolume,
+    keep: int = 0,
+    before: str = NEVER,
+    used: Collection[Address] = (),
 ) -> Garbage:
-    return garbage([("web", metadata)], volumes, keep=keep, before=before)
+    return garbage([("web", metadata)], volumes, keep=keep, before=before, used=used)
 
 
 FOUR = tuple(generation(number) for number in range(1, 5))
@@ -95,8 +100,11 @@ def test_volumes(volume: StoredVolume, goes: bool) -> None:
 
 
 def test_a_base_stays_while_a_root_volume_is_being_made() -> None:
-    making = stored("pyguixvm-web.g5.qcow2", whole=False)
-    assert unneeded(web(*FOUR, current=4), stored(OTHER_BASE), making).volumes == (making,)
+    making, base = stored("pyguixvm-web.g5.qcow2", whole=False), stored(OTHER_BASE)
+    metadata = web(*FOUR, current=4)
+    assert unneeded(metadata, base, making, used={(making.pool, making.name)}).volumes == ()
+    # What was broken off does not keep it beyond its own end.
+    assert set(unneeded(metadata, base, making).volumes) == {making, base}
 
 
 def test_what_a_kept_root_volume_of_no_machine_stands_on_stays() -> None:
