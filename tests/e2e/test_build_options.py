@@ -24,6 +24,7 @@ from pyguixvm.model.image import SystemImage
 
 pytestmark = pytest.mark.guix
 
+AS_USERS_HAVE_IT = True
 ROOT = Path(__file__).parents[2]
 
 # A package that only a directory of the user's has.
