@@ -22,6 +22,7 @@ from pyguixvm.errors import PyguixvmError
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.errors import is_code
 from pyguixvm.hypervisor.refresh import is_busy, refresh
+from pyguixvm.hypervisor.volumes import in_pool
 from pyguixvm.interruption import pause
 from pyguixvm.xml.pool import directory_pool_xml, pool_path
 
@@ -51,7 +52,7 @@ def with_file(
             if pool is None:
                 return None
             try:
-                volume = _volume(pool, name)
+                volume = in_pool(pool, name)
                 return None if volume is None else use(pool, volume)
             except (libvirt.libvirtError, PyguixvmError):
                 # What is said of a pool that went is not so of the file.
@@ -160,12 +161,3 @@ def _is_active(pool: libvirt.virStoragePool) -> bool:
 def _tells_of_no_pool(error: libvirt.libvirtError) -> bool:
     """Whether ERROR says that the pool is not there, or not as it was: active, or stopped."""
     return is_code(error, libvirt.VIR_ERR_NO_STORAGE_POOL, libvirt.VIR_ERR_OPERATION_INVALID)
-
-
-def _volume(pool: libvirt.virStoragePool, name: str) -> libvirt.virStorageVol | None:
-    try:
-        return pool.storageVolLookupByName(name)
-    except libvirt.libvirtError as error:
-        if is_code(error, libvirt.VIR_ERR_NO_STORAGE_VOL):
-            return None
-        raise

@@ -75,7 +75,7 @@ def delete(connection: Connection, pool: str, name: str) -> bool:
                 return False
             raise
         for each in (name, volume_names.marker(name)):
-            found = _volume(handle, each)
+            found = in_pool(handle, each)
             if found is not None:
                 found.delete(0)
                 deleted = True
@@ -155,7 +155,7 @@ def is_there(connection: Connection, pool: str, name: str) -> bool | None:
     """Whether volume NAME of POOL has a file, whatever that remembers; None if it is not active."""
     with explained(f"look for volume '{name}' in pool '{pool}'"):
         try:
-            found = _volume(_pool(connection, pool), name)
+            found = in_pool(_pool(connection, pool), name)
         except libvirt.libvirtError as error:
             if is_code(error, libvirt.VIR_ERR_NO_STORAGE_POOL, libvirt.VIR_ERR_OPERATION_INVALID):
                 return None
@@ -219,7 +219,7 @@ def grow(connection: Connection, volume: Volume, size: int) -> None:
 def find_handle(connection: Connection, pool: str, name: str) -> libvirt.virStorageVol | None:
     """Return libvirt's own object of volume NAME, or None; for this package only."""
     try:
-        return _volume(_pool(connection, pool), name)
+        return in_pool(_pool(connection, pool), name)
     except libvirt.libvirtError as error:
         if is_code(error, libvirt.VIR_ERR_NO_STORAGE_POOL):
             return None
@@ -236,7 +236,8 @@ def _names(connection: Connection, pool: str) -> frozenset[str]:
         raise
 
 
-def _volume(pool: libvirt.virStoragePool, name: str) -> libvirt.virStorageVol | None:
+def in_pool(pool: libvirt.virStoragePool, name: str) -> libvirt.virStorageVol | None:
+    """Return the volume NAME of libvirt's POOL, None if there is none.  Raises libvirtError."""
     try:
         return pool.storageVolLookupByName(name)
     except libvirt.libvirtError as error:
