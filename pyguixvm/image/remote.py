@@ -11,6 +11,7 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import time
 import urllib.error
 import urllib.request
@@ -60,7 +61,9 @@ def fetch(url: str, digest: str, path: Path, emit: Emit, machine: str | None = N
     part = path.with_name(path.name + _PART)
     with _alone(path.with_name(path.name + ".lock")):
         if path.exists() and _digest(path) == digest:
-            path.chmod(_PRIVATE)
+            if stat.S_IMODE(path.stat().st_mode) != _PRIVATE:
+                # Only then: whoever makes a root of it would take that for a change.
+                path.chmod(_PRIVATE)
             return
         with phase(emit, "fetch", machine, detail=url) as result:
             begun = part.exists() and part.stat().st_size > 0

@@ -19,6 +19,7 @@ from declarations import machine
 from serving import Server, served
 from test_planner import hypervisor, plan
 
+from pyguixvm.digest.file_state import FileState
 from pyguixvm.events import ignore
 from pyguixvm.image import remote
 from pyguixvm.image.remote import FetchError, fetch, format_of
@@ -59,6 +60,14 @@ def test_it_is_fetched_once(server: Server, path: Path) -> None:
     got(server, path)
     got(server, path)
     assert server.asked == [0]
+
+
+def test_one_that_is_there_is_left_as_it_is(server: Server, path: Path) -> None:
+    """Another machine may be made of it at that moment."""
+    fetch(server.url, digest(CONTENT), path, ignore)
+    before = FileState.of(path)
+    fetch(server.url, digest(CONTENT), path, ignore)
+    before.require_unchanged()
 
 
 def test_no_other_user_reads_it(server: Server, path: Path) -> None:
