@@ -26,6 +26,7 @@ from pyguixvm.errors import (
     EvaluationError,
     HalfDoneError,
     LostLockError,
+    NotReadyError,
     PyguixvmError,
     RequestRefusedError,
     RolledBackError,
@@ -73,9 +74,10 @@ def carry_out(
     except LostLockError:
         # It is another one's to note anything by now.
         raise
-    except Exception:
+    except Exception as error:
         if plan.actions:
-            remember_end(name, workshop, failed=True)
+            # All was done to a guest that is not ready yet: what is left is to see it so.
+            remember_end(name, workshop, failed=not isinstance(error, NotReadyError))
         raise
     # What was seen ready was noted with that.
     if outcome.error is not None or (plan.actions and not isinstance(begun, Booting)):
