@@ -1,6 +1,7 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
 (define-module (pyguixvm evaluator options)
+  #:use-module ((gnu packages) #:select (%patch-path))
   #:use-module (guix grafts)
   #:use-module (guix scripts)
   #:use-module (guix scripts build)
@@ -52,15 +53,22 @@
        (up-to "pyguixvm.scm")))
 
 (define (adopt-load-path)
-  "Look for modules also where GUILE_LOAD_PATH says, as Guix does where it is set from the
-start: after Guix's own and those of channels.  Return the directories that this adds."
-  (let ((directories (added "GUILE_LOAD_PATH" %load-path))
-        (compiled    (added "GUILE_LOAD_COMPILED_PATH" %load-compiled-path)))
-    (call-with-values
-        (lambda ()
-          (split-at %load-path (own-directories %load-path)))
-      (lambda (before after)
-        (set! %load-path (append before directories after))))
+  "Look for modules and patches also where GUILE_LOAD_PATH says, as Guix does where it is set
+from the start: after Guix's own and those of channels.  Return the directories that this
+adds."
+  (let* ((directories (added "GUILE_LOAD_PATH" %load-path))
+         (compiled    (added "GUILE_LOAD_COMPILED_PATH" %load-compiled-path))
+         (own         (own-directories %load-path)))
+    (define (with-directories path)
+      (call-with-values
+          (lambda ()
+            (split-at path (min own (length path))))
+        (lambda (before after)
+          (append before directories after))))
+
+    ;; That of patches is made of the other one, when its module is loaded.
+    (%patch-path (with-directories (%patch-path)))
+    (set! %load-path (with-directories %load-path))
     (set! %load-compiled-path
           (append %load-compiled-path
                   (remove (lambda (directory)
