@@ -161,11 +161,10 @@ def _run(words: list[str], options: Options) -> int:
         return _report_usage(error, options)
     except PyguixvmError as error:
         return _report(error, options)
-    except BrokenPipeError:
+    except BrokenPipeError as error:
         # The reader of our standard output went away, which is its right; without a
         # new standard output Python would complain when it flushes the old one.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return _unwritten(error)
     except Exception as error:  # noqa: BLE001 -- the one place where a defect of ours ends
         return _report_defect(error, options)
     return status if isinstance(status, int) else 0
@@ -201,10 +200,11 @@ def _require_text(words: Sequence[str]) -> None:
 
 
 def _unwritten(error: OSError) -> int:
-    """Say that a device took no more, where that can still be said."""
+    """Say that a device took no more, where that can still be said and is not as wanted."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    with suppress(OSError):
-        sys.stderr.write(f"pyguixvm: error: cannot write: {error.strerror}\n")
+    if not isinstance(error, BrokenPipeError):
+        with suppress(OSError):
+            sys.stderr.write(f"pyguixvm: error: cannot write: {error.strerror}\n")
     return PyguixvmError.status
 
 

@@ -515,6 +515,22 @@ def test_streams_that_take_nothing_are_no_traceback(
     assert done.stderr == "" or said
 
 
+@pytest.mark.parametrize("command", ["--help", "check missing.scm --json"])
+def test_a_reader_that_went_away_is_not_told(command: str, tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer) as pipe:
+        done = subprocess.run(
+            [sys.executable, "-m", "pyguixvm", *command.split()],
+            stdout=pipe,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            cwd=tmp_path,
+        )
+    assert (done.returncode, done.stderr) == (1, "")
+
+
 def test_a_directory_that_is_gone_is_said(tmp_path: Path) -> None:
     config = tmp_path / "config.scm"
     config.write_text("(virtual-machine)")
