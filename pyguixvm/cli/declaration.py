@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pyguixvm.cli import as_documents, documents
 from pyguixvm.cli.build_options import build_options
 from pyguixvm.cli.here import session
 from pyguixvm.cli.options import (
@@ -125,6 +124,8 @@ def plan_command(
         plans = [examined(here, each) for each in planned]
         lost = {each.error.status for each in planned if isinstance(each, planning.Unreached)}
     if output.json:
+        from pyguixvm.cli import as_documents, documents  # slow to load
+
         output.document(documents.Planned(plans=tuple(map(as_documents.plan, plans))))
     else:
         for plan in plans:
@@ -209,6 +210,8 @@ def deploy_command(
         names = ", ".join(name for _, name in undeclared)
         output.note(f"no longer declared: {names}; 'pyguixvm deploy --prune' removes them")
     if output.json:
+        from pyguixvm.cli import as_documents, documents  # slow to load
+
         output.outcomes(
             outcomes,
             undeclared=tuple(
