@@ -17,7 +17,7 @@ from pyguixvm.apply.root_volume import Root
 from pyguixvm.errors import LostLockError, PyguixvmError
 from pyguixvm.events import Notice, undisturbed
 from pyguixvm.hypervisor import domains, networks, usage, volumes
-from pyguixvm.hypervisor.connection import Connection, connect
+from pyguixvm.hypervisor.connection import Connection, anew
 from pyguixvm.hypervisor.domains import Domain
 from pyguixvm.plan.actions import DefineDomain, StartDomain, StopDomain
 from pyguixvm.plan.plan import MachinePlan
@@ -162,7 +162,7 @@ def _put_back(before: _Before | None, workshop: Workshop) -> str | None:
     name = before.name
     try:
         # The connection may be what failed.
-        with connect(workshop.connection.uri) as connection:
+        with anew(workshop.connection) as connection:
             if domains.state(connection, name) != "shut off":
                 return None
             changed = domains.whole_definition(connection, name) != before.xml

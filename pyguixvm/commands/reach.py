@@ -157,7 +157,9 @@ def elsewhere(
 def _connected(session: Session, uri: str | None, *, which: bool) -> tuple[_Way, ExitStack]:
     """Return the way to the hypervisor at URI, and what is to be closed at the end."""
     with ExitStack() as own:
-        connection = own.enter_context(connect(uri, verify=session.verify))
+        connection = own.enter_context(
+            connect(uri, patience=session.patience, verify=session.verify)
+        )
         way = _Way(connection, identity(connection) if which else None)
         return way, own.pop_all()
 

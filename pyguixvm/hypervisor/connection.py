@@ -20,6 +20,7 @@ from pyguixvm.hypervisor.bounded import bounded, close, stay
 from pyguixvm.hypervisor.domain_events import Events
 from pyguixvm.hypervisor.errors import explained
 from pyguixvm.hypervisor.offered import Offered
+from pyguixvm.hypervisor.request_kinds import PATIENCE
 from pyguixvm.hypervisor.resolved import Resolved
 from pyguixvm.hypervisor.same_files import sees_our_files
 from pyguixvm.hypervisor.time_limits import within
@@ -32,8 +33,6 @@ from pyguixvm.xml.capabilities import HostCapabilities, read_capabilities, read_
 _OPEN_SECONDS = 30.0
 _ASKING_SECONDS = 120.0
 _CLOSE_SECONDS = 2.0
-# How long (seconds) a request may take that needs neither disks nor guests.
-_PATIENCE = 30.0
 # What in a URI's query asks for a connection that only looks.
 _READ_ONLY = frozenset({"ro", "ro=1"})
 
@@ -44,7 +43,8 @@ class Connection:
 
     Of an alias (https://libvirt.org/uri.html), URI is what it stands for.  READ_ONLY: it may
     look, and nothing else, which takes no rights at a local libvirtd.  VERIFY: all that is sent
-    over it is compared with what arrived.
+    over it is compared with what arrived.  PATIENCE is how long (seconds) each request has that
+    needs neither disks nor guests.
     HANDLE is libvirt's own object, EVENTS what it tells, RESOLVED what it was asked for by
     name and OFFERED what its host has for guests, for this package only.
     """
@@ -57,13 +57,14 @@ class Connection:
     offered: Offered
     read_only: bool = False
     verify: bool = False
+    patience: float = PATIENCE
 
 
 @contextmanager
 def connect(
     uri: str | None = None,
     seconds: float | None = None,
-    patience: float = _PATIENCE,
+    patience: float = PATIENCE,
     *,
     verify: bool = False,
     once: bool = False,
@@ -119,6 +120,7 @@ def _opened(uri: str | None, patience: float, verify: bool, once: bool) -> Conne
         Offered(limited),
         read_only,
         verify,
+        patience,
     )
 
 
@@ -129,15 +131,17 @@ def unasked(uri: str) -> str:
     return f"{uri}{'&' if '?' in uri else '?'}no_tty=1"
 
 
-def anew(connection: Connection) -> AbstractContextManager[Connection]:
+def anew(connection: Connection, *, once: bool = False) -> AbstractContextManager[Connection]:
     """Connect to where CONNECTION leads in the way that it does, and disconnect at the end.
 
-    Nobody is asked for a password again.  Raises HypervisorError.
+    Nobody is asked for a password again.  ONCE is as for `connect`.  Raises HypervisorError,
+    at the latest when its patience is at an end.
     """
     uri = unasked(connection.uri)
     if connection.read_only:
         uri += f"{'&' if '?' in uri else '?'}ro"
-    return connect(uri, verify=connection.verify)
+    patience = connection.patience
+    return connect(uri, patience, patience, verify=connection.verify, once=once)
 
 
 def without_read_only(uri: str) -> tuple[str, bool]:

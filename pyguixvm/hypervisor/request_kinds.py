@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import re
 
-# What takes as long as disks, guests and QEMU's start take (seconds, as all of these), while
+# How long (seconds) a request may take that needs neither disks nor guests.
+PATIENCE = 30.0
+# What takes as long as disks, guests and QEMU's start take (seconds, too), while
 # other requests are answered.
 _LONG = 900.0
 _TAKING_LONG = frozenset({

@@ -28,7 +28,7 @@ verb, machine, last, state = sys.argv[1:]
 machine = msgspec.json.decode(machine, type=VirtualMachine)
 events = itertools.count(1)
 # The guests hear of nothing.
-policy = Policy(force=True, stop_timeout=1)
+policy = Policy(force=True, stop_timeout=0)
 
 
 def emit(event):

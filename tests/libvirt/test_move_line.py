@@ -28,8 +28,8 @@ STRANGE = "10.214.0.3"
 def test_a_move_tells_how_far_it_is(traveller, line):
     here, there = traveller.connection, traveller.there
     domains.start(here, traveller.name)
-    # So that it takes some seconds; what is on its disks is part of it.
-    here.handle.lookupByName(traveller.name).migrateSetMaxSpeed(1)
+    # So that it takes some seconds (16 MiB in each); all that its disks may hold is part of it.
+    here.handle.lookupByName(traveller.name).migrateSetMaxSpeed(16)
     told = []
     traveller.move(there, by=line[1], emit=told.append)
     said = [e for e in told if isinstance(e, PhaseProgress) and e.phase == "move"]

@@ -155,16 +155,13 @@ def test_what_changes_is_told_as_it_happens(halting, tmp_path):
     with watching("--json", halting.name, "--on-change", command) as process:
         first = json.loads(process.stdout.readline())
         assert first["machines"][0]["status"] == "deployed"
-        begun = time.monotonic()
         virsh(f"suspend {halting.name}")
         second = json.loads(process.stdout.readline())
-        # By libvirt's event, and not when it is looked again anyway.
-        assert time.monotonic() - begun < 10
         assert second["machines"][0]["reason"] == "by somebody"
         virsh(f"resume {halting.name}")
         third = json.loads(process.stdout.readline())
         assert third["machines"][0]["status"] == "deployed"
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while told.read_text().count("\n") < 2:
             assert time.monotonic() < deadline
             time.sleep(0.1)
@@ -174,13 +171,34 @@ def test_what_changes_is_told_as_it_happens(halting, tmp_path):
     ]
 
 
+class Listening:
+    """Waits until something happens, for SECONDS at most, and knows whether it did."""
+
+    def __init__(self, seconds):
+        self.seconds = seconds
+        self.heard = False
+
+    def __call__(self, happened, _seconds):
+        self.heard = happened.wait(self.seconds)
+
+
+def test_what_changes_is_heard_and_not_only_looked_at(halting, tmp_path):
+    listening = Listening(120)
+    seen = looks(session(tmp_path), Asked(names=(halting.name,)), listening)
+    assert next(seen).found[0].status == "deployed"
+    virsh(f"suspend {halting.name}")
+    assert next(seen).found[0].reason == "by somebody"
+    assert listening.heard
+    seen.close()
+
+
 def test_a_line_that_is_cut_is_told_and_found_again(halting, tmp_path):
-    line, patience = tmp_path / "line", [1.0]
+    line, listening = tmp_path / "line", Listening(1)
     here = session(tmp_path)
     with relayed(line, later=0, rate=0) as relay:
         here = dataclasses.replace(here, uri=relay.uri)
         asked = Asked(names=(halting.name,))
-        seen = looks(here, asked, lambda happened, _seconds: happened.wait(patience[0]))
+        seen = looks(here, asked, listening)
         assert next(seen).found[0].status == "deployed"
         relay.cut()
         assert next(seen).error is not None
@@ -188,11 +206,10 @@ def test_a_line_that_is_cut_is_told_and_found_again(halting, tmp_path):
         virsh(f"suspend {halting.name}")
         assert next(seen).found[0].reason == "by somebody"
         # It is heard again, too, and not only looked at.
-        patience[0] = 60.0
-        begun = time.monotonic()
+        listening.seconds = 120
         threading.Timer(0.5, virsh, [f"resume {halting.name}"]).start()
         assert next(seen).found[0].status == "deployed"
-        assert time.monotonic() - begun < 30
+        assert listening.heard
         seen.close()
 
 

@@ -162,7 +162,7 @@ def _deployed(connection, there, machine, tmp_path):
     machine = with_image(machine, image)
     assert deploy(connection, machine) is None
     machine = renewed(machine, tmp_path)
-    assert deploy(connection, machine, force=True, stop_timeout=1) is None
+    assert deploy(connection, machine, force=True, stop_timeout=0) is None
     domains.destroy(connection, machine.name)
     made = Traveller(connection, there, machine, tmp_path)
     made.write_data()

@@ -114,7 +114,7 @@ def _around(root: Path, label: str) -> Path:
         file_.write(b"esp" * 100)
     types = ("U", "L")
     table = f"label: {label}\n2048,4096,{types[0]}\n6144,{root_size // 512},{types[1]}\n"
-    run(["sfdisk", "-q", str(image)], stdin=table.encode())
+    run(["sfdisk", "-q", "--no-tell-kernel", str(image)], stdin=table.encode())
     image.chmod(0o444)
     return image
 

@@ -183,5 +183,5 @@ def test_an_image_without_a_system_is_told(tmp_path: Path) -> None:
 def make_without_system(file: Path) -> Path:
     with file.open("wb") as image:
         image.truncate(16 * MIB)
-    run(["sfdisk", "-q", str(file)], stdin=b"label: dos\n2048,+,L\n")
+    run(["sfdisk", "-q", "--no-tell-kernel", str(file)], stdin=b"label: dos\n2048,+,L\n")
     return file

@@ -212,7 +212,10 @@ def test_beats_outlive_a_line_that_is_not_there_for_a_while():
         raise libvirt.libvirtError("no route")
 
     handle = bounded(connection(alive=False), 0.05, opened)
-    beats = Beats(SimpleNamespace(uri="nowhere:///", handle=handle), 0.01)
+    lost = SimpleNamespace(
+        uri="nowhere:///", handle=handle, read_only=False, verify=False, patience=0.05
+    )
+    beats = Beats(lost, 0.01)
     beats.add("a lock")
     try:
         assert beaten.wait(FAR_TOO_LONG)

@@ -83,7 +83,7 @@ def test_the_last_partition_takes_all_the_room(tmp_path: Path, label: str, size:
     with image.open("wb") as file:
         file.truncate(40 * MIB)
     table = f"label: {label}\n2048,4096\n6144,\n"
-    run(["sfdisk", "-q", str(image)], stdin=table.encode())
+    run(["sfdisk", "-q", "--no-tell-kernel", str(image)], stdin=table.encode())
     first, last = read(image).partitions
     with image.open("r+b") as file:
         file.truncate(size)
@@ -102,7 +102,10 @@ def make_disk(file: Path, label: str, size: int) -> Path:
     """Make a disk with a partition of 20 MiB; behind that, there is room up to SIZE bytes."""
     with file.open("wb") as image:
         image.truncate(40 * MIB)
-    run(["sfdisk", "-q", str(file)], stdin=f"label: {label}\n2048,4096\n6144,40960\n".encode())
+    run(
+        ["sfdisk", "-q", "--no-tell-kernel", str(file)],
+        stdin=f"label: {label}\n2048,4096\n6144,40960\n".encode(),
+    )
     with file.open("r+b") as image:
         image.truncate(size)
     return file

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 import libvirt
 
 from pyguixvm.errors import HypervisorError
-from pyguixvm.hypervisor.connection import Connection, connect, unasked
+from pyguixvm.hypervisor.connection import Connection, anew
 from pyguixvm.hypervisor.machine_lock import secret
 
 # Seconds that the end of the work waits for a beat which is under way.
@@ -83,7 +83,7 @@ class Beats:
 
     def _connect(self, own: ExitStack) -> Connection | None:
         try:
-            return own.enter_context(connect(unasked(self._connection.uri), once=True))
+            return own.enter_context(anew(self._connection, once=True))
         except HypervisorError:
             return None
 

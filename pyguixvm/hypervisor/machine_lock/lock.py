@@ -21,7 +21,7 @@ import libvirt
 
 from pyguixvm.errors import HypervisorError, LostLockError, PyguixvmError
 from pyguixvm.events import Emit
-from pyguixvm.hypervisor.connection import Connection, connect
+from pyguixvm.hypervisor.connection import Connection, anew
 from pyguixvm.hypervisor.errors import explain, explained
 from pyguixvm.hypervisor.machine_lock import secret
 from pyguixvm.hypervisor.machine_lock.beats import Beats
@@ -145,8 +145,10 @@ class Lock:
             self._remove(self._connection)
         except (libvirt.libvirtError, HypervisorError):
             # The work's connection was lost; libvirtd may be there again.
-            uri = self._connection.uri
-            with suppress(PyguixvmError, libvirt.libvirtError), connect(uri, once=True) as another:
+            with (
+                suppress(PyguixvmError, libvirt.libvirtError),
+                anew(self._connection, once=True) as another,
+            ):
                 self._remove(another)
 
     def _is_held(self, machine: str) -> bool:
