@@ -72,3 +72,14 @@ def heeding_button(text: str) -> bytes:
 def _sector(program: bytes) -> bytes:
     assert len(program) <= 510
     return program.ljust(510, b"\0") + b"\x55\xaa"
+
+
+def halting_kernel() -> bytes:
+    """Return what QEMU takes for a Linux (its documentation, arch/x86/boot.rst), and halts."""
+    kernel = bytearray(4 * 512)
+    kernel[0x1F1] = 1  # sectors that follow and run in real mode
+    kernel[0x200:0x202] = b"\xfa\xf4"  # cli, hlt
+    kernel[0x202:0x206] = b"HdrS"
+    kernel[0x206:0x208] = (0x0202).to_bytes(2, "little")  # the version of that
+    kernel[0x211] = 1  # the rest goes to high memory
+    return bytes(kernel)
