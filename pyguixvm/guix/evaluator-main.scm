@@ -5,11 +5,12 @@
 ;;; The evaluator's script, run with Guix's modules and ours, which are in DIRECTORY:
 ;;;
 ;;;   guix repl -- evaluator-main.scm DIRECTORY SOCKET [--log FILE] [--idle SECONDS]
-;;;                                             [--memory BYTES]
+;;;                                             [--memory BYTES] [--warm]
 ;;;   guix repl -- evaluator-main.scm DIRECTORY --once
 ;;;
-;;; The first form serves clients at SOCKET and prints "ready" when it does; the
-;;; second one answers the request on its standard input.
+;;; The first form serves clients at SOCKET and prints "ready" when it does, with --warm
+;;; not before its caches are filled; the second one answers the request on its standard
+;;; input.
 ;;;
 ;;; Code:
 
@@ -40,6 +41,10 @@ looks up its own modules again and again."
 (define %compiled
   (compiled-directory %directory))
 
+(define %from-source?
+  ;; Is what we load from now on interpreted?
+  (not (compiled? %directory %compiled)))
+
 (set! %load-compiled-path (second %compiled %load-compiled-path))
 
 ;; The answer to a single request needs no garbage collected, nor does what is
@@ -51,6 +56,7 @@ looks up its own modules again and again."
 
 (use-modules (pyguixvm evaluator request)
              (pyguixvm evaluator server)
+             (pyguixvm evaluator successor)
              (guix diagnostics)
              (ice-9 getopt-long)
              (ice-9 match)
@@ -60,7 +66,8 @@ looks up its own modules again and again."
   '((once)
     (log    (value #t))
     (idle   (value #t))
-    (memory (value #t))))
+    (memory (value #t))
+    (warm)))
 
 (define (answer-once)
   "Answer the request on standard input on standard output, where nothing else
@@ -86,6 +93,19 @@ may appear: what the configuration prints goes to standard error."
   (false-if-exception (setsid))
   (chdir "/"))
 
+(define (be-succeeded reachable? stop)
+  "Have our modules compiled, and if the evaluator is REACHABLE? still, one that has loaded
+them so take its place.  STOP ends it, and returns #f if it has ended."
+  (await-end (fork (lambda ()
+                     (nice 10)
+                     (compile-modules %directory %compiled))))
+  (when (and (compiled? %directory %compiled)
+             (reachable?))
+    (let ((successor (start-successor "--warm")))
+      (when successor
+        (unless (stop)
+          (kill-group successor))))))
+
 (define (main args)
   (let* ((options (getopt-long args %grammar))
          (number  (lambda (name default)
@@ -101,9 +121,8 @@ may appear: what the configuration prints goes to standard error."
            (serve socket
                   #:idle-seconds (number 'idle 1800)
                   #:memory-limit (number 'memory (* 4 (expt 1024 3)))
-                  #:at-leisure (lambda ()
-                                 (unless (compiled? %directory %compiled)
-                                   (compile-modules %directory %compiled)))
+                  #:warm-first? (option-ref options 'warm #f)
+                  #:at-leisure (and %from-source? be-succeeded)
                   #:ready (lambda ()
                             (detach (option-ref options 'log "/dev/null")))))
           (_

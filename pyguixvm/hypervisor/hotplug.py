@@ -26,7 +26,8 @@ from pyguixvm.xml.update import (
 # How long (seconds) a guest may take to let go of what it is asked for.
 PATIENCE = 20.0
 _AGENT_PATIENCE = 3.0
-_POLL_SECONDS = 0.2
+# Between two looks (seconds): most guests follow at once.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.2
 _KIB = 1024
 
 
@@ -169,9 +170,11 @@ def _becomes(
     true: Callable[[], bool], sleep: Callable[[float], None], patience: float = PATIENCE
 ) -> bool:
     deadline = time.monotonic() + patience
+    pause = _FIRST_PAUSE
     # To look may take long itself.
     while not true():
         if time.monotonic() >= deadline:
             return False
-        sleep(_POLL_SECONDS)
+        sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
     return True

@@ -15,8 +15,9 @@ from workspace import Workspace
 # Guix's own packages, as a user has them: in the test bed, those of Debian that take their
 # place make 'guix system image' unusually quick.  Without grafts, as nothing can be built there.
 _OWN_PACKAGES = {"PYGUIXVM_TESTBED_PACKAGES": "guix", "GUIX_BUILD_OPTIONS": "--no-grafts"}
-# Seconds until an evaluator that has served somebody has filled its caches.
-_WARM_UP = 15
+# Seconds until an evaluator that has served somebody has filled its caches, and one that was
+# loaded from source is succeeded by a compiled one.
+_WARM_UP = 40
 
 
 def startup(runs: int) -> Iterator[Row]:

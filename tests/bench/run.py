@@ -55,7 +55,7 @@ class Part:
 
 PARTS = {
     "startup": Part(lambda runs, _: evaluation.startup(runs), 1),
-    "evaluation": Part(evaluation.evaluations, 70, 30),
+    "evaluation": Part(evaluation.evaluations, 70, 80),
     "unchanged": Part(evaluation.unchanged, 15, 30),
     "grow": Part(volumes.growths, 40),
     "plan": Part(planning.hundred, 2, 15),
@@ -68,7 +68,7 @@ PARTS = {
     "in-place": Part(in_place.activations, 180, 120),
     "edits": Part(growth.edits, 10, 60),
     "closures": Part(growth.closures, 20, 60),
-    "downtime": Part(updates.downtimes, 90, 120),
+    "downtime": Part(updates.downtimes, 150, 120),
 }
 # More than this many seconds are told as minutes.
 _SHORT = 100

@@ -1,47 +1,67 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How long a guest is away."""
+"""How long a guest is away, and how long it takes to stop."""
 
 from __future__ import annotations
 
 import json
+import statistics
 import time
 from collections.abc import Iterator
 
 import ours
-from measure import Row, compared, run, virsh
+from measure import Row, compared, run, seconds, virsh
 from workspace import MAC, MACHINE, Workspace
+
+# Seconds that a guest may take to end whose old root is not wanted any more.
+_FAST = 1.5
 
 
 def downtimes(runs: int, work: Workspace) -> Iterator[Row]:
     """How long a guest is away: for another system, and for a restart with virsh.
 
-    For both it is back when it has renewed its lease.
+    For both it is back when it has renewed its lease.  And what of that it took to stop.
     """
+    away, stopping, fast = [], [], []
     try:
         _update(work)
-        times = [(_update(work), _restart()) for _ in range(runs)]
+        for _ in range(runs):
+            update, restart = _update(work), _restart()
+            away.append((update[0], restart[0]))
+            stopping.append((update[1], restart[1]))
+            fast.append(_update(work, "--stop", "fast")[1])
+        destroyed = seconds(lambda: virsh("destroy", MACHINE))
     finally:
         ours.remove()
-    yield compared("away for another system", times, "virsh shutdown, start", goal=1.1)
+    yield compared("away for another system", away, "virsh shutdown, start", goal=1.1)
+    yield compared("stop", stopping, "virsh shutdown", goal=1.1)
+    taken = statistics.median(fast)
+    yield Row(
+        "stop, --stop fast", taken, destroyed, "virsh destroy", taken / destroyed,
+        f"≤ {_FAST:g} s", taken <= _FAST,
+    )  # fmt: skip
 
 
-def _update(work: Workspace) -> float:
+def _update(work: Workspace, *options: str) -> tuple[float, float]:
+    """Deploy another system; return for how long the guest was away, and took to stop."""
     work.edit()
-    ours.deploy(work.machines)
+    cost = ours.deploy(work.machines, *options)
     found = json.loads(run("pyguixvm", "generations", MACHINE, "--json"))["generations"]
-    return next(g["downtime"] for g in found if g["current"]) or 0.0
+    away = next(g["downtime"] for g in found if g["current"]) or 0.0
+    return away, cost.phases.get("stop", 0.0)
 
 
-def _restart() -> float:
+def _restart() -> tuple[float, float]:
+    """As `_update`, by hand and for the same system."""
     before = _leases()
     begun = time.perf_counter()
     virsh("shutdown", MACHINE, "--mode", "agent")
     while "shut off" not in virsh("domstate", MACHINE):
         time.sleep(0.1)
+    stopped = time.perf_counter()
     virsh("start", MACHINE)
     while _leases() == before:
         time.sleep(0.1)
-    return time.perf_counter() - begun
+    return time.perf_counter() - begun, stopped - begun
 
 
 def _leases() -> list[str]:

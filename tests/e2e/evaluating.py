@@ -98,12 +98,12 @@ def evaluate_once(message: dict[str, Any]) -> dict[str, Any]:
 class Evaluator:
     """A running evaluator that listens at PATH."""
 
-    def __init__(self, path: Path, *options: str) -> None:
+    def __init__(self, path: Path, *options: str, **variables: str) -> None:
         self.path = path
         self.process = subprocess.Popen(
             ["guix", "repl", "--", str(SCRIPT), str(GUIX_DIRECTORY), str(path),
              "--log", f"{path}.log", *options],
-            stdout=subprocess.PIPE, text=True, env=ENVIRONMENT,
+            stdout=subprocess.PIPE, text=True, env={**ENVIRONMENT, **variables},
         )  # fmt: skip
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == "ready\n"

@@ -25,6 +25,7 @@ from evaluating import (
     request,
     system,
 )
+from guest import eventually
 
 pytestmark = pytest.mark.guix
 
@@ -328,7 +329,8 @@ def test_the_socket_is_for_its_user_only(evaluator: Evaluator) -> None:
 def test_an_evaluator_that_nobody_asks_ends(tmp_path: Path) -> None:
     idle = Evaluator(tmp_path / "socket", "--idle", "2")
     assert idle.process.wait(60) == 0
-    assert not idle.path.exists()
+    # Nor does one that took its place stay.
+    eventually(lambda: not idle.path.exists())
 
 
 def test_an_evaluator_leaves_the_socket_of_its_successor_alone(tmp_path: Path) -> None:
@@ -337,6 +339,49 @@ def test_an_evaluator_leaves_the_socket_of_its_successor_alone(tmp_path: Path) -
     first.process.wait(60)
     assert second.ask({"command": "ping"})["pong"]["pid"] > 0
     second.stop()
+
+
+def pid_of(evaluator: Evaluator) -> int:
+    pid: int = evaluator.ask({"command": "ping"})["pong"]["pid"]
+    return pid
+
+
+def test_an_evaluator_that_was_loaded_from_source_is_succeeded_by_a_compiled_one(
+    tmp_path: Path,
+) -> None:
+    config = tmp_path / "config.scm"
+    config.write_text(system())
+    first = Evaluator(tmp_path / "socket", XDG_CACHE_HOME=str(tmp_path / "cache"))
+    before = pid_of(first)
+    # It ends by itself, and whoever comes meanwhile is served.
+    eventually(lambda: pid_of(first) != before, 300)
+    assert first.process.wait(60) == 0
+    files = {Path(line.split()[-1]) for line in mapped(pid_of(first)) if "/cache/" in line}
+    assert {file.name for file in files} >= {"server.go", "likeness.go"}
+    image = only_image(first.ask(request(config)))
+    assert image["derivation"] == expected(config, "mbr-hybrid-raw")
+    first.ask({"command": "stop"})
+    eventually(lambda: nobody_listens(first))
+
+
+def mapped(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/maps").read_text().splitlines()
+
+
+def nobody_listens(evaluator: Evaluator) -> bool:
+    try:
+        evaluator.connect().close()
+    except (ConnectionRefusedError, FileNotFoundError):
+        return True
+    return False
+
+
+def test_an_evaluator_that_is_killed_leaves_nobody_behind(tmp_path: Path) -> None:
+    killed = Evaluator(tmp_path / "socket")
+    assert pid_of(killed)
+    killed.process.kill()
+    killed.process.wait()
+    eventually(lambda: nobody_listens(killed))
 
 
 @pytest.fixture

@@ -296,3 +296,21 @@ def test_a_guest_whose_guix_is_not_at_work_is_left_alone(login: dict[str, str]) 
     assert "the guest has no Guix at work" in refused.err
     assert "guix-service-type" in refused.err
     assert (guest.booted(), [g["number"] for g in generations()]) == (boot, before)
+
+
+def test_what_its_kernel_does_not_take_is_booted_by_its_hypervisor(login: dict[str, str]) -> None:
+    """And not by kexec what it took before, for another system."""
+    pending = deploy(login, "--no-restart", edition="five", arguments="nosmt")
+    assert pending.status == 0, pending.err
+    assert "pending until its restart" in pending.err
+    assert guest.content("/sys/kernel/kexec_loaded").strip() == "1"
+    # That which it has may go, and no other comes.
+    guest.write("/proc/sys/kernel/kexec_load_limit_reboot", "1")
+    boot, process = guest.booted(), virsh("domid", NAME)
+    changed = deploy(login, edition="six", arguments="nosmt declared=yes")
+    assert changed.status == 0, changed.err
+    assert "by kexec" not in changed.err
+    assert guest.booted() != boot
+    assert virsh("domid", NAME) != process
+    assert "nosmt declared=yes" in guest.content("/proc/cmdline")
+    assert guest.content("/etc/edition") == "six"

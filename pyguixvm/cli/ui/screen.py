@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console, Group
-from rich.live import Live
+from rich.console import Console
+from rich.text import Text
 
 from pyguixvm.apply.outcome import Outcome
 from pyguixvm.cli.options import Options
 from pyguixvm.cli.ui import view, view_lines
+from pyguixvm.cli.ui.frames import Frames
 from pyguixvm.cli.ui.keys import Keys
 from pyguixvm.cli.ui.rounds import Ended, Rounds
 from pyguixvm.errors import PyguixvmError
@@ -47,18 +48,11 @@ class Screen(Rounds):
         self._lock = threading.Lock()
         self._changed, self._over = threading.Event(), threading.Event()
         self._console = Console(file=sys.stdout, highlight=False)
-        self._live = Live(
-            console=self._console,
-            screen=True,
-            auto_refresh=False,
-            redirect_stdout=False,
-            redirect_stderr=False,
-            vertical_overflow="crop",
-        )
+        self._frames = Frames(self._console)
         self._drawing = threading.Thread(target=self._draw, name="screen", daemon=True)
         click.get_current_context().call_on_close(self._close)
         self._keys = Keys(0, self._pressed) if _typed_to() else None
-        self._live.start()
+        self._frames.start()
         self._drawing.start()
 
     def emit(self, event: Event) -> None:
@@ -134,7 +128,7 @@ class Screen(Rounds):
         while not self._over.is_set():
             state, size = self._view, self._console.size
             if not state.waiting or drawn != (state, size):
-                self._live.update(self._frame(state), refresh=True)
+                self._frames.draw(self._lines(state))
                 drawn = (state, size)
             if state.waiting:
                 self._changed.wait(_IDLE_SECONDS)
@@ -142,9 +136,9 @@ class Screen(Rounds):
             else:
                 self._over.wait(_FRAME_SECONDS)
 
-    def _frame(self, state: view.View) -> Group:
+    def _lines(self, state: view.View) -> list[Text]:
         size = self._console.size
-        return Group(*view_lines.lines(state, size.width, size.height, time.monotonic()))
+        return view_lines.lines(state, size.width, size.height, time.monotonic())
 
     def _close(self) -> None:
         """Restore the terminal, and leave on it how things were at the end."""
@@ -155,7 +149,7 @@ class Screen(Rounds):
         self._drawing.join()
         # A terminal that went away needs no restoring.
         with suppress(OSError):
-            self._live.stop()
+            self._frames.stop()
             self._print_last()
 
     def _print_last(self) -> None:
