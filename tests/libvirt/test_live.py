@@ -31,7 +31,7 @@ from killing import begun, end, moments
 from live_once import FURNISH, Living, change_live
 
 from pyguixvm.commands.undefine import root_volumes
-from pyguixvm.errors import LostLockError, NotLiveError, RolledBackError
+from pyguixvm.errors import HypervisorError, LostLockError, NotLiveError, RolledBackError
 from pyguixvm.events import GuestOutput, Notice, PhaseFinished, ignore
 from pyguixvm.hypervisor import console, domains
 from pyguixvm.hypervisor.guest import boot_record, parcel_disk, program
@@ -511,6 +511,33 @@ def test_a_save_that_is_killed_anywhere_is_taken_up_by_the_next(
     assert event > 6
     # Each stayed on the volume of the first, but where that was being made.
     assert len(observed.metadata.generation.under) <= 4
+
+
+def test_what_was_changed_and_could_not_be_noted_counts_as_begun(connection, furnished, tmp_path):
+    name = furnished("one").name
+    assert change_live(connection, furnished("two"), ignore, Living(tmp_path)).error is None
+    before = domains.read_metadata(connection, name).current
+    refused = []
+
+    def require(_machine):
+        """Fail once, as where a line was silent, when the guest has been changed."""
+        if not refused and system_of(connection, name) == "three":
+            refused.append(name)
+            raise HypervisorError("nobody answers")
+
+    living = Living(tmp_path)
+    outcome = change_live(connection, furnished("three"), ignore, living, kept={"require": require})
+    assert outcome.error.message == "nobody answers"
+    assert refused == [name]
+    assert system_of(connection, name) == "three"
+    assert domains.read_metadata(connection, name).generation.changing
+    # To be as before is a change, too.
+    outcome = change_live(connection, furnished("two"), ignore, Living(tmp_path))
+    assert outcome.error is None
+    assert system_of(connection, name) == "two"
+    after = domains.read_metadata(connection, name)
+    assert (after.current, after.fallback) == (before, None)
+    assert not after.generation.changing
 
 
 def pulled(connection, name):
