@@ -67,6 +67,7 @@ def stack_root(plan: MachinePlan, action: StackRoot, workshop: Workshop) -> None
         try:
             quiet = snapshot.write_to(connection, name, root.path)
         except HypervisorError:
+            # While nobody knows, it is left as by one who was killed.
             if snapshot.written_to(connection, name) != root.path:
                 _take_away(as_it_is, before, root, workshop)
             raise
