@@ -14,7 +14,7 @@ from pyguixvm.apply.root_volume import Root
 from pyguixvm.apply.unused_volumes import delete_unused
 from pyguixvm.errors import HypervisorError, RequestRefusedError
 from pyguixvm.events import Notice, phase
-from pyguixvm.guix.activation import Activation, BootWanted, Host
+from pyguixvm.guix.activation import Activation, BootWanted, Host, LiveSystem
 from pyguixvm.hypervisor import domains, snapshot
 from pyguixvm.hypervisor.guest.addresses import addresses
 from pyguixvm.hypervisor.guest.host_key import ssh_host_key
@@ -67,6 +67,7 @@ def stack_root(plan: MachinePlan, action: StackRoot, workshop: Workshop) -> None
         try:
             quiet = snapshot.write_to(connection, name, root.path)
         except HypervisorError:
+            # While nobody knows, it is left as by one who was killed.
             if snapshot.written_to(connection, name) != root.path:
                 _take_away(as_it_is, before, root, workshop)
             raise
@@ -124,17 +125,19 @@ def activate(machine: str, action: ActivateSystem, workshop: Workshop) -> BootWa
         host = _host(machine, action, workshop)
         workshop.require(machine)
         wanted = _activation(workshop).activate(host)
-        _forget(machine, workshop)
         result.detail = "its kernel is used from the next start on" if wanted else ""
     return wanted
 
 
-def _forget(machine: str, workshop: Workshop) -> None:
-    """Forget what the guest of MACHINE was given: Guix does not say what it has instead."""
-    metadata = domains.read_metadata(workshop.connection, machine)
-    if metadata.generation.activated is not None:
-        other = msgspec.structs.replace(metadata.generation, activated=None, switched_by=None)
-        domains.write_metadata(workshop.connection, machine, metadata.having(other))
+def remember_given(machine: str, given: LiveSystem | None, workshop: Workshop) -> None:
+    """Remember what the guest of MACHINE was GIVEN; None where Guix does not say what it has."""
+    connection = workshop.connection
+    metadata = domains.read_metadata(connection, machine)
+    system, program = (given.system, given.program) if given else (None, None)
+    current = msgspec.structs.replace(metadata.generation, activated=system, switched_by=program)
+    if current != metadata.generation:
+        workshop.require(machine)
+        domains.write_metadata(connection, machine, metadata.having(current))
 
 
 def _activation(workshop: Workshop) -> Activation:

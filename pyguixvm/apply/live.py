@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-import msgspec
-
 from pyguixvm.apply.context import Workshop
 from pyguixvm.errors import HalfDoneError, HypervisorError, LostLockError, NotLiveError
 from pyguixvm.events import GuestOutput, PhaseResult, phase
@@ -57,7 +55,7 @@ def prepare_live(machine: str, action: PrepareSystem, workshop: Workshop) -> Liv
 
 
 def activate_live(machine: str, system: LiveSystem, workshop: Workshop) -> BootWanted | None:
-    """Have the guest of MACHINE run SYSTEM, and remember that it does; return as `activate`.
+    """Have the guest of MACHINE run SYSTEM; return as `activate`.
 
     Raises HalfDoneError if the guest may be anything in between, another error if
     it was not begun.
@@ -71,7 +69,6 @@ def activate_live(machine: str, system: LiveSystem, workshop: Workshop) -> BootW
         )
     for name in done["failed"]:
         workshop.warn(machine, f"service {name} did not do what it was told")
-    _remember(machine, system, workshop)
     wanted = done["restart"]
     return BootWanted(kernel_loaded="kexec" in wanted) if wanted else None
 
@@ -164,14 +161,3 @@ def _understood(machine: str, came: Delivered) -> _Done:
 def _last_words(text: str) -> str:
     told = text.strip()[-_LONGEST:]
     return f": {told}" if told else ""
-
-
-def _remember(machine: str, system: LiveSystem, workshop: Workshop) -> None:
-    """Remember that the guest of MACHINE was given SYSTEM, and by what."""
-    connection = workshop.connection
-    metadata = domains.read_metadata(connection, machine)
-    given = msgspec.structs.replace(
-        metadata.generation, activated=system.system, switched_by=system.program
-    )
-    workshop.require(machine)
-    domains.write_metadata(connection, machine, metadata.having(given))

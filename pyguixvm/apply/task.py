@@ -12,7 +12,14 @@ from pyguixvm.apply.definition import define
 from pyguixvm.apply.empty_root import created_empty_root
 from pyguixvm.apply.end_of_deploy import remember_end
 from pyguixvm.apply.hotplug import change
-from pyguixvm.apply.in_place import activate, keep_layer, leave, prepare, stack_root
+from pyguixvm.apply.in_place import (
+    activate,
+    keep_layer,
+    leave,
+    prepare,
+    remember_given,
+    stack_root,
+)
 from pyguixvm.apply.layers import merge_layers
 from pyguixvm.apply.live import activate_live, prepare_live
 from pyguixvm.apply.outcome import Outcome
@@ -233,6 +240,8 @@ def _activated(
     except PyguixvmError:
         leave(name, workshop)
         raise
+    # Whatever fails from here on, the change was begun: the next deploy goes on with it.
+    remember_given(name, system, workshop)
     if wanted is None:
         return None
     if action.restart is None:

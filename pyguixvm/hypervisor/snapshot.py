@@ -28,9 +28,14 @@ _FLAGS = (
 
 
 def written_to(connection: Connection, name: Which) -> str | None:
-    """Return the file that the running guest of domain NAME writes its root to."""
+    """Return the file that the running guest of domain NAME writes its root to.
+
+    What was asked of it before is over then, even if the line was cut meanwhile.
+    """
     domain = our_domain(connection, name)
     with explained(f"look at the root of domain '{name}'"):
+        # Libvirt asks a guest one thing at a time; of its XML, it need not ask.
+        domain.memoryStats()
         return root_of(domain.XMLDesc(0))
 
 

@@ -60,11 +60,11 @@ class Living:
         return LiveSystem(there, target.system, (there,), items)
 
 
-def change_live(connection, machine, emit, activation, store=None, **policy):
-    """Carry out the plan for MACHINE; return its outcome."""
+def change_live(connection, machine, emit, activation, store=None, kept=None, **policy):
+    """Carry out the plan for MACHINE, by a workshop with what is KEPT; return its outcome."""
     since = (datetime.now(UTC) - timedelta(minutes=15)).isoformat(timespec="seconds")
     allowed = Policy(**{"strategy": "live", "since": since} | policy)
-    return carried_out(connection, machine, emit, activation, allowed, store)
+    return carried_out(connection, machine, emit, activation, allowed, store, **(kept or {}))
 
 
 def main():

@@ -16,12 +16,15 @@ from pyguixvm.hypervisor.observe import observe
 from pyguixvm.plan.planner import plan
 
 
-def carried_out(connection, machine, emit, activation, policy, store=None):
-    """Carry out the plan for MACHINE by POLICY; return its outcome."""
+def carried_out(connection, machine, emit, activation, policy, store=None, **kept):
+    """Carry out the plan for MACHINE by POLICY; return its outcome.
+
+    KEPT is what else is in its workshop.
+    """
     made = plan([machine], observe(connection), policy=policy)
     store = store or Store(lambda: sys.exit("there is no guix here"), emit)
     environment = {"PYGUIXVM_VIRT_TYPE": "qemu"}
-    workshop = Workshop(connection, emit, environment, store, activation)
+    workshop = Workshop(connection, emit, environment, store, activation, **kept)
     (outcome,) = apply(made, workshop)
     return outcome
 

@@ -10,6 +10,7 @@ direction changed from there to back, which is a round trip each.
 """
 
 import asyncio
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -96,6 +97,10 @@ class Relay:
         self._process.stdin.write("\n")
         self._process.stdin.flush()
         return Traffic(*map(int, self._process.stdout.readline().split()))
+
+    def fall_silent(self) -> None:
+        """Pass on nothing any more; nobody is told that."""
+        self._process.send_signal(signal.SIGSTOP)
 
     def cut(self) -> None:
         """End it, and with it all connections."""

@@ -4,10 +4,14 @@
 The guests are tiny; that they switch systems is played.
 """
 
+import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import libvirt
@@ -20,11 +24,13 @@ from editions import (
     content,
     read,
     return_to,
+    run,
     run_script,
     write,
 )
 from in_place_once import Switching, change_in_place
 from killing import begun, end, kill_after, moments
+from relay import relayed
 
 from pyguixvm.apply.backing_chain import stacked
 from pyguixvm.apply.context import Workshop
@@ -38,10 +44,12 @@ from pyguixvm.errors import (
     RequestRefusedError,
     RolledBackError,
 )
-from pyguixvm.events import PhaseFinished, ignore
+from pyguixvm.events import PhaseFinished, PhaseStarted, ignore
 from pyguixvm.guix.activation import BootWanted
 from pyguixvm.guix.store import Store
-from pyguixvm.hypervisor import domains, volumes
+from pyguixvm.hypervisor import domains, snapshot, volumes
+from pyguixvm.hypervisor.connection import connect
+from pyguixvm.hypervisor.guest import agent
 from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.volume_names import generation_volume, is_base, is_marker
 from pyguixvm.plan.drift import differences
@@ -165,6 +173,56 @@ def test_a_volume_that_the_guest_does_not_get_goes_again(connection, edition, po
     assert differences(edition("one"), observe(connection).domains[name]) == ()
     added = f"pyguixvm-{name}.g{before.current + 1}.qcow2"
     assert volumes.lookup(connection, pool.name, added) is None
+
+
+def wait_for_request(line):
+    """Return when a request is on its way over LINE, and is not answered."""
+    before, same = line.traffic(), 0
+    while same < 10:
+        time.sleep(0.1)
+        now = line.traffic()
+        same = same + 1 if now == before and now.there else 0
+        before = now
+
+
+def test_a_guest_that_gets_its_volume_after_the_line_was_cut_keeps_it(
+    connection, edition, tmp_path
+):
+    name = edition("two").name
+    # An agent would be waited for, and QEMU not be asked before that.
+    run(connection, name, "(sleep 1; kill $(pidof qemu-ga)) > /dev/null 2>&1 &")
+    while agent.listens(connection.handle.lookupByName(name)):
+        time.sleep(0.1)
+    qemu = int(Path(f"/run/libvirt/qemu/{name}.pid").read_text())
+    socket = tmp_path / "line"
+    with ExitStack() as opened:
+        line = opened.enter_context(relayed(socket, later=0, rate=0))
+
+        def cut():
+            wait_for_request(line)
+            line.cut()
+            socket.unlink()
+            other = opened.enter_context(relayed(socket, later=0, rate=0))
+            wait_for_request(other)
+            os.kill(qemu, signal.SIGCONT)
+
+        cutting = threading.Thread(target=cut)
+
+        def begin(event):
+            if isinstance(event, PhaseStarted) and event.phase == "update":
+                os.kill(qemu, signal.SIGSTOP)
+                cutting.start()
+
+        # A socket may be the end of a tunnel; this one is not.
+        there = replace(opened.enter_context(connect(line.uri)), local=True)
+        outcome = change_in_place(there, edition("two"), begin, Switching())
+        cutting.join()
+    assert isinstance(outcome.error, HypervisorError)
+    (disk,) = domains.disks(connection, name)
+    assert snapshot.written_to(connection, name) == disk
+    generation = domains.read_metadata(connection, name).generation
+    assert disk.endswith(generation.volume)
+    assert generation.changing
 
 
 def test_a_root_that_was_merged_into_the_one_below_is_gone_on_from(connection, edition, tmp_path):

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -29,11 +29,13 @@ from editions import (
 )
 from killing import begun, end, moments
 from live_once import FURNISH, Living, change_live
+from relay import relayed
 
 from pyguixvm.commands.undefine import root_volumes
-from pyguixvm.errors import LostLockError, NotLiveError, RolledBackError
+from pyguixvm.errors import HypervisorError, LostLockError, NotLiveError, RolledBackError
 from pyguixvm.events import GuestOutput, Notice, PhaseFinished, ignore
 from pyguixvm.hypervisor import console, domains
+from pyguixvm.hypervisor.connection import connect
 from pyguixvm.hypervisor.guest import boot_record, parcel_disk, program
 from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.volume_names import is_base, is_marker, is_parcel, parcel_volume
@@ -511,6 +513,61 @@ def test_a_save_that_is_killed_anywhere_is_taken_up_by_the_next(
     assert event > 6
     # Each stayed on the volume of the first, but where that was being made.
     assert len(observed.metadata.generation.under) <= 4
+
+
+def test_what_was_changed_and_could_not_be_noted_counts_as_begun(connection, furnished, tmp_path):
+    name = furnished("one").name
+    assert change_live(connection, furnished("two"), ignore, Living(tmp_path)).error is None
+    before = domains.read_metadata(connection, name).current
+    refused = []
+
+    def require(_machine):
+        """Fail once, as where a line was silent, when the guest has been changed."""
+        if not refused and system_of(connection, name) == "three":
+            refused.append(name)
+            raise HypervisorError("nobody answers")
+
+    living = Living(tmp_path)
+    outcome = change_live(connection, furnished("three"), ignore, living, kept={"require": require})
+    assert outcome.error.message == "nobody answers"
+    assert refused == [name]
+    assert system_of(connection, name) == "three"
+    assert domains.read_metadata(connection, name).generation.changing
+    # To be as before is a change, too.
+    outcome = change_live(connection, furnished("two"), ignore, Living(tmp_path))
+    assert outcome.error is None
+    assert system_of(connection, name) == "two"
+    after = domains.read_metadata(connection, name)
+    assert (after.current, after.fallback) == (before, None)
+    assert not after.generation.changing
+
+
+def test_a_line_that_falls_silent_is_no_word_of_the_guest(connection, furnished, tmp_path):
+    name = furnished("one").name
+    switch = """
+        echo 'it begins' >&2
+        tries=0
+        while [ ! -e /run/heard ]; do
+            tries=$((tries + 1)); [ $tries -lt 300 ] || exit 1; sleep 0.1
+        done
+        printf two > /run/system; echo done"""
+    socket = tmp_path / "line"
+    with ExitStack() as opened:
+        lines = [opened.enter_context(relayed(socket, later=0, rate=0))]
+
+        def tell(event):
+            if isinstance(event, GuestOutput) and event.line == "it begins":
+                lines[0].fall_silent()
+                socket.unlink()
+                lines.append(opened.enter_context(relayed(socket, later=0, rate=0)))
+                run(connection, name, "touch /run/heard")
+
+        there = opened.enter_context(connect(lines[0].uri, patience=2))
+        outcome = change_live(there, furnished("two"), tell, Living(tmp_path, switch))
+    assert outcome.error is None, outcome.error.message
+    assert len(lines) == 2
+    assert system_of(connection, name) == "two"
+    assert not domains.read_metadata(connection, name).generation.changing
 
 
 def pulled(connection, name):

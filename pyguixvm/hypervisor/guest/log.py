@@ -9,11 +9,13 @@ from __future__ import annotations
 import base64
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 
 import libvirt
 import msgspec
 
 from pyguixvm.hypervisor.guest import agent
+from pyguixvm.hypervisor.time_limits import SilenceError
 
 # Each log has a name of its own: who waits for another program does not read what that says.
 DIRECTORY, PREFIX = "/run", "pyguixvm-log-"
@@ -67,8 +69,14 @@ class Log:
     def read(self, most: int = _AT_ONCE) -> bool:
         """Tell what was written since the last time, as far as its lines are whole.
 
-        MOST is how often to ask for more; return whether that was often enough.
+        MOST is how often to ask for more; return whether that was often enough.  Over a line that
+        says nothing, nothing is told.
         """
+        with suppress(SilenceError):
+            return self._read(most)
+        return True
+
+    def _read(self, most: int) -> bool:
         for _ in range(most):
             if self._handle is None:
                 break
@@ -85,6 +93,11 @@ class Log:
 
     def end(self) -> None:
         """Tell the rest, unless it is long, and close the file, which stays for a while."""
+        with suppress(SilenceError):
+            self._end()
+        self._handle = None
+
+    def _end(self) -> None:
         if not self.read(_AT_LAST):
             self._rest = b""
             agent.ask(
@@ -95,7 +108,6 @@ class Log:
         if self._rest:
             self._say(self._rest)
         self._close(self._handle)
-        self._handle = None
 
     def _take(self, data: bytes) -> None:
         self.tail = (self.tail + data)[-_TAIL:]

@@ -9,12 +9,14 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import libvirt
 import msgspec
 
 from pyguixvm.hypervisor.guest import agent
+from pyguixvm.hypervisor.time_limits import SilenceError
 
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 0.2
@@ -83,18 +85,20 @@ def run(  # noqa: PLR0917 -- what, with what, and for how long
     """Have the guest of DOMAIN run PATH with ARGUMENTS; return how that ended.
 
     None if that is not known: it goes on after PATIENCE, its guest is off or has booted anew,
-    its agent stays away, or does not say; each of its answers has ANSWER (all seconds).
-    MEANWHILE is called again and again.
+    its agent, or the line to it, stays away, or it does not say; each of its answers has ANSWER
+    (all seconds).  MEANWHILE is called again and again.
     """
-    started = agent.ask(
-        domain,
-        "guest-exec",
-        _Started,
-        answer,
-        path=path,
-        arg=list(arguments),
-        **{"capture-output": True},
-    )
+    started: _Started | None = None
+    with suppress(SilenceError):
+        started = agent.ask(
+            domain,
+            "guest-exec",
+            _Started,
+            answer,
+            path=path,
+            arg=list(arguments),
+            **{"capture-output": True},
+        )
     heard = clock()
     deadline = heard + patience
     pause = _FIRST_PAUSE
@@ -102,30 +106,34 @@ def run(  # noqa: PLR0917 -- what, with what, and for how long
         sleep(pause)
         meanwhile()
         pause = min(2 * pause, _LONGEST_PAUSE)
-        status = agent.ask(domain, "guest-exec-status", _Status, answer, pid=started.pid)
-        if status is not None and status.exited:
-            return Ran(status.exitcode, _text(status.out_data), _text(status.err_data))
-        if status is not None:
-            heard = clock()
-        elif _is_over(domain, started.pid, answer) or (
-            clock() - heard > _AWAY_SECONDS and not agent.connected(domain, answer)
-        ):
+        # The line may be what fails, and be there again before the program ends.
+        with suppress(libvirt.libvirtError, SilenceError):
+            status = _status(domain, started.pid, answer)
+            if status is None and agent.ask(domain, "guest-ping", msgspec.Raw, answer) is not None:
+                # One that says nothing may have been busy, or about to start.
+                status = _status(domain, started.pid, answer)
+                if status is None:
+                    return None
+            # How one has ended, it says once.
+            if status is not None and status.exited:
+                return Ran(status.exitcode, _text(status.out_data), _text(status.err_data))
+            if status is not None:
+                heard = clock()
+            elif not domain.isActive():
+                return None
+        if clock() - heard > _AWAY_SECONDS and not _is_connected(domain, answer):
             return None
     return None
 
 
-def _is_over(domain: libvirt.virDomain, pid: int, answer: int) -> bool:
-    """Whether nobody will say what became of PID: DOMAIN is off, or its agent knows of none."""
-    try:
-        if not domain.isActive():
-            return True
-    except libvirt.libvirtError:
-        # The connection may be what fails; the time that this may take is limited.
-        return False
-    # One that says nothing may be busy, or about to start.
-    if agent.ask(domain, "guest-ping", dict[str, object], answer) is None:
-        return False
-    return agent.ask(domain, "guest-exec-status", _Status, answer, pid=pid) is None
+def _status(domain: libvirt.virDomain, pid: int, answer: int) -> _Status | None:
+    return agent.ask(domain, "guest-exec-status", _Status, answer, pid=pid)
+
+
+def _is_connected(domain: libvirt.virDomain, answer: int) -> bool:
+    with suppress(SilenceError):
+        return agent.connected(domain, answer)
+    return False
 
 
 def _text(data: str) -> str:
