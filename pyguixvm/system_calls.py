@@ -2,8 +2,8 @@
 """The system calls that a confined program cannot make, as a filter for the kernel.
 
 What is refused makes a socket, or changes what is known about a file, for which Landlock has
-no right and which takes none on the directory; or it is for who changes the kernel.  The
-filter is a program of classic BPF (linux/seccomp.h, linux/bpf_common.h).
+no right and which takes none on the directory; or it bounds other processes, or is for who
+changes the kernel.  The filter is a program of classic BPF (linux/seccomp.h, linux/bpf_common.h).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ class _Machine(NamedTuple):
     socket: int
     connect: int
     ioctl: int
+    prlimit: int
     writes: int = _WRITES
 
 
@@ -41,9 +42,9 @@ _MACHINES = {
         188, 189, 190, 197, 198, 199,  # as above
         132, 235, 261, 280,  # utime utimes futimesat utimensat
         175, 313, 321,  # init_module finit_module bpf
-    ), 41, 42, 16),
-    "aarch64": _Machine(0xC00000B7, _GENERIC, 198, 203, 29),
-    "riscv64": _Machine(0xC00000F3, _GENERIC, 198, 203, 29),
+    ), 41, 42, 16, 302),
+    "aarch64": _Machine(0xC00000B7, _GENERIC, 198, 203, 29, 261),
+    "riscv64": _Machine(0xC00000F3, _GENERIC, 198, 203, 29, 261),
     "ppc64le": _Machine(0xC0000015, (
         102,  # socketcall
         15, 94, 297,  # chmod fchmod fchmodat
@@ -51,7 +52,7 @@ _MACHINES = {
         209, 210, 211, 218, 219, 220,  # as above
         30, 251, 290, 304,  # utime utimes futimesat utimensat
         128, 353, 361,  # init_module finit_module bpf
-    ), 326, 328, 54, _WRITES_ON_POWER),
+    ), 326, 328, 54, 325, _WRITES_ON_POWER),
 }  # fmt: skip
 # The newer ones have the same numbers everywhere:
 # io_uring_setup, fchmodat2, setxattrat, removexattrat and file_setattr.
@@ -94,6 +95,7 @@ def filter_for(machine: str, *, listens: bool) -> bytes | None:
         (_AT_LEAST, "refuse", "", _X32),
         *((_EQUAL, "refuse", "", number) for number in refused),
         (_EQUAL, "ioctl", "", known.ioctl),
+        (_EQUAL, "prlimit", "", known.prlimit),
         (_EQUAL, "socket" if listens else "refuse", "allow", known.socket),
         "socket",
         (_LOAD, "", "", _FIRST),
@@ -101,6 +103,10 @@ def filter_for(machine: str, *, listens: bool) -> bytes | None:
         (_LOAD, "", "", _SECOND),
         (_AND, "", "", _KIND),
         (_EQUAL, "allow", "refuse", _STREAM),
+        "prlimit",
+        (_LOAD, "", "", _FIRST),
+        # Of who calls; Landlock lets it at any process of the same user.
+        (_EQUAL, "allow", "refuse", 0),
         "ioctl",
         (_LOAD, "", "", _SECOND),
         *((_EQUAL, "allow", "", request) for request in needed),

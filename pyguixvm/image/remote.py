@@ -114,6 +114,9 @@ def _complete(url: str, part: Path, emit: Emit, machine: str | None) -> None:
             before = file.tell()
             try:
                 _go_on(url, file, emit, machine)
+            except ValueError as error:
+                # Of where a server leads to, or a proxy is, which may be no address at all.
+                raise _failed(url, error) from error
             except (OSError, HTTPException) as error:
                 refused = isinstance(error, urllib.error.HTTPError) and error.code < 500  # noqa: PLR2004
                 tries = 1 if file.tell() >= before + _LITTLE else tries + 1

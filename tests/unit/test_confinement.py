@@ -130,6 +130,20 @@ def test_it_does_not_get_at_the_kernel() -> None:
         assert python(program) == "Operation not permitted"
 
 
+def test_it_gives_bounds_to_no_other_process() -> None:
+    """One that can open and write nothing any more is as good as ended, or worse."""
+    with pytest.raises(CommandFailedError, match="Operation not permitted"):
+        python(
+            "import os, resource; most = resource.prlimit(os.getppid(), resource.RLIMIT_NOFILE); "
+            "resource.prlimit(os.getppid(), resource.RLIMIT_NOFILE, most)"
+        )
+    # It may know its own, and lower them.
+    assert python(
+        "import resource; resource.setrlimit(resource.RLIMIT_CORE, (0, 0)); "
+        "print(resource.getrlimit(resource.RLIMIT_CORE))"
+    ) == "(0, 0)"  # fmt: skip
+
+
 def test_it_makes_files_in_a_directory_of_its_own(tmp_path: Path) -> None:
     confined("sh", "-c", f"echo x > {tmp_path}/new && rm {tmp_path}/new", writes=(tmp_path,))
     with pytest.raises(CommandFailedError):

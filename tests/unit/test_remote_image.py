@@ -195,6 +195,16 @@ def test_it_leads_to_no_other_kind_of_server(server: Server, path: Path) -> None
             fetch(server.url, digest(b"x"), path, ignore)
 
 
+@pytest.mark.parametrize(
+    "elsewhere", ["http://[::1/image", "http://one..two/image", f"http://{'a' * 70}.\xfc/image"]
+)
+def test_where_it_leads_to_may_be_no_address(server: Server, path: Path, elsewhere: str) -> None:
+    server.elsewhere = elsewhere
+    with pytest.raises(FetchError, match=f"cannot fetch {server.url}: "):
+        fetch(server.url, digest(CONTENT), path, ignore)
+    assert len(server.asked) == 1
+
+
 @pytest.mark.parametrize(("status", "times"), [(404, 1), (403, 1), (503, remote._TRIES)])
 def test_what_a_server_refuses(server: Server, path: Path, status: int, times: int) -> None:
     server.status = status
