@@ -200,18 +200,17 @@ def test_undefine_asks_first(deployed: Ran) -> None:
     assert virsh("domstate", "agent") == "running"
 
 
-def test_it_shuts_down_and_starts(deployed: Ran) -> None:
+def test_it_shuts_down(deployed: Ran) -> None:
     stopped = pyguixvm("shutdown", "agent")
     assert (stopped.status, stopped.out) == (0, "agent: shut down by its guest agent\n")
     assert virsh("domstate", "agent") == "shut off"
     plan = pyguixvm("plan", CONFIG)
     assert "start it" in plan.out
-    started = pyguixvm("start", "agent")
-    assert started.status == 0, started.err
-    assert "192.168.122." in started.out
 
 
 def test_it_is_powered_off_and_removed(deployed: Ran) -> None:
+    # That it is ready again once it is started, is shown of the machine that is changed live.
+    virsh("start", "agent")
     assert pyguixvm("destroy", "agent").out == "agent: powered off\n"
     volume = root_volume()
     assert volume.exists()
