@@ -29,11 +29,13 @@ CONFIG = """
              (srfi srfi-1))
 
 (define (deployable declared)
+  (define os
+    (virtual-machine-operating-system declared))
   (machine
     (operating-system
       (operating-system
-        (inherit (virtual-machine-operating-system declared))
-        (issue "{text}")))
+        (inherit os)
+        (issue {issue})))
     (environment libvirt-environment-type)
     (configuration
      (libvirt-configuration
@@ -45,6 +47,9 @@ CONFIG = """
 
 (map deployable (take (load "{example}") {count}))
 """
+
+# Its image is made for other tests, too.
+AS_IN_THE_EXAMPLE = "(operating-system-issue os)"
 
 
 @pytest.fixture
@@ -86,9 +91,9 @@ def two() -> Iterator[None]:
 def test_two_machines(tmp_path: Path, profile: Path, two: None) -> None:
     config = tmp_path / "machines.scm"
 
-    def declare(text: str, count: int) -> None:
+    def declare(text: str, count: int, issue: str = AS_IN_THE_EXAMPLE) -> None:
         example = EXAMPLES / "two-machines.scm"
-        config.write_text(CONFIG.format(text=text, example=example, count=count))
+        config.write_text(CONFIG.format(text=text, example=example, count=count, issue=issue))
 
     declare("by guix deploy", 2)
     created = guix_deploy(profile, config)
@@ -102,7 +107,7 @@ def test_two_machines(tmp_path: Path, profile: Path, two: None) -> None:
 
     # A guest that has only begun to boot heeds nobody.
     assert pyguixvm("destroy", "web").status == 0
-    declare("again", 1)
+    declare("again", 1, '"again"')
     updated = guix_deploy(profile, config)
     assert updated.status == 0, updated.err
     assert (current("web"), virsh("desc", "web")) == (2, "again")
@@ -115,7 +120,8 @@ def test_two_machines(tmp_path: Path, profile: Path, two: None) -> None:
 
 def test_what_is_wrong_is_told_with_its_place(tmp_path: Path, profile: Path) -> None:
     config = tmp_path / "machines.scm"
-    text = CONFIG.format(text="x", example=EXAMPLES / "two-machines.scm", count=1)
+    example = EXAMPLES / "two-machines.scm"
+    text = CONFIG.format(text="x", example=example, count=1, issue=AS_IN_THE_EXAMPLE)
     config.write_text(text.replace("(description", "(storage 1M) (description"))
     refused = guix_deploy(profile, config)
     assert refused.status == 1

@@ -169,6 +169,7 @@ def test_a_boot_comes_up_the_same() -> None:
     assert pyguixvm("shutdown", NAME).status == 0
     started = pyguixvm("start", NAME)
     assert started.status == 0, started.err
+    assert "192.168.122." in started.out
     assert guest.booted() != boot
     assert BOOTED_BY["arguments"] in guest.content("/proc/cmdline")
     assert guest.content("/etc/edition") == "four"

@@ -264,10 +264,25 @@ def test_a_mac_address_that_another_domain_has(tmp_path: Path) -> None:
     assert "small" not in virsh("list", "--all", "--name").split()
 
 
+def small(directory: Path, domain: str, fields: str) -> Path:
+    """Declare a machine whose image is made for other tests, too, but for DOMAIN and FIELDS."""
+    file = directory / "config.scm"
+    file.write_text(f"""
+(define agent (load "{CONFIGS / "agent.scm"}"))
+(virtual-machine
+  (inherit agent)
+  (name "small")
+  (libvirt-domain
+    (inherit (virtual-machine-libvirt-domain agent))
+    {domain})
+  {fields})
+""")
+    return file
+
+
 def test_a_storage_smaller_than_the_image(tmp_path: Path, clean: Callable[[str], None]) -> None:
     clean("small")
-    text = "(virtual-machine (operating-system os) (libvirt-domain (storage 200M)))"
-    refused = pyguixvm("deploy", config(tmp_path, text))
+    refused = pyguixvm("deploy", small(tmp_path, "(storage 200M)", ""))
     assert refused.status == 1, refused.err
     assert "200M" in refused.err
     assert "pyguixvm-small" not in virsh("vol-list", "default")
@@ -276,12 +291,8 @@ def test_a_storage_smaller_than_the_image(tmp_path: Path, clean: Callable[[str],
 
 def test_a_guest_that_does_not_get_ready(tmp_path: Path, clean: Callable[[str], None]) -> None:
     clean("small")
-    text = (
-        "(virtual-machine (operating-system os)"
-        ' (libvirt-domain (kernel-arguments \'("console=ttyS0")))'
-        ' (ready (list (console "never said"))) (ready-timeout 90))'
-    )
-    late = pyguixvm("deploy", config(tmp_path, text))
+    never = '(ready (list (console "never said"))) (ready-timeout 45)'
+    late = pyguixvm("deploy", small(tmp_path, "", never))
     assert late.status == 7, late.err
     assert "never said" in late.err
     assert "the console's last lines:" in late.err

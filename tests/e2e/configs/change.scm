@@ -1,6 +1,6 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 ;; A machine that changes.  PYGUIXVM_TEST_* say how; PYGUIXVM_TEST_BROKEN leaves
-;; out of the system what its readiness asks for.
+;; out of the system what its readiness asks for, PYGUIXVM_TEST_UNSEEN its readiness.
 (use-modules (gnu)
              (quick))
 (use-service-modules networking virtualization)
@@ -63,5 +63,7 @@
                                    (list (networking (mac-address "52:54:00:ab:cd:02")))
                                    '())))
              (autostart? #f))
-           (ready (list (address) (console "login:") (guest-agent)))
+           (ready (if (getenv "PYGUIXVM_TEST_UNSEEN")
+                      '()
+                      (list (address) (console "login:") (guest-agent))))
            (ready-timeout (string->number (setting "TIMEOUT" "300")))))))

@@ -1,7 +1,8 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 ;; A machine that is changed while it runs, by its agent alone.  PYGUIXVM_TEST_* say how
 ;; it changes.
-(use-modules (gnu))
+(use-modules (gnu)
+             (quick))
 (use-service-modules networking shepherd virtualization)
 (use-modules (guix gexp))
 
@@ -53,6 +54,8 @@
   (operating-system
     (operating-system
       (host-name "live")
+      (initrd-modules %quick-initrd-modules)
+      (kernel-arguments %quick-kernel-arguments)
       (bootloader (bootloader-configuration
                     (bootloader grub-bootloader)
                     (targets '("/dev/vda"))
