@@ -40,7 +40,7 @@ _PART = ".part"
 # Not everybody may have an image: who may fetch it is for its server to say.
 _PRIVATE = 0o600
 _QCOW2 = b"QFI\xfb"
-_PARTIAL, _BEYOND = 206, 416
+_WHOLE, _PARTIAL, _BEYOND = 200, 206, 416
 _RANGE = re.compile(r"bytes (\d{1,19})-.*")
 
 
@@ -154,6 +154,11 @@ def _go_on(url: str, file: BinaryIO, emit: Emit, machine: str | None) -> None:
             return  # all of it is there, or it is another one: the digest tells
         raise
     with answer:
+        if answer.status not in {_WHOLE, _PARTIAL}:
+            raise FetchError(
+                f"{url} leads to no file: its server answers {answer.status}",
+                hint="See whether that address is right.",
+            )
         _require_begin(answer, file)
         # None: it does not say how much follows, or nonsense.
         total = None if answer.length is None else file.tell() + answer.length

@@ -134,6 +134,15 @@ def test_what_has_another_digest_is_not_used(server: Server, path: Path) -> None
     got(server, path)
 
 
+@pytest.mark.parametrize("status", [202, 204])
+def test_an_answer_without_a_file_is_not_taken_for_an_empty_one(
+    server: Server, path: Path, status: int
+) -> None:
+    server.status = status
+    with pytest.raises(FetchError, match=f"leads to no file: its server answers {status}"):
+        fetch(server.url, digest(CONTENT), path, ignore)
+
+
 def test_what_is_spoilt_here_is_fetched_again(server: Server, path: Path) -> None:
     path.parent.mkdir()
     path.write_bytes(CONTENT[:-1] + b"?")
