@@ -14,7 +14,7 @@ from pathlib import Path
 
 import libvirt
 
-from pyguixvm.errors import HypervisorError
+from pyguixvm.errors import HypervisorError, RequestRefusedError
 from pyguixvm.events import ignore
 from pyguixvm.hypervisor import hotplug, upload, volumes
 from pyguixvm.hypervisor.connection import Connection
@@ -49,7 +49,8 @@ def plugged(
             our_domain(connection, name).attachDeviceFlags(element, libvirt.VIR_DOMAIN_AFFECT_LIVE)
         yield
     finally:
-        with suppress(HypervisorError):
+        # What is left goes the next time: how the body ended is what counts.
+        with suppress(HypervisorError, RequestRefusedError):
             take_away(connection, name, pool, sleep)
 
 
