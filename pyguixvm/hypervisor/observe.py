@@ -301,10 +301,20 @@ def _unless_stopped(pool: libvirt.virStoragePool) -> Iterator[None]:
     try:
         yield
     except libvirt.libvirtError as error:
-        if is_code(error, libvirt.VIR_ERR_NO_STORAGE_POOL):
-            return
-        if not is_code(error, libvirt.VIR_ERR_OPERATION_INVALID) or pool.isActive():
+        gone = is_code(error, libvirt.VIR_ERR_NO_STORAGE_POOL)
+        stopped = is_code(error, libvirt.VIR_ERR_OPERATION_INVALID)
+        if not gone and not (stopped and not _is_active(pool)):
             raise
+
+
+def _is_active(pool: libvirt.virStoragePool) -> bool:
+    """Whether POOL is active, and still there."""
+    try:
+        return bool(pool.isActive())
+    except libvirt.libvirtError as error:
+        if is_code(error, libvirt.VIR_ERR_NO_STORAGE_POOL):
+            return False
+        raise
 
 
 def _uuids(handle: libvirt.virConnect, flag: int) -> frozenset[str]:

@@ -9,7 +9,9 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import libvirt
 import pytest
@@ -20,6 +22,7 @@ from pyguixvm.events import Notice, PhaseProgress, ignore
 from pyguixvm.hypervisor import domains, pools, upload, volumes
 from pyguixvm.hypervisor.connection import connect
 from pyguixvm.hypervisor.machine_lock.wait import Tempo
+from pyguixvm.hypervisor.observe import observe
 from pyguixvm.hypervisor.upload import VolumeExistsError
 from pyguixvm.image.blank import make_disk
 from pyguixvm.model import volume_names
@@ -224,8 +227,10 @@ import sys
 from pyguixvm.hypervisor import upload
 from pyguixvm.hypervisor.connection import connect
 from pyguixvm.hypervisor.machine_lock.wait import Tempo
+from pyguixvm.hypervisor.observe import observe
 from pyguixvm.hypervisor.upload import VolumeExistsError
 from pyguixvm.hypervisor.machine_lock.wait import Tempo
+from pyguixvm.hypervisor.observe import observe
 print("begun", flush=True)
 def tell(event):
     print("sent", flush=True)
@@ -387,6 +392,33 @@ def test_a_pool_that_took_the_place_of_another_is_not_taken_for_it(connection, p
         theirs.destroy()
         theirs.undefine()
         another.handle.storagePoolDefineXML(xml).create()
+
+
+@pytest.mark.parametrize("undefined_when", ["before it is asked", "after it was asked"])
+def test_a_pool_that_goes_while_it_is_looked_at_is_left_out(connection, tmp_path, undefined_when):
+    """Somebody stops and undefines it between two requests of a look at all of them."""
+    (tmp_path / "going").mkdir()
+    name = f"going-{tmp_path.name}"
+    real = connection.handle.storagePoolDefineXML(directory_pool_xml(name, str(tmp_path / "going")))
+    real.create()
+
+    def listed():
+        real.destroy()
+        if undefined_when == "before it is asked":
+            real.undefine()
+        return real.listVolumes()
+
+    def active():
+        real.undefine()
+        return real.isActive()
+
+    class Handle:
+        def __getattr__(self, name):
+            return getattr(connection.handle, name)
+
+    handle, going = Handle(), SimpleNamespace(listVolumes=listed, isActive=active)
+    handle.listAllStoragePools = lambda _: [going]
+    assert observe(replace(connection, handle=handle)).pools == {}
 
 
 def test_a_pool_that_cannot_be_made_is_not_left_behind(connection, tmp_path):
