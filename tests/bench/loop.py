@@ -98,6 +98,27 @@ def _changes_of_the_system(runs: int, work: Workspace) -> Iterator[Row]:
         )  # fmt: skip
 
 
+def first(runs: int, work: Workspace) -> Iterator[Row]:
+    """The first deployment of a machine, after one of another with the same layout."""
+    times = []
+    try:
+        for number in range(1 + runs):
+            ours.remove()
+            by_hand.remove()
+            work.edit()
+            mine = ours.deploy(work.machines)
+            work.edit()
+            pair = (mine, by_hand.deploy(work))
+            # The first one builds the base of that layout.
+            if number > 0:
+                times.append(pair)
+    finally:
+        ours.remove()
+        by_hand.remove()
+    limit = built(work) + written(times[-1][0].sent) + define_and_start(times[-1][1])
+    yield from _rows("first deployment, its base is there", times, goal=0.4, limit=limit)
+
+
 def several(runs: int, work: Workspace) -> Iterator[Row]:
     """Five machines of one operating system, against five times the pipeline."""
     ours.remove()

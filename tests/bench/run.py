@@ -63,6 +63,7 @@ PARTS = {
     "transfers": Part(transfers.over_a_line, 0, 250),
     "scrapes": Part(scrapes.scrapes, 0, 90),
     "loop": Part(loop.deployments, 500, 120),
+    "first": Part(loop.first, 70, 80),
     "several": Part(loop.several, 150),
     "live": Part(live.saves, 100, 300),
     "in-place": Part(in_place.activations, 180, 120),
