@@ -292,6 +292,7 @@ def test_a_guest_whose_guix_is_not_at_work_is_left_alone(login: dict[str, str]) 
     socket = "/var/guix/daemon-socket/socket"
     run("mv", socket, f"{socket}.away")
     refused = deploy(login, edition="four")
+    run("mv", f"{socket}.away", socket)
     assert refused.status == 4, refused.err
     assert "the guest has no Guix at work" in refused.err
     assert "guix-service-type" in refused.err
