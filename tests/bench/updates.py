@@ -56,8 +56,8 @@ def _at_rest(what: Callable[[], tuple[float, float]]) -> tuple[float, float]:
 
 def _processor_time() -> float:
     """Return how many seconds of a processor the guest has used."""
-    (said,) = (line for line in virsh("domstats", MACHINE, "--cpu-total").split() if "time" in line)
-    return int(said.partition("=")[2]) / 1e9
+    said = virsh("domstats", MACHINE, "--cpu-total").split()
+    return next(int(each.partition("=")[2]) for each in said if each.startswith("cpu.time=")) / 1e9
 
 
 def _update(work: Workspace, *options: str) -> tuple[float, float]:
