@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import by_hand
 import ours
@@ -17,13 +18,23 @@ _MIB = 1024**2
 
 def deployments(runs: int, work: Workspace) -> Iterator[Row]:
     """Each change in turn: the work, and with stop and boot all that a person waits for."""
+    with _removed():
+        yield from _deployments(runs, work)
+
+
+@contextmanager
+def _removed() -> Iterator[None]:
+    """Have no machine of the bench there, neither before the body nor after it."""
+    _remove()
+    try:
+        yield
+    finally:
+        _remove()
+
+
+def _remove() -> None:
     ours.remove()
     by_hand.remove()
-    try:
-        yield from _deployments(runs, work)
-    finally:
-        ours.remove()
-        by_hand.remove()
 
 
 def _deployments(runs: int, work: Workspace) -> Iterator[Row]:
@@ -101,30 +112,23 @@ def _changes_of_the_system(runs: int, work: Workspace) -> Iterator[Row]:
 def first(runs: int, work: Workspace) -> Iterator[Row]:
     """The first deployment of a machine, after one of another with the same layout."""
     times = []
-    try:
-        for number in range(1 + runs):
-            ours.remove()
-            by_hand.remove()
+    # The first one builds the base of that layout.
+    for number in range(1 + runs):
+        with _removed():
             work.edit()
             mine = ours.deploy(work.machines)
             work.edit()
             pair = (mine, by_hand.deploy(work))
-            # The first one builds the base of that layout.
-            if number > 0:
-                times.append(pair)
-    finally:
-        ours.remove()
-        by_hand.remove()
+        if number > 0:
+            times.append(pair)
     limit = built(work) + written(times[-1][0].sent) + define_and_start(times[-1][1])
     yield from _rows("first deployment, its base is there", times, goal=0.4, limit=limit)
 
 
 def several(runs: int, work: Workspace) -> Iterator[Row]:
     """Five machines of one operating system, against five times the pipeline."""
-    ours.remove()
-    by_hand.remove()
     times = []
-    try:
+    with _removed():
         for _ in range(max(1, runs // 2)):
             work.edit(count=5, booted=False)
             mine = ours.deploy(work.machines)
@@ -137,9 +141,6 @@ def several(runs: int, work: Workspace) -> Iterator[Row]:
             "five machines of one system", times, "five times image, copy, grow, define",
             goal=0.3, note=_phases(mine),
         )  # fmt: skip
-    finally:
-        ours.remove()
-        by_hand.remove()
 
 
 def _rows(
