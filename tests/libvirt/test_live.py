@@ -136,15 +136,21 @@ def test_a_save_that_the_guest_does_not_take_leaves_the_ones_before(
     assert domains.read_metadata(connection, name).current == before.current
 
 
+def until_heard(tries):
+    """Return what a switch waits with until there is /run/heard; it fails after TRIES looks."""
+    return f"""
+        tries=0
+        while [ ! -e /run/heard ]; do
+            tries=$((tries + 1)); [ $tries -lt {tries} ] || exit 1; sleep 0.1
+        done"""
+
+
 def test_what_it_says_is_told_while_it_is_changed(connection, furnished, tmp_path):
     name = furnished("one").name
     # It does not end before somebody has heard it.
-    switch = """
+    switch = f"""
         printf 'it begins\n\033[31mred\033[0m' >&2
-        tries=0
-        while [ ! -e /run/heard ]; do
-            tries=$((tries + 1)); [ $tries -lt 100 ] || exit 1; sleep 0.1
-        done
+        {until_heard(100)}
         printf '\nand ends' >&2; printf two > /run/system; echo done"""
     told = []
 
@@ -544,12 +550,9 @@ def test_what_was_changed_and_could_not_be_noted_counts_as_begun(connection, fur
 
 def test_a_line_that_falls_silent_is_no_word_of_the_guest(connection, furnished, tmp_path):
     name = furnished("one").name
-    switch = """
+    switch = f"""
         echo 'it begins' >&2
-        tries=0
-        while [ ! -e /run/heard ]; do
-            tries=$((tries + 1)); [ $tries -lt 300 ] || exit 1; sleep 0.1
-        done
+        {until_heard(300)}
         printf two > /run/system; echo done"""
     socket = tmp_path / "line"
     with ExitStack() as opened:
