@@ -307,7 +307,7 @@ def test_what_cannot_be_booted_by_kexec_is_stopped_and_started(
 
 def test_of_what_is_very_long_a_part_is_told(connection, furnished, tmp_path):
     switch = """
-        dd if=/dev/zero bs=64k count=100 | tr '\\0' x >&2
+        dd if=/dev/zero bs=64k count=100 status=none | tr '\\0' x >&2
         i=0; while [ $i -lt 50 ]; do echo; i=$((i + 1)); done >&2
         echo the last words >&2
         exit 1"""
