@@ -33,6 +33,7 @@ from pyguixvm.hypervisor.observe_domain import (
     without_root,
 )
 from pyguixvm.hypervisor.shared_directories import store_access
+from pyguixvm.hypervisor.shell import has_shell
 from pyguixvm.hypervisor.states import all_states
 from pyguixvm.hypervisor.statistics import pool_spaces, statistics
 from pyguixvm.model.data_record import FoundRecord
@@ -142,6 +143,7 @@ def observe(
         else (),
         begun=when,
         spaces=spaces(),
+        shell=has_shell(connection.uri),
     )
 
 

@@ -198,6 +198,7 @@ class StoredVolume(msgspec.Struct, frozen=True, rename="kebab"):
 class Observation(msgspec.Struct, frozen=True, rename="kebab"):
     """The domains of the hypervisor at URI, by name; LOCAL if it is this machine.
 
+    SHELL: if it is not, its host may have one for us, by ssh.
     STORE is how the hypervisor has Guix's store, if it is this machine: libvirt as root gives
     files that it uses to QEMU's user, if it can.
     POOLS are the active ones, with the names of the volumes in each that carry our prefix
@@ -224,3 +225,4 @@ class Observation(msgspec.Struct, frozen=True, rename="kebab"):
     recorded: tuple[FoundRecord, ...] = ()
     begun: float = 0.0
     spaces: tuple[PoolSpace, ...] = ()
+    shell: bool = False
