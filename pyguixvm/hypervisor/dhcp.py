@@ -17,6 +17,7 @@ from typing import TypeAlias
 import libvirt
 import msgspec
 
+from pyguixvm.decoding import decode
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.xml.text import element, parse, render
@@ -85,7 +86,7 @@ def remembered(live_xml: str) -> dict[Lease, int] | None:
     if found is None:
         return None
     with suppress(msgspec.DecodeError, msgspec.ValidationError):
-        known = msgspec.json.decode(found, type=list[tuple[str, str, int]])
+        known = decode(found, list[tuple[str, str, int]])
         return {(mac, address): expiry for mac, address, expiry in known}
     return None
 

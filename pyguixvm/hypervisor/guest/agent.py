@@ -14,6 +14,7 @@ import libvirt
 import libvirt_qemu
 import msgspec
 
+from pyguixvm.decoding import decode
 from pyguixvm.hypervisor.bounded import call
 from pyguixvm.xml.inspection import has_agent
 
@@ -74,6 +75,6 @@ def ask(
     with suppress(libvirt.libvirtError, msgspec.MsgspecError, ValueError, RecursionError):
         said = call(libvirt_qemu.qemuAgentCommand, domain, request, seconds, 0)
         if len(said) <= _LONGEST:
-            returned = msgspec.json.decode(said, type=_Answer).returned
-            return msgspec.json.decode(returned, type=answer)
+            returned = decode(said, _Answer).returned
+            return decode(returned, answer)
     return None
