@@ -17,6 +17,7 @@ import msgspec
 from pyguixvm.decoding import decode
 from pyguixvm.hypervisor.bounded import call
 from pyguixvm.xml.inspection import has_agent
+from pyguixvm.xml.text import parse
 
 # How long (seconds) an agent may take to say something; it does at once, or never.
 SECONDS = 2
@@ -48,7 +49,7 @@ def connected(domain: libvirt.virDomain, seconds: int = SECONDS) -> bool:
 
 def listens(domain: libvirt.virDomain) -> bool:
     """Whether an agent of DOMAIN listens.  Raises libvirtError: then nobody knows."""
-    return has_agent(domain.XMLDesc(0))
+    return has_agent(parse(domain.XMLDesc(0)))
 
 
 def limit(domain: libvirt.virDomain, seconds: int) -> None:
