@@ -20,7 +20,7 @@ from pyguixvm.hypervisor.guest import boot_record
 from pyguixvm.hypervisor.guest.addresses import addresses
 from pyguixvm.hypervisor.states import has_kept_memory, state_and_reason
 from pyguixvm.model.observation import ObservedDomain, State, disks_of
-from pyguixvm.model.volume_names import data_of
+from pyguixvm.model.volume_names import data_of, file_name
 from pyguixvm.xml.inspection import VOLUME_DISK, InspectedDomain, inspect_domain
 from pyguixvm.xml.metadata import (
     NAMESPACE,
@@ -138,13 +138,13 @@ def without_data(
         return observed
     gone = []
     for disk in observed.live.stacks:
-        path = PurePosixPath(disk.source)
-        if data_of(path.name) is None or not path.is_absolute():
+        name = file_name(disk.source)
+        if data_of(name) is None or not disk.source.startswith("/"):
             continue
-        listed = volumes_there is None or any(path.name in each for each in volumes_there.values())
-        unseen = connection.local and not os.path.exists(path)  # noqa: PTH110 -- never raises
-        if (unseen or not listed) and _is_deleted(connection, path):
-            gone.append(path.name)
+        listed = volumes_there is None or any(name in each for each in volumes_there.values())
+        unseen = connection.local and not os.path.exists(disk.source)  # noqa: PTH110 -- never raises
+        if (unseen or not listed) and _is_deleted(connection, PurePosixPath(disk.source)):
+            gone.append(name)
     return msgspec.structs.replace(observed, data_gone=tuple(gone))
 
 
@@ -159,7 +159,7 @@ def _is_deleted(connection: Connection, path: PurePosixPath) -> bool:
 def _is_out_of_sight(connection: Connection, observed: ObservedDomain, volume: str) -> bool:
     """Whether VOLUME, on which OBSERVED runs, could be seen from here, and is not."""
     stacks = observed.live.stacks if connection.local and observed.live else ()
-    paths = [disk.source for disk in stacks if PurePosixPath(disk.source).name == volume]
+    paths = [disk.source for disk in stacks if file_name(disk.source) == volume]
     return not all(map(os.path.exists, paths))
 
 
@@ -188,7 +188,7 @@ def capacities(
     stacks = (*observed.defined.stacks, *(observed.live.stacks if observed.live else ()))
     targets = {disk.source: disk.target for disk in stacks}
     for source in disks_of(observed.defined, observed.live):
-        volume, target = PurePosixPath(source).name, targets[source]
+        volume, target = file_name(source), targets[source]
         if data_of(volume) is not None and volume not in seen:
             seen.add(volume)
             # A volume that is gone has no size; whoever needs it will say so.
@@ -209,7 +209,7 @@ def _root_gone(domain: libvirt.virDomain, observed: ObservedDomain) -> bool:
     """Whether the root volume that DOMAIN, as OBSERVED, would start from is not there."""
     volume = observed.metadata.generation.volume if observed.metadata else None
     return any(
-        PurePosixPath(disk.source).name == volume and disks.is_gone(domain, disk)
+        file_name(disk.source) == volume and disks.is_gone(domain, disk)
         for disk in observed.defined.stacks
     )
 

@@ -53,7 +53,11 @@ def from_plain(data: object, schema: int) -> Metadata:
         if version not in _MIGRATIONS:
             raise ValueError(f"schema is {schema}")
         data = _MIGRATIONS[version](data)
-    return convert(_known(data, made_of(Metadata)), Metadata)
+    try:
+        return convert(data, Metadata)
+    except msgspec.ValidationError:
+        # A later program may have written it, or an earlier one.
+        return convert(_known(data, made_of(Metadata)), Metadata)
 
 
 def _from_1(data: dict[str, Any]) -> dict[str, Any]:
