@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-# Write what $url leads to into $file, which is there and $size bytes long, from byte $start on.
+# Write what $url leads to, by $program, into $file, which is there and $size bytes long, from
+# byte $start on.
 # Zeros become holes.  Print the SHA-256 of what $file holds then.  How much it takes by now
 # ("at BYTES") is told on standard error all the while, and what went wrong, too.
 
@@ -21,20 +22,21 @@ refuse() {
 ) </dev/null >/dev/null &
 telling=$!
 
-# Its own address is not among the arguments, which others there can see.
+# The address is not among the arguments, which others there can see.
 download() {
-    if command -v curl >/dev/null; then
-        printf 'url = "%s"\n' "$url" |
-            curl --config - --continue-at "$start" --fail --location --globoff \
-                --silent --show-error --proto =http,https --proto-redir =http,https \
-                --max-redirs 10 --connect-timeout 30 --speed-limit 1024 --speed-time 60
-    elif command -v wget >/dev/null; then
-        printf '%s\n' "$url" |
-            wget --input-file=- --start-pos="$start" --output-document=- --no-verbose \
-                --no-hsts --max-redirect=10 --tries=1 --timeout=30
-    else
-        refuse "there is neither curl nor wget"
-    fi
+    case $program in
+        curl)
+            printf 'url = "%s"\n' "$url" |
+                curl --config - --continue-at "$start" --fail --location --globoff \
+                    --silent --show-error --proto =http,https --proto-redir =http,https \
+                    --max-redirs 10 --connect-timeout 30 --speed-limit 1024 --speed-time 60
+            ;;
+        wget)
+            printf '%s\n' "$url" |
+                wget --input-file=- --start-pos="$start" --output-document=- --no-verbose \
+                    --no-hsts --max-redirect=10 --tries=1 --timeout=30
+            ;;
+    esac
 }
 
 # Its own status: that of a pipeline is the last one's.

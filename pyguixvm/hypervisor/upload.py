@@ -98,7 +98,7 @@ def uploaded(  # noqa: PLR0917 -- where from, where to, and who is told
                 left = _fetched(sending, pool, made, extents, start, origin, emit, machine)
                 if left is not None:
                     written = _sent(sending, pool, made, extents, left, goes_on=resumable)
-                    written = None if begun or origin else written
+                    written = None if begun or left else written
                 volume = _verify(connection, pool, made, source, written)
                 _flush(connection, volume)
             yield volume

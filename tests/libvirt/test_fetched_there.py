@@ -14,7 +14,7 @@ from sshd import sshd
 
 from pyguixvm.digest.memory import Digests
 from pyguixvm.events import Notice, PhaseProgress, ignore
-from pyguixvm.hypervisor import volumes
+from pyguixvm.hypervisor import fetching, volumes
 from pyguixvm.hypervisor.base_volume import BaseVolumes, image_content
 from pyguixvm.hypervisor.connection import connect
 from pyguixvm.hypervisor.fetching import Origin
@@ -233,6 +233,28 @@ def test_without_a_program_for_it_it_is_sent(host, pool, image, server, sent, to
         provided(there.uri(command=there.client()), pool, image, server.url, tmp_path, told.append)
     assert len(sent) == 1
     assert "there is neither curl nor wget" in warnings(told)[0]
+
+
+@pytest.mark.parametrize("instead", ["sleep 1000", "echo hello", "exit 1"])
+def test_where_ssh_leads_to_no_shell_it_is_sent(
+    pool, image, server, sent, tmp_path, monkeypatch, instead
+):
+    """As where a key is for libvirt alone (sshd's AUTHORIZED_KEYS)."""
+    monkeypatch.setattr(fetching, "_PATIENCE", 2.0)
+    forced = tmp_path / "forced"
+    forced.write_text(
+        "#!/bin/sh\ncase $SSH_ORIGINAL_COMMAND in\n"
+        f'*virt-ssh-helper*) exec sh -c "$SSH_ORIGINAL_COMMAND";;\n*) {instead};;\nesac\n'
+    )
+    forced.chmod(0o755)
+    for each in (tmp_path, *tmp_path.parents[:2]):
+        each.chmod(0o755)
+    told = []
+    with sshd(tmp_path, 2273, ForceCommand=str(forced)) as there:
+        provided(there.uri(command=there.client()), pool, image, server.url, tmp_path, told.append)
+    assert len(sent) == 1
+    assert len(warnings(told)) == 1
+    assert server.asked == []
 
 
 @pytest.mark.parametrize("program", ["curl", "wget"])
