@@ -13,7 +13,10 @@ from pyguixvm.apply.context import Workshop
 from pyguixvm.digest.memory import Digests
 from pyguixvm.hypervisor.base_volume import BaseVolumes, image_content
 from pyguixvm.hypervisor.connection import Connection
+from pyguixvm.hypervisor.fetching import Origin
+from pyguixvm.hypervisor.shell import has_shell
 from pyguixvm.model.declaration import VirtualMachine
+from pyguixvm.model.image import RemoteImage
 from pyguixvm.model.volume_names import base_volume
 from pyguixvm.plan.actions import CreateRoot
 from pyguixvm.xml.storage import BackingFile
@@ -39,7 +42,7 @@ def provided(
     with workshop.turns.at(action.pool, content.digest):
         volume = BaseVolumes(
             workshop.connection, action.pool, workshop.digests, workshop.emit, machine.name
-        ).provide(image, content)
+        ).provide(image, content, origin(workshop.connection, machine))
     return _base(machine, volume.path), volume.name
 
 
@@ -65,6 +68,17 @@ def base_name(
         return None
     image = Path(action.image)
     return base_volume(digests.of(image).digest if image.exists() else _UNKNOWN)
+
+
+def origin(connection: Connection, machine: VirtualMachine) -> Origin | None:
+    """Return from where the hypervisor's host is to fetch the image of MACHINE, if it is to.
+
+    It is if we get at a shell of it by ssh: what it fetches need not go up our own line.
+    """
+    image = machine.image
+    if isinstance(image, RemoteImage) and has_shell(connection.uri):
+        return Origin(image.url, image.sha256)
+    return None
 
 
 def _serves_as_it_is(connection: Connection, machine: VirtualMachine) -> bool:

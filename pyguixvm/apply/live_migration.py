@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import msgspec
 
 from pyguixvm.apply.migration import arriving, defined, place_at, require_virtualization
-from pyguixvm.apply.moved_volumes import Move, sent, space_for
+from pyguixvm.apply.moved_volumes import Move, sent
+from pyguixvm.apply.space_there import space_for
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.events import Emit, Notice, PhaseProgress, phase
 from pyguixvm.hypervisor import domains, firmware_variables, migration, networks

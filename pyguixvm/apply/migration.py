@@ -16,7 +16,8 @@ from contextlib import suppress
 import msgspec
 
 from pyguixvm.apply import moved_variables
-from pyguixvm.apply.moved_volumes import Move, Sent, sent, space_for
+from pyguixvm.apply.moved_volumes import Move, Sent, sent
+from pyguixvm.apply.space_there import space_for
 from pyguixvm.apply.unused_volumes import usage
 from pyguixvm.errors import HypervisorError, RequestRefusedError
 from pyguixvm.events import phase

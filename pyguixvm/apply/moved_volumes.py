@@ -16,8 +16,8 @@ from pyguixvm.apply.promised_space import PromisedSpace
 from pyguixvm.digest.content import content_of
 from pyguixvm.digest.memory import Digests
 from pyguixvm.errors import RequestRefusedError
-from pyguixvm.events import Count, Emit, Notice, phase
-from pyguixvm.hypervisor import data_records, download, firmware_variables, pools, volumes
+from pyguixvm.events import Count, Emit, phase
+from pyguixvm.hypervisor import data_records, download, firmware_variables, volumes
 from pyguixvm.hypervisor.base_volume import BaseVolumes, image_content
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.upload import uploaded
@@ -77,30 +77,6 @@ class Sent:
     variables: SentVariables | None = None
     variables_file: str | None = None
     given: bool = False
-
-
-@contextmanager
-def space_for(move: Move, addresses: Iterable[Address]) -> Iterator[None]:
-    """Have space in the pools of the target for the volumes ADDRESSES alone in the body.
-
-    Others that go there wait if it may not do for all.  Pools that it does not have are made, as
-    for a machine that is deployed there.  Raises HypervisorError if there is not enough.
-    """
-    needed: dict[str, int] = {}
-    for pool, name in addresses:
-        needed[pool] = needed.get(pool, 0) + volume_there(move.source, pool, name).allocation
-    for pool in needed:
-        pools.ensure_pool(move.target, pool)
-
-    def require(pool: str, size: int) -> None:
-        pools.require_space(move.target, pool, size, f"machine '{move.name}'")
-
-    def waits() -> None:
-        text = f"waits: there may not be space on {move.target.uri} beside what is on its way there"
-        move.emit(Notice(text, move.name))
-
-    with move.shared.space.of(move.target.uri, needed, require, waits):
-        yield
 
 
 @contextmanager

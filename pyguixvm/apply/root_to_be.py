@@ -75,7 +75,7 @@ def _image_bytes(
 ) -> int:
     image = Path(action.image)
     name = base_image.base_name(connection, machine, action, digests)
-    if name is None:
+    if name is None or base_image.origin(connection, machine):
         return 0
     # What is in a pool that is stopped is not known.
     active = pools.find_pool(connection, action.pool) is not None

@@ -115,8 +115,9 @@ def _action(action: Action) -> str:  # noqa: PLR0911, PLR0912 -- one for each ki
     match action:
         case RealizeImage(output=output):
             return f"build {output}"
-        case FetchImage(url=url):
-            return f"fetch {url}, unless it is here"
+        case FetchImage(url=url, there=there):
+            itself = "; the hypervisor fetches it itself, unless it has it" if there else ""
+            return f"fetch {url}, unless it is here{itself}"
         case RealizeContent(content=content):
             return f"build {content.system.output}, and no image"
         case RealizeSystem(output=output):

@@ -4,18 +4,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import msgspec
 
+from pyguixvm.commands.looking import looked_at
 from pyguixvm.commands.session import Session
 from pyguixvm.commands.shared_look import SharedLook
 from pyguixvm.commands.system_contents import changes_within
-from pyguixvm.events import phase
 from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.model.provenance import Ancestry
 from pyguixvm.plan.actions import (
@@ -97,33 +97,21 @@ def observed(
     needs the host and who is at work.  Of several hypervisors, one that does not answer does
     not stop the others.  Raises HypervisorError if it is the only one.
     """
-    from pyguixvm.commands.local_images import with_local_bases
-    from pyguixvm.commands.reach import elsewhere, reached
     from pyguixvm.digest.memory import Digests
-    from pyguixvm.plan.ownership import owners
 
-    with ExitStack() as opened:
-        with phase(session.emit, "observe") as result:
-            seen, unseen = reached(session, machines, opened, depth)
-            result.detail = ", ".join(each.connection.uri for each in seen)
-            others = elsewhere(session, seen, hypervisors, opened)
+    with looked_at(
+        session,
+        machines,
+        depth=depth,
+        config=config,
+        deployment=deployment,
+        hypervisors=hypervisors,
+    ) as looked:
         digests = Digests(session.state_directory)
-        looks = [partial(_looked, each, digests) for each in seen]
-        seen = [
-            replace(e, observation=with_local_bases(e.observation, e.machines, digests))
-            for e in seen
-        ]
-        found = [
-            *((each.machines, each.observation) for each in seen),
-            *(((), observation) for observation in others),
-        ]
-        unknown = {each.uri: each.machines for each in unseen}
         planned: list[Sight] = []
-        complete = config is not None
-        theirs = owners(found, name=deployment, complete=complete, unseen=unknown)
-        for index, (each, owner) in enumerate(zip(seen, theirs[: len(seen)], strict=True)):
+        for each, owner in looked.seen:
             policy = msgspec.structs.replace(policy, since=_window())
-            look = SharedLook(looks[index])
+            look = SharedLook(partial(_looked, each, digests))
             make, make_otherwise = (
                 partial(_made, commits, each.machines, policy=allowed, config=config, owner=owner)
                 for allowed in (policy, msgspec.structs.replace(policy, prefer_live=False))
@@ -140,7 +128,7 @@ def observed(
                     else None,
                 )
             )
-        for lost in unseen:
+        for lost in looked.unseen:
             refused = tuple(
                 MachinePlan(m, "none", refusal=lost.error.message, hint=lost.error.hint)
                 for m in lost.machines

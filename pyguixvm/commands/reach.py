@@ -25,13 +25,13 @@ _Answer = TypeVar("_Answer")
 
 # How long (seconds) a hypervisor that says nothing is waited for when all the others answered.
 _GRACE = 10.0
-# So many are asked at once: what they answer is worked up by one processor, for which five hundred
-# threads that take turns need half as long again.  When none of them has said anything for so
-# long (seconds), and nothing was worked up, as many more are: those that hang hold nobody up.
-_AT_ONCE = 32
-_SLOW = 0.5
-# That is less than this (seconds of the processor).
-_WORK = 0.05
+# So many are asked at once: what they answer is worked up by one processor, for which 30 threads
+# that take turns need half as long again.  As long as that works less than so much of the time,
+# as is seen whenever so long (seconds) has gone by, as many more are: those that are far away, or
+# hang, hold nobody up.
+_AT_ONCE = 4
+_LOOK = 0.1
+_BUSY = 0.5
 
 
 @dataclass(frozen=True)
@@ -210,25 +210,22 @@ def _each(
         if not isinstance(answer, PyguixvmError):
             unwanted(answer)
 
-    begun, places = 0, _AT_ONCE
+    begun, places = 0, Places()
     while len(answers) < len(questions):
-        while begun < min(len(questions), len(answers) + places):
+        while begun < min(len(questions), len(answers) + places.there_are()):
             threading.Thread(target=ask, args=(begun,), name="question", daemon=True).start()
             begun += 1
         all_begun = begun == len(questions)
         missing = set(range(begun)) - answers.keys()
         one_answered = any(not isinstance(each, PyguixvmError) for each in answers.values())
         hurry = one_answered and not missing & set(asking)
-        worked = time.process_time()
         try:
             number, answer = arrived.get(
-                timeout=(_GRACE if hurry else None) if all_begun else _SLOW
+                timeout=(_GRACE if hurry else None) if all_begun else _LOOK
             )
         except Empty:
             if all_begun:
                 break
-            if time.process_time() - worked < _WORK:
-                places += _AT_ONCE
             continue
         answers[number] = answer
     with closing:
@@ -237,6 +234,30 @@ def _each(
         number, answer = arrived.get()
         answers[number] = answer
     return [answers[n] if n in answers else _late() for n in range(len(questions))]
+
+
+class Places:
+    """For how many there is place at once; CLOCK and SPENT tell the time, and the processor's."""
+
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        spent: Callable[[], float] = time.process_time,
+    ) -> None:
+        """Begin with few."""
+        self._clock, self._spent = clock, spent
+        self._places = _AT_ONCE
+        self._since, self._worked = clock(), spent()
+
+    def there_are(self) -> int:
+        """Return how many there are by now."""
+        now = self._clock()
+        if now - self._since >= _LOOK:
+            worked = self._spent()
+            if worked - self._worked < _BUSY * (now - self._since):
+                self._places += _AT_ONCE
+            self._since, self._worked = now, worked
+        return self._places
 
 
 def _late() -> HypervisorError:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pyguixvm.commands.planning import Unreached, observed
+from pyguixvm.commands.looking import looked_at
 from pyguixvm.commands.session import Session
 from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.model.provenance import Provenance
@@ -105,26 +105,26 @@ def _declared(
     session: Session, asked: Asked, machines: Sequence[VirtualMachine]
 ) -> tuple[Sighted, ...]:
     from pyguixvm.hypervisor.observe import Depth
+    from pyguixvm.plan.ownership import undeclared
     from pyguixvm.plan.status import statuses as compare
     from pyguixvm.plan.status import unreachable
 
-    depth = _depth() | Depth.HOST | Depth.RECORDS
-    with observed(
-        session, machines, depth=depth, config=asked.config, deployment=asked.deployment
-    ) as planned:
+    with looked_at(
+        session,
+        machines,
+        depth=_depth() | Depth.HOST | Depth.RECORDS,
+        config=asked.config,
+        deployment=asked.deployment,
+    ) as looked:
         found = []
-        for each in planned:
-            theirs = [machine.machine for machine in each.plan.machines]
-            uri = each.plan.uri
-            if isinstance(each, Unreached):
-                lost = unreachable(theirs, each.error, uri)
-                found.append(Sighted(uri, lost, error=each.error.message))
-            else:
-                there = each.observation
-                compared = compare(
-                    theirs, there, each.plan.undeclared, asked.ignore, asked.provenance
-                )
-                found.append(Sighted(uri, compared, there))
+        for each, owner in looked.seen:
+            there = each.observation
+            left = undeclared(each.machines, there, owner)
+            compared = compare(each.machines, there, left, asked.ignore, asked.provenance)
+            found.append(Sighted(there.uri, compared, there))
+        for unseen in looked.unseen:
+            lost = unreachable(unseen.machines, unseen.error, unseen.uri)
+            found.append(Sighted(unseen.uri, lost, error=unseen.error.message))
         return tuple(found)
 
 

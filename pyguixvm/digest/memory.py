@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from pyguixvm.decoding import decode
 from pyguixvm.digest.content import Content, content_of
 from pyguixvm.digest.file_state import FileState
 
@@ -66,7 +67,7 @@ class Digests:
     def known(self, what: str, stamp: str) -> Content | None:
         """Return what WHAT holds if that was kept, and its STAMP is still the same."""
         with suppress(OSError, msgspec.DecodeError):
-            note = msgspec.json.decode(self._note(what).read_bytes(), type=_Note)
+            note = decode(self._note(what).read_bytes(), _Note)
             if (note.what, note.stamp) == (what, stamp):
                 return note.content
         return None

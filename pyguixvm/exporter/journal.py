@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from pyguixvm.decoding import decode
 from pyguixvm.plan.status import Ended, MachineStatus
 
 # How a deploy can have ended; one whose end was not seen may go on.
@@ -37,7 +38,7 @@ class Journal:
         self._counted = _Counted()
         if file is not None:
             with suppress(OSError, msgspec.MsgspecError):
-                self._counted = msgspec.json.decode(file.read_bytes(), type=_Counted)
+                self._counted = decode(file.read_bytes(), _Counted)
 
     def deploys_seen(self, statuses: Iterable[MachineStatus]) -> None:
         """Count the last deploys of STATUSES, each once; one that goes on is no deploy yet."""

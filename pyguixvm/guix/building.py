@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
+from pyguixvm.decoding import decode
 from pyguixvm.errors import BuildError, HalfDoneError
 from pyguixvm.events import BuildOutput, Emit
 from pyguixvm.guix import log
@@ -44,7 +45,7 @@ def work(  # noqa: PLR0917 -- whom to ask, what, and how to take it
     lines = log.Lines(lambda line: emit(BuildOutput(line=line)))
     line = exchange.ask(command, request, forward=lines.take, seconds=seconds)
     lines.finish()
-    answer = msgspec.json.decode(line, type=kind)
+    answer = decode(line, kind)
     if answer.error is None:
         return answer
     if answer.error.unreachable:

@@ -8,6 +8,7 @@ from typing import Literal, NoReturn, TypeAlias
 
 import msgspec
 
+from pyguixvm import decoding
 from pyguixvm.errors import BuildError, EvaluationError, UnknownMachineError
 from pyguixvm.guix.configuration import Configuration, asked_for
 from pyguixvm.guix.log import failure as build_failure
@@ -101,7 +102,7 @@ def decode(line: bytes, depends: Depends = lambda _files: None) -> Deployment:
     a build that failed.
     """
     try:
-        answer = msgspec.json.decode(line, type=_Answer)
+        answer = decoding.decode(line, _Answer)
     except msgspec.DecodeError as error:
         raise EvaluationError(
             f"the evaluator's answer is not understood: {error}",

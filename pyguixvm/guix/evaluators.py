@@ -10,6 +10,8 @@ from pathlib import Path
 
 import msgspec
 
+from pyguixvm.decoding import decode
+
 _KIB = 1024
 # Seconds that an evaluator may take to answer; while it fills its caches it takes none.
 _SECONDS = 30.0
@@ -77,7 +79,7 @@ def _ask(address: Path, command: str, seconds: float) -> _Answer | None:
             connection.connect(str(address))
             connection.sendall(msgspec.json.encode({"command": command}) + b"\n")
             with connection.makefile("rb") as lines:
-                return msgspec.json.decode(lines.readline(), type=_Answer)
+                return decode(lines.readline(), _Answer)
         except (FileNotFoundError, ConnectionError, msgspec.DecodeError):
             # One that crashed leaves its socket behind.
             return None

@@ -22,6 +22,7 @@ from pyguixvm.errors import HypervisorError, RequestRefusedError
 from pyguixvm.events import Count, Emit, ignore, phase
 from pyguixvm.hypervisor import download, volumes
 from pyguixvm.hypervisor.connection import Connection, capabilities
+from pyguixvm.hypervisor.fetching import Origin
 from pyguixvm.hypervisor.upload import VolumeExistsError, uploaded
 from pyguixvm.hypervisor.volumes import Volume
 from pyguixvm.model import volume_names
@@ -57,30 +58,31 @@ class BaseVolumes:
     emit: Emit
     machine: str | None = None
 
-    def provide(self, path: Path, content: Content) -> Volume:
+    def provide(self, path: Path, content: Content, origin: Origin | None = None) -> Volume:
         """Have the disk image PATH, which holds CONTENT, as a volume that is named by that.
 
         A store item is for all to read; of anything else, only whom guests run as may read
-        the volume.  Raises RequestRefusedError if there is one that holds something else.
+        the volume.  What has an ORIGIN, the hypervisor's host fetches there if it can.  Raises
+        RequestRefusedError if there is one that holds something else.
         """
         name = volume_names.base_volume(content.digest)
         whole = volumes.is_whole(self.connection, self.pool, name)
         found = volumes.lookup(self.connection, self.pool, name) if whole else None
         if found is None:
             try:
-                return self._sent(path, name, content)
+                return self._sent(path, name, content, origin)
             except VolumeExistsError:
                 # Somebody else made it while this was about to.
-                return self.provide(path, content)
+                return self.provide(path, content, origin)
         self._require(found, path, content)
         return found
 
-    def _sent(self, path: Path, name: str, content: Content) -> Volume:
+    def _sent(self, path: Path, name: str, content: Content, origin: Origin | None) -> Volume:
         store_item = volume_names.is_store_item(str(path))
         mode, owner = (0o444, None) if store_item else _private(self.connection)
         upload = uploaded(
             self.connection, self.pool, name, path, self.emit, self.machine, mode=mode, owner=owner,
-            resumable=True,
+            resumable=True, origin=origin,
         )  # fmt: skip
         with phase(self.emit, "transfer", self.machine, detail=name) as result:
             with upload as made:

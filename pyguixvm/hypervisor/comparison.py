@@ -13,7 +13,6 @@ import shlex
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import BinaryIO
-from urllib.parse import parse_qs, urlsplit
 
 from pyguixvm import process
 from pyguixvm.digest.content import content_of
@@ -21,6 +20,7 @@ from pyguixvm.errors import PyguixvmError
 from pyguixvm.hypervisor import download
 from pyguixvm.hypervisor.at_once import each
 from pyguixvm.hypervisor.connection import Connection
+from pyguixvm.hypervisor.shell import shell
 from pyguixvm.hypervisor.volumes import Volume
 
 # A sample is so many pages: asked for at once, they take a few round trips together.
@@ -96,28 +96,3 @@ def _digest_there(uri: str, path: str) -> str | None:
         if len(digest) == _LENGTH and set(digest) <= set("0123456789abcdef"):
             return digest
     return None
-
-
-def shell(uri: str, command: str) -> list[str] | None:
-    """Return what runs COMMAND by the shell of the host of URI; None if that is not behind ssh.
-
-    It asks nobody for anything: who has to type a password has no shell.  Nor has who names the
-    socket: what listens there may see other files than that host, a container for example.
-
-    >>> shell("qemu+ssh://root@host:2222/system?keyfile=key", "true")
-    ['ssh', '-o', 'BatchMode=yes', '-i', 'key', '-p', '2222', '--', 'root@host', 'true']
-    >>> shell("qemu+ssh://host/system?socket=/srv/libvirt-sock", "true")
-    """
-    parts = urlsplit(uri)
-    if parts.scheme.partition("+")[2] != "ssh" or not parts.hostname:
-        return None
-    query = parse_qs(parts.query)
-    if "socket" in query:
-        return None
-    words = [*query.get("command", ["ssh"])[:1], "-o", "BatchMode=yes"]
-    for key in query.get("keyfile", [])[:1]:
-        words += ["-i", key]
-    if parts.port:
-        words += ["-p", str(parts.port)]
-    host = f"{parts.username}@{parts.hostname}" if parts.username else parts.hostname
-    return [*words, "--", host, command]

@@ -9,7 +9,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -23,6 +22,7 @@ from pyguixvm.hypervisor.offered import Offered
 from pyguixvm.hypervisor.request_kinds import PATIENCE
 from pyguixvm.hypervisor.resolved import Resolved
 from pyguixvm.hypervisor.same_files import sees_our_files
+from pyguixvm.hypervisor.same_host import SameHost
 from pyguixvm.hypervisor.time_limits import within
 from pyguixvm.hypervisor.unreachable import unreachable
 from pyguixvm.model.hypervisor import Hypervisor
@@ -109,19 +109,39 @@ def _opened(uri: str | None, patience: float, verify: bool, once: bool) -> Conne
     handle = opening(uri or None)
     # Not what was asked for: that may be an alias.
     actual = handle.getURI()
-    again = None if once else partial(opening, unasked(actual))
-    limited = bounded(handle, patience, again)
+    local = _is_here(actual)
+    host = SameHost(actual, None if local else _host_name(handle))
+
+    def again() -> libvirt.virConnect:
+        found = opening(unasked(actual))
+        try:
+            host.require(found)
+        except BaseException:
+            found.close()
+            raise
+        return found
+
+    limited = bounded(handle, patience, None if once else again)
+    offered = Offered(limited)
+    host.capabilities = offered.known
     return Connection(
         actual,
-        _is_here(actual),
+        local,
         limited,
         Events(limited),
         Resolved(limited),
-        Offered(limited),
+        offered,
         read_only,
         verify,
         patience,
     )
+
+
+def _host_name(handle: libvirt.virConnect) -> str | None:
+    """Return what the host of HANDLE calls itself; None if it does not say."""
+    with suppress(libvirt.libvirtError):
+        return str(handle.getHostname())
+    return None
 
 
 def unasked(uri: str) -> str:

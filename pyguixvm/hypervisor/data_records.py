@@ -19,6 +19,7 @@ from uuid import NAMESPACE_URL, uuid5
 import libvirt
 import msgspec
 
+from pyguixvm.decoding import decode
 from pyguixvm.errors import PyguixvmError
 from pyguixvm.hypervisor import download, volumes
 from pyguixvm.hypervisor.connection import Connection
@@ -124,7 +125,7 @@ def _decoded(xml: str, found: DataRecord) -> DataRecord:
     with suppress(ValueError, msgspec.DecodeError):
         text = description(xml)
         if len(text) <= _LONGEST:
-            record = msgspec.json.decode(text, type=DataRecord)
+            record = decode(text, DataRecord)
             return record if record.address == found.address else found
     return found
 

@@ -16,10 +16,12 @@ from typing import TypeAlias
 
 import libvirt
 import msgspec
+from lxml import etree
 
+from pyguixvm.decoding import decode
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.model.declaration import VirtualMachine
-from pyguixvm.xml.text import element, parse, render
+from pyguixvm.xml.text import element, render
 
 # MAC address and IP address.
 Lease: TypeAlias = tuple[str, str]
@@ -76,16 +78,16 @@ def remember(
         )
 
 
-def remembered(live_xml: str) -> dict[Lease, int] | None:
-    """Return the leases that were known before the domain of LIVE_XML was started.
+def remembered(live: etree._Element) -> dict[Lease, int] | None:
+    """Return the leases that were known before the domain LIVE was started.
 
     None if nobody knows: somebody else started it.
     """
-    found = parse(live_xml).findtext(f"metadata/{{{_NAMESPACE}}}leases")
+    found = live.findtext(f"metadata/{{{_NAMESPACE}}}leases")
     if found is None:
         return None
     with suppress(msgspec.DecodeError, msgspec.ValidationError):
-        known = msgspec.json.decode(found, type=list[tuple[str, str, int]])
+        known = decode(found, list[tuple[str, str, int]])
         return {(mac, address): expiry for mac, address, expiry in known}
     return None
 

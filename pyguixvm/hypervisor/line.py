@@ -14,6 +14,7 @@ import libvirt
 
 from pyguixvm.errors import HypervisorError
 from pyguixvm.hypervisor.request_kinds import only_looks, seconds_for
+from pyguixvm.hypervisor.same_host import AnotherHostError
 from pyguixvm.hypervisor.time_limits import SilenceError, Threads, within
 from pyguixvm.interruption import pause, taken
 
@@ -107,6 +108,8 @@ class Line:
                 raise
             try:
                 other = self._alive(name)
+            except AnotherHostError:
+                raise
             except HypervisorError:
                 raise error from None
             if other is now:  # there is no other

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 
 import libvirt
 import msgspec
+from lxml import etree
 
 from pyguixvm.hypervisor import data_records, pools, volumes
 from pyguixvm.hypervisor.at_once import begun, each
@@ -33,6 +34,7 @@ from pyguixvm.hypervisor.observe_domain import (
     without_root,
 )
 from pyguixvm.hypervisor.shared_directories import store_access
+from pyguixvm.hypervisor.shell import has_shell
 from pyguixvm.hypervisor.states import all_states
 from pyguixvm.hypervisor.statistics import pool_spaces, statistics
 from pyguixvm.model.data_record import FoundRecord
@@ -142,6 +144,7 @@ def observe(
         else (),
         begun=when,
         spaces=spaces(),
+        shell=has_shell(connection.uri),
     )
 
 
@@ -168,15 +171,18 @@ class _Looking:
         domain, state, reason = listed
         uuid = domain.UUIDString()
         try:
+            known, live = self._known(domain, uuid, state), None
+            if known is None:
+                known, live = self._described(domain, uuid, state)
             found = msgspec.structs.replace(
-                self._known(domain, uuid, state) or self._described(domain, uuid, state),
+                known,
                 autostart=uuid in self.autostarted,
                 persistent=uuid in self.persistent,
                 reason=reason,
                 statistics=self.used.get(uuid),
             )
             if Depth.ADDRESSES in self.depth:
-                found = with_addresses(self.connection, domain, found)
+                found = with_addresses(self.connection, domain, found, live)
         except libvirt.libvirtError as error:
             if is_code(error, libvirt.VIR_ERR_NO_DOMAIN):
                 return None
@@ -195,13 +201,15 @@ class _Looking:
             return None
         return msgspec.structs.replace(known, state=state)
 
-    def _described(self, domain: libvirt.virDomain, uuid: str, state: State) -> ObservedDomain:
-        found = described(domain, state, self.named.__contains__)
+    def _described(
+        self, domain: libvirt.virDomain, uuid: str, state: State
+    ) -> tuple[ObservedDomain, etree._Element | None]:
+        found, live = described(domain, state, self.named.__contains__)
         if not self._close(domain.name()) or found.metadata is None:
-            return found
+            return found, live
         found = with_disks(self.connection, domain, found, kept=uuid in self.kept)
         sizes = capacities(self.connection, domain, found)
-        return msgspec.structs.replace(found, capacities=sizes)
+        return msgspec.structs.replace(found, capacities=sizes), live
 
 
 def _used(connection: Connection, depth: Depth) -> dict[str, Statistics]:

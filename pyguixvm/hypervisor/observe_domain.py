@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 
 import libvirt
 import msgspec
+from lxml import etree
 
 from pyguixvm.hypervisor import disks, volumes
 from pyguixvm.hypervisor.connection import Connection
@@ -19,8 +20,8 @@ from pyguixvm.hypervisor.guest import boot_record
 from pyguixvm.hypervisor.guest.addresses import addresses
 from pyguixvm.hypervisor.states import has_kept_memory, state_and_reason
 from pyguixvm.model.observation import ObservedDomain, State, disks_of
-from pyguixvm.model.volume_names import data_of
-from pyguixvm.xml.inspection import VOLUME_DISK, inspect_domain
+from pyguixvm.model.volume_names import data_of, file_name
+from pyguixvm.xml.inspection import VOLUME_DISK, InspectedDomain, inspect_domain
 from pyguixvm.xml.metadata import (
     NAMESPACE,
     StrayMetadataError,
@@ -40,7 +41,7 @@ def observe_domain(
     with explained(f"look at domain '{name}'"):
         domain = name.handle if isinstance(name, Domain) else connection.handle.lookupByName(name)
         state, reason = state_and_reason(domain)
-        found = described(domain, state, lambda other: exists(connection, other), xml)
+        found, _ = described(domain, state, lambda other: exists(connection, other), xml)
         if not closely:
             return found
         found = with_disks(connection, domain, found, kept=True)
@@ -53,8 +54,8 @@ def described(
     state: State,
     is_there: Callable[[str], bool],
     xml: str | None = None,
-) -> ObservedDomain:
-    """Return what XML says, by which DOMAIN is defined, which is in STATE.
+) -> tuple[ObservedDomain, etree._Element | None]:
+    """Return what XML says, by which DOMAIN is defined, which is in STATE; and how it runs.
 
     IS_THERE tells whether there is a domain of a name.
     """
@@ -62,7 +63,8 @@ def described(
         xml = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
     # What only others care about is not worth a request.
     ours = NAMESPACE in xml and state != "shut off"
-    return _observed(xml, domain.XMLDesc(0) if ours else None, state, is_there)
+    live = inspect_domain(domain.XMLDesc(0)) if ours else None
+    return _observed(xml, live, state, is_there), None if live is None else live.root
 
 
 def with_disks(
@@ -136,13 +138,13 @@ def without_data(
         return observed
     gone = []
     for disk in observed.live.stacks:
-        path = PurePosixPath(disk.source)
-        if data_of(path.name) is None or not path.is_absolute():
+        name = file_name(disk.source)
+        if data_of(name) is None or not disk.source.startswith("/"):
             continue
-        listed = volumes_there is None or any(path.name in each for each in volumes_there.values())
-        unseen = connection.local and not os.path.exists(path)  # noqa: PTH110 -- never raises
-        if (unseen or not listed) and _is_deleted(connection, path):
-            gone.append(path.name)
+        listed = volumes_there is None or any(name in each for each in volumes_there.values())
+        unseen = connection.local and not os.path.exists(disk.source)  # noqa: PTH110 -- never raises
+        if (unseen or not listed) and _is_deleted(connection, PurePosixPath(disk.source)):
+            gone.append(name)
     return msgspec.structs.replace(observed, data_gone=tuple(gone))
 
 
@@ -157,17 +159,23 @@ def _is_deleted(connection: Connection, path: PurePosixPath) -> bool:
 def _is_out_of_sight(connection: Connection, observed: ObservedDomain, volume: str) -> bool:
     """Whether VOLUME, on which OBSERVED runs, could be seen from here, and is not."""
     stacks = observed.live.stacks if connection.local and observed.live else ()
-    paths = [disk.source for disk in stacks if PurePosixPath(disk.source).name == volume]
+    paths = [disk.source for disk in stacks if file_name(disk.source) == volume]
     return not all(map(os.path.exists, paths))
 
 
 def with_addresses(
-    connection: Connection, domain: libvirt.virDomain, observed: ObservedDomain
+    connection: Connection,
+    domain: libvirt.virDomain,
+    observed: ObservedDomain,
+    live: etree._Element | None,
 ) -> ObservedDomain:
-    """Return OBSERVED with the addresses of the guest of DOMAIN, if it is ours and runs."""
+    """Return OBSERVED with the addresses of the guest of DOMAIN, if it is ours and runs.
+
+    LIVE is how it runs, if that was read already.
+    """
     if observed.state != "running" or observed.metadata is None:
         return observed
-    found = addresses(connection, Domain(observed.name, observed.uuid, domain))
+    found = addresses(connection, Domain(observed.name, observed.uuid, domain), live=live)
     return msgspec.structs.replace(observed, addresses=found)
 
 
@@ -180,7 +188,7 @@ def capacities(
     stacks = (*observed.defined.stacks, *(observed.live.stacks if observed.live else ()))
     targets = {disk.source: disk.target for disk in stacks}
     for source in disks_of(observed.defined, observed.live):
-        volume, target = PurePosixPath(source).name, targets[source]
+        volume, target = file_name(source), targets[source]
         if data_of(volume) is not None and volume not in seen:
             seen.add(volume)
             # A volume that is gone has no size; whoever needs it will say so.
@@ -201,7 +209,7 @@ def _root_gone(domain: libvirt.virDomain, observed: ObservedDomain) -> bool:
     """Whether the root volume that DOMAIN, as OBSERVED, would start from is not there."""
     volume = observed.metadata.generation.volume if observed.metadata else None
     return any(
-        PurePosixPath(disk.source).name == volume and disks.is_gone(domain, disk)
+        file_name(disk.source) == volume and disks.is_gone(domain, disk)
         for disk in observed.defined.stacks
     )
 
@@ -214,7 +222,7 @@ def _capacity(connection: Connection, domain: libvirt.virDomain, target: str, so
 
 
 def _observed(
-    xml: str, live: str | None, state: State, is_there: Callable[[str], bool]
+    xml: str, live: InspectedDomain | None, state: State, is_there: Callable[[str], bool]
 ) -> ObservedDomain:
     """Return the domain that XML and LIVE describe; IS_THERE tells whether one of a name is."""
     found = inspect_domain(xml)
@@ -234,8 +242,8 @@ def _observed(
         autostart=False,
         persistent=True,
         defined=found.hardware,
-        live=None if live is None else inspect_domain(live).hardware,
-        booted=None if live is None else boot_record.remembered(live),
+        live=None if live is None else live.hardware,
+        booted=None if live is None else boot_record.remembered(live.root),
         metadata=metadata,
         unreadable=unreadable,
         hint=hint,

@@ -37,6 +37,10 @@ class Offered:
         finally:
             self._lock.release()
 
+    def known(self) -> str | None:
+        """Return the capabilities as XML if they were asked for; ask nobody."""
+        return self._xml
+
     def xml(self) -> str:
         """Return the capabilities as XML.  Raises libvirtError, and asks again next time.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
@@ -145,6 +146,45 @@ def require_space(connection: Connection, name: str, needed: int, what: str) -> 
             f" {what} needs {format_size(needed)} ({needed} bytes)",
             hint="free some space there, or declare another pool",
         )
+
+
+def file_system(connection: Connection, name: str) -> int:
+    """Return by what the file system of pool NAME is told from others: its size (bytes).
+
+    Libvirt says no more of it; others may be as large, which `require_space_together` sees.
+    """
+    with explained(f"measure pool '{name}'"):
+        return int(connection.resolved.pool(name).info()[1])
+
+
+def require_space_together(
+    connection: Connection, needed: Mapping[str, int], beside: int, what: str
+) -> None:
+    """Raise `HypervisorError` unless the bytes NEEDED of each pool are free for WHAT.
+
+    All these are of one `file_system`, and BESIDE as much is free there.
+    """
+    if len(needed) == 1 or not _is_one(connection, tuple(needed)):
+        for name, size in needed.items():
+            require_space(connection, name, size + beside, what)
+        return
+    names = " and ".join(f"'{name}'" for name in needed)
+    available = min(free_space(connection, name) for name in needed)
+    total = sum(needed.values()) + beside
+    if available < total:
+        raise HypervisorError(
+            f"the pools {names} are on one file system, which has {format_size(available)} free "
+            f"({available} bytes), {what} needs {format_size(total)} ({total} bytes)",
+            hint="free some space there, or declare another pool",
+        )
+
+
+def _is_one(connection: Connection, names: Sequence[str]) -> bool:
+    """Whether as much is free in each of the pools NAMES: they are on one file system."""
+    free = [free_space(connection, name) for name in (*names, names[0])]
+    # Somebody may be writing there at this moment.
+    low, high = sorted((free[0], free[-1]))
+    return all(low <= each <= high for each in free)
 
 
 def _lookup(connection: Connection, name: str) -> libvirt.virStoragePool | None:

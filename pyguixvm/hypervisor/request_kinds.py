@@ -31,6 +31,7 @@ _TAKING_LONG = frozenset({
     "undefineFlags",
     "updateDeviceFlags",
     "upload",
+    "wipe",
 })  # fmt: skip
 # What takes as long as all that a guest writes to takes over a line.
 _TAKING_LONGEST = frozenset({"migrate3", "migrateToURI3"})

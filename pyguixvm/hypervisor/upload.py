@@ -13,10 +13,11 @@ from typing import BinaryIO
 import libvirt
 
 from pyguixvm.errors import HypervisorError, RequestRefusedError
-from pyguixvm.events import Count, Emit, Notice
+from pyguixvm.events import Count, Emit, Notice, PhaseProgress
 from pyguixvm.hypervisor import bounded, comparison, incomplete_volume, pools, volumes
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.errors import explained
+from pyguixvm.hypervisor.fetching import NotFetchedError, Origin, fetch
 from pyguixvm.hypervisor.machine_lock.wait import Tempo
 from pyguixvm.hypervisor.resumption import arrived
 from pyguixvm.hypervisor.sending import Sending, data_extents
@@ -45,6 +46,7 @@ def uploaded(  # noqa: PLR0917 -- where from, where to, and who is told
     tempo: Tempo | None = None,
     resumable: bool = False,
     kept: Callable[[], bool] = lambda: False,
+    origin: Origin | None = None,
 ) -> Iterator[Volume]:
     """Make volume NAME in POOL from the bytes of the file PATH, whatever its format.
 
@@ -52,9 +54,10 @@ def uploaded(  # noqa: PLR0917 -- where from, where to, and who is told
     hypervisor is this machine.  It counts as whole only when the body is done, and is deleted
     if that fails, unless it is KEPT then, in the making.  Who else makes it is waited for, see
     `made_by_us`, and what is broken off is made anew; RESUMABLE: gone on with where it was
-    acknowledged, if it is called after what it is to hold.  Raises `VolumeExistsError` if a
-    whole volume of that name exists, and `HypervisorError` without enough space or if somebody
-    else took over meanwhile.
+    acknowledged, if it is called after what it is to hold.  What has an ORIGIN is fetched from
+    there by the hypervisor's host, and sent only as far as that fails.  Raises
+    `VolumeExistsError` if a whole volume of that name exists, and `HypervisorError` without
+    enough space or if somebody else took over meanwhile.
     """
     with (
         incomplete_volume.made_by_us(connection, pool, name, emit, machine, tempo, keep=resumable),
@@ -76,7 +79,7 @@ def uploaded(  # noqa: PLR0917 -- where from, where to, and who is told
             name,
             goes_on=begun is not None,
             worth_keeping=lambda: (
-                kept() or (resumable and sending.is_worth_keeping(begun is not None))
+                kept() or (resumable and sending.is_worth_keeping(bool(begun or origin)))
             ),
         ):
             if begun is not None:
@@ -91,8 +94,12 @@ def uploaded(  # noqa: PLR0917 -- where from, where to, and who is told
                 else _found(connection, pool, name)
             )
             with explained(f"upload {path} to volume '{name}'"):
-                written = _sent(sending, pool, made, extents, start, goes_on=resumable)
-                volume = _verify(connection, pool, made, source, None if begun else written)
+                written: int | None = 0
+                left = _fetched(sending, pool, made, extents, start, origin, emit, machine)
+                if left is not None:
+                    written = _sent(sending, pool, made, extents, left, goes_on=resumable)
+                    written = None if begun or left else written
+                volume = _verify(connection, pool, made, source, written)
                 _flush(connection, volume)
             yield volume
 
@@ -150,6 +157,48 @@ def _sent(
             cut, start = True, now
         else:
             return None if cut else written
+
+
+def _fetched(  # noqa: PLR0917 -- what from where to where, and who is told
+    sending: Sending,
+    pool: str,
+    made: libvirt.virStorageVol,
+    extents: Sequence[tuple[int, int]],
+    start: int,
+    origin: Origin | None,
+    emit: Emit,
+    machine: str | None,
+) -> int | None:
+    """Have the host fetch from ORIGIN what MADE of POOL lacks from START on.
+
+    Return None if it is whole, or else from where on it is to be sent.  As long as more arrives
+    each time, it is asked again.
+    """
+    if origin is None:
+        return start
+    connection = sending.connection
+    path, size = made.path(), os.fstat(sending.source.fileno()).st_size
+    total = sum(length for _, length in extents)
+
+    def tell(done: int) -> None:
+        emit(PhaseProgress("transfer", min(done, total), total, machine))
+
+    while True:
+        try:
+            fetch(connection.uri, path, size, origin, start, tell)
+        except NotFetchedError as error:
+            there = volumes.described_volume(pool, made)
+            now = 0 if error.another else arrived(connection, there, sending.source, extents)
+            if now == 0:
+                # Nothing that is not of the image is to show where that has holes.
+                made.wipe(0)
+            if now <= start and not (error.another and start):
+                emit(Notice(f"it is sent from here: the hypervisor did not fetch {origin.url} "
+                            f"itself: {error.message}", machine, warning=True))  # fmt: skip
+                return now
+            start = now
+        else:
+            return None
 
 
 def _begun(connection: Connection, pool: str, name: str, size: int) -> Volume | None:

@@ -14,6 +14,7 @@ import msgspec
 
 from pyguixvm import process
 from pyguixvm.confinement import Confinement
+from pyguixvm.decoding import decode
 from pyguixvm.errors import PyguixvmError, RequestRefusedError
 from pyguixvm.sparse_file import flush
 
@@ -75,7 +76,7 @@ def inspect(path: Path, image_format: str | None = None) -> ImageInfo:
         confined=Confinement(reads=(path,)),
     )
     try:
-        info = msgspec.json.decode(answer.stdout, type=_QemuInfo)
+        info = decode(answer.stdout, _QemuInfo)
     except msgspec.ValidationError as error:
         raise ImageError(f"qemu-img says of {path} what is not understood: {error}") from error
     backing = info.full_backing_filename or info.backing_filename

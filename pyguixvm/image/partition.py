@@ -10,6 +10,7 @@ import msgspec
 
 from pyguixvm import process
 from pyguixvm.confinement import Confinement
+from pyguixvm.decoding import decode
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.image.overlay import ImageError
 from pyguixvm.model.limits import above_mbr
@@ -80,7 +81,7 @@ def parse(dump: bytes) -> PartitionTable:
     Raises RequestRefusedError for a table that cannot be grown.
     """
     try:
-        table = msgspec.json.decode(dump, type=_Sfdisk).partitiontable
+        table = decode(dump, _Sfdisk).partitiontable
     except msgspec.MsgspecError as error:
         # Of an entry that makes no sense, sfdisk says less than of others.
         raise _damaged(str(error)) from error

@@ -76,9 +76,10 @@ class Hardware(msgspec.Struct, frozen=True, rename="kebab"):
     DISKS are the file names of its disks, backing files left out; STACKS say more of each.
     PLAIN are its plain fields by their names, as XML has them.  EMULATOR and LOADER
     are files of the host, MACHINE_TYPE is what the one knows.  CONSOLE and AGENT_CHANNEL:
-    there is a serial line, and one for a guest agent.  HOST_DEVICES are those of its host that
-    it was given, in words.  TPM: one is emulated for it, whose state its host keeps.
-    VARIABLES is of which kind that is in which its firmware, if it is UEFI, keeps its variables.
+    there is a serial line, and one for a guest agent; AGENT_LISTENS: at that.  HOST_DEVICES are
+    those of its host that it was given, in words.  TPM: one is emulated for it, whose state its
+    host keeps.  VARIABLES is of which kind that is in which its firmware, if it is UEFI, keeps its
+    variables.
     """
 
     cpu: int
@@ -97,6 +98,7 @@ class Hardware(msgspec.Struct, frozen=True, rename="kebab"):
     loader: str | None = None
     console: bool = True
     agent_channel: bool = True
+    agent_listens: bool = False
     host_devices: tuple[str, ...] = ()
     tpm: bool = False
     variables: str = "file"
@@ -198,6 +200,7 @@ class StoredVolume(msgspec.Struct, frozen=True, rename="kebab"):
 class Observation(msgspec.Struct, frozen=True, rename="kebab"):
     """The domains of the hypervisor at URI, by name; LOCAL if it is this machine.
 
+    SHELL: if it is not, its host may have one for us, by ssh.
     STORE is how the hypervisor has Guix's store, if it is this machine: libvirt as root gives
     files that it uses to QEMU's user, if it can.
     POOLS are the active ones, with the names of the volumes in each that carry our prefix
@@ -224,3 +227,4 @@ class Observation(msgspec.Struct, frozen=True, rename="kebab"):
     recorded: tuple[FoundRecord, ...] = ()
     begun: float = 0.0
     spaces: tuple[PoolSpace, ...] = ()
+    shell: bool = False

@@ -9,13 +9,13 @@ changed its meaning is carried over by the migration of its version.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 from msgspec import inspect
 
+from pyguixvm.decoding import convert, made_of
 from pyguixvm.model.applied import Metadata
 from pyguixvm.model.image import RemoteImage
 
@@ -53,13 +53,11 @@ def from_plain(data: object, schema: int) -> Metadata:
         if version not in _MIGRATIONS:
             raise ValueError(f"schema is {schema}")
         data = _MIGRATIONS[version](data)
-    return msgspec.convert(_known(data, _metadata_type()), Metadata)
-
-
-@functools.cache
-def _metadata_type() -> inspect.Type:
-    """Return what metadata is made of: to find that out takes longer than to read some."""
-    return inspect.type_info(Metadata)
+    try:
+        return convert(data, Metadata)
+    except msgspec.ValidationError:
+        # A later program may have written it, or an earlier one.
+        return convert(_known(data, made_of(Metadata)), Metadata)
 
 
 def _from_1(data: dict[str, Any]) -> dict[str, Any]:

@@ -27,12 +27,16 @@ class RealizeImage(_Action, frozen=True, tag="realize-image"):
 
 
 class FetchImage(_Action, frozen=True, tag="fetch-image"):
-    """Have at PATH the disk image that URL leads to; it is to have DIGEST, and to be of FORMAT."""
+    """Have at PATH the disk image that URL leads to; it is to have DIGEST, and to be of FORMAT.
+
+    THERE: the hypervisor's host is to fetch it, too, rather than have it sent.
+    """
 
     url: str
     digest: str
     path: str
     format: Literal["qcow2", "raw"]
+    there: bool = False
 
 
 class RealizeContent(_Action, frozen=True, tag="realize-content"):

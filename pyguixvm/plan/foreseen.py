@@ -12,7 +12,15 @@ from pyguixvm.errors import PyguixvmError, RequestRefusedError
 from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.model.observation import Observation
 from pyguixvm.model.volume_names import data_volume
-from pyguixvm.plan.actions import CreateDisk, CreateEmptyRoot, CreateRoot, DefineDomain, StartDomain
+from pyguixvm.plan.actions import (
+    Action,
+    CreateDisk,
+    CreateEmptyRoot,
+    CreateRoot,
+    DefineDomain,
+    FetchImage,
+    StartDomain,
+)
 from pyguixvm.plan.disks import all_disks, data_disks
 from pyguixvm.plan.plan import MachinePlan
 
@@ -20,8 +28,9 @@ from pyguixvm.plan.plan import MachinePlan
 def foreseen(plan: MachinePlan, observation: Observation) -> MachinePlan:
     """Return PLAN with the pool that it makes, or refused if it would be stopped half-way.
 
-    That is where it needs a network that the host of OBSERVATION lacks, a pool that
-    cannot be made there, or one that was there, and is not any more.
+    It would be where it needs a network that the host of OBSERVATION lacks, a pool that cannot
+    be made there, or one that was there, and is not any more.  What that host is to fetch
+    itself is marked.
     """
     try:
         if any(isinstance(action, DefineDomain | StartDomain) for action in plan.actions):
@@ -31,6 +40,9 @@ def foreseen(plan: MachinePlan, observation: Observation) -> MachinePlan:
         missing = next(_missing_pools(plan, observation), None)
     except RequestRefusedError as error:
         return refused(plan, error)
+    if observation.shell:
+        actions = tuple(map(_fetched_there, plan.actions))
+        plan = msgspec.structs.replace(plan, actions=actions)
     return plan if missing is None else msgspec.structs.replace(plan, new_pool=missing)
 
 
@@ -39,6 +51,11 @@ def refused(plan: MachinePlan, error: PyguixvmError) -> MachinePlan:
     return msgspec.structs.replace(
         plan, actions=(), refusal=error.message, hint=error.hint, strategy=None, reason=None
     )
+
+
+def _fetched_there(action: Action) -> Action:
+    """Return ACTION such that an image which it fetches is fetched by the hypervisor, too."""
+    return msgspec.structs.replace(action, there=True) if isinstance(action, FetchImage) else action
 
 
 def _require_networks(machine: VirtualMachine, observation: Observation) -> None:

@@ -54,6 +54,7 @@ def _hardware(root: etree._Element) -> Hardware:
     vcpu = root.find("vcpu")
     maximum_cpu = 1 if vcpu is None else int(vcpu.text or 1)
     variables = root.find("os/nvram")
+    channel = agent_channel(root)
     return Hardware(
         cpu=maximum_cpu if vcpu is None else int(vcpu.get("current") or maximum_cpu),
         maximum_cpu=maximum_cpu,
@@ -70,7 +71,8 @@ def _hardware(root: etree._Element) -> Hardware:
         machine_type=_machine_type(root),
         loader=root.findtext("os/loader"),
         console=has_console(root),
-        agent_channel=agent_channel(root) is not None,
+        agent_channel=channel is not None,
+        agent_listens=_is_connected(channel),
         host_devices=tuple(map(_host_device, root.findall("devices/hostdev"))),
         tpm=root.find("devices/tpm/backend[@type='emulator']") is not None,
         variables="file" if variables is None else variables.get("type", "file"),
@@ -198,11 +200,11 @@ def _bytes(element: etree._Element) -> int:
     return int(element.text or 0) * _UNITS[element.get("unit", "KiB")]
 
 
-def network_interfaces(xml: str) -> tuple[Networking, ...]:
-    """Return the interfaces of the domain of XML that libvirt's networks connect."""
+def network_interfaces(domain: etree._Element) -> tuple[Networking, ...]:
+    """Return the interfaces of DOMAIN that libvirt's networks connect."""
     return tuple(
         Networking(network=source.get("network", ""), mac_address=mac.get("address", "").lower())
-        for interface in parse(xml).findall("devices/interface")
+        for interface in domain.findall("devices/interface")
         if (source := interface.find("source")) is not None
         and source.get("network")
         and (mac := interface.find("mac")) is not None
@@ -227,9 +229,12 @@ def named_volumes(xml: str) -> frozenset[tuple[str, str]]:
     )
 
 
-def has_agent(xml: str) -> bool:
-    """Whether the running domain of XML has a guest agent connected to its channel."""
-    channel = agent_channel(parse(xml))
+def has_agent(domain: etree._Element) -> bool:
+    """Whether DOMAIN, which runs, has a guest agent connected to its channel."""
+    return _is_connected(agent_channel(domain))
+
+
+def _is_connected(channel: etree._Element | None) -> bool:
     target = None if channel is None else channel.find("target")
     return target is not None and target.get("state") == "connected"
 

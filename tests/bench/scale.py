@@ -33,6 +33,7 @@ from pyguixvm.commands.session import Session
 from pyguixvm.events import ignore
 from pyguixvm.hypervisor.connection import connect
 from pyguixvm.model.declaration import VirtualMachine
+from pyguixvm.model.volume_names import generation_volume
 
 _TIMES = 2
 _GIB = 1024**3
@@ -57,11 +58,18 @@ def sizes(_runs: int, _work: object) -> Iterator[Row]:
 
 
 def _fleet(directory: Path, hypervisors: int, machines: int) -> Iterator[VirtualMachine]:
-    """Yield the MACHINES of each of the HYPERVISORS, whose files are in DIRECTORY."""
+    """Yield the MACHINES of each of the HYPERVISORS, whose files are in DIRECTORY.
+
+    They are seen from here, as those of a libvirtd are that is on this machine.
+    """
     for host in range(hypervisors):
         declared = [machine(f"h{host}m{number}") for number in range(machines)]
+        pool = directory / str(host)
+        pool.mkdir()
+        for each in declared:
+            (pool / generation_volume(each.name, 1)).touch()
         file = directory / f"{host}.xml"
-        file.write_bytes(node(declared))
+        file.write_bytes(node(declared, pool))
         for each in declared:
             yield msgspec.structs.replace(each, hypervisor=f"test://{file}")
 

@@ -40,14 +40,17 @@ def metadata(declared):
     return Metadata(current=1, generations=(first,))
 
 
-def node(machines):
-    """Return the XML of a test driver's host with MACHINES, and their metadata, all of them on."""
+def node(machines, directory="/default-pool"):
+    """Return the XML of a test driver's host with MACHINES, and their metadata, all of them on.
+
+    Their volumes are in DIRECTORY.
+    """
     root = etree.Element("node")
     for declared in machines:
         xml = domain_xml(
             DomainDefinition(
                 machine=declared,
-                root=f"/default-pool/{generation_volume(declared.name, 1)}",
+                root=f"{directory}/{generation_volume(declared.name, 1)}",
                 backing=(),
                 domain_type="qemu",
                 metadata=metadata(declared),
@@ -64,7 +67,7 @@ def node(machines):
         root.append(domain)
     pool = etree.SubElement(root, "pool", type="dir")
     etree.SubElement(pool, "name").text = "default-pool"
-    etree.SubElement(etree.SubElement(pool, "target"), "path").text = "/default-pool"
+    etree.SubElement(etree.SubElement(pool, "target"), "path").text = str(directory)
     for declared in machines:
         volume = etree.SubElement(pool, "volume")
         etree.SubElement(volume, "name").text = generation_volume(declared.name, 1)

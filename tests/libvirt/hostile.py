@@ -11,6 +11,7 @@ import threading
 import time
 
 from pyguixvm.xml.inspection import has_agent
+from pyguixvm.xml.text import parse
 
 
 class HostileAgent:
@@ -40,7 +41,7 @@ class HostileAgent:
         """Return as soon as libvirt takes this for the agent of domain NAME."""
         domain = connection.handle.lookupByName(name)
         deadline = time.monotonic() + 90
-        while not has_agent(domain.XMLDesc(0)):
+        while not has_agent(parse(domain.XMLDesc(0))):
             assert time.monotonic() < deadline
             time.sleep(0.2)
 

@@ -41,6 +41,7 @@ from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.volume_names import is_base, is_marker, is_parcel, parcel_volume
 from pyguixvm.plan.drift import differences
 from pyguixvm.xml.storage import parcel_disk_xml
+from pyguixvm.xml.text import parse
 
 LIVE = Path(__file__).with_name("live_once.py")
 
@@ -229,7 +230,7 @@ def test_what_only_a_boot_changes_is_booted_by_kexec(connection, furnished, tmp_
     assert booted(connection, name) != boot
     # It was listened to.
     live = connection.handle.lookupByName(name).XMLDesc(0)
-    assert boot_record.remembered(live) == BOOTING
+    assert boot_record.remembered(parse(live)) == BOOTING
     assert domains.read_metadata(connection, name).fallback is None
 
 
@@ -240,12 +241,12 @@ def test_who_does_not_hear_what_is_booted_by_kexec_forgets_what_was_before(
     run(connection, name, KEXEC)
     handle = connection.handle.lookupByName(name)
     boot_record.remember(handle, lambda: (f"making '{BOOTING}' the current system...",))
-    assert boot_record.remembered(handle.XMLDesc(0)) == BOOTING
+    assert boot_record.remembered(parse(handle.XMLDesc(0))) == BOOTING
     # Somebody else sees what it writes.
     with console.record(connection, name):
         outcome = change_live(connection, furnished("two"), ignore, Living(tmp_path, BY_KEXEC))
         assert outcome.error is None
-    assert boot_record.remembered(handle.XMLDesc(0)) is None
+    assert boot_record.remembered(parse(handle.XMLDesc(0))) is None
 
 
 def test_an_agent_that_comes_again_is_no_boot(connection, furnished, tmp_path):

@@ -23,7 +23,7 @@ from sshd import sshd
 from pyguixvm.errors import HypervisorError, LostLockError
 from pyguixvm.events import PhaseFinished, PhaseStarted
 from pyguixvm.hypervisor import domains, volumes
-from pyguixvm.hypervisor.connection import connect
+from pyguixvm.hypervisor.connection import connect, identity
 from pyguixvm.hypervisor.console import record
 from pyguixvm.hypervisor.happenings import ends, happenings
 from pyguixvm.hypervisor.machine_lock.lock import held
@@ -133,13 +133,35 @@ def test_a_lock_is_held_over_a_cut(connection, far, machine):
 def test_a_line_that_leads_elsewhere_next_time_changes_nothing_there(far, machine, tmp_path):
     """As where several hosts have one name: the lock is of the first one."""
     with (
-        another_libvirtd(tmp_path / "another") as other,
+        another_libvirtd(tmp_path / "another", alone=False) as other,
         connect(far.uri) as there,
         held(there, (machine.name,), print, "test") as lock,
     ):
         far.cut(other.directory / "run" / "libvirt-sock")
         with pytest.raises(LostLockError):
             lock.require(machine.name)
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_another_host_behind_the_same_address_is_none_to_go_on_with(
+    connection, far, machine, tmp_path, known
+):
+    """As where an address went over to another host, or a name to another address."""
+    with another_libvirtd(tmp_path / "another") as other, connect(far.uri) as there:
+        first = identity(there) if known else None
+        for _ in range(2):
+            far.cut(other.directory / "run" / "libvirt-sock")
+            with pytest.raises(HypervisorError) as refused:
+                domains.exists(there, machine.name)
+        said = refused.value.message
+        assert f"leads to another-{other.uuid[:8]}" in said
+        assert connection.handle.getHostname() in said
+        if first is not None:
+            assert first.host_uuid in said
+            assert other.uuid in said
+        # It is the first one again.
+        far.cut()
+        assert not domains.exists(there, machine.name)
 
 
 def test_what_happens_is_heard_over_the_next_line(connection, far, machine):

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from boot_sector import halting
 from deploying import MIB, take_away
+from sshd import sshd
 
 from pyguixvm.cli.app import main
 from pyguixvm.hypervisor import domains
@@ -60,6 +61,26 @@ def test_both_are_made_of_what_is_fetched_once(connection, two, server, tmp_path
     assert {domains.state(connection, name) for name in names} <= {"running", "paused"}
     assert main(["-c", SYSTEM, "plan", "--exit-code", config]) == 0
     assert (tmp_path / "state" / "pyguixvm" / "images" / DIGEST).read_bytes() == CONTENT
+
+
+def test_the_hypervisor_fetches_it_itself_where_it_has_a_shell(
+    connection, two, server, tmp_path, capfd
+):
+    names, declare = two
+    config = declare()
+    for each in (tmp_path, *tmp_path.parents[:2]):
+        each.chmod(0o755)
+    with sshd(tmp_path, 2274) as there:
+        uri = there.uri(command=there.client())
+        assert main(["-c", uri, "plan", config]) == 0
+        assert "the hypervisor fetches it itself, unless it has it" in capfd.readouterr().out
+        for each in (names[:1], names):
+            assert main(["-c", uri, "deploy", config, *each]) == 0, capfd.readouterr().err
+            # Once here, where roots are grown of it, and once there.
+            assert server.asked == [0, 0]
+            assert "it is sent from here" not in capfd.readouterr().err
+        assert main(["-c", uri, "plan", "--exit-code", config]) == 0
+    assert {domains.state(connection, name) for name in names} <= {"running", "paused"}
 
 
 def test_what_is_not_what_is_declared_is_told_and_nothing_made(connection, two, server, capfd):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import select
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,7 +15,8 @@ class Server:
 
     CUTS are after how many bytes each of the next answers breaks off; RANGES: it knows them.
     HEADERS replace what it says, or go if they are empty; ENDLESS is what it says on and on,
-    and ELSEWHERE where it leads.
+    and ELSEWHERE where it leads.  After PAUSE bytes, if any, it says nothing until it is to
+    GO_ON, or whoever asked has LEFT.
     """
 
     def __init__(self, content: bytes) -> None:
@@ -28,6 +30,8 @@ class Server:
         self.asked: list[int] = []
         self.sent = 0
         self.port = 0
+        self.pause = 0
+        self.paused, self.go_on, self.left = (threading.Event() for _ in range(3))
 
     @property
     def url(self) -> str:
@@ -62,9 +66,21 @@ class Server:
         with suppress(OSError):  # who asked has heard enough
             while self.endless:
                 request.wfile.write(self.endless)
+        if self.pause:
+            request.wfile.write(self.content[begin : self.pause])
+            begin = max(begin, self.pause)
+            self._pause(request)
         end = begin + self.cuts.pop(0) if self.cuts else len(self.content)
-        request.wfile.write(self.content[begin:end])
+        with suppress(OSError):
+            request.wfile.write(self.content[begin:end])
         self.sent += min(end, len(self.content)) - begin
+
+    def _pause(self, request: BaseHTTPRequestHandler) -> None:
+        self.paused.set()
+        while not self.go_on.is_set():
+            if select.select([request.connection], [], [], 0.05)[0]:
+                self.left.set()
+                return
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from pyguixvm.commands import reach
-from pyguixvm.commands.reach import _each
+from pyguixvm.commands.reach import Places, _each
 from pyguixvm.errors import HypervisorError, PyguixvmError
 
 
@@ -60,7 +60,8 @@ def test_of_many_some_are_asked_at_once_and_those_that_hang_hold_nobody_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(reach, "_AT_ONCE", 3)
-    monkeypatch.setattr(reach, "_SLOW", 0.1)
+    # Whatever else this machine has to do.
+    monkeypatch.setattr(reach, "_LOOK", 60.0)
     counting, going_on, most = threading.Lock(), 0, 0
     released = threading.Event()
 
@@ -79,6 +80,22 @@ def test_of_many_some_are_asked_at_once_and_those_that_hang_hold_nobody_up(
 
     assert _each([counted] * 50) == ["asked"] * 50
     assert most <= 3
+    monkeypatch.setattr(reach, "_LOOK", 0.1)
     found = _each([*[hanging] * 7, *[counted] * 20])
     assert [each for each in found if each == "asked"] == ["asked"] * 20
     released.set()
+
+
+def test_more_are_asked_as_long_as_the_processor_waits_for_answers() -> None:
+    now = spent = 0.0
+    places = Places(lambda: now, lambda: spent)
+    few = places.there_are()
+    now = 0.05
+    assert places.there_are() == few
+    now, spent = 1.0, 0.9
+    assert places.there_are() == few
+    now, spent = 2.0, 1.1
+    more = places.there_are()
+    assert more > few
+    now, spent = 3.0, 2.0
+    assert places.there_are() == more

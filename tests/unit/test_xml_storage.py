@@ -87,7 +87,7 @@ def test_disks_are_files_and_devices_without_what_backs_them():
 )
 def test_an_agent_is_there_when_its_channel_is_connected(target, expected):
     xml = f"<domain><devices><channel>{target}</channel></devices></domain>"
-    assert has_agent(xml) is expected
+    assert has_agent(parse(xml)) is expected
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,14 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 import libvirt
+from lxml import etree
 
 from pyguixvm.hypervisor import dhcp, domains
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.domains import Which
 from pyguixvm.hypervisor.guest import agent
 from pyguixvm.xml.inspection import has_agent, network_interfaces
+from pyguixvm.xml.text import parse
 
 AGENT = libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT
 ARP = libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_ARP
@@ -24,16 +26,21 @@ _LONGEST = 45
 
 
 def addresses(
-    connection: Connection, name: Which, *, seen_by_host: bool = False
+    connection: Connection,
+    name: Which,
+    *,
+    seen_by_host: bool = False,
+    live: etree._Element | None = None,
 ) -> tuple[str, ...]:
     """Return what is known of the addresses of the active domain NAME, by the best source.
 
     Its agent knows best.  SEEN_BY_HOST: it is asked last, since a guest may call anything its
-    address, and have who logs in there go elsewhere.
+    address, and have who logs in there go elsewhere.  LIVE is how the domain runs, if that was
+    read already.
     """
     domain = domains.our_domain(connection, name)
     with suppress(libvirt.libvirtError):
-        live = domain.XMLDesc(0)
+        live = parse(domain.XMLDesc(0)) if live is None else live
         sources = (
             (_seen_by_host, _told_by_agent) if seen_by_host else (_told_by_agent, _seen_by_host)
         )
@@ -43,7 +50,9 @@ def addresses(
     return ()
 
 
-def _told_by_agent(connection: Connection, domain: libvirt.virDomain, live: str) -> tuple[str, ...]:
+def _told_by_agent(
+    connection: Connection, domain: libvirt.virDomain, live: etree._Element
+) -> tuple[str, ...]:
     if not has_agent(live) or connection.read_only:
         return ()
     agent.limit(domain, agent.SECONDS)
@@ -52,7 +61,9 @@ def _told_by_agent(connection: Connection, domain: libvirt.virDomain, live: str)
     return useful(at_interfaces(domain, AGENT, macs))
 
 
-def _seen_by_host(connection: Connection, domain: libvirt.virDomain, live: str) -> tuple[str, ...]:
+def _seen_by_host(
+    connection: Connection, domain: libvirt.virDomain, live: etree._Element
+) -> tuple[str, ...]:
     """Return the addresses by libvirt's leases, or else by the neighbours of its host."""
     interfaces = network_interfaces(live)
     macs = frozenset(interface.mac_address for interface in interfaces)

@@ -14,8 +14,10 @@ import libvirt
 import libvirt_qemu
 import msgspec
 
+from pyguixvm.decoding import decode
 from pyguixvm.hypervisor.bounded import call
 from pyguixvm.xml.inspection import has_agent
+from pyguixvm.xml.text import parse
 
 # How long (seconds) an agent may take to say something; it does at once, or never.
 SECONDS = 2
@@ -47,7 +49,7 @@ def connected(domain: libvirt.virDomain, seconds: int = SECONDS) -> bool:
 
 def listens(domain: libvirt.virDomain) -> bool:
     """Whether an agent of DOMAIN listens.  Raises libvirtError: then nobody knows."""
-    return has_agent(domain.XMLDesc(0))
+    return has_agent(parse(domain.XMLDesc(0)))
 
 
 def limit(domain: libvirt.virDomain, seconds: int) -> None:
@@ -74,6 +76,6 @@ def ask(
     with suppress(libvirt.libvirtError, msgspec.MsgspecError, ValueError, RecursionError):
         said = call(libvirt_qemu.qemuAgentCommand, domain, request, seconds, 0)
         if len(said) <= _LONGEST:
-            returned = msgspec.json.decode(said, type=_Answer).returned
-            return msgspec.json.decode(returned, type=answer)
+            returned = decode(said, _Answer).returned
+            return decode(returned, answer)
     return None

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 import libvirt
+from lxml import etree
 
 from pyguixvm.model.boot_messages import booted_system, system_named
-from pyguixvm.xml.text import element, parse, render
+from pyguixvm.xml.text import element, render
 
 _NAMESPACE = "urn:pyguixvm:booted:1"
 _PREFIX = "pyguixvm-booted"
@@ -45,10 +46,10 @@ def _set(domain: libvirt.virDomain, system: str | None) -> None:
         )
 
 
-def remembered(live_xml: str) -> str | None:
-    """Return the system that the guest of LIVE_XML booted, None if nobody heard it.
+def remembered(live: etree._Element) -> str | None:
+    """Return the system that the guest of the domain LIVE booted, None if nobody heard it.
 
     It may have begun anew since, which nobody heard either.
     """
-    found = parse(live_xml).findtext(f"metadata/{{{_NAMESPACE}}}system")
+    found = live.findtext(f"metadata/{{{_NAMESPACE}}}system")
     return None if found is None else system_named(found)

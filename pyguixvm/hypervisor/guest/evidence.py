@@ -26,6 +26,7 @@ from pyguixvm.hypervisor.states import domain_state
 from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.model.observation import State
 from pyguixvm.xml.inspection import gives_leases
+from pyguixvm.xml.text import parse
 
 _CONNECT_SECONDS = 1.0
 _DISCARD_PORT = 9
@@ -246,7 +247,7 @@ def watch(connection: Connection, machine: VirtualMachine) -> Iterator[GuestEvid
     leases = dhcp.leases_of(networks)
     domain = domains.ours(connection, machine.name)
     with explained(f"look at domain '{machine.name}'"):
-        live = domain.handle.XMLDesc(0)
+        live = parse(domain.handle.XMLDesc(0))
     outdated = dhcp.outdated(leases, dhcp.remembered(live))
     # Of addresses of before, the host may know the way to nobody.
     neighbours = frozenset(address for _, address in outdated)

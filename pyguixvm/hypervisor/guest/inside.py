@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import libvirt
 import msgspec
@@ -33,13 +34,13 @@ def inside(
     clock: Callable[[], float] = time.time,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Inside | None:
-    """Return what the agent of DOMAIN says of its guest, None if there is none that answers.
+    """Return what the agent of DOMAIN, which listens, says of its guest; None if it is silent.
 
     One that says nothing costs `agent.SECONDS`, and all that it is asked not much more than
     PATIENCE.
     """
-    if not agent.connected(domain):
-        return None
+    with suppress(libvirt.libvirtError):
+        agent.limit(domain, agent.SECONDS)
     ticks = agent.ask(domain, "guest-get-time", int)
     if ticks is None:
         return None
@@ -67,17 +68,28 @@ def with_insides(
     READ_ONLY: nobody lets us ask their agents.
     """
     by_uuid = {domain.UUIDString(): domain for domain in domains}
-    asked = [each for each in observed if each.state == "running" and each.metadata]
+    asked = [
+        each
+        for each in observed
+        if each.state == "running" and each.metadata and (_listens(each) or each.addresses)
+    ]
 
     def ask(each: ObservedDomain) -> Inside | None:
-        said = None if read_only else inside(by_uuid[each.uuid])
+        said = inside(by_uuid[each.uuid]) if _listens(each) and not read_only else None
         return said or inside_over_ssh(each.addresses, each.uuid)
 
+    if not asked:
+        yield from observed
+        return
     with ThreadPoolExecutor(_AT_ONCE, "guest") as pool:
         said = dict(zip((each.uuid for each in asked), pool.map(ask, asked), strict=True))
     for each in observed:
         found = said.get(each.uuid)
         yield each if found is None else msgspec.structs.replace(each, inside=found)
+
+
+def _listens(observed: ObservedDomain) -> bool:
+    return observed.live is not None and observed.live.agent_listens
 
 
 def _file_systems(mounted: tuple[_Mounted, ...]) -> Iterator[FileSystem]:

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 import libvirt
 import msgspec
 
+from pyguixvm.decoding import decode
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.errors import is_code
 from pyguixvm.hypervisor.machine_lock.holder import Holder
@@ -154,6 +155,6 @@ def _found(secret: libvirt.virSecret) -> Found:
 def _holder(xml: str) -> Holder | None:
     try:
         text = description(xml)
-        return msgspec.json.decode(text, type=Holder) if len(text) <= _LONGEST else None
+        return decode(text, Holder) if len(text) <= _LONGEST else None
     except (ValueError, msgspec.DecodeError):
         return None
