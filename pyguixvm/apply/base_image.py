@@ -7,8 +7,11 @@ or move, so it is copied, as all images are for a hypervisor elsewhere.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
+from pyguixvm.apply.by_store import placing
+from pyguixvm.apply.contents import Contents, contents_of
 from pyguixvm.apply.context import Workshop
 from pyguixvm.digest.memory import Digests
 from pyguixvm.hypervisor.base_volume import BaseVolumes, image_content
@@ -37,8 +40,9 @@ def provided(
     with workshop.turns.at(action.image):
         content = image_content(image, workshop.digests, workshop.emit, machine.name)
     with workshop.turns.at(action.pool, content.digest):
+        place = placing(workshop, machine.name, partial(contents, machine, image), workshop.via)
         volume = BaseVolumes(
-            workshop.connection, action.pool, workshop.digests, workshop.emit, machine.name
+            workshop.connection, action.pool, workshop.digests, workshop.emit, machine.name, place
         ).provide(image, content)
     return _base(machine, volume.path), volume.name
 
@@ -65,6 +69,12 @@ def base_name(
         return None
     image = Path(action.image)
     return base_volume(digests.of(image).digest if image.exists() else _UNKNOWN)
+
+
+def contents(machine: VirtualMachine, image: Path) -> Contents:
+    """Return what of the store is in IMAGE, from which the root of MACHINE is made."""
+    # Of others, nobody knows who made them: they are not looked into.
+    return contents_of(image) if machine.image.made_by_guix else Contents()
 
 
 def _serves_as_it_is(connection: Connection, machine: VirtualMachine) -> bool:
