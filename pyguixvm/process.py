@@ -18,7 +18,7 @@ import shlex
 import shutil
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import FrameType
 from typing import IO, TYPE_CHECKING
@@ -122,7 +122,8 @@ def which(program: str, package_hint: str | None = None) -> Path:
 def run(
     argv: Sequence[str],
     *,
-    stdin: bytes | None = None,
+    stdin: bytes | IO[bytes] | None = None,
+    stdout: IO[bytes] | None = None,
     directory: Path | None = None,
     environment: Mapping[str, str] | None = None,
     timeout: float | None = None,
@@ -131,18 +132,18 @@ def run(
     check: bool = True,
     confined: Confinement | None = None,
 ) -> Completed:
-    """Run ARGV to its end and return what it wrote.
+    """Run ARGV to its end and return what it wrote, unless that goes to STDOUT.
 
-    ENVIRONMENT replaces this process's own.  TIMEOUT is in seconds.  MOST is how many bytes
-    it can write to standard output, and how many of standard error are kept, the last ones; of
-    a line longer than that, the parts are lines.  CONFINED is all that it may use, if it is to
-    be bound to that.
+    It reads STDIN, which may be a file, or nothing.  ENVIRONMENT replaces this process's own.
+    TIMEOUT is in seconds.  MOST is how many bytes it can write to standard output, and how many
+    of standard error are kept, the last ones; of a line longer than that, the parts are lines.
+    CONFINED is all that it may use, if it is to be bound to that.
     ON_ERROR_LINE gets each line of standard error, without its newline, as it
     is written.  Raises CommandFailedError (if CHECK), CommandTimeoutError and
     MissingProgramError.  When interrupted, the command's whole process group
     is ended before the exception goes on.
     """
-    with _in_memory(stdin or b"") as source, _in_memory(most=most) as output:
+    with _file(stdin or b"") as source, _file(stdout or b"", most) as output:
         child = None
         try:
             with interrupts_deferred():
@@ -164,12 +165,19 @@ def run(
         if late.is_set():
             raise CommandTimeoutError(argv, timeout or 0)
         # A file with a limit is as long as that; the program wrote by the same offset.
-        length = -1 if most is None else os.lseek(output.fileno(), 0, os.SEEK_CUR)
-        output.seek(0)
-        completed = Completed(tuple(argv), status, output.read(length), stderr)
+        written = b""
+        if stdout is None:
+            length = -1 if most is None else os.lseek(output.fileno(), 0, os.SEEK_CUR)
+            output.seek(0)
+            written = output.read(length)
+        completed = Completed(tuple(argv), status, written, stderr)
     if check and status != 0:
         raise CommandFailedError(completed)
     return completed
+
+
+def _file(given: bytes | IO[bytes], most: int | None = None) -> AbstractContextManager[IO[bytes]]:
+    return _in_memory(given, most) if isinstance(given, bytes) else nullcontext(given)
 
 
 def _in_memory(content: bytes = b"", most: int | None = None) -> IO[bytes]:

@@ -7,14 +7,19 @@ or move, so it is copied, as all images are for a hypervisor elsewhere.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
+from pyguixvm.apply.by_store import placing
+from pyguixvm.apply.contents import Contents, contents_of
 from pyguixvm.apply.context import Workshop
 from pyguixvm.digest.memory import Digests
 from pyguixvm.hypervisor.base_volume import BaseVolumes, image_content
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.fetching import Origin
+from pyguixvm.hypervisor.new_volume import Place
 from pyguixvm.hypervisor.shell import has_shell
+from pyguixvm.hypervisor.upload import uploader
 from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.model.image import RemoteImage
 from pyguixvm.model.volume_names import base_volume
@@ -41,8 +46,9 @@ def provided(
         content = image_content(image, workshop.digests, workshop.emit, machine.name)
     with workshop.turns.at(action.pool, content.digest):
         volume = BaseVolumes(
-            workshop.connection, action.pool, workshop.digests, workshop.emit, machine.name
-        ).provide(image, content, origin(workshop.connection, machine))
+            workshop.connection, action.pool, workshop.digests, workshop.emit, machine.name,
+            _place(workshop, machine, image),
+        ).provide(image, content)  # fmt: skip
     return _base(machine, volume.path), volume.name
 
 
@@ -79,6 +85,20 @@ def origin(connection: Connection, machine: VirtualMachine) -> Origin | None:
     if isinstance(image, RemoteImage) and has_shell(connection.uri):
         return Origin(image.url, image.sha256)
     return None
+
+
+def contents(machine: VirtualMachine, image: Path) -> Contents:
+    """Return what of the store is in IMAGE, from which the root of MACHINE is made."""
+    # Of others, nobody knows who made them: they are not looked into.
+    return contents_of(image) if machine.image.made_by_guix else Contents()
+
+
+def _place(workshop: Workshop, machine: VirtualMachine, image: Path) -> Place:
+    """Return what makes the base volume that holds IMAGE of MACHINE."""
+    found = origin(workshop.connection, machine)
+    if found is not None:
+        return uploader(workshop.connection, workshop.emit, machine.name, found)
+    return placing(workshop, machine.name, partial(contents, machine, image), workshop.via)
 
 
 def _serves_as_it_is(connection: Connection, machine: VirtualMachine) -> bool:

@@ -21,6 +21,7 @@ from pyguixvm.hypervisor.machine_lock.holder import operator
 from pyguixvm.interruption import Interruption, pause, taken
 from pyguixvm.model.applied import LastDeploy
 from pyguixvm.model.provenance import Provenance
+from pyguixvm.model.transfer import Via
 from pyguixvm.state_directory import state_directory
 
 
@@ -47,9 +48,9 @@ class Workshop:
     a machine's name before each step that cannot be undone, and raises LostLockError
     unless it is ours to change.  PLACE is held while something is made that takes
     processors and lines, not while a guest is waited for; TURNS are those of all machines
-    of the hypervisor.  ROOTS keep what machines stand on in Guix's store; None where
-    nothing does.  BEGUN is when the work began.  PROVENANCE is that of the declaration, None
-    where there is none.
+    of the hypervisor.  VIA is how images get to one elsewhere.  ROOTS keep what machines stand on
+    in Guix's store; None where nothing does.  BEGUN is when the work began.  PROVENANCE is that
+    of the declaration, None where there is none.
     """
 
     connection: Connection
@@ -66,6 +67,7 @@ class Workshop:
     place: Callable[[], AbstractContextManager[None]] = nullcontext
     turns: Turns = field(default_factory=Turns)
     roots: Roots | None = None
+    via: Via = "upload"
     provenance: Provenance | None = None
 
     def deploy(self, *, over: bool = False, failed: bool = False) -> LastDeploy:

@@ -4,23 +4,28 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from pyguixvm.apply import base_image
-from pyguixvm.apply.addition import addition
+from pyguixvm.apply.addition import Addition, addition
+from pyguixvm.apply.by_store import way, way_unmade
+from pyguixvm.apply.contents import contents_of_addition
 from pyguixvm.apply.root_volume import Root
 from pyguixvm.digest.memory import Digests
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.guix.store import Store, is_built
-from pyguixvm.hypervisor import pools, sending, volumes
+from pyguixvm.hypervisor import pools, volumes
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.image.overlay import ImageError
 from pyguixvm.image.workplace import workplace
 from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.model.image import ImageContent
+from pyguixvm.model.transfer import Transfer, Via
 from pyguixvm.plan.actions import CreateRoot
+from pyguixvm.plan.transfer import as_root
 from pyguixvm.process import CommandFailedError
 
 
@@ -35,51 +40,61 @@ def planned_root(
     return Root(action.pool, action.volume, path, (below,), base, action.image)
 
 
-def bytes_to_move(
+def transfer(  # noqa: PLR0917 -- what is made where, of what, and how it gets there
     connection: Connection,
     machine: VirtualMachine,
     action: CreateRoot,
     store: Store,
     digests: Digests,
-) -> int | None:
-    """Return how many bytes ACTION has to send for its image and for what changed since.
+    via: Via = "upload",
+) -> Transfer | None:
+    """Return how ACTION's image, and what changed since, would get there as VIA wants.
 
-    Return None if what it is made of is not built yet.
+    Return None if what it is made of is not built yet.  Raises RequestRefusedError if what VIA
+    asks for is not possible.
     """
     image = Path(action.image)
-    changed: int | None = 0
-    if image.exists() and action.content is not None:
-        changed = _changed(action, action.content, store)
-        if changed is None and action.whole is not None:
-            whole = msgspec.structs.replace(action, image=action.whole.output, content=None)
-            return bytes_to_move(connection, machine, whole, store, digests)
-    if not image.exists() or changed is None:
+    if not image.exists():
         return None
-    return changed + _image_bytes(connection, machine, action, digests)
+    if action.content is None:
+        return _of_image(connection, machine, action, digests, via)
+    added = _added(action, action.content, store)
+    if added is not None:
+        changed = way_unmade(connection, action.pool, contents_of_addition(added), as_root(via))
+        base = _of_image(connection, machine, action, digests, via)
+        return msgspec.structs.replace(base if base.size else changed,
+                                       size=base.size + changed.size)  # fmt: skip
+    if action.whole is None:
+        return None
+    whole = msgspec.structs.replace(action, image=action.whole.output, content=None, whole=None)
+    return transfer(connection, machine, whole, store, digests, via)
 
 
-def _changed(action: CreateRoot, content: ImageContent, store: Store) -> int | None:
-    """Return the size of what CONTENT adds (bytes); None if not known, or if nothing is added."""
+def _added(action: CreateRoot, content: ImageContent, store: Store) -> Addition | None:
+    """Return what CONTENT adds; None if that is not known, or if nothing is added."""
     if not all(is_built(each.output) for each in (content.system, content.boot_configuration)):
         return None
     # What fails here has a whole image made, or is refused before anything is.
     failures = (ImageError, CommandFailedError, RequestRefusedError)
     with suppress(*failures), workplace() as directory:
-        added = addition(action, content, directory, store)
-        return added.size if added else None
+        return addition(action, content, directory, store)
     return None
 
 
-def _image_bytes(
-    connection: Connection, machine: VirtualMachine, action: CreateRoot, digests: Digests
-) -> int:
+def _of_image(
+    connection: Connection,
+    machine: VirtualMachine,
+    action: CreateRoot,
+    digests: Digests,
+    via: Via,
+) -> Transfer:
     image = Path(action.image)
     name = base_image.base_name(connection, machine, action, digests)
     if name is None or base_image.origin(connection, machine):
-        return 0
+        return Transfer("upload", 0)
     # What is in a pool that is stopped is not known.
     active = pools.find_pool(connection, action.pool) is not None
     if active and volumes.is_whole(connection, action.pool, name):
-        return 0
-    with image.open("rb") as source:
-        return sum(length for _, length in sending.data_extents(source))
+        return Transfer("upload", 0)
+    contents = partial(base_image.contents, machine, image)
+    return way(connection, action.pool, image, contents, via)[0]

@@ -11,13 +11,16 @@ from pathlib import Path
 import msgspec
 
 from pyguixvm.apply import base_image
-from pyguixvm.apply.addition import addition
+from pyguixvm.apply.addition import Addition, addition
+from pyguixvm.apply.by_store import placing
+from pyguixvm.apply.contents import Contents, contents_of_addition
 from pyguixvm.apply.context import Workshop
 from pyguixvm.digest.file_state import FileState
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.events import phase
-from pyguixvm.hypervisor import pools, upload, volumes
+from pyguixvm.hypervisor import pools, volumes
 from pyguixvm.hypervisor.connection import Connection
+from pyguixvm.hypervisor.new_volume import NewVolume
 from pyguixvm.image import increment as increments
 from pyguixvm.image import overlay
 from pyguixvm.image.grow import grow
@@ -28,6 +31,7 @@ from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.model.image import ImageContent, SharedStore
 from pyguixvm.model.sizes import format_size
 from pyguixvm.plan.actions import CreateRoot
+from pyguixvm.plan.transfer import as_root
 from pyguixvm.process import CommandFailedError
 from pyguixvm.xml.storage import BackingFile
 
@@ -72,8 +76,8 @@ def created_root(machine: VirtualMachine, action: CreateRoot, workshop: Workshop
     with workplace() as directory:
         file = directory / action.volume
         image = FileState.of(Path(action.image))
-        increment = _incremented(machine, action, file, workshop)
-        if increment is None:
+        added = _incremented(machine, action, file, workshop)
+        if added is None:
             action = _whole(machine, action, workshop)
             image = FileState.of(Path(action.image))
             with phase(workshop.emit, "grow", machine.name) as result:
@@ -83,22 +87,27 @@ def created_root(machine: VirtualMachine, action: CreateRoot, workshop: Workshop
         image.require_unchanged()
         if below.path != action.image:
             overlay.rebase_unsafe(file, Path(below.path), below.format)
-        with sent_root(machine.name, action.pool, file, workshop) as path:
+        contents = None if added is None else contents_of_addition(added)
+        increment = None if added is None else added.size
+        with sent_root(machine.name, action.pool, file, workshop, contents) as path:
             yield Root(action.pool, action.volume, path, (below,), base, action.image, increment)
 
 
 @contextmanager
-def sent_root(machine: str, pool: str, file: Path, workshop: Workshop) -> Iterator[str]:
+def sent_root(
+    machine: str, pool: str, file: Path, workshop: Workshop, contents: Contents | None = None
+) -> Iterator[str]:
     """Send FILE to POOL as the volume of its name, a root of MACHINE; yield its name there.
 
+    CONTENTS are what it has of the store beyond what it stands on, None if there is nothing.
     When it counts as whole, and what is raised, is as for `created_root`.
     """
     with ExitStack() as incomplete:
         with phase(workshop.emit, "transfer", machine) as result:
             workshop.require(machine)
-            volume = incomplete.enter_context(
-                upload.uploaded(workshop.connection, pool, file.name, file, workshop.emit, machine)
-            )
+            via = "upload" if contents is None else as_root(workshop.via)
+            place = placing(workshop, machine, lambda: contents or Contents(), via)
+            volume = incomplete.enter_context(place(file, NewVolume(pool, file.name)))
             result.detail = f"{format_size(volume.allocation)} in {volume.path}"
         yield volume.path
 
@@ -173,8 +182,8 @@ def _require(connection: Connection, generation: Generation, name: str) -> str:
 
 def _incremented(
     machine: VirtualMachine, action: CreateRoot, file: Path, workshop: Workshop
-) -> int | None:
-    """Make FILE of a base and what ACTION's content adds; return the size of that (bytes).
+) -> Addition | None:
+    """Make FILE of a base and what ACTION's content adds; return that.
 
     Return None if there is no content, or if the whole image is better: so much is
     to be added, or the base is not as Guix makes images.
@@ -183,7 +192,7 @@ def _incremented(
         return None
     with phase(workshop.emit, "grow", machine.name) as result:
         try:
-            size = _increment(action, action.content, file, workshop)
+            added = _increment(action, action.content, file, workshop)
         except (ImageError, CommandFailedError) as error:
             # Guix's own way is always there.
             workshop.warn(machine.name, f"a whole image is made, since {error.message}")
@@ -191,16 +200,16 @@ def _incremented(
             return None
         result.detail = (
             "too much has changed for an increment"
-            if size is None
-            else f"{format_size(action.size)}, of which {format_size(size)} changed"
+            if added is None
+            else f"{format_size(action.size)}, of which {format_size(added.size)} changed"
         )
-    return size
+    return added
 
 
 def _increment(
     action: CreateRoot, content: ImageContent, file: Path, workshop: Workshop
-) -> int | None:
-    """Make FILE of ACTION's base and CONTENT; return the size of what it adds, None if too much.
+) -> Addition | None:
+    """Make FILE of ACTION's base and CONTENT; return what it adds, None if too much.
 
     Raises ImageError and CommandFailedError.
     """
@@ -209,7 +218,7 @@ def _increment(
         if found is None:
             return None
         increments.increment(found.base, file, action.size, content, found.items)
-    return found.size
+    return found
 
 
 def _whole(machine: VirtualMachine, action: CreateRoot, workshop: Workshop) -> CreateRoot:

@@ -25,6 +25,7 @@ from pyguixvm.cli.options import (
     split_config,
     trial_option,
     verify_option,
+    via_option,
 )
 from pyguixvm.cli.output import Output, gravest
 from pyguixvm.cli.safepoints import heeded
@@ -100,6 +101,7 @@ def observed(
 @click.option("--exit-code", is_flag=True, help="Exit with 8 if there is anything to do.")
 @on_option
 @policy_options
+@via_option
 @build_options
 @common_options
 @click.pass_obj
@@ -144,6 +146,7 @@ def plan_command(
 @policy_options
 @trial_option
 @verify_option
+@via_option
 @jobs_option
 @order_options
 @click.option(

@@ -20,6 +20,7 @@ from pyguixvm.model.listed import Listed, ListedGeneration, ListedVolume
 from pyguixvm.model.observation import State, StoredVolume
 from pyguixvm.model.statistics import PoolSpace, Statistics
 from pyguixvm.model.system_change import SystemChange
+from pyguixvm.model.transfer import Transfer
 from pyguixvm.model.usage import Kept
 from pyguixvm.plan.actions import Action
 from pyguixvm.plan.garbage import Garbage
@@ -101,8 +102,9 @@ class PlannedMachine(_Part, frozen=True, kw_only=True):
     a new operating system, and REASON why it was chosen.  FALLBACK is the generation that comes
     back if the guest does not get ready, DOWNTIME how long (seconds) it was away the last time.
     FOREIGN names devices that are not ours.  BYTES-TO-MOVE is what is to be sent for an
-    image, null where that is not known.  NEW-POOL is a pool that is made.  SYSTEM-CHANGES is
-    what comes, goes and changes with the operating system, as far as that is known.
+    image, null where that is not known, and TRANSFER how.  NEW-POOL is a pool that is made.
+    SYSTEM-CHANGES is what comes, goes and changes with the operating system, as far as that is
+    known.
     """
 
     machine: str
@@ -116,6 +118,7 @@ class PlannedMachine(_Part, frozen=True, kw_only=True):
     downtime: float | None
     foreign: tuple[str, ...]
     bytes_to_move: int | None
+    transfer: Transfer | None
     strategy: str | None
     reason: str | None
     new_pool: str | None

@@ -24,4 +24,5 @@ def session(options: Options, output: Output) -> Session:
         forward=undisturbed(in_turn(printing, output.forward)),
         load_path=tuple(options.load_path),
         verify=options.verify,
+        via=options.via,
     )

@@ -15,12 +15,15 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
     from pyguixvm.guix.configuration import Configuration
+    from pyguixvm.model.transfer import Via
     from pyguixvm.plan.plan import Strategy
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 # Those of pyguixvm.plan.plan, which is loaded only where something is planned.
 _STRATEGIES = ("auto", "increment", "full", "live", "in-place", "shared-store")
+# Those of pyguixvm.model.transfer.
+_VIAS = ("upload", "store", "auto")
 
 
 @dataclass
@@ -41,6 +44,7 @@ class Options:
     verbosity: int = 0
     debug: bool = False
     verify: bool = False
+    via: Via = "upload"
     # The verb's name as soon as it is known, for what is said when it is interrupted.
     verb: str | None = None
 
@@ -109,6 +113,17 @@ def verify_option(command: F) -> F:
     return click.option(
         "--verify", is_flag=True, expose_value=False, callback=_store("verify"),
         help="Compare all that is sent elsewhere with what arrived, instead of some of it.",
+    )(command)  # fmt: skip
+
+
+def via_option(command: F) -> F:
+    """Give COMMAND the option that says how images get to hypervisors elsewhere."""
+    return click.option(
+        "--via", type=click.Choice(_VIAS), expose_value=False, callback=_store("via"),
+        help="How an image gets to a hypervisor elsewhere: upload sends its bits; store has the "
+        "Guix of a host behind qemu+ssh:// compose it of store items, and sends (or lets it "
+        "fetch) those that it lacks; auto does so where that is possible and sends less.  "
+        "[default: upload]",
     )(command)  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from pyguixvm.cli.differences import Paint, difference_lines, plain
 from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.model.image import Image, LocalImage, RemoteImage, SharedStore
 from pyguixvm.model.sizes import format_size
+from pyguixvm.model.transfer import Transfer
 from pyguixvm.plan.actions import (
     Action,
     ActivateSystem,
@@ -38,6 +39,7 @@ from pyguixvm.plan.actions import (
     UpdateInterface,
 )
 from pyguixvm.plan.plan import MachinePlan, Plan
+from pyguixvm.plan.transfer import in_words
 from pyguixvm.printable import printable
 
 _SIGNS = {"none": " ", "live": "~", "restart": "~", "replace": "!", "create": "+", "delete": "-"}
@@ -92,15 +94,19 @@ def _machine_lines(plan: MachinePlan, uri: str, paint: Paint) -> Iterator[str]:
         yield f"    {_action(action)}"
         if isinstance(action, CreateRoot):
             what = "its image" if action.content is None else "what changed"
-            yield f"      {_moved(plan.bytes_to_move, what)}"
+            yield f"      {_moved(plan.bytes_to_move, plan.transfer, what)}"
     if plan.hint is not None:
         yield f"    {printable(plan.hint)}"
 
 
-def _moved(size: int | None, what: str) -> str:
+def _moved(size: int | None, how: Transfer | None, what: str) -> str:
     if size is None:
         return f"how much is copied for {what} is known once that is built"
-    return f"{format_size(size)} are copied for {what}" if size else f"nothing is copied for {what}"
+    if how is not None and how.way == "store":
+        return f"{what} is {in_words(how)}"
+    why = f", not composed there: {printable(how.reason)}" if how and how.reason else ""
+    copied = f"{format_size(size)} are" if size else "nothing is"
+    return f"{copied} copied for {what}{why}"
 
 
 def _downtime(plan: MachinePlan) -> str:

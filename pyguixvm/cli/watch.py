@@ -29,6 +29,7 @@ from pyguixvm.cli.options import (
     policy_options,
     split_config,
     trial_option,
+    via_option,
 )
 from pyguixvm.cli.safepoints import heeded
 from pyguixvm.cli.ui.rounds import Ended, JsonRounds, Rounds
@@ -123,6 +124,7 @@ class _Round:
 @config_arguments
 @policy_options
 @trial_option
+@via_option
 @jobs_option
 @click.option(
     "--on-success", metavar="COMMAND", help="Have the shell run COMMAND if all went well."

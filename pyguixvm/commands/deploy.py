@@ -157,6 +157,7 @@ def _tasks(  # noqa: PLR0917 -- what is changed, with what, and how
         session.interruption,
         place=partial(taken, Semaphore(manner.jobs)),
         roots=roots,
+        via=session.via,
         provenance=manner.provenance,
     )
     beats = shared.enter_context(beating(planned.connection))

@@ -16,8 +16,10 @@ from pyguixvm.commands.looking import looked_at
 from pyguixvm.commands.session import Session
 from pyguixvm.commands.shared_look import SharedLook
 from pyguixvm.commands.system_contents import changes_within
+from pyguixvm.errors import RequestRefusedError
 from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.model.provenance import Ancestry
+from pyguixvm.model.transfer import Transfer
 from pyguixvm.plan.actions import (
     CreateRoot,
     PrepareSystem,
@@ -191,21 +193,41 @@ def _planned_as(
 
 def measured(session: Session, planned: Planned) -> Plan:
     """Return the plan of PLANNED with the bytes that its new roots have to move, and why."""
-    from pyguixvm.apply.root_to_be import bytes_to_move
+    from pyguixvm.apply.root_to_be import transfer
     from pyguixvm.digest.memory import Digests
+    from pyguixvm.plan.foreseen import refused
+
+    digests = Digests(session.state_directory)
+    known: dict[CreateRoot, Transfer | None] = {}
+
+    def how(machine: VirtualMachine, action: CreateRoot) -> Transfer | None:
+        # Of machines of one image, the first one asks for all of them.
+        any_of_them = msgspec.structs.replace(action, volume="")
+        if any_of_them not in known:
+            known[any_of_them] = transfer(
+                planned.connection, machine, action, session.store, digests, session.via
+            )
+        return known[any_of_them]
 
     machines = []
-    digests = Digests(session.state_directory)
     for plan in planned.plan.machines:
-        moved: int | None = 0
-        for action in plan.actions:
-            if isinstance(action, CreateRoot):
-                moved = bytes_to_move(
-                    planned.connection, plan.machine, action, session.store, digests
-                )
-            elif isinstance(action, PrepareSystem):
-                moved = None
-        machines.append(
-            msgspec.structs.replace(plan, bytes_to_move=moved, system_changes=changes_within(plan))
-        )
+        told = msgspec.structs.replace(plan, system_changes=changes_within(plan))
+        try:
+            machines.append(_measured(told, how))
+        except RequestRefusedError as error:
+            machines.append(refused(told, error))
     return msgspec.structs.replace(planned.plan, machines=tuple(machines))
+
+
+def _measured(
+    plan: MachinePlan, how: Callable[[VirtualMachine, CreateRoot], Transfer | None]
+) -> MachinePlan:
+    """Return PLAN with what its new root has to move, and HOW."""
+    for action in plan.actions:
+        if isinstance(action, PrepareSystem):
+            return msgspec.structs.replace(plan, bytes_to_move=None)
+        if isinstance(action, CreateRoot):
+            found = how(plan.machine, action)
+            size = None if found is None else found.size
+            return msgspec.structs.replace(plan, bytes_to_move=size, transfer=found)
+    return msgspec.structs.replace(plan, bytes_to_move=0)

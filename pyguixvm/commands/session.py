@@ -16,6 +16,7 @@ from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor.request_kinds import PATIENCE
 from pyguixvm.hypervisor.shared_directories import sharing_driver
 from pyguixvm.interruption import Interruption
+from pyguixvm.model.transfer import Via
 from pyguixvm.state_directory import state_directory
 
 
@@ -27,7 +28,8 @@ class Session:
     Guix, and LOAD_PATH the directories among them that hold modules; FORWARD takes
     what the configuration itself writes to standard error.
     INTERRUPTION tells whether the person wants the run to end.  VERIFY: all that is sent to a
-    hypervisor is compared with what arrived, instead of some of it.  PATIENCE is how long (seconds)
+    hypervisor is compared with what arrived, instead of some of it.  VIA is how images get to one
+    elsewhere.  PATIENCE is how long (seconds)
     the hypervisors of what is declared have for a request that needs neither disks nor guests.
     """
 
@@ -39,6 +41,7 @@ class Session:
     interruption: Interruption = field(default_factory=Interruption)
     load_path: tuple[Path, ...] = ()
     verify: bool = False
+    via: Via = "upload"
     patience: float = PATIENCE
 
     @property

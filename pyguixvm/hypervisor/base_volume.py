@@ -22,8 +22,8 @@ from pyguixvm.errors import HypervisorError, RequestRefusedError
 from pyguixvm.events import Count, Emit, ignore, phase
 from pyguixvm.hypervisor import download, volumes
 from pyguixvm.hypervisor.connection import Connection, capabilities
-from pyguixvm.hypervisor.fetching import Origin
-from pyguixvm.hypervisor.upload import VolumeExistsError, uploaded
+from pyguixvm.hypervisor.new_volume import NewVolume, Place
+from pyguixvm.hypervisor.upload import VolumeExistsError, uploader
 from pyguixvm.hypervisor.volumes import Volume
 from pyguixvm.model import volume_names
 
@@ -49,7 +49,8 @@ def image_content(path: Path, digests: Digests, emit: Emit, machine: str | None 
 class BaseVolumes:
     """Base volumes in POOL; what DIGESTS know of them is not read again.
 
-    EMIT is told what goes on for the sake of MACHINE.
+    EMIT is told what goes on for the sake of MACHINE.  PLACE makes them; without,
+    they are uploaded.
     """
 
     connection: Connection
@@ -57,35 +58,32 @@ class BaseVolumes:
     digests: Digests
     emit: Emit
     machine: str | None = None
+    place: Place | None = None
 
-    def provide(self, path: Path, content: Content, origin: Origin | None = None) -> Volume:
+    def provide(self, path: Path, content: Content) -> Volume:
         """Have the disk image PATH, which holds CONTENT, as a volume that is named by that.
 
         A store item is for all to read; of anything else, only whom guests run as may read
-        the volume.  What has an ORIGIN, the hypervisor's host fetches there if it can.  Raises
-        RequestRefusedError if there is one that holds something else.
+        the volume.  Raises RequestRefusedError if there is one that holds something else.
         """
         name = volume_names.base_volume(content.digest)
         whole = volumes.is_whole(self.connection, self.pool, name)
         found = volumes.lookup(self.connection, self.pool, name) if whole else None
         if found is None:
             try:
-                return self._sent(path, name, content, origin)
+                return self._sent(path, name, content)
             except VolumeExistsError:
                 # Somebody else made it while this was about to.
-                return self.provide(path, content, origin)
+                return self.provide(path, content)
         self._require(found, path, content)
         return found
 
-    def _sent(self, path: Path, name: str, content: Content, origin: Origin | None) -> Volume:
+    def _sent(self, path: Path, name: str, content: Content) -> Volume:
         store_item = volume_names.is_store_item(str(path))
         mode, owner = (0o444, None) if store_item else _private(self.connection)
-        upload = uploaded(
-            self.connection, self.pool, name, path, self.emit, self.machine, mode=mode, owner=owner,
-            resumable=True, origin=origin,
-        )  # fmt: skip
+        place = self.place or uploader(self.connection, self.emit, self.machine)
         with phase(self.emit, "transfer", self.machine, detail=name) as result:
-            with upload as made:
+            with place(path, NewVolume(self.pool, name, mode, owner, resumable=True)) as made:
                 if self.connection.local and self._held(made, ignore) != content:
                     raise HypervisorError(
                         f"volume '{name}' of pool '{self.pool}' does not hold what {path} holds",

@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,6 +19,7 @@ from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.errors import explained
 from pyguixvm.hypervisor.fetching import NotFetchedError, Origin, fetch
 from pyguixvm.hypervisor.machine_lock.wait import Tempo
+from pyguixvm.hypervisor.new_volume import NewVolume, Place
 from pyguixvm.hypervisor.resumption import arrived
 from pyguixvm.hypervisor.sending import Sending, data_extents
 from pyguixvm.hypervisor.time_limits import SilenceError
@@ -102,6 +103,20 @@ def uploaded(  # noqa: PLR0917 -- where from, where to, and who is told
                 volume = _verify(connection, pool, made, source, written)
                 _flush(connection, volume)
             yield volume
+
+
+def uploader(
+    connection: Connection, emit: Emit, machine: str | None = None, origin: Origin | None = None
+) -> Place:
+    """Return what makes volumes as `uploaded` does, of what has ORIGIN if it has one."""
+
+    def place(path: Path, volume: NewVolume) -> AbstractContextManager[Volume]:
+        return uploaded(
+            connection, volume.pool, volume.name, path, emit, machine, mode=volume.mode,
+            owner=volume.owner, resumable=volume.resumable, origin=origin,
+        )  # fmt: skip
+
+    return place
 
 
 def upload_volume(  # noqa: PLR0917 -- where from, where to, and who is told
@@ -239,7 +254,7 @@ def _verify(
     size = os.fstat(source.fileno()).st_size
     made = volumes.described_volume(pool, sent)
     if made.physical != size:
-        raise _lost(made, f"has {made.physical} bytes after the upload of {size}")
+        raise lost(made, f"has {made.physical} bytes after the upload of {size}")
     # Less than was written is what a file system that compresses takes, or loss.
     if connection.verify or written is None or made.allocation < written:
         same = comparison.holds_all(connection, made, source)
@@ -249,7 +264,7 @@ def _verify(
             connection, made, source, tuple(data_extents(source))
         )
     if not same:
-        raise _lost(made, "does not hold what was sent")
+        raise lost(made, "does not hold what was sent")
     return made
 
 
@@ -268,10 +283,11 @@ def _flush(connection: Connection, made: Volume) -> None:
     except OSError as error:
         if error.errno == errno.EINVAL:  # a file system that has nothing to write
             return
-        raise _lost(made, f"could not be written to disk: {error}") from error
+        raise lost(made, f"could not be written to disk: {error}") from error
 
 
-def _lost(made: Volume, how: str) -> HypervisorError:
+def lost(made: Volume, how: str) -> HypervisorError:
+    """Return what tells HOW the volume MADE is not what was sent."""
     return HypervisorError(
         f"volume '{made.name}' of pool '{made.pool}' {how}",
         hint="run the command again; if that does not help, see whether the disk is full, or fails",

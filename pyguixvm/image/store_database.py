@@ -9,7 +9,7 @@ of a deriver that they have in an image of Guix's (``register-closure`` in
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -26,17 +26,26 @@ _REGISTERED = 1
 
 
 class Registered(msgspec.Struct, frozen=True):
-    """The store items that a database lists, by file name; SIZE is that of all (bytes)."""
+    """The store items that a database lists, by file name, and their SIZES (bytes)."""
 
-    items: frozenset[str]
-    size: int
+    sizes: Mapping[str, int]
+
+    @property
+    def items(self) -> frozenset[str]:
+        """Their file names."""
+        return frozenset(self.sizes)
+
+    @property
+    def size(self) -> int:
+        """How large they are together (bytes)."""
+        return sum(self.sizes.values())
 
 
 def read(database: Path) -> Registered:
     """Return what DATABASE lists.  Raises ImageError."""
     with _open(database) as connection:
-        found = dict(connection.execute("select path, narSize from ValidPaths"))
-    return Registered(frozenset(found), sum(size or 0 for size in found.values()))
+        found = dict(connection.execute("select path, ifnull(narSize, 0) from ValidPaths"))
+    return Registered(found)
 
 
 def add(database: Path, items: Iterable[StoreItem]) -> None:

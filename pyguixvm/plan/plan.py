@@ -10,6 +10,7 @@ import msgspec
 from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.model.difference import Difference, Effect
 from pyguixvm.model.system_change import SystemChange
+from pyguixvm.model.transfer import Transfer
 from pyguixvm.plan.actions import Action, Preparation, StartDomain, StopDomain
 
 # Ways to a changed operating system; "auto" leaves the choice to the planner.
@@ -68,7 +69,8 @@ class MachinePlan(msgspec.Struct, frozen=True, rename="kebab"):
     the last time, None where that is not known or nothing stops.  FOREIGN names
     devices that are not ours and stay.  BYTES_TO_MOVE is what an image not there yet
     takes to send, None where that is not known (it is not built, nobody looked); a
-    root volume adds some megabytes of its own.  NEW_POOL is the pool that is made for its
+    root volume adds some megabytes of its own.  TRANSFER is how that is sent, None where that is
+    not known either.  NEW_POOL is the pool that is made for its
     volumes, None if that is there.  SYSTEM_CHANGES is what comes, goes and changes with the
     operating system, as far as somebody looked.
     """
@@ -83,6 +85,7 @@ class MachinePlan(msgspec.Struct, frozen=True, rename="kebab"):
     downtime: float | None = None
     foreign: tuple[str, ...] = ()
     bytes_to_move: int | None = None
+    transfer: Transfer | None = None
     strategy: Taken | None = None
     reason: str | None = None
     new_pool: str | None = None

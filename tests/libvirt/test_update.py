@@ -14,7 +14,7 @@ from boot_sector import heeding_button
 
 from pyguixvm.apply.context import Workshop
 from pyguixvm.apply.executor import apply
-from pyguixvm.apply.root_to_be import bytes_to_move
+from pyguixvm.apply.root_to_be import transfer
 from pyguixvm.apply.wait_ready import wait_ready
 from pyguixvm.digest.memory import Digests
 from pyguixvm.events import ignore
@@ -341,13 +341,13 @@ def test_what_an_image_takes_to_send_is_known_before(connection, running, tmp_pa
     machine, digests = running(2), Digests(tmp_path / "state")
     action = new_root(machine, 2)
     missing = msgspec.structs.replace(action, image="/gnu/store/not-built")
-    assert bytes_to_move(connection, machine, missing, store, digests) is None
+    assert transfer(connection, machine, missing, store, digests) is None
     Path(action.image).write_bytes(bytes(MIB) + random.Random(2).randbytes(3 * MIB))
-    assert bytes_to_move(connection, machine, action, store, digests) == 4 * MIB
+    assert transfer(connection, machine, action, store, digests).size == 4 * MIB
     image = Path(action.image)
     bases = BaseVolumes(connection, action.pool, digests, ignore)
     bases.provide(image, digests.of(image))
-    assert bytes_to_move(connection, machine, action, store, digests) == 0
+    assert transfer(connection, machine, action, store, digests).size == 0
 
 
 @pytest.mark.parametrize(

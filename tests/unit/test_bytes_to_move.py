@@ -12,7 +12,7 @@ import pytest
 from declarations import machine
 from images import MIB, make_system_image
 
-from pyguixvm.apply.root_to_be import bytes_to_move
+from pyguixvm.apply.root_to_be import transfer
 from pyguixvm.digest.memory import Digests
 from pyguixvm.events import ignore
 from pyguixvm.guix.store import Store
@@ -62,7 +62,8 @@ def action(tmp_path: Path) -> CreateRoot:
 
 
 def moved(action: CreateRoot, size: int, connection: Any = HERE) -> int | None:
-    return bytes_to_move(connection, machine(), action, Beyond(size), NO_DIGESTS)
+    found = transfer(connection, machine(), action, Beyond(size), NO_DIGESTS)
+    return None if found is None else found.size
 
 
 def test_what_changed_is_unknown_until_it_is_built(action: CreateRoot, tmp_path: Path) -> None:
