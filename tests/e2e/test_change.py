@@ -54,6 +54,11 @@ def status(**changes: str) -> tuple[int, str]:
     return found.status, machine["status"]
 
 
+def becomes_deployed(**changes: str) -> None:
+    # A guest that boots has all of its memory until its balloon takes the rest.
+    eventually(lambda: status(**changes) == (0, "deployed"), seconds=180)
+
+
 def guest_memory() -> int:
     """Return the memory that the guest has (bytes), without what its kernel keeps for itself."""
     line = guest.content("/proc/meminfo").splitlines()[0]
@@ -73,7 +78,7 @@ def generations() -> list[dict[str, Any]]:
 
 
 def test_what_was_just_deployed_is_deployed() -> None:
-    assert status() == (0, "deployed")
+    becomes_deployed()
     assert plan()["actions"] == []
     assert "change unchanged" in deploy().out
 
@@ -193,7 +198,7 @@ def test_what_needs_a_restart_can_be_left_pending() -> None:
     restarted = deploy(cpu="1")
     assert restarted.out.startswith("change restarted"), restarted.err
     assert guest.booted() != boot
-    assert status() == (0, "deployed")
+    becomes_deployed()
 
 
 def test_a_guest_that_reboots_is_as_deployed_as_before() -> None:
@@ -206,8 +211,7 @@ def test_a_guest_that_reboots_is_as_deployed_as_before() -> None:
                 break
         except AssertionError:
             continue  # the agent is not back yet
-    # A guest that boots has all of its memory until its balloon takes the rest.
-    eventually(lambda: status() == (0, "deployed"), seconds=180)
+    becomes_deployed()
 
 
 # All that an operating-system can gain, in one: it boots once.
@@ -241,7 +245,7 @@ def test_another_system_is_another_generation() -> None:
     assert 0 < second["increment"] < 50 * MIB
     assert second["downtime"] > 0
     assert plan(edition="three")["downtime"] == second["downtime"]
-    assert status(**SECOND_SYSTEM) == (0, "deployed")
+    becomes_deployed(**SECOND_SYSTEM)
     # What a system is about is told without that anything is built: dosfstools, ada, greeting go.
     told = {
         (change["kind"], change["name"].partition("-")[0], change["change"])
@@ -281,7 +285,7 @@ def test_a_system_whose_copy_does_not_get_ready_leaves_the_machine_alone() -> No
     assert "the console's last lines:" in tried.err
     assert_no_trial_is_left()
     assert (guest.booted(), [g["number"] for g in generations()]) == (boot, numbers)
-    assert status(**SECOND_SYSTEM) == (0, "deployed")
+    becomes_deployed(**SECOND_SYSTEM)
     untried = deploy("--test", **SECOND_SYSTEM, memory="1536M")
     assert untried.status == 0, untried.err
     assert "change: there is nothing to try: it keeps its root" in untried.err
@@ -299,7 +303,7 @@ def test_a_system_that_does_not_get_ready_is_taken_back() -> None:
         (2, False),
         (3, True),
     ]
-    assert status(**SECOND_SYSTEM) == (0, "deployed")
+    becomes_deployed(**SECOND_SYSTEM)
 
 
 def test_an_earlier_generation_comes_back_as_it_was() -> None:
@@ -309,7 +313,7 @@ def test_an_earlier_generation_comes_back_as_it_was() -> None:
     assert [g["number"] for g in generations() if g["current"]] == [1]
     # It is built: what the way forward would send is known.
     assert 0 < plan(**SECOND_SYSTEM)["bytes-to-move"] < 50 * MIB
-    assert status() == (0, "deployed")
+    becomes_deployed()
     assert pyguixvm("rollback", "change", "7").status == 1
 
 
