@@ -163,7 +163,7 @@ def test_an_increment_is_what_a_whole_image_would_be(
 
 
 def test_an_assembled_image_is_guixs_own(tmp_path: Path) -> None:
-    session, image, whole = built(EDITED)
+    session, image, whole = built(EDITED | {"NAMES": "odd"})
     assert image.content
     assembled = image.content.assembled
     assert assembled

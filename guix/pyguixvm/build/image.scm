@@ -1,25 +1,28 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 
 (define-module (pyguixvm build image)
+  #:use-module (pyguixvm build debugfs)
   #:use-module (gnu build image)
   #:use-module (gnu build install)
   #:use-module (guix build store-copy)
   #:use-module (guix build utils)
+  #:use-module (guix store database)
   #:use-module (ice-9 binary-ports)
   #:use-module (ice-9 match)
   #:use-module (ice-9 popen)
   #:use-module (ice-9 rdelim)
   #:use-module (ice-9 regex)
-  #:use-module (rnrs bytevectors)
+  #:use-module (sqlite3)
   #:use-module (srfi srfi-1)
+  #:use-module (srfi srfi-11)
   #:export (assemble-image))
 
 ;;; Commentary:
 ;;;
 ;;; A disk image of a Guix System, put together on the builder's side from the image of
 ;;; an empty one.  What is in it is what (gnu system image) puts there; but each file of
-;;; the closure is written twice instead of four times, and what has to be computed of
-;;; them is while they are copied.
+;;; the closure is written once instead of four times, and what has to be computed of them
+;;; is meanwhile.
 ;;;
 ;;; Code:
 
@@ -39,23 +42,6 @@
 ;;; The root directory.
 ;;;
 
-(define (start program . arguments)
-  "Start PROGRAM with ARGUMENTS and return its process id."
-  (match (primitive-fork)
-    (0
-     (dynamic-wind
-       (const #t)
-       (lambda () (apply execlp program program arguments))
-       (lambda () (primitive-_exit 127))))
-    (pid pid)))
-
-(define (wait-for pid what)
-  "Return when the process PID, which does WHAT, is done; raise an error if it failed."
-  (match (waitpid pid)
-    ((_ . status)
-     (unless (eqv? 0 (status:exit-val status))
-       (error "failed to" what status)))))
-
 (define (graph-items graphs)
   "Return the store items in GRAPHS, names of files with reference graphs."
   (delete-duplicates
@@ -64,29 +50,54 @@
                       (call-with-input-file graph read-reference-graph)))
                graphs)))
 
-(define (populate-root root system graphs)
-  "Make ROOT, a directory, the root of SYSTEM; its store holds what is in GRAPHS."
-  (define store
-    (string-append root (%store-directory)))
+(define (tellable-items items)
+  "Return what makes debugfs write each of ITEMS to a store, as pairs of it and a list of
+commands; and those that it cannot be told of."
+  (let*-values (((told) (map (lambda (item)
+                               (cons item (tree-commands item (basename item))))
+                             items))
+                ((tellable rest) (partition (match-lambda
+                                              ((_ . commands)
+                                               (every tellable? commands)))
+                                            told)))
+    (values tellable (map car rest))))
 
-  (define items "items")
+(define (populate-root root system items)
+  "Make ROOT, a directory, the root of SYSTEM; of all that its store is to hold, it has
+ITEMS."
+  (initialize-root-partition root
+                             #:copy-closures? #f
+                             #:register-closures? #f
+                             #:system-directory system)
+  (unless (null? items)
+    (apply invoke "cp" "--recursive" "--no-dereference"
+           "--preserve=mode,timestamps" "--reflink=auto"
+           (string-append "--target-directory=" root (%store-directory))
+           "--" items)))
 
-  (mkdir items)
-  ;; As 'populate-store' has it.
-  (chmod items #o1775)
-  (let ((copying (apply start "cp" "--recursive" "--no-dereference"
-                        "--preserve=mode,timestamps" "--reflink=auto"
-                        (string-append "--target-directory=" items)
-                        "--" (graph-items graphs))))
-    ;; The registration takes the digest of every item, where the store has it.
-    (initialize-root-partition root
-                               #:references-graphs graphs
-                               #:copy-closures? #f
-                               #:deduplicate? #f
-                               #:system-directory system)
-    (wait-for copying "copy the store items"))
-  (rmdir store)
-  (rename-file items store))
+(define %database
+  ;; What lists the store items, where the system has it.
+  (store-database-file #:prefix ""))
+
+(define (register-graphs graphs)
+  "List what is in GRAPHS in a database of store items; return its file name."
+  ;; As 'initialize-root-partition' does, which has the store looked at below a root.
+  (define root "registered")
+
+  (mkdir-p (string-append root (dirname (%store-directory))))
+  (symlink (%store-directory) (string-append root (%store-directory)))
+  (let ((database (store-database-file #:prefix root)))
+    (with-database database db
+      ;; A machine that stops meanwhile has to build again anyway, and each item would
+      ;; wait for what is written beside it.
+      (sqlite-exec db "PRAGMA synchronous = OFF;")
+      (for-each (lambda (graph)
+                  (register-items db
+                                  (call-with-input-file graph read-reference-graph)
+                                  #:prefix root
+                                  #:registration-time %epoch))
+                graphs))
+    database))
 
 
 ;;;
@@ -113,32 +124,35 @@
     (unless (zero? (close-pipe port))
       (error "sfdisk failed to resize the last partition of" disk))))
 
-(define (clear! file start end)
-  "Have FILE hold zeros from START to END, in bytes."
-  (call-with-port (open-file file "r+b")
-    (lambda (port)
-      (seek port start SEEK_SET)
-      (put-bytevector port (make-bytevector (- end start) 0)))))
+(define (copy-beginning source target size)
+  "Make the file TARGET of the first SIZE bytes of SOURCE."
+  (call-with-input-file source
+    (lambda (input)
+      (call-with-output-file target
+        (lambda (output)
+          (put-bytevector output (get-bytevector-n input size)))
+        #:binary #t))
+    #:binary #t))
 
-(define (extend! disk size gpt?)
-  "Make room for SIZE bytes in the last partition of DISK; return where it begins."
-  (let* ((starts (partition-starts disk))
+(define (lay-out disk empty size gpt?)
+  "Make DISK of EMPTY with SIZE bytes in its last partition, where nothing is; return where
+that begins."
+  (let* ((starts (partition-starts empty))
          (start  (last starts))
-         (before (stat:size (stat disk)))
          (end    (+ start size)))
+    (copy-beginning empty disk start)
     (truncate-file disk (if gpt?
                             (round-up (+ end %gpt-backup-size) %mebibyte)
                             end))
     (resize-partition! disk (length starts) size)
-    ;; What is left of the empty one.
-    (clear! disk start (min before end))
     start))
 
-(define (estimated-size root)
-  "Return the size of a partition for ROOT in bytes, as Guix estimates it."
+(define (estimated-size files)
+  "Return the size of a partition for FILES in bytes, as Guix estimates it."
   ;; 'estimate-partition-size' in (gnu build image), in whole KiB.
   (round-up (max %mebibyte
-                 (inexact->exact (round (* 1.25 (file-size root)))))
+                 (inexact->exact
+                  (round (* 1.25 (apply + (map file-size files))))))
             1024))
 
 (define (make-file-system disk start size root type label uuid options)
@@ -148,7 +162,10 @@ bytes of DISK from START on."
   (apply invoke "fakeroot" "mke2fs" "-t" type "-d" root "-L" label "-U" uuid
          "-E" (format #f "root_owner=0:0,lazy_itable_init=1,lazy_journal_init=1,\
 offset=~a" start)
-         `(,@options ,disk ,(format #f "~ak" (quotient size 1024))))
+         `(,@options ,disk ,(format #f "~ak" (quotient size 1024)))))
+
+(define (index-directories disk start)
+  "Index the directories of the file system at START in DISK, as 'make-ext-image' does."
   (invoke "e2fsck" "-fDy" (format #f "~a?offset=~a" disk start)))
 
 (define* (assemble-image disk #:key empty gpt? system graphs
@@ -161,11 +178,21 @@ called with the root directory; the file BOOTCFG is to be at BOOTCFG-LOCATION th
 LABEL, UUID and OPTIONS are those of the root file system."
   (define root "root")
 
-  (populate-root root system graphs)
-  (install-bootloader root)
-  (install-boot-config bootcfg bootcfg-location root)
-  (let ((size (estimated-size root)))
-    (copy-file empty disk)
-    (chmod disk #o644)
-    (make-file-system disk (extend! disk size gpt?) size
-                      root type label uuid options)))
+  (let-values (((written copied) (tellable-items (graph-items graphs))))
+    (populate-root root system copied)
+    (install-bootloader root)
+    (install-boot-config bootcfg bootcfg-location root)
+    (mkdir-p (string-append root (dirname %database)))
+    (let* ((size  (estimated-size (cons root (map car written))))
+           (start (lay-out disk empty size gpt?)))
+      (make-file-system disk start size root type label uuid options)
+      (let* ((finish-items (begin-change disk start
+                                         `(("cd" ,(%store-directory))
+                                           ,@(append-map cdr written))))
+             ;; This takes the digest of every item, meanwhile.
+             (database (register-graphs graphs)))
+        (finish-items)
+        (change disk start
+                `(("cd" ,(dirname %database))
+                  ("write" ,database ,(basename %database)))))
+      (index-directories disk start))))

@@ -1,12 +1,34 @@
 ;;; SPDX-License-Identifier: GPL-3.0-or-later
 ;; A machine that changes.  PYGUIXVM_TEST_* say how; PYGUIXVM_TEST_BROKEN leaves
-;; out of the system what its readiness asks for, PYGUIXVM_TEST_UNSEEN its readiness.
+;; out of the system what its readiness asks for, PYGUIXVM_TEST_UNSEEN its readiness;
+;; PYGUIXVM_TEST_NAMES adds directories whose names are not everyday ones.
 (use-modules (gnu)
              (quick))
 (use-service-modules networking virtualization)
 
 (define* (setting name default)
   (or (getenv (string-append "PYGUIXVM_TEST_" name)) default))
+
+(define (named names)
+  "Return a directory that has a file of each of NAMES, a link to it, and directories."
+  (computed-file "named"
+                 #~(begin
+                     (setlocale LC_ALL "C.UTF-8")
+                     (mkdir #$output)
+                     (chdir #$output)
+                     (for-each (lambda (name number)
+                                 (mkdir (format #f "~a" number))
+                                 (mkdir (format #f "~a/~a" number name))
+                                 (with-output-to-file (format #f "~a/~a/~a" number name name)
+                                   (lambda () (display name)))
+                                 (symlink name (format #f "~a/~a/link" number name)))
+                               '#$names
+                               '#$(iota (length names))))))
+
+(define names
+  (list (named (list "<2>" "a \"b\"  c" "-f" "#" "'" "\\" "ü" (make-string 255 #\x)))
+        ;; debugfs cannot be told of these.
+        (named (list "one\ntwo" "a\tb"))))
 
 (define reachable
   (list (service dhcpcd-service-type
@@ -44,6 +66,10 @@
                                  (list (extra-special-file
                                         "/etc/edition"
                                         (plain-file "edition" (setting "EDITION" "one"))))
+                                 (if (getenv "PYGUIXVM_TEST_NAMES")
+                                     (list (simple-service 'names etc-service-type
+                                                           (map list '("told" "copied") names)))
+                                     '())
                                  (map (lambda (name)
                                         (simple-service (string->symbol name)
                                                         etc-service-type
