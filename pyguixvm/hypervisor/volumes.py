@@ -166,13 +166,16 @@ def is_there(connection: Connection, pool: str, name: str) -> bool | None:
 def refreshed(connection: Connection, pool: str, name: str) -> Volume | None:
     """Return the whole volume NAME of POOL as it is now, or None; of no other pool.
 
-    A pool's memory of sizes and formats is as old as its last refresh.
+    A pool's memory of what is there, of sizes and formats is as old as its last refresh.
     """
     with explained(f"look for volume '{name}' in pool '{pool}'"):
-        if not is_whole(connection, pool, name):
-            return None
-        refresh(_pool(connection, pool))
-        return lookup(connection, pool, name)
+        try:
+            refresh(_pool(connection, pool))
+        except libvirt.libvirtError as error:
+            if is_code(error, libvirt.VIR_ERR_NO_STORAGE_POOL):
+                return None
+            raise
+        return lookup(connection, pool, name) if is_whole(connection, pool, name) else None
 
 
 def at(connection: Connection, source: str) -> Volume | None:

@@ -487,6 +487,17 @@ def test_a_volume_that_a_definition_refers_to_stays_whatever_is_raised(
     assert not volumes.incomplete(connection, pool.name, NAME)
 
 
+def test_a_volume_that_others_put_into_the_directory_is_found(connection, pool):
+    """A pool knows of it only when it has looked again."""
+    (Path(pool.path) / NAME).write_bytes(bytes(MIB))
+    assert volumes.lookup(connection, pool.name, NAME) is None
+    assert volumes.refreshed(connection, pool.name, NAME).capacity == MIB
+
+
+def test_a_volume_of_a_pool_that_is_not_there_is_not_there(connection):
+    assert volumes.refreshed(connection, "nowhere", NAME) is None
+
+
 def test_a_pool_in_which_a_volume_is_being_made_is_waited_for(connection, pool, tmp_path):
     """It refuses to look at its directory meanwhile; another machine's volume is as good."""
     name = volume_names.data_volume("web", "db")
