@@ -20,6 +20,7 @@ from pyguixvm.hypervisor.connection import connect
 from pyguixvm.hypervisor.fetching import Origin
 from pyguixvm.hypervisor.machine_lock.wait import Tempo
 from pyguixvm.hypervisor.sending import Sending
+from pyguixvm.hypervisor.upload import uploader
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 from serving import served
@@ -102,8 +103,10 @@ def provided(uri, pool, image, url, tmp_path, emit=ignore, digest=DIGEST):
     digests = Digests(tmp_path / "state")
     content = image_content(image, digests, ignore)
     with connect(uri) as connection:
-        bases = BaseVolumes(connection, pool.name, digests, emit)
-        made = bases.provide(image, content, Origin(url, digest))
+        place = uploader(connection, emit, origin=Origin(url, digest))
+        made = BaseVolumes(connection, pool.name, digests, emit, place=place).provide(
+            image, content
+        )
         assert volumes.is_whole(connection, pool.name, made.name)
     file = Path(made.path)
     assert file.read_bytes() == CONTENT
