@@ -118,9 +118,8 @@ class FarGuix:
         command = shell(self.uri, f"exec sh -c {shlex.quote(_START)}")
         if command is None:
             raise FarGuixError("no shell of its host is known: its URI is not 'qemu+ssh://…'")
-        # Text, and the tables of file systems, are a fraction of it then.  Nobody waits for a line
-        # that is gone.
-        command[1:1] = ["-C", "-o", "ServerAliveInterval=10"]
+        # Text, and the tables of file systems, are a fraction of it then.
+        command.insert(1, "-C")
 
         def write(pipe: IO[bytes]) -> None:
             pipe.write(self.program.read_bytes() + f"{call}\n".encode())
