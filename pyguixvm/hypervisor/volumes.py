@@ -7,8 +7,10 @@ touched.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import PurePosixPath
+from typing import TypeVar
 
 import libvirt
 import msgspec
@@ -20,6 +22,8 @@ from pyguixvm.hypervisor.refresh import refresh
 from pyguixvm.model import volume_names
 from pyguixvm.xml.inspection import VOLUME_DISK
 from pyguixvm.xml.volume import Described, VolumeDefinition, backing, described, volume_xml
+
+_Answer = TypeVar("_Answer")
 
 
 class Volume(Described, frozen=True):
@@ -68,12 +72,10 @@ def delete(connection: Connection, pool: str, name: str) -> bool:
     deleted = False
     with explained(f"delete volume '{name}' from pool '{pool}'"):
         # The marker goes last: broken off in between, the rest is still known as incomplete.
-        try:
-            handle = _pool(connection, pool)
-        except libvirt.libvirtError as error:
-            if is_code(error, libvirt.VIR_ERR_NO_STORAGE_POOL):
-                return False
-            raise
+        # One that went meanwhile, or whose place another took, is not passed over.
+        handle = _of_pool(connection, pool, lambda found: found)
+        if handle is None:
+            return False
         for each in (name, volume_names.marker(name)):
             found = in_pool(handle, each)
             if found is not None:
@@ -169,12 +171,7 @@ def refreshed(connection: Connection, pool: str, name: str) -> Volume | None:
     A pool's memory of what is there, of sizes and formats is as old as its last refresh.
     """
     with explained(f"look for volume '{name}' in pool '{pool}'"):
-        try:
-            refresh(_pool(connection, pool))
-        except libvirt.libvirtError as error:
-            if is_code(error, libvirt.VIR_ERR_NO_STORAGE_POOL):
-                return None
-            raise
+        _of_pool(connection, pool, refresh)
         return lookup(connection, pool, name) if is_whole(connection, pool, name) else None
 
 
@@ -221,21 +218,23 @@ def grow(connection: Connection, volume: Volume, size: int) -> None:
 
 def find_handle(connection: Connection, pool: str, name: str) -> libvirt.virStorageVol | None:
     """Return libvirt's own object of volume NAME, or None; for this package only."""
-    try:
-        return in_pool(_pool(connection, pool), name)
-    except libvirt.libvirtError as error:
-        if is_code(error, libvirt.VIR_ERR_NO_STORAGE_POOL):
-            return None
-        raise
+    return _of_pool(connection, pool, lambda found: in_pool(found, name))
 
 
 def _names(connection: Connection, pool: str) -> frozenset[str]:
     """Return the names of all volumes in POOL; none if there is no such pool."""
+    return frozenset(_of_pool(connection, pool, lambda found: found.listVolumes()) or ())
+
+
+def _of_pool(
+    connection: Connection, pool: str, ask: Callable[[libvirt.virStoragePool], _Answer]
+) -> _Answer | None:
+    """Return what ASK does of libvirt's POOL, None if there is no such pool."""
     try:
-        return frozenset(_pool(connection, pool).listVolumes())
+        return ask(_pool(connection, pool))
     except libvirt.libvirtError as error:
         if is_code(error, libvirt.VIR_ERR_NO_STORAGE_POOL):
-            return frozenset()
+            return None
         raise
 
 
