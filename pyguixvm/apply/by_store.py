@@ -20,7 +20,7 @@ from pyguixvm.hypervisor.composed import composed
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.far_guix import FarGuix, FarGuixError
 from pyguixvm.hypervisor.new_volume import NewVolume, Place
-from pyguixvm.hypervisor.sending import data_extents
+from pyguixvm.hypervisor.sending import data_extents, size_of
 from pyguixvm.hypervisor.upload import uploader
 from pyguixvm.hypervisor.volumes import Volume
 from pyguixvm.image.recipe import Recipe, recipe
@@ -52,7 +52,7 @@ def way(
     for is not possible.
     """
     with image.open("rb") as file:
-        upload = sum(length for _, length in data_extents(file))
+        upload = size_of(data_extents(file))
         if connection.local or via == "upload":
             return Transfer("upload", upload), None
         there = contents()

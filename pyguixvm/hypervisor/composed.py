@@ -12,7 +12,7 @@ from pyguixvm.hypervisor import comparison, incomplete_volume, pools, volumes
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.errors import explained
 from pyguixvm.hypervisor.new_volume import NewVolume
-from pyguixvm.hypervisor.sending import data_extents
+from pyguixvm.hypervisor.sending import data_extents, size_of
 from pyguixvm.hypervisor.upload import VolumeExistsError, lost
 from pyguixvm.hypervisor.volumes import Volume
 from pyguixvm.xml.volume import VolumeDefinition
@@ -41,9 +41,7 @@ def composed(  # noqa: PLR0917 -- what is made where, by whom, and who is told
         if name in (volumes.names(connection, pool) or ()):
             raise VolumeExistsError(f"volume '{name}' exists already in pool '{pool}'")
         extents = tuple(data_extents(source))
-        pools.require_space(
-            connection, pool, sum(length for _, length in extents), f"volume '{name}'"
-        )
+        pools.require_space(connection, pool, size_of(extents), f"volume '{name}'")
         with incomplete_volume.incomplete_until_done(connection, pool, name):
             container = VolumeDefinition(
                 name=name, capacity=path.stat().st_size, mode=volume.mode, owner=volume.owner

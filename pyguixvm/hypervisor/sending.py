@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import BinaryIO
 
@@ -44,6 +44,11 @@ def data_extents(source: BinaryIO) -> Iterator[tuple[int, int]]:
         end = after
     if end > begin:
         yield begin, end - begin
+
+
+def size_of(extents: Iterable[tuple[int, int]]) -> int:
+    """Return how many bytes are in EXTENTS, each an offset and a length."""
+    return sum(length for _, length in extents)
 
 
 def _data_chunks(source: BinaryIO, start: int) -> Iterator[tuple[int, bytes]]:

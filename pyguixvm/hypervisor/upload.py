@@ -21,7 +21,7 @@ from pyguixvm.hypervisor.fetching import NotFetchedError, Origin, fetch
 from pyguixvm.hypervisor.machine_lock.wait import Tempo
 from pyguixvm.hypervisor.new_volume import NewVolume, Place
 from pyguixvm.hypervisor.resumption import arrived
-from pyguixvm.hypervisor.sending import Sending, data_extents
+from pyguixvm.hypervisor.sending import Sending, data_extents, size_of
 from pyguixvm.hypervisor.time_limits import SilenceError
 from pyguixvm.hypervisor.volumes import Volume
 from pyguixvm.model.sizes import format_size
@@ -66,7 +66,7 @@ def uploaded(  # noqa: PLR0917 -- where from, where to, and who is told
     ):
         size = os.fstat(source.fileno()).st_size
         extents = tuple(data_extents(source))
-        total = sum(length for _, length in extents)
+        total = size_of(extents)
         begun = _begun(connection, pool, name, size) if resumable else None
         if begun is None and name in (volumes.names(connection, pool) or ()):
             raise VolumeExistsError(f"volume '{name}' exists already in pool '{pool}'")
@@ -193,7 +193,7 @@ def _fetched(  # noqa: PLR0917 -- what from where to where, and who is told
         return start
     connection = sending.connection
     path, size = made.path(), os.fstat(sending.source.fileno()).st_size
-    total = sum(length for _, length in extents)
+    total = size_of(extents)
 
     def tell(done: int) -> None:
         emit(PhaseProgress("transfer", min(done, total), total, machine))
