@@ -57,6 +57,7 @@ class FarGuix:
 @contextmanager
 def far_guix(directory: Path, port: int, **environment: str) -> Iterator[FarGuix]:
     """Run the host; its files are in DIRECTORY, and ENVIRONMENT is as other-store has it."""
+    directory.mkdir()
     for each in (directory, *directory.parents[:3]):
         each.chmod(0o755)
     with subprocess.Popen(

@@ -88,9 +88,7 @@ def image(tmp_path: Path, items: dict[str, str]) -> Path:
 @pytest.fixture
 def far(tmp_path: Path) -> Iterator[FarGuix]:
     """Run a host that takes store items from here."""
-    directory = tmp_path / "far"
-    directory.mkdir()
-    with far_guix(directory, PORT) as host:
+    with far_guix(tmp_path / "far", PORT) as host:
         host.trust_us()
         yield host
 
@@ -181,11 +179,9 @@ def exported(*items: str) -> bytes:
 def test_a_key_that_is_not_known_there_is_told(
     tmp_path: Path, image: Path, contents: Contents, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    directory = tmp_path / "far"
-    directory.mkdir()
     told: list[Event] = []
     before = in_pool()
-    with far_guix(directory, PORT) as far, elsewhere(far.uri, told.append) as there:
+    with far_guix(tmp_path / "far", PORT) as far, elsewhere(far.uri, told.append) as there:
         # Where it is not known here, the daemon there says so in the end.
         with pytest.raises(UnauthorizedError, match="takes no store items") as refused:
             made(there, contents, image, "store")
@@ -230,9 +226,7 @@ def test_without_a_shell_its_bits_are_sent(image: Path, contents: Contents) -> N
 def test_what_it_can_fetch_itself_is_not_sent(
     tmp_path: Path, image: Path, contents: Contents
 ) -> None:
-    directory = tmp_path / "far"
-    directory.mkdir()
-    with far_guix(directory, PORT, FETCHES="yes") as far, elsewhere(far.uri) as there:
+    with far_guix(tmp_path / "far", PORT, FETCHES="yes") as far, elsewhere(far.uri) as there:
         chosen, _ = way(there.connection, "default", image, lambda: contents, "auto")
         assert (chosen.way, chosen.sent, chosen.fetched) == ("store", 0, 3)
         # Random bytes cannot be compressed.
@@ -242,9 +236,8 @@ def test_what_it_can_fetch_itself_is_not_sent(
 
 
 def test_a_full_disk_there_is_told(tmp_path: Path, image: Path, contents: Contents) -> None:
-    small, directory = tmp_path / "small", tmp_path / "far"
-    for each in (small, directory):
-        each.mkdir()
+    small = tmp_path / "small"
+    small.mkdir()
     # The bed's Guix sees it below its own root.
     shown = Path(f"{OUR_KEYS.parents[1]}{small}")
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", small], check=True)
@@ -259,7 +252,7 @@ def test_a_full_disk_there_is_told(tmp_path: Path, image: Path, contents: Conten
 
     try:
         virsh("pool-create-as", "small", "dir", "--target", str(small))
-        with far_guix(directory, PORT) as far, connect(far.uri) as connection:
+        with far_guix(tmp_path / "far", PORT) as far, connect(far.uri) as connection:
             far.trust_us()
             store = Store(lambda: pytest.fail("Guix was asked"), ignore)
             there = Workshop(connection, emit, os.environ, store)
