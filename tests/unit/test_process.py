@@ -247,10 +247,13 @@ def test_a_daemon_that_never_gets_ready_is_ended(tmp_path: Path) -> None:
 
 def test_a_daemon_ends_when_its_starter_is_killed(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
+    # It is bound to its starter when it runs, as one is that is ready.
+    runs = tmp_path / "runs"
     program = f"""
 import pathlib, time
 from pyguixvm.daemon import serving
-with serving(["sleep", "60"], ready=lambda: True) as pid:
+argv = ["sh", "-c", 'echo > "$0"; exec sleep 60', {str(runs)!r}]
+with serving(argv, ready=pathlib.Path({str(runs)!r}).exists) as pid:
     pathlib.Path({str(pid_file)!r}).write_text(f"{{pid}}\\n")
     time.sleep(60)
 """
