@@ -270,6 +270,8 @@ def test_who_interrupts_it_leaves_nothing_and_goes_on(far: FarGuix, clean: Any) 
     clean("agent")
     config = CONFIGS / "agent.scm"
     assert pyguixvm("-q", "build", config).status == 0
+    # The base may be there, of tests before this one.
+    assert pyguixvm("gc", "--yes").status == 0
     before = in_pool()
     deploy = ["pyguixvm", "-c", far.uri, "deploy", "--via", "store", str(config)]
     with subprocess.Popen(deploy, stderr=subprocess.PIPE, text=True) as process:
