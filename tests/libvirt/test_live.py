@@ -38,6 +38,7 @@ from pyguixvm.hypervisor import console, domains
 from pyguixvm.hypervisor.connection import connect
 from pyguixvm.hypervisor.guest import boot_record, parcel_disk, program
 from pyguixvm.hypervisor.observe import observe
+from pyguixvm.hypervisor.refresh import refresh
 from pyguixvm.model.volume_names import is_base, is_marker, is_parcel, parcel_volume
 from pyguixvm.plan.drift import differences
 from pyguixvm.xml.storage import parcel_disk_xml
@@ -59,6 +60,17 @@ def eventually(condition):
         time.sleep(0.02)
 
 
+def in_steps(process, condition):
+    """Have PROCESS go on bit by bit until CONDITION holds, and stand still then."""
+    deadline = time.monotonic() + 60
+    process.send_signal(signal.SIGSTOP)
+    while not condition():
+        assert time.monotonic() < deadline
+        process.send_signal(signal.SIGCONT)
+        time.sleep(0.02)
+        process.send_signal(signal.SIGSTOP)
+
+
 def system_of(connection, name):
     return run(connection, name, "cat /run/system")
 
@@ -66,7 +78,7 @@ def system_of(connection, name):
 def left_volumes(pool, connection):
     """Return the volumes of POOL beside bases."""
     handle = connection.handle.storagePoolLookupByName(pool.name)
-    handle.refresh()
+    refresh(handle)
     return {each for each in handle.listVolumes() if not is_base(each)}
 
 
@@ -439,11 +451,15 @@ def test_a_large_change_that_is_killed_leaves_nothing_for_long(
         [sys.executable, LIVE, msgspec.json.encode(machine).decode(), "never", tmp_path, "true"],
         env={**os.environ, "LIVE_SIZE": str(LARGE)},
     )
-    {
-        "sent": lambda: eventually(lambda: parcel_volume(name) in left_volumes(pool, connection)),
-        "plugged": lambda: eventually(lambda: parcel_volume(name) in attached(connection, name)),
-        "unpacked": lambda: eventually(lambda: "-switch" in run(connection, name, "ls /gnu/store")),
-    }[moment]()
+    has_come = {
+        "sent": lambda: parcel_volume(name) in left_volumes(pool, connection),
+        "plugged": lambda: parcel_volume(name) in attached(connection, name),
+        "unpacked": lambda: "-switch" in run(connection, name, "ls /gnu/store"),
+    }
+    for each, condition in has_come.items():
+        in_steps(begun, condition)
+        if each == moment:
+            break
     begun.send_signal(signal.SIGKILL)
     assert begun.wait() == -signal.SIGKILL
     assert parcel_volume(name) in left_volumes(pool, connection)
