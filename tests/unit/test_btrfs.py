@@ -131,7 +131,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @given(st.integers(0, 1 << 50))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_growing_is_done_once(made: Path, more: int) -> None:
     device, size = Device(made), made.stat().st_size + more
     device.apply(btrfs.plan(device.read, size))
@@ -139,7 +139,7 @@ def test_growing_is_done_once(made: Path, more: int) -> None:
 
 
 @given(st.integers(4096, 1 << 50), st.integers(0, 1 << 50))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_growing_twice_is_growing_once(made: Path, more: int, further: int) -> None:
     have = made.stat().st_size
     once, twice = Device(made), Device(made)
@@ -150,7 +150,7 @@ def test_growing_twice_is_growing_once(made: Path, more: int, further: int) -> N
 
 
 @given(st.integers(4096, 1 << 50))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_every_copy_that_fits_is_written_and_little_else(made: Path, more: int) -> None:
     size = made.stat().st_size + more
     writes = btrfs.plan(Device(made).read, size)
@@ -246,7 +246,7 @@ def test_a_damaged_chunk_tree_is_refused(tmp_path: Path, copies: int, what: str)
 
 
 @given(st.data())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_single_wrong_bit_goes_unnoticed(made: Path, data: st.DataObject) -> None:
     device = Device(made)
     at = data.draw(st.sampled_from([SUPERBLOCKS[0], *nodes(made)]))

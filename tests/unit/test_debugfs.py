@@ -238,7 +238,7 @@ WORDS = (
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(words=st.dictionaries(WORDS, WORDS, max_size=20))
 @example({'"': '""'})
 def test_any_words_are_read_as_they_are_or_refused(words: dict[str, str]) -> None:

@@ -57,7 +57,7 @@ def arrived(path: Path, step: int) -> Content:
 @given(
     size=st.integers(0, 6 * CHUNK), writes=WRITES, step=st.sampled_from([PAGE, 65536, 3 * CHUNK])
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_holes_are_zeros_and_a_stream_tells_the_same(
     size: int, writes: list[tuple[int, int, bytes]], step: int
 ) -> None:
@@ -74,7 +74,7 @@ def test_holes_are_zeros_and_a_stream_tells_the_same(
     at=st.integers(0, 3 * CHUNK - 1),
     bit=st.integers(0, 7),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_each_bit_counts(
     size: int, writes: list[tuple[int, int, bytes]], at: int, bit: int
 ) -> None:

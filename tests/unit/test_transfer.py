@@ -43,7 +43,7 @@ def test_holes_of_some_size_stay_at_home(tmp_path, size, data, expected):
     assert extents(write(tmp_path / "file", size, data)) == expected
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(blocks=st.sets(st.integers(0, 400)), tail=st.integers(0, BLOCK))
 def test_all_data_is_in_the_extents_and_they_are_in_order(tmp_path_factory, blocks, tail):
     path = tmp_path_factory.mktemp("extents") / "file"
