@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What holds for all tests here."""
+"""What holds for all tests."""
 
 from hypothesis import HealthCheck, settings
 
