@@ -15,6 +15,7 @@ from typing import Any
 
 import libvirt
 
+from pyguixvm.hypervisor.let_go import keep, kept, let_go, replace
 from pyguixvm.hypervisor.line import Line
 
 # What an object knows of itself: libvirt asks nobody for that.
@@ -45,9 +46,17 @@ class Bounded:
 
     def __init__(self, subject: object, line: Line, era: int) -> None:
         """Stand for SUBJECT, which is of the connection that LINE had in its ERA."""
-        self._subject = subject
+        self._number = keep(subject)
         self._line = line
         self._era = era
+
+    def __del__(self) -> None:
+        """Let go of the subject."""
+        let_go(self._number, last=self._line.closed)
+
+    @property
+    def _subject(self) -> Any:
+        return kept(self._number)
 
     def __getattr__(self, name: str) -> Any:
         """Return the method NAME of the subject, bounded."""
@@ -72,6 +81,10 @@ class Bounded:
         answer, era = self._line.answer(name, over, lasting=type(self._subject) in _FOUND_AGAIN)
         return self._bounded(answer, era)
 
+    def _find_again(self, connection: libvirt.virConnect, era: int) -> None:
+        replace(self._number, _FOUND_AGAIN[type(self._subject)](connection, self._subject))
+        self._era = era
+
     def _bounded(self, found: object, era: int) -> object:
         if isinstance(found, list | tuple):
             return type(found)(self._bounded(each, era) for each in found)
@@ -85,8 +98,7 @@ def _over(given: object, connection: libvirt.virConnect, era: int) -> object:
     if not isinstance(given, Bounded):
         return given
     if given._era != era and type(given._subject) in _FOUND_AGAIN:
-        given._subject = _FOUND_AGAIN[type(given._subject)](connection, given._subject)
-        given._era = era
+        given._find_again(connection, era)
     return given._subject
 
 

@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 import libvirt
 
 from pyguixvm.errors import HypervisorError
+from pyguixvm.hypervisor import let_go
 from pyguixvm.hypervisor.bounded import bounded, close, stay
 from pyguixvm.hypervisor.domain_events import Events
 from pyguixvm.hypervisor.errors import explained
@@ -280,6 +281,7 @@ class _EventLoop:
             # libvirt would print each error to standard error, beside raising it.
             libvirt.registerErrorHandler(lambda _context, _error: None, None)
             libvirt.virEventRegisterDefaultImpl()
+            let_go.start()
             self._thread = threading.Thread(target=self._run, name="libvirt events", daemon=True)
             self._thread.start()
 

@@ -7,12 +7,12 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 
 import libvirt
 
 from pyguixvm.errors import HypervisorError
+from pyguixvm.hypervisor.let_go import keep, kept, let_go
 from pyguixvm.hypervisor.request_kinds import only_looks, seconds_for
 from pyguixvm.hypervisor.same_host import AnotherHostError
 from pyguixvm.hypervisor.time_limits import SilenceError, Threads, within
@@ -41,16 +41,24 @@ class LineLostError(SilenceError):
         return LineLostError(doing, self.reason, self.seconds, self.hint)
 
 
-@dataclass(eq=False)
 class _Opened:
-    """One of a line's connections, with how many there were before.
+    """One of a line's connections, with how many there were before."""
 
-    SILENT: a request over it was not answered.
-    """
+    def __init__(self, connection: libvirt.virConnect, era: int) -> None:
+        """Keep CONNECTION; a request over it that is not answered makes it SILENT."""
+        self._number = keep(connection)
+        self.era = era
+        self.silent = False
 
-    connection: libvirt.virConnect
-    era: int
-    silent: bool = False
+    def __del__(self) -> None:
+        """Let go of it."""
+        let_go(self._number, last=True)
+
+    @property
+    def connection(self) -> libvirt.virConnect:
+        """The connection."""
+        connection: libvirt.virConnect = kept(self._number)
+        return connection
 
     def is_alive(self) -> bool:
         """Whether it is not known to be cut."""
@@ -86,6 +94,7 @@ class Line:
         self._opening = threading.Lock()
         self._vain = _Vain()
         self.reopened: list[Callable[[], object]] = []
+        self.closed = False
 
     def answer(
         self,
@@ -131,6 +140,7 @@ class Line:
         that refers to it.
         """
         self.stay()
+        self.closed = True
         if self._threads.end():
             self._now.connection.close()
 

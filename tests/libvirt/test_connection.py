@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Reaching hypervisors, and saying why one cannot be reached."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -125,6 +126,24 @@ def test_each_request_to_a_hypervisor_that_hangs_ends(deployed, hang):
         with pytest.raises(HypervisorError, match="no answer within 1 s"):
             domain.create()
         assert time.monotonic() - begun < 5
+
+
+@pytest.mark.parametrize("waiting", [False, True])
+def test_what_is_left_of_a_connection_to_one_that_hangs_holds_nobody_up(pool, hang, waiting):
+    """Its last object closes it, which waits for an answer; the collector may come upon that."""
+    with connect("qemu:///system", patience=1) as opened:
+        held = [opened.handle.storagePoolLookupByName(pool.name)]
+        held.append(held)
+        if waiting:
+            hang()
+            with pytest.raises(HypervisorError, match="no answer"):
+                opened.handle.listAllDomains()
+    hang()
+    del held, opened
+    collecting = threading.Thread(target=gc.collect, daemon=True)
+    collecting.start()
+    collecting.join(10)
+    assert not collecting.is_alive()
 
 
 def test_control_c_ends_a_request_to_a_hypervisor_that_hangs(hang):
