@@ -35,4 +35,8 @@
 
 (define %quick-kernel-arguments
   ;; udev would load drivers of what nothing is attached to: a disk controller, a mouse.
-  (cons "modprobe.blacklist=ahci,psmouse" %default-kernel-arguments))
+  ;; Guile would compile what runs once, and the emulator that again; what the kernel does not
+  ;; know it has in the environment of the first process.
+  (cons* "modprobe.blacklist=ahci,psmouse"
+         "GUILE_JIT_THRESHOLD=-1"
+         %default-kernel-arguments))

@@ -20,7 +20,7 @@ done
 # no rule below does more about than rights: they are left out, and so are all
 # subsystems.  What comes later is looked at whatever it is.
 unseen=
-for subsystem in clockevents clocksource event_source mem memory \
+for subsystem in acpi clockevents clocksource event_source mem memory \
                  pci_bus pci_express serial-base tty vc wakeup workqueue
 do
     unseen="$unseen --subsystem-nomatch=$subsystem"
