@@ -3,6 +3,7 @@
 (define-module (pyguixvm-package)
   #:use-module (gnu packages bash)
   #:use-module (gnu packages check)
+  #:use-module (gnu packages compression)
   #:use-module (gnu packages guile)
   #:use-module (gnu packages linux)
   #:use-module (gnu packages monitoring)
@@ -95,8 +96,8 @@ because a test changed."
                 `("PATH" ":" suffix
                   ,(map (lambda (program)
                           (dirname (search-input-file inputs program)))
-                        '("bin/btrfs" "bin/qemu-img" "sbin/e2fsck"
-                          "sbin/sfdisk"))))))
+                        '("bin/btrfs" "bin/qemu-img" "bin/zstd"
+                          "sbin/e2fsck" "sbin/sfdisk"))))))
           (add-after 'wrap-path 'install-completion
             (lambda _
               (for-each
@@ -132,7 +133,8 @@ because a test changed."
                   python-rich
                   python-watchdog
                   qemu-minimal
-                  util-linux))
+                  util-linux
+                  zstd))
     (native-search-paths
      (cons
       ;; 'guix vm'.

@@ -51,6 +51,11 @@ def size_of(extents: Iterable[tuple[int, int]]) -> int:
     return sum(length for _, length in extents)
 
 
+def size_before(start: int, extents: Iterable[tuple[int, int]]) -> int:
+    """Return how many bytes of EXTENTS come before START."""
+    return sum(min(length, max(0, start - begin)) for begin, length in extents)
+
+
 def _data_chunks(source: BinaryIO, start: int) -> Iterator[tuple[int, bytes]]:
     """Yield offset and bytes of each chunk of SOURCE's extents, from START on."""
     for first, length in data_extents(source):
@@ -86,8 +91,14 @@ class _Writer:
     in between: what went through it is acknowledged then.
     """
 
-    def __init__(self, connection: Connection, volume: libvirt.virStorageVol, start: int) -> None:
-        self.acknowledged = False
+    def __init__(
+        self,
+        connection: Connection,
+        volume: libvirt.virStorageVol,
+        start: int,
+        acknowledge: Callable[[], object],
+    ) -> None:
+        self._acknowledge = acknowledge
         self._sparse = not connection.local
         self._connection = connection
         self._volume = volume
@@ -121,7 +132,7 @@ class _Writer:
         self._position += len(data)
         if time.monotonic() - self._opened > _ACKNOWLEDGE_SECONDS:
             self._finish()
-            self.acknowledged = True
+            self._acknowledge()
 
     def end_at(self, size: int) -> None:
         """Have the volume end at SIZE: with a hole, libvirt cuts it off where that ends."""
@@ -144,7 +155,10 @@ class _Writer:
 
 
 class Sending:
-    """Sends what SOURCE holds over CONNECTION; what COUNT returns is told, each time anew."""
+    """Sends what SOURCE holds over CONNECTION; what COUNT returns is told, each time anew.
+
+    ACKNOWLEDGED: it took its time, and some of it is there.  ALL_SENT: so it is.
+    """
 
     def __init__(
         self, connection: Connection, source: BinaryIO, count: Callable[[], Count]
@@ -153,35 +167,53 @@ class Sending:
         self.connection = connection
         self.source = source
         self._count = count
-        self._writer: _Writer | None = None
-        self._all_sent = False
+        self.acknowledged = False
+        self.all_sent = False
 
     def is_worth_keeping(self, goes_on: bool) -> bool:
         """Whether what has arrived need not go again: if it took its time, or this GOES_ON with it.
 
         When all was sent and yet something fails, it may not be what it should be.
         """
-        acknowledged = self._writer is not None and self._writer.acknowledged
-        return not self._all_sent and (goes_on or acknowledged)
+        return not self.all_sent and (goes_on or self.acknowledged)
 
-    def send(self, volume: libvirt.virStorageVol, start: int, there: int) -> int:
+    def pieces(self, start: int) -> Iterator[tuple[int, bytes]]:
+        """Yield offset and bytes of what comes from START on.
+
+        Raises HypervisorError if that becomes less meanwhile.
+        """
+        return _data_chunks(self.source, start)
+
+    def send(
+        self,
+        volume: libvirt.virStorageVol,
+        start: int,
+        there: int,
+        enough: Callable[[int], bool] = lambda _: False,
+    ) -> tuple[int, int | None]:
         """Send to VOLUME what comes from START on, before which THERE bytes of data are.
 
-        Return how many bytes were written.
+        Return how many bytes were written, and None, or from where on the rest is, of which
+        nothing is sent since so many were ENOUGH.
         """
         written = 0
         progress = self._count()
         progress.add(there)
-        with _Writer(self.connection, volume, start) as self._writer:
-            for offset, data in _data_chunks(self.source, start):
+        with _Writer(self.connection, volume, start, self._acknowledge) as writer:
+            for offset, data in self.pieces(start):
                 # Images in the store are not always sparse; their zeros stay at home all the same.
                 for at, run in self._parts(offset, data):
-                    self._writer.write(at, run)
+                    writer.write(at, run)
                     written += len(run)
                 progress.add(len(data))
-            self._writer.end_at(os.fstat(self.source.fileno()).st_size)
-        self._all_sent = True
-        return written
+                if enough(written):
+                    return written, offset + len(data)
+            writer.end_at(os.fstat(self.source.fileno()).st_size)
+        self.all_sent = True
+        return written, None
+
+    def _acknowledge(self) -> None:
+        self.acknowledged = True
 
     def _parts(self, offset: int, data: bytes) -> Iterator[tuple[int, bytes]]:
         """Yield what of DATA, which is at OFFSET, is worth sending."""

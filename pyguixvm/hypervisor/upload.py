@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -13,15 +13,16 @@ from typing import BinaryIO
 import libvirt
 
 from pyguixvm.errors import HypervisorError, RequestRefusedError
-from pyguixvm.events import Count, Emit, Notice, PhaseProgress
+from pyguixvm.events import Count, Emit, Notice
 from pyguixvm.hypervisor import bounded, comparison, incomplete_volume, pools, volumes
+from pyguixvm.hypervisor.by_host import ByHost
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.errors import explained
-from pyguixvm.hypervisor.fetching import NotFetchedError, Origin, fetch
+from pyguixvm.hypervisor.fetching import Origin
 from pyguixvm.hypervisor.machine_lock.wait import Tempo
 from pyguixvm.hypervisor.new_volume import NewVolume, Place
 from pyguixvm.hypervisor.resumption import arrived
-from pyguixvm.hypervisor.sending import Sending, data_extents, size_of
+from pyguixvm.hypervisor.sending import Sending, data_extents, size_before, size_of
 from pyguixvm.hypervisor.time_limits import SilenceError
 from pyguixvm.hypervisor.volumes import Volume
 from pyguixvm.model.sizes import format_size
@@ -71,7 +72,7 @@ def uploaded(  # noqa: PLR0917 -- where from, where to, and who is told
         if begun is None and name in (volumes.names(connection, pool) or ()):
             raise VolumeExistsError(f"volume '{name}' exists already in pool '{pool}'")
         start = arrived(connection, begun, source, extents) if begun else 0
-        there = _before(start, extents)
+        there = size_before(start, extents)
         pools.require_space(connection, pool, total - there, f"volume '{name}'")
         sending = Sending(connection, source, lambda: Count(emit, "transfer", total, machine))
         with incomplete_volume.incomplete_until_done(
@@ -95,12 +96,11 @@ def uploaded(  # noqa: PLR0917 -- where from, where to, and who is told
                 else _found(connection, pool, name)
             )
             with explained(f"upload {path} to volume '{name}'"):
-                written: int | None = 0
-                left = _fetched(sending, pool, made, extents, start, origin, emit, machine)
-                if left is not None:
-                    written = _sent(sending, pool, made, extents, left, goes_on=resumable)
-                    written = None if begun or left else written
-                volume = _verify(connection, pool, made, source, written)
+                host = ByHost(sending, pool, made, extents, emit, machine)
+                left = start if origin is None else host.fetched(origin, start)
+                written = 0 if left is None else _sent(host, left, goes_on=resumable)
+                in_parts = left is not None and (begun is not None or left > 0)
+                volume = _verify(connection, pool, made, source, None if in_parts else written)
                 _flush(connection, volume)
             yield volume
 
@@ -138,82 +138,46 @@ def upload_volume(  # noqa: PLR0917 -- where from, where to, and who is told
         return volume
 
 
-def _before(start: int, extents: Sequence[tuple[int, int]]) -> int:
-    """Return how many bytes of EXTENTS come before START."""
-    return sum(min(length, max(0, start - begin)) for begin, length in extents)
+def _sent(host: ByHost, start: int, *, goes_on: bool) -> int | None:
+    """Send the volume of HOST what comes from START on; return how many bytes were written.
 
-
-def _sent(
-    sending: Sending,
-    pool: str,
-    made: libvirt.virStorageVol,
-    extents: Sequence[tuple[int, int]],
-    start: int,
-    *,
-    goes_on: bool,
-) -> int | None:
-    """Send to MADE of POOL what is in EXTENTS from START on; return how many bytes were written.
-
-    If it GOES-ON where it was when the line was cut, that is not known in the end: None.  As long
-    as more arrives each time, it does so over the next one.
+    That is compressed if the line is seen to be slow, as far as the host takes it so.  None: it
+    was broken off, and gone on with.
     """
+    written, left = _sent_as_it_is(host, start, host.is_better_compressed(start), goes_on=goes_on)
+    if left is None:
+        return written
+    left, broken_off = host.received(left)
+    if left is not None:
+        rest, _ = _sent_as_it_is(host, left, lambda _: False, goes_on=goes_on)
+        broken_off = broken_off or rest is None
+    return None if broken_off else written
+
+
+def _sent_as_it_is(
+    host: ByHost, start: int, enough: Callable[[int], bool], *, goes_on: bool
+) -> tuple[int | None, int | None]:
+    """Send what comes from START on, unless some is ENOUGH; return what `Sending.send` does.
+
+    If it GOES-ON where it was when the line was cut, how much was written is not known in the end:
+    None.  As long as more arrives each time, it does so over the next one.
+    """
+    sending = host.sending
     cut = False
     while True:
         era = bounded.era(sending.connection.handle)
+        there = size_before(start, host.extents)
         try:
-            written = sending.send(made, start, _before(start, extents))
+            written, left = sending.send(host.made, start, there, enough)
         except (libvirt.libvirtError, SilenceError):
             if not goes_on or bounded.era(sending.connection.handle) == era:
                 raise
-            begun = volumes.described_volume(pool, made)
-            now = arrived(sending.connection, begun, sending.source, extents)
+            now = host.arrived()
             if cut and now <= start:
                 raise
             cut, start = True, now
         else:
-            return None if cut else written
-
-
-def _fetched(  # noqa: PLR0917 -- what from where to where, and who is told
-    sending: Sending,
-    pool: str,
-    made: libvirt.virStorageVol,
-    extents: Sequence[tuple[int, int]],
-    start: int,
-    origin: Origin | None,
-    emit: Emit,
-    machine: str | None,
-) -> int | None:
-    """Have the host fetch from ORIGIN what MADE of POOL lacks from START on.
-
-    Return None if it is whole, or else from where on it is to be sent.  As long as more arrives
-    each time, it is asked again.
-    """
-    if origin is None:
-        return start
-    connection = sending.connection
-    path, size = made.path(), os.fstat(sending.source.fileno()).st_size
-    total = size_of(extents)
-
-    def tell(done: int) -> None:
-        emit(PhaseProgress("transfer", min(done, total), total, machine))
-
-    while True:
-        try:
-            fetch(connection.uri, path, size, origin, start, tell)
-        except NotFetchedError as error:
-            there = volumes.described_volume(pool, made)
-            now = 0 if error.another else arrived(connection, there, sending.source, extents)
-            if now == 0:
-                # Nothing that is not of the image is to show where that has holes.
-                made.wipe(0)
-            if now <= start and not (error.another and start):
-                emit(Notice(f"it is sent from here: the hypervisor did not fetch {origin.url} "
-                            f"itself: {error.message}", machine, warning=True))  # fmt: skip
-                return now
-            start = now
-        else:
-            return None
+            return None if cut else written, left
 
 
 def _begun(connection: Connection, pool: str, name: str, size: int) -> Volume | None:

@@ -14,12 +14,11 @@ from sshd import sshd
 
 from pyguixvm.digest.memory import Digests
 from pyguixvm.events import Notice, PhaseProgress, ignore
-from pyguixvm.hypervisor import fetching, volumes
+from pyguixvm.hypervisor import host_shell, volumes
 from pyguixvm.hypervisor.base_volume import BaseVolumes, image_content
 from pyguixvm.hypervisor.connection import connect
 from pyguixvm.hypervisor.fetching import Origin
 from pyguixvm.hypervisor.machine_lock.wait import Tempo
-from pyguixvm.hypervisor.sending import Sending
 from pyguixvm.hypervisor.upload import uploader
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
@@ -30,10 +29,6 @@ CONTENT = random.Random(20).randbytes(9 * MIB) + bytes(12 * MIB) + random.Random
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 # Whoever was cut died at once: it is this very process that goes on.
 SOON = Tempo(beat=0.2, look=0.1, patience=1)
-TOOLS = (
-    *("sh", "bash", "cat", "dd", "head", "id", "sha256sum", "sleep", "stat"),
-    *("virt-ssh-helper", "which"),  # of libvirt's
-)
 
 
 @pytest.fixture(autouse=True)
@@ -52,51 +47,6 @@ def image(tmp_path):
     file = tmp_path / "image"
     file.write_bytes(CONTENT)
     return file
-
-
-@pytest.fixture
-def host(tmp_path):
-    """Have an ssh server, whose sessions have the variables that it is given."""
-    for each in (tmp_path, *tmp_path.parents[:2]):
-        each.chmod(0o755)
-
-    def running(**variables):
-        options = (
-            {"SetEnv": " ".join(f"{k}={v}" for k, v in variables.items())} if variables else {}
-        )
-        return sshd(tmp_path, 2273, **options)
-
-    return running
-
-
-@pytest.fixture
-def sent(monkeypatch):
-    """How many bytes of data were sent, each time that it was begun."""
-    count = []
-    real = Sending.send
-
-    def send(self, *arguments):
-        count.append(real(self, *arguments))
-        return count[-1]
-
-    monkeypatch.setattr(Sending, "send", send)
-    return count
-
-
-@pytest.fixture
-def tools(tmp_path):
-    """Return a directory with what the host has, and OTHERS."""
-
-    def of(*others):
-        directory = tmp_path / "bin"
-        directory.mkdir(exist_ok=True)
-        for name in (*TOOLS, *others):
-            found = next(p for d in ("/usr/bin", "/bin", "/usr/sbin")
-                         if (p := Path(d, name)).exists())  # fmt: skip
-            directory.joinpath(name).symlink_to(found)
-        return directory
-
-    return of
 
 
 def provided(uri, pool, image, url, tmp_path, emit=ignore, digest=DIGEST):
@@ -243,7 +193,7 @@ def test_where_ssh_leads_to_no_shell_it_is_sent(
     pool, image, server, sent, tmp_path, monkeypatch, instead
 ):
     """As where a key is for libvirt alone (sshd's AUTHORIZED_KEYS)."""
-    monkeypatch.setattr(fetching, "_PATIENCE", 2.0)
+    monkeypatch.setattr(host_shell, "PATIENCE", 2.0)
     forced = tmp_path / "forced"
     forced.write_text(
         "#!/bin/sh\ncase $SSH_ORIGINAL_COMMAND in\n"

@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Write what comes by standard input, compressed by zstd, into $file, which is there, and is to
+# have $size bytes: lines "OFFSET LENGTH SUM", each of LENGTH bytes that it is followed by, and "end".
+# Zeros become holes.  How much that makes ("at SUM") is told on standard error, "whole" on
+# standard output when all is there, and on standard error, too, what went wrong.
+
+refuse() {
+    echo "$1" >&2
+    exit 1
+}
+
+[ -f "$file" ] || refuse "$file is not there"
+[ -w "$file" ] || refuse "$file may not be written by $(id -un)"
+# Whatever gets its name meanwhile is not written to.
+exec 3<>"$file"
+# What libvirt began to send it ends where that was broken off.
+[ "$(stat -L -c %s /proc/self/fd/3)" -le "$size" ] || refuse "$file is not the volume"
+
+zstd -dcq | while read -r at length sum; do
+    if [ "$at" = end ]; then
+        truncate --size="$size" /proc/self/fd/3 && echo whole
+        break
+    fi
+    dd of=/proc/self/fd/3 bs=64K iflag=fullblock,count_bytes count="$length" \
+        oflag=seek_bytes seek="$at" conv=nocreat,notrunc,sparse status=none >&2 || exit 1
+    echo "at $sum" >&2
+done

@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is sent to a hypervisor elsewhere is compressed on its way, where its host has zstd."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from metered import Meter
+from sshd import sshd
+
+from pyguixvm.digest.memory import Digests
+from pyguixvm.events import Notice, PhaseProgress, ignore
+from pyguixvm.hypervisor import by_host, host_shell, volumes
+from pyguixvm.hypervisor.base_volume import BaseVolumes, image_content
+from pyguixvm.hypervisor.connection import connect
+from pyguixvm.hypervisor.machine_lock.wait import Tempo
+
+MIB = 1024**2
+# So much goes as it is before it is known how quick the line is.
+FIRST = 4 * MIB
+# Whoever was cut died at once: it is this very process that goes on.
+SOON = Tempo(beat=0.2, look=0.1, patience=1)
+
+
+@pytest.fixture(autouse=True)
+def worth_it(monkeypatch):
+    monkeypatch.setattr(by_host, "_TRIED_SECONDS", 0)
+    monkeypatch.setattr(by_host, "_WORTH_SECONDS", 0)
+    monkeypatch.setattr("pyguixvm.hypervisor.incomplete_volume.Tempo", lambda: SOON)
+
+
+@pytest.fixture
+def image(tmp_path):
+    """An image in three pieces, with holes between; half of the data compresses well."""
+    file = tmp_path / "image"
+    source = random.Random(11)
+    with file.open("wb") as writing:
+        writing.write(source.randbytes(6 * MIB + 777))
+        writing.seek(40 * MIB)
+        writing.write(b"as text does, again and again\n" * (12 * MIB // 30))
+        writing.seek(90 * MIB + 4096)
+        writing.write(source.randbytes(6 * MIB))
+        writing.truncate(128 * MIB)
+    return file
+
+
+def provided(uri, pool, image, state, emit=ignore):
+    digests = Digests(state)
+    content = image_content(image, digests, ignore)
+    with connect(uri) as connection:
+        made = BaseVolumes(connection, pool.name, digests, emit).provide(image, content)
+        assert volumes.is_whole(connection, pool.name, made.name)
+    file = Path(made.path)
+    assert file.read_bytes() == image.read_bytes()
+    return file
+
+
+def notices(told):
+    return [each.message for each in told if isinstance(each, Notice)]
+
+
+def test_less_is_sent_than_there_is(host, pool, image, sent, tmp_path):
+    told = []
+    meter = Meter(tmp_path / "meter")
+    with host() as there:
+        uri = there.uri(command=there.client("metered", meter.option))
+        made = provided(uri, pool, image, tmp_path / "state", told.append)
+    assert 12 * MIB < meter.went() < 13.5 * MIB
+    assert (sent, notices(told)) == ([FIRST], [])
+    assert any(isinstance(e, PhaseProgress) and 0 < e.done <= e.total for e in told)
+    # As what is sent is: holes are holes, and only whom guests run as may read it.
+    assert made.stat().st_blocks * 512 <= 25 * MIB
+    assert made.stat().st_mode & 0o777 == 0o400
+
+
+@pytest.mark.parametrize("setting", ["_TRIED_SECONDS", "_WORTH_SECONDS"])
+def test_what_a_quick_line_carries_goes_as_it_is(
+    host, pool, image, sent, tmp_path, monkeypatch, setting
+):
+    monkeypatch.setattr(by_host, setting, 1000)
+    with host() as there:
+        provided(there.uri(command=there.client()), pool, image, tmp_path / "state")
+    assert len(sent) == 1
+
+
+@pytest.mark.parametrize(
+    ("has", "says"),
+    [((), "there is no zstd"), (("zstd", "false-dd"), "not whole")],
+    ids=["no zstd", "another dd"],
+)
+def test_what_its_host_cannot_take_so_goes_as_it_is(
+    host, pool, image, sent, tools, tmp_path, has, says
+):
+    there_are = tools(*(each for each in has if each == "zstd"))
+    if "false-dd" in has:
+        (there_are / "dd").unlink()
+        (there_are / "dd").write_text("#!/bin/sh\necho not whole >&2\nexit 1\n")
+        (there_are / "dd").chmod(0o755)
+    told = []
+    with host(PATH=there_are) as there:
+        uri = there.uri(command=there.client())
+        provided(uri, pool, image, tmp_path / "state", told.append)
+    assert len(sent) == 2
+    (told_once,) = notices(told)
+    assert "sent as it is" in told_once
+    assert says in told_once
+
+
+def test_without_zstd_here_it_goes_as_it_is(host, pool, image, sent, tools, tmp_path, monkeypatch):
+    monkeypatch.setattr("pyguixvm.process._SYSTEM_DIRECTORIES", ())
+    told = []
+    with host() as there:
+        uri = there.uri(command=there.client())
+        monkeypatch.setenv("PATH", str(tools("ssh", "sed")))
+        provided(uri, pool, image, tmp_path / "state", told.append)
+    assert len(sent) == 2
+    assert "'zstd' was not found" in notices(told)[0]
+
+
+@pytest.mark.parametrize("instead", ["sleep 1000", "echo hello", "exit 1"])
+def test_where_ssh_leads_to_no_shell_it_goes_as_it_is(
+    pool, image, sent, tmp_path, monkeypatch, instead
+):
+    """As where a key is for libvirt alone (sshd's AUTHORIZED_KEYS)."""
+    monkeypatch.setattr(host_shell, "PATIENCE", 2.0)
+    forced = tmp_path / "forced"
+    forced.write_text(
+        "#!/bin/sh\ncase $SSH_ORIGINAL_COMMAND in\n"
+        f'*virt-ssh-helper*) exec sh -c "$SSH_ORIGINAL_COMMAND";;\n*) {instead};;\nesac\n'
+    )
+    forced.chmod(0o755)
+    for each in (tmp_path, *tmp_path.parents[:2]):
+        each.chmod(0o755)
+    with sshd(tmp_path, 2273, ForceCommand=str(forced)) as there:
+        provided(there.uri(command=there.client()), pool, image, tmp_path / "state")
+    assert len(sent) == 2
+
+
+def test_what_was_cut_goes_on_where_it_was(host, pool, image, sent, tmp_path):
+    told = []
+    meter = Meter(tmp_path / "meter")
+    with host() as there:
+        # Libvirt's line is another one.
+        cut = there.client("cut", meter.option).read_text()
+        line = there.client()
+        line.write_text(
+            f'#!/bin/sh\ncase "$*" in *virt-ssh-helper*) ;; *)\n{cut}\nesac\n' + line.read_text()
+        )
+        meter.cut_after(5 * MIB)
+        provided(there.uri(command=line), pool, image, tmp_path / "state", told.append)
+    assert (sent, notices(told)) == ([FIRST], [])
+    # What its host had not yet written when it was asked goes again.
+    assert 8 * MIB < meter.went() < 13 * MIB
+
+
+@pytest.fixture
+def halting_tools(tools):
+    """What its host has, with a dd(1) that does not go on after four times; and until when."""
+    there_are = tools("zstd")
+    halts = there_are / "halts"
+    halts.touch()
+    dd = (there_are / "dd").readlink()
+    (there_are / "dd").unlink()
+    (there_are / "dd").write_text(
+        f"#!/bin/sh\necho >> {there_are}/times\n"
+        f"while [ $(stat -c %s {there_are}/times) -gt 4 ] && [ -e {halts} ]; do sleep 0.1; done\n"
+        f'{dd} "$@"; status=$?; echo >> {there_are}/ended; exit $status\n'
+    )
+    (there_are / "dd").chmod(0o755)
+    return there_are, halts
+
+
+PROVIDE = """
+import sys; sys.path.insert(0, sys.argv[1])
+from pathlib import Path; from types import SimpleNamespace
+from pyguixvm.hypervisor import by_host; by_host._TRIED_SECONDS = by_host._WORTH_SECONDS = 0
+from test_compressed import provided
+uri, name, image, state = sys.argv[2:]
+provided(uri, SimpleNamespace(name=name), Path(image), Path(state))
+"""
+
+
+def sending(uri, pool, image, tmp_path):
+    """Begin to send IMAGE; return what does so, when its host has four pieces of it."""
+    arguments = [Path(__file__).parent, uri, pool.name, image, tmp_path / "state"]
+    run = subprocess.Popen([sys.executable, "-c", PROVIDE, *map(str, arguments)])
+    deadline = time.monotonic() + 60
+    while sum(f.stat().st_blocks for f in Path(pool.path).iterdir()) * 512 < 13 * MIB:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return run
+
+
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGKILL])
+def test_what_was_broken_off_goes_on_in_the_next_run(
+    host, pool, image, halting_tools, tmp_path, by
+):
+    meter = Meter(tmp_path / "meter")
+    there_are, halts = halting_tools
+    with host(PATH=there_are) as there:
+        uri = there.uri(command=there.client("metered", meter.option))
+        run = sending(uri, pool, image, tmp_path)
+        os.kill(run.pid, by)
+        assert run.wait(60)
+        halts.unlink()
+        before = meter.went()
+        provided(uri, pool, image, tmp_path / "state")
+    assert meter.went() - before < 8 * MIB
+
+
+def test_what_gets_its_name_meanwhile_is_not_written_to(host, pool, image, halting_tools, tmp_path):
+    """Who slept for long, and was taken for dead, goes on with what is not there any more."""
+    there_are, halts = halting_tools
+    with host(PATH=there_are) as there:
+        run = sending(there.uri(command=there.client()), pool, image, tmp_path)
+        (begun,) = (f for f in Path(pool.path).iterdir() if f.stat().st_size == 128 * MIB)
+        run.kill()
+        run.wait()
+        begun.unlink()
+        another = b"another" * 1000
+        begun.write_bytes(another)
+        os.truncate(begun, 128 * MIB)
+        halts.unlink()
+        deadline = time.monotonic() + 60
+        while (there_are / "ended").stat().st_size < 5:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    assert begun.read_bytes() == another + bytes(128 * MIB - len(another))
