@@ -106,15 +106,15 @@ class ByHost:
                 self.sending.all_sent = True
                 return None, broken_off
 
-    def _place(self) -> tuple[str, str, int]:
-        """Return the URI of the hypervisor, and which file of its host has how many bytes."""
-        size = os.fstat(self.sending.source.fileno()).st_size
-        return self.sending.connection.uri, self.made.path(), size
-
     def arrived(self) -> int:
         """Return up to which byte the volume holds what it is to.  Raises HypervisorError."""
         there = volumes.described_volume(self.pool, self.made)
         return arrived(self.sending.connection, there, self.sending.source, self.extents)
+
+    def _place(self) -> tuple[str, str, int]:
+        """Return the URI of the hypervisor, and which file of its host has how many bytes."""
+        size = os.fstat(self.sending.source.fileno()).st_size
+        return self.sending.connection.uri, self.made.path(), size
 
     def _wipe(self) -> None:
         """Have nothing show that is not of the image where that has holes."""

@@ -12,14 +12,11 @@ from collections.abc import Callable, Iterable
 from typing import IO
 
 from pyguixvm import process
-from pyguixvm.hypervisor.host_shell import Heard, NotWrittenError, program, script
-from pyguixvm.hypervisor.shell import shell
+from pyguixvm.hypervisor.host_shell import Heard, NotWrittenError, program, said, script
 from pyguixvm.pipes import written
 
 # A thread beside it would wait for megabytes before it says anything.
 _COMPRESS = ("zstd", "-q", "-c", "-3", "--single-thread")
-# A single word: it has one line to say.
-_MOST_SAID = 4096
 
 
 def send(
@@ -36,11 +33,12 @@ def send(
     TELL is told how many bytes of data it has by now, of which THERE were so before.  Raises
     NotWrittenError unless all of them are there.
     """
+    try:
+        process.which(_COMPRESS[0])
+    except process.MissingProgramError as error:
+        raise NotWrittenError(error.message) from error
     program(uri, _COMPRESS[:1])
-    values = {"file": path, "size": size}
-    command = shell(uri, f"exec sh -c {shlex.quote(script('receive.sh', values))}")
-    if command is None:
-        raise NotWrittenError("no shell of its host is known")
+    receive = script("receive.sh", {"file": path, "size": size})
     heard = Heard(tell)
 
     def write(pipe: IO[bytes]) -> None:
@@ -56,13 +54,7 @@ def send(
             # It has nobody to write to any more where that host has ended before.
             process.run(_COMPRESS, stdin=plain, stdout=pipe, check=False)
 
-    try:
-        process.which(_COMPRESS[0])
-        with written(compress) as source:
-            ran = process.run(
-                command, stdin=source, most=_MOST_SAID, on_error_line=heard.take, check=False
-            )
-    except process.MissingProgramError as error:
-        raise NotWrittenError(error.message) from error
-    if ran.text != "whole":
-        raise NotWrittenError(heard.last or process.describe_status(ran.status))
+    with written(compress) as source:
+        answer = said(uri, source, heard, command=f"exec sh -c {shlex.quote(receive)}")
+    if answer != "whole":
+        raise NotWrittenError(heard.last or "its shell does not do as it is told")

@@ -42,7 +42,7 @@ def fetch(  # noqa: PLR0917 -- what from where to where, and who is told
         "size": size,
         "start": start,
     }
-    digest = _DIGEST.fullmatch(said(uri, script("fetch.sh", values), heard))
+    digest = _DIGEST.fullmatch(said(uri, script("fetch.sh", values).encode(), heard))
     if digest is None:
         raise NotWrittenError(heard.last or "its shell does not do as it is told")
     if digest[1] != origin.sha256:

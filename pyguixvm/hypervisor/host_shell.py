@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
+from typing import IO
 
 from pyguixvm import process
 from pyguixvm.errors import PyguixvmError
@@ -58,7 +59,7 @@ def program(uri: str, names: Sequence[str]) -> str:
     """
     asking = " || ".join(f"command -v {each}" for each in names)
     heard = Heard(lambda _: None)
-    found = said(uri, f"{asking} || echo none\n", heard, PATIENCE).rpartition("/")[2]
+    found = said(uri, f"{asking} || echo none\n".encode(), heard, PATIENCE).rpartition("/")[2]
     if found in names:
         return found
     if found == "none":
@@ -67,18 +68,24 @@ def program(uri: str, names: Sequence[str]) -> str:
     raise NotWrittenError(heard.last or "it has no shell for us")
 
 
-def said(uri: str, text: str, heard: Heard, timeout: float | None = None) -> str:
-    """Return what the shell of the host of URI says to TEXT, within TIMEOUT (seconds).
+def said(
+    uri: str,
+    given: bytes | IO[bytes],
+    heard: Heard,
+    timeout: float | None = None,
+    command: str = "sh -s",
+) -> str:
+    """Return what the shell of the host of URI says to what is GIVEN, within TIMEOUT (seconds).
 
-    What it writes to standard error is HEARD.  Raises NotWrittenError.
+    COMMAND reads that; what it writes to standard error is HEARD.  Raises NotWrittenError.
     """
-    command = shell(uri, "sh -s")
-    if command is None:
+    argv = shell(uri, command)
+    if argv is None:
         raise NotWrittenError("it has no shell for us")
     try:
         done = process.run(
-            command,
-            stdin=text.encode(),
+            argv,
+            stdin=given,
             timeout=timeout,
             most=_MOST_SAID,
             on_error_line=heard.take,

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-# Write what comes by standard input, compressed by zstd, into $file, which is there, and is to
-# have $size bytes: lines "OFFSET LENGTH SUM", each of LENGTH bytes that it is followed by, and "end".
-# Zeros become holes.  How much that makes ("at SUM") is told on standard error, "whole" on
-# standard output when all is there, and on standard error, too, what went wrong.
+# Write what comes by standard input, compressed by zstd, into $file, which is there and is to have
+# $size bytes.  It comes as lines "OFFSET LENGTH SUM", each with LENGTH bytes after it; the last
+# line is "end".  Zeros become holes.  How much there is by now ("at SUM") is told on standard
+# error, and what went wrong; "whole" on standard output, when all of it is there.
 
 refuse() {
     echo "$1" >&2

@@ -18,7 +18,13 @@ import msgspec
 import pytest
 from deploying import deploy, some_metadata, with_image
 from editions import UPDATE, declared, run_script
-from far_host import host, sent, tools  # noqa: F401 -- fixtures
+from far_host import (  # noqa: F401 -- fixtures
+    host,
+    host_without_shell,
+    impatient,
+    sent,
+    tools,
+)
 from hostile import HostileAgent
 from travelling import (  # noqa: F401 -- fixtures
     another,

@@ -11,27 +11,24 @@ from pathlib import Path
 
 import pytest
 from metered import Meter
-from sshd import sshd
 
 from pyguixvm.digest.memory import Digests
 from pyguixvm.events import Notice, PhaseProgress, ignore
 from pyguixvm.hypervisor import by_host, host_shell, volumes
 from pyguixvm.hypervisor.base_volume import BaseVolumes, image_content
 from pyguixvm.hypervisor.connection import connect
-from pyguixvm.hypervisor.machine_lock.wait import Tempo
 
 MIB = 1024**2
 # So much goes as it is before it is known how quick the line is.
 FIRST = 4 * MIB
-# Whoever was cut died at once: it is this very process that goes on.
-SOON = Tempo(beat=0.2, look=0.1, patience=1)
+
+pytestmark = pytest.mark.usefixtures("impatient")
 
 
 @pytest.fixture(autouse=True)
 def worth_it(monkeypatch):
     monkeypatch.setattr(by_host, "_TRIED_SECONDS", 0)
     monkeypatch.setattr(by_host, "_WORTH_SECONDS", 0)
-    monkeypatch.setattr("pyguixvm.hypervisor.incomplete_volume.Tempo", lambda: SOON)
 
 
 @pytest.fixture
@@ -124,19 +121,10 @@ def test_without_zstd_here_it_goes_as_it_is(host, pool, image, sent, tools, tmp_
 
 @pytest.mark.parametrize("instead", ["sleep 1000", "echo hello", "exit 1"])
 def test_where_ssh_leads_to_no_shell_it_goes_as_it_is(
-    pool, image, sent, tmp_path, monkeypatch, instead
+    host_without_shell, pool, image, sent, tmp_path, monkeypatch, instead
 ):
-    """As where a key is for libvirt alone (sshd's AUTHORIZED_KEYS)."""
     monkeypatch.setattr(host_shell, "PATIENCE", 2.0)
-    forced = tmp_path / "forced"
-    forced.write_text(
-        "#!/bin/sh\ncase $SSH_ORIGINAL_COMMAND in\n"
-        f'*virt-ssh-helper*) exec sh -c "$SSH_ORIGINAL_COMMAND";;\n*) {instead};;\nesac\n'
-    )
-    forced.chmod(0o755)
-    for each in (tmp_path, *tmp_path.parents[:2]):
-        each.chmod(0o755)
-    with sshd(tmp_path, 2273, ForceCommand=str(forced)) as there:
+    with host_without_shell(instead) as there:
         provided(there.uri(command=there.client()), pool, image, tmp_path / "state")
     assert len(sent) == 2
 

@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from sshd import sshd
 
 from pyguixvm.digest.memory import Digests
 from pyguixvm.events import Notice, PhaseProgress, ignore
@@ -18,7 +17,6 @@ from pyguixvm.hypervisor import host_shell, volumes
 from pyguixvm.hypervisor.base_volume import BaseVolumes, image_content
 from pyguixvm.hypervisor.connection import connect
 from pyguixvm.hypervisor.fetching import Origin
-from pyguixvm.hypervisor.machine_lock.wait import Tempo
 from pyguixvm.hypervisor.upload import uploader
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
@@ -27,13 +25,9 @@ from serving import served
 MIB = 1024**2
 CONTENT = random.Random(20).randbytes(9 * MIB) + bytes(12 * MIB) + random.Random(21).randbytes(MIB)
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
-# Whoever was cut died at once: it is this very process that goes on.
-SOON = Tempo(beat=0.2, look=0.1, patience=1)
 
 
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch):
-    monkeypatch.setattr("pyguixvm.hypervisor.incomplete_volume.Tempo", lambda: SOON)
+pytestmark = pytest.mark.usefixtures("impatient")
 
 
 @pytest.fixture
@@ -190,20 +184,11 @@ def test_without_a_program_for_it_it_is_sent(host, pool, image, server, sent, to
 
 @pytest.mark.parametrize("instead", ["sleep 1000", "echo hello", "exit 1"])
 def test_where_ssh_leads_to_no_shell_it_is_sent(
-    pool, image, server, sent, tmp_path, monkeypatch, instead
+    host_without_shell, pool, image, server, sent, tmp_path, monkeypatch, instead
 ):
-    """As where a key is for libvirt alone (sshd's AUTHORIZED_KEYS)."""
     monkeypatch.setattr(host_shell, "PATIENCE", 2.0)
-    forced = tmp_path / "forced"
-    forced.write_text(
-        "#!/bin/sh\ncase $SSH_ORIGINAL_COMMAND in\n"
-        f'*virt-ssh-helper*) exec sh -c "$SSH_ORIGINAL_COMMAND";;\n*) {instead};;\nesac\n'
-    )
-    forced.chmod(0o755)
-    for each in (tmp_path, *tmp_path.parents[:2]):
-        each.chmod(0o755)
     told = []
-    with sshd(tmp_path, 2273, ForceCommand=str(forced)) as there:
+    with host_without_shell(instead) as there:
         provided(there.uri(command=there.client()), pool, image, server.url, tmp_path, told.append)
     assert len(sent) == 1
     assert len(warnings(told)) == 1

@@ -16,17 +16,11 @@ from pyguixvm.events import Notice, PhaseProgress, ignore
 from pyguixvm.hypervisor import sending, volumes
 from pyguixvm.hypervisor.base_volume import BaseVolumes, image_content
 from pyguixvm.hypervisor.connection import connect
-from pyguixvm.hypervisor.machine_lock.wait import Tempo
 from pyguixvm.hypervisor.resumption import BLOCK, arrived
 
 MIB = 1024**2
-# Whoever was cut died at once: it is this very process that goes on.
-SOON = Tempo(beat=0.2, look=0.1, patience=1)
 
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch):
-    monkeypatch.setattr("pyguixvm.hypervisor.incomplete_volume.Tempo", lambda: SOON)
+pytestmark = pytest.mark.usefixtures("impatient")
 
 
 @pytest.fixture
