@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from exporting import Exporter
+from processes import each_process
 
 HERE = Path(__file__).parent
 USER = "pyguixvm-exporter"
@@ -59,18 +60,9 @@ def said(log):
     return log.read_text() if log.exists() else ""
 
 
-def owner(process):
-    with suppress(OSError):
-        return process.stat().st_uid
-
-
 def run_by(uid):
     """Return the processes of the account UID."""
-    return [
-        process.name
-        for process in Path("/proc").iterdir()
-        if process.name.isdecimal() and owner(process) == uid
-    ]
+    return [each.pid for each in each_process() if each.owner == uid]
 
 
 def watched(asked, machine, log):

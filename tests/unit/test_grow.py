@@ -23,6 +23,7 @@ from images import (
     make_btrfs_image,
     make_image,
 )
+from processes import processes_naming
 
 from pyguixvm.errors import PyguixvmError, RequestRefusedError, UsageError
 from pyguixvm.events import Event, Notice, ignore
@@ -260,19 +261,15 @@ def test_an_exporter_that_is_killed_leaves_an_error_and_nothing_else(
 
 def kill_exporters(directory: Path) -> None:
     """Kill what serves an image in DIRECTORY, and return when it is gone."""
-    pids = [
-        file.parent.name
-        for file in Path("/proc").glob("[0-9]*/cmdline")
-        if str(directory).encode() in file.read_bytes()
-    ]
+    pids = [each.pid for each in processes_naming(directory)]
     assert pids
     for pid in pids:
-        os.kill(int(pid), signal.SIGKILL)
+        os.kill(pid, signal.SIGKILL)
         while state(pid) not in {"Z", None}:
             time.sleep(0.005)
 
 
-def state(pid: str) -> str | None:
+def state(pid: int) -> str | None:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
@@ -334,18 +331,6 @@ def test_an_overlay_that_is_damaged_does_not_count(
     with pytest.raises(ImageError):
         grow(base, "raw", tmp_path / "o", 90 * MIB, emit=ignore, environment=environment)
     assert not (tmp_path / "o").exists()
-
-
-def processes_naming(directory: Path) -> list[str]:
-    found = []
-    for file in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            arguments = file.read_bytes()
-        except OSError:
-            continue
-        if str(directory).encode() in arguments:
-            found.append(arguments.decode())
-    return found
 
 
 def test_a_partition_without_a_file_system_is_refused(tmp_path: Path) -> None:

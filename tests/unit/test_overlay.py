@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from images import MIB
+from processes import processes_naming
 
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.image import nbd, overlay
@@ -106,12 +107,9 @@ def test_what_serves_an_image_is_bound_to_it(tmp_path: Path) -> None:
     ):
         pass
     with nbd.exported(over, secret):
-        (status,) = [
-            each.read_text()
-            for each in Path("/proc").glob("[0-9]*/status")
-            if each.read_text().startswith("Name:\tqemu-nbd\n")
-            and str(over).encode() in (each.parent / "cmdline").read_bytes()
-        ]
+        told = [Path(f"/proc/{each.pid}/status").read_text() for each in processes_naming(over)]
+    # What confines it waits for it.
+    (status,) = [each for each in told if each.startswith("Name:\tqemu-nbd\n")]
     assert "NoNewPrivs:\t1" in status
     assert "Seccomp:\t2" in status
 
