@@ -139,7 +139,7 @@ def several(runs: int, work: Workspace) -> Iterator[Row]:
             times.append((mine.without("start"), 5 * hand.work))
         yield compared(
             "five machines of one system", times, "five times image, copy, grow, define",
-            goal=0.3, note=_phases(mine),
+            goal=0.3, note=mine.in_words,
         )  # fmt: skip
 
 
@@ -159,10 +159,6 @@ def _rows(
     for phase in dict.fromkeys([*mine.phases, *hand.phases]):
         us, them = mine.phases.get(phase, 0.0), hand.phases.get(phase, 0.0)
         yield Row(f"    {phase}", us, them, "", us / them if them else 0.0)
-
-
-def _phases(cost: Cost) -> str:
-    return ", ".join(f"{phase} {seconds:.1f}" for phase, seconds in cost.phases.items())
 
 
 def _weights(mine: Cost, hand: Cost) -> str:

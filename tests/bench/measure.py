@@ -64,6 +64,11 @@ class Cost(msgspec.Struct, frozen=True):
         """Seconds without those that guests take to boot and to stop: no tool makes these fewer."""
         return self.seconds - self.boot - self.phases.get("stop", 0.0)
 
+    @property
+    def in_words(self) -> str:
+        """The seconds of each phase."""
+        return ", ".join(f"{phase} {seconds:.1f}" for phase, seconds in self.phases.items())
+
     def without(self, *phases: str) -> float:
         """Return the seconds of the work without those of PHASES."""
         return self.work - sum(self.phases.get(phase, 0.0) for phase in phases)

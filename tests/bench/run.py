@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import composed
 import evaluation
 import growth
 import in_place
@@ -61,6 +62,7 @@ PARTS = {
     "plan": Part(planning.hundred, 2, 15),
     "scale": Part(scale.sizes, 0, 90),
     "transfers": Part(transfers.over_a_line, 0, 250),
+    "via": Part(composed.over_a_line, 150, 120),
     "scrapes": Part(scrapes.scrapes, 0, 90),
     "loop": Part(loop.deployments, 500, 120),
     "first": Part(loop.first, 70, 80),

@@ -55,8 +55,13 @@ class FarGuix:
 
 
 @contextmanager
-def far_guix(directory: Path, port: int, **environment: str) -> Iterator[FarGuix]:
-    """Run the host; its files are in DIRECTORY, and ENVIRONMENT is as other-store has it."""
+def far_guix(
+    directory: Path, port: int, line: Path | None = None, **environment: str
+) -> Iterator[FarGuix]:
+    """Run the host, to which LINE leads; its files are in DIRECTORY.
+
+    ENVIRONMENT is as other-store has it.
+    """
     directory.mkdir()
     for each in (directory, *directory.parents[:3]):
         each.chmod(0o755)
@@ -69,7 +74,7 @@ def far_guix(directory: Path, port: int, **environment: str) -> Iterator[FarGuix
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
         try:
-            yield FarGuix(Sshd(directory, port), Meter(directory / "meter"))
+            yield FarGuix(Sshd(directory, port), Meter(directory / "meter", line))
         finally:
             assert process.stdin is not None
             process.stdin.close()

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A line of ssh's that is metered, and cut.
 
-usage: metered.py HOST PORT METER
+usage: metered.py HOST PORT METER [LINE]
 
-Connect to PORT of HOST, as a ProxyCommand; add to the file METER, a line each time, how many bytes
-go there.  As soon as more went there, in this connection, than the file METER.cut says, end.
+Connect to PORT of HOST, or to the socket LINE, which leads there, as a ProxyCommand; add to the
+file METER, a line each time, how many bytes go there.  As soon as more went there, in this
+connection, than the file METER.cut says, end.
 """
 
 import os
@@ -38,12 +39,12 @@ def relay(there: socket.socket, meter: Path) -> None:
 
 
 class Meter:
-    """What goes by the connections that its OPTION, of ssh's, makes."""
+    """What goes by the connections that its OPTION, of ssh's, makes, by LINE if that is given."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, line: Path | None = None) -> None:
         self._file = file
         self._cut = file.with_name(f"{file.name}.cut")
-        self.option = f"'ProxyCommand={sys.executable} {__file__} %h %p {file}'"
+        self.option = f"'ProxyCommand={sys.executable} {__file__} %h %p {file} {line or ''}'"
 
     def went(self) -> int:
         """Return how many bytes went there so far."""
@@ -57,5 +58,14 @@ class Meter:
             self._cut.write_text(str(size))
 
 
+def connected(host: str, port: str, line: str | None = None) -> socket.socket:
+    if line is None:
+        return socket.create_connection((host, int(port)))
+    there = socket.socket(socket.AF_UNIX)
+    there.connect(line)
+    return there
+
+
 if __name__ == "__main__":
-    relay(socket.create_connection((sys.argv[1], int(sys.argv[2]))), Path(sys.argv[3]))
+    _host, _port, _meter, *_line = sys.argv[1:]
+    relay(connected(_host, _port, *_line), Path(_meter))

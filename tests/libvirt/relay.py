@@ -3,10 +3,10 @@
 
 usage: relay.py SOCKET TARGET SECONDS BYTES
 
-Pass on what comes to the socket SOCKET to that at TARGET and back, each byte SECONDS later, at most
-BYTES in a second each way (0: as fast as can be).  It ends with its standard input; before, each
-line there asks for a line: how many bytes went there, how many came back, and how many times the
-direction changed from there to back, which is a round trip each.
+Pass on what comes to the socket SOCKET to TARGET, another one or HOST:PORT, and back, each byte
+SECONDS later, at most BYTES in a second each way (0: as fast as can be).  It ends with its
+standard input; before, each line there asks for a line: how many bytes went there, how many came
+back, and how many times the direction changed from there to back, which is a round trip each.
 """
 
 import asyncio
@@ -65,17 +65,28 @@ class Line:
         writer.close()
 
 
+async def connected(target: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    host, _, port = target.rpartition(":")
+    if target.startswith("/"):
+        return await asyncio.open_unix_connection(target)
+    return await asyncio.open_connection(host, int(port))
+
+
 async def relay(socket: str, target: str, later: float, rate: float) -> None:
     traffic = Traffic()
+    # As nobody else keeps them, they would be gone before they end.
+    serving: set[asyncio.Task[None] | None] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_unix_connection(target)
+        serving.add(asyncio.current_task())
+        there, back = await connected(target)
         out, home = Line(later, rate), Line(later, rate)
         await asyncio.gather(
             out.take(reader, traffic, there=True), out.give(back),
             home.take(there, traffic, there=False), home.give(writer),
             return_exceptions=True,
         )  # fmt: skip
+        serving.discard(asyncio.current_task())
 
     await asyncio.start_unix_server(serve, socket)
     print(flush=True)
@@ -84,7 +95,7 @@ async def relay(socket: str, target: str, later: float, rate: float) -> None:
 
 
 class Relay:
-    """A line that runs as PROCESS, and to which URI leads."""
+    """A line that runs as PROCESS, and to which URI leads, if there is a libvirtd at its end."""
 
     def __init__(self, process: "subprocess.Popen[str]", uri: str) -> None:
         self._process = process
@@ -113,7 +124,7 @@ def relayed(
     socket: Path, target: str = "/run/libvirt/libvirt-sock", later: float = 0.025,
     rate: float = 2.5e6,
 ) -> Iterator[Relay]:  # fmt: skip
-    """Run a line of RATE (bytes in a second) to the socket TARGET, LATER (seconds) each way."""
+    """Run a line of RATE (bytes in a second) to TARGET, LATER (seconds) each way."""
     process = subprocess.Popen(
         [sys.executable, __file__, socket, target, str(later), str(rate)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
