@@ -9,7 +9,7 @@ crashes (libvirt 9.0).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -73,10 +73,14 @@ class Bounded:
 
     def _call(self, name: str, ask: Callable[..., object], given: Sequence[object]) -> object:
         """Return what ASK, which is the request NAME, returns for the subject and what is GIVEN."""
+        subjects = [self, *given]
+        others = {each._line for each in given if isinstance(each, Bounded)} - {self._line}
 
         def over(connection: libvirt.virConnect, era: int) -> object:
-            subjects = [self, *given]
-            return ask(*(_over(each, connection, era) for each in subjects))
+            with ExitStack() as uses:
+                used = {line: uses.enter_context(line.used(name)) for line in others}
+                used[self._line] = connection, era
+                return ask(*(_over(each, used) for each in subjects))
 
         answer, era = self._line.answer(name, over, lasting=type(self._subject) in _FOUND_AGAIN)
         return self._bounded(answer, era)
@@ -93,10 +97,14 @@ class Bounded:
         return found
 
 
-def _over(given: object, connection: libvirt.virConnect, era: int) -> object:
-    """Return what GIVEN stands for over CONNECTION, that of ERA.  Raises libvirtError."""
+def _over(given: object, used: Mapping[Line, tuple[libvirt.virConnect, int]]) -> object:
+    """Return what GIVEN stands for over the connection, of an era, of its line that is USED.
+
+    Raises libvirtError.
+    """
     if not isinstance(given, Bounded):
         return given
+    connection, era = used[given._line]
     if given._era != era and type(given._subject) in _FOUND_AGAIN:
         given._find_again(connection, era)
     return given._subject

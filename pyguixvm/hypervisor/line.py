@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 
 import libvirt
@@ -124,6 +124,16 @@ class Line:
             if other is now:  # there is no other
                 raise
         return self._asked(name, call, other), other.era
+
+    @contextmanager
+    def used(self, name: str) -> Iterator[tuple[libvirt.virConnect, int]]:
+        """Yield the connection, and its era, for the method NAME of an object of another line.
+
+        It is not closed in the body.  Raises HypervisorError, also if it is closed already.
+        """
+        with self._threads.going_on():
+            now = self._alive(name)
+            yield now.connection, now.era
 
     def era(self) -> int:
         """Return how often there was another connection.  Raises HypervisorError."""

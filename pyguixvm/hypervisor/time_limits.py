@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Generic, TypeVar
@@ -50,19 +51,34 @@ class Threads:
 
     def counted(self, call: Callable[[], _Answer]) -> Callable[[], _Answer]:
         """Return CALL, which goes on from now to its end.  Raises HypervisorError after `end`."""
-        with self._lock:
-            if self._ended:
-                raise HypervisorError("the connection was closed meanwhile")
-            self._going_on += 1
+        self._begin()
 
         def counted() -> _Answer:
             try:
                 return call()
             finally:
-                with self._lock:
-                    self._going_on -= 1
+                self._end()
 
         return counted
+
+    @contextmanager
+    def going_on(self) -> Iterator[None]:
+        """Count the body as something that goes on.  Raises HypervisorError after `end`."""
+        self._begin()
+        try:
+            yield
+        finally:
+            self._end()
+
+    def _begin(self) -> None:
+        with self._lock:
+            if self._ended:
+                raise HypervisorError("the connection was closed meanwhile")
+            self._going_on += 1
+
+    def _end(self) -> None:
+        with self._lock:
+            self._going_on -= 1
 
     def end(self) -> bool:
         """End all threads that wait, the others after their requests; whether none goes on."""

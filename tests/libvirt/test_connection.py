@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import libvirt
@@ -17,6 +18,7 @@ from another import another_libvirtd
 
 from pyguixvm.errors import HypervisorError
 from pyguixvm.hypervisor import domains, volumes
+from pyguixvm.hypervisor.bounded import bounded, call, close
 from pyguixvm.hypervisor.connection import capabilities, connect, is_local
 from pyguixvm.hypervisor.machine_lock.lock import holders
 from pyguixvm.hypervisor.observe import observe
@@ -185,6 +187,44 @@ def looked_from(*namespaces, change="true"):
         check=True, capture_output=True, text=True,
     )  # fmt: skip
     return done.stdout.strip()
+
+
+def test_a_connection_that_another_ones_request_uses_is_open_until_that_ends():
+    """Libvirt would free it, and crash: a guest moves by a request to where it is."""
+    begun, closed, said = threading.Event(), threading.Event(), []
+
+    def both(here, there):
+        begun.set()
+        closed.wait(60)
+        said.extend((here.getHostname(), there.getHostname()))
+
+    with connect("test:///default") as here:
+        with connect("test:///default") as there:
+            request = threading.Thread(target=call, args=(both, here.handle, there.handle))
+            request.start()
+            begun.wait(60)
+        closed.set()
+        request.join(60)
+    assert len(said) == 2
+    # And none that was closed before is used.
+    with connect("test:///default") as here, connect("test:///default") as there:
+        gone = there.handle
+        close(gone)
+        with pytest.raises(HypervisorError, match="closed meanwhile"):
+            call(both, here.handle, gone)
+
+
+def test_after_a_cut_what_another_one_has_is_not_looked_for_there(tmp_path):
+    node = tmp_path / "node.xml"
+    node.write_text("<node/>")
+    here, there = (libvirt.open(f"test://{path}") for path in ("/default", node))
+    first = bounded(here, 10, partial(libvirt.open, "test:///default"))
+    second = bounded(there, 10)
+    here.close()
+    uris = call(lambda *both: [each.getURI() for each in both], first, second)
+    assert uris == ["test:///default", f"test://{node}"]
+    for each in (first, second):
+        close(each)
 
 
 def test_what_sees_other_files_counts_as_another_machine(connection, tmp_path_factory):
