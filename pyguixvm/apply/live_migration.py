@@ -8,8 +8,8 @@ is libvirt's affair.  What is left where it was goes as after any move.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import msgspec
 
@@ -30,6 +30,10 @@ from pyguixvm.model.volume_names import file_name, variables_volume
 from pyguixvm.plan.migration import root_layers
 from pyguixvm.xml.inspection import inspect_domain
 from pyguixvm.xml.moved import Place, moved_xml
+
+# After how long (seconds) it is told that nothing arrives.  QEMU tells of disks by 16 MiB each,
+# and waits for a line that is cut for as long as TCP does: a quarter of an hour (tcp(7)).
+STANDSTILL_SECONDS = 60
 
 
 def move_live(
@@ -78,21 +82,34 @@ def move_live(
                 told.detail = f"to {move.target.uri}{listener.said}"
 
 
-@dataclass
 class _Listener:
     """Tells EMIT how the guest of MACHINE moves; SAID is how much that was, as far as is known."""
 
-    emit: Emit
-    machine: str
-    said: str = ""
+    def __init__(self, emit: Emit, machine: str) -> None:
+        """Nothing has moved yet."""
+        self.said = ""
+        self._emit, self._machine = emit, machine
+        self._done = 0
+        # Since when (seconds); None when it was told that this is long ago.
+        self._since: float | None = time.monotonic()
 
     def progress(self, done: int, total: int) -> None:
         self.said = f", {format_size(total)} of memory and disks"
-        self.emit(PhaseProgress("move", done, total, self.machine))
+        self._emit(PhaseProgress("move", done, total, self._machine))
+        now = time.monotonic()
+        if done != self._done:
+            self._done, self._since = done, now
+        elif self._since is not None and now - self._since >= STANDSTILL_SECONDS:
+            self._since = None
+            text = (
+                f"nothing more has arrived for {STANDSTILL_SECONDS} s: if the line between the two "
+                "hosts is cut, it goes on when that is back; Control-C leaves the guest where it is"
+            )
+            self._emit(Notice(text, self._machine, warning=True))
 
     def in_the_clear(self, why: str) -> None:
         text = f"its memory and disks go from host to host in the clear: {why}"
-        self.emit(Notice(text, self.machine, warning=True))
+        self._emit(Notice(text, self._machine, warning=True))
 
 
 def _variables(move: Move, xml: str, metadata: Metadata) -> SentVariables | None:

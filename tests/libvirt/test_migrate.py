@@ -17,7 +17,7 @@ import pytest
 from boot_sector import halting
 from deploying import MIB, deploy, session, with_image
 from killing import KILLS, SEED, end, kill_after, moments
-from travelling import SYSTEM, session_at
+from travelling import SYSTEM, session_at, settled
 
 from pyguixvm.apply import migration
 from pyguixvm.cli.app import main
@@ -251,7 +251,7 @@ def test_a_guest_that_runs_goes_on_elsewhere(traveller, line):
     # By way of us, back, and from the one libvirtd to the other.
     for target, uri in ((there, there.uri), (here, here.uri), (there, peer)):
         source = there if target is here else here
-        said = traveller.move(target, uri=uri, by=line[target is there])
+        said = traveller.move(target, uri=uri, by=line.there if target is there else line.here)
         assert said == f"came from {source.uri}"
         assert domains.state(target, traveller.name) == "running"
         traveller.require_whole(target)
@@ -269,30 +269,16 @@ def test_whoever_is_killed_while_a_guest_moves_leaves_one_that_runs(traveller, l
     uris = {True: "qemu+tcp://10.213.0.2/system", False: source.uri}
     domains.start(source, traveller.name)
     since = time.monotonic()
-    end(traveller.begin(source, uris[True], line[True]))
+    end(traveller.begin(source, uris[True], line.there))
     seconds = time.monotonic() - since
     source, target = target, source
     for moment in moments(seconds):
         away = target is traveller.there
-        kill_after(traveller.begin(source, uris[away], line[away]), moment)
+        kill_after(traveller.begin(source, uris[away], line.there if away else line.here), moment)
         settled(traveller)
         running = [w for w in traveller.at() if domains.state(w, traveller.name) == "running"]
         assert len(running) == 1
-        traveller.move(target, uri=uris[away], by=line[away])
+        traveller.move(target, uri=uris[away], by=line.there if away else line.here)
         traveller.require_whole(target)
         assert domains.state(target, traveller.name) == "running"
         source, target = target, source
-
-
-def settled(traveller):
-    """Wait until libvirt has done what somebody asked it for who was killed."""
-    deadline = time.monotonic() + 60
-    while any(busy(where, traveller.name) for where in traveller.at()):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
-def busy(where, name):
-    with suppress(libvirt.libvirtError):
-        return where.handle.lookupByName(name).jobInfo()[0] != libvirt.VIR_DOMAIN_JOB_NONE
-    return False

@@ -76,8 +76,8 @@ def test_a_line_that_drops_when_the_guest_has_moved_loses_nothing(traveller, lin
     with monkeypatch.context() as patched:
         patched.setattr(live_migration.migration, "migrate", lost)
         with pytest.raises(HypervisorError):
-            traveller.move(there, by=line[1])
-    traveller.move(there, by=line[1])
+            traveller.move(there, by=line.there)
+    traveller.move(there, by=line.there)
     traveller.require_whole(there)
     assert had <= traveller.volumes_of(there)
 
@@ -287,6 +287,6 @@ def test_what_was_refused_is_tried_again_with_what_was_sent(traveller, line, mon
     with pytest.raises(HypervisorError, match=r"It runs where it was|migrate domain"):
         traveller.move(there, by="tcp://127.0.0.1:1")
     assert domains.state(here, traveller.name) == "running"
-    traveller.move(there, by=line[1])
+    traveller.move(there, by=line.there)
     traveller.require_whole(there)
     domains.destroy(there, traveller.name)

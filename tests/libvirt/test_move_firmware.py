@@ -103,7 +103,7 @@ def test_variables_go_with_a_guest_that_runs(with_variables, kept, line):
     here, there = with_variables.connection, with_variables.there
     first = kept.file(here)
     domains.start(here, with_variables.name)
-    with_variables.move(there, by=line[1])
+    with_variables.move(there, by=line.there)
     assert domains.state(there, with_variables.name) == "running"
     assert kept.marked(there)
     assert not first.exists()
@@ -112,7 +112,7 @@ def test_variables_go_with_a_guest_that_runs(with_variables, kept, line):
     with_variables.move(here)
     assert kept.marked(here)
     domains.start(here, with_variables.name)
-    with_variables.move(there, by=line[1])
+    with_variables.move(there, by=line.there)
     assert kept.marked(there)
     domains.destroy(there, with_variables.name)
     with_variables.move(here)
@@ -221,7 +221,7 @@ def test_what_a_move_that_failed_left_of_variables_is_in_nobodys_way(with_variab
         here.handle.storagePoolLookupByName(with_variables.pool).refresh(0)
     assert domains.state(there, with_variables.name) == "running"
     assert kept.marked(there)
-    with_variables.move(here, by=line[0])
+    with_variables.move(here, by=line.here)
     assert kept.marked(here)
     assert not file.exists()
     domains.destroy(here, with_variables.name)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """On the line between two hosts: how far a guest has come, and who can read it."""
 
+import os
+import signal
 import subprocess
 from contextlib import suppress
 
@@ -9,13 +11,14 @@ import pytest
 from another import another_libvirtd
 from boot_sector import halting
 from deploying import MIB, deploy, with_image
-from travelling import session_at
+from travelling import session_at, settled
 
+from pyguixvm.apply import live_migration
 from pyguixvm.commands import migrate
 from pyguixvm.commands.session import Session
 from pyguixvm.errors import HypervisorError
 from pyguixvm.events import Notice, PhaseFinished, PhaseProgress, ignore
-from pyguixvm.hypervisor import domains
+from pyguixvm.hypervisor import domains, migration
 from pyguixvm.hypervisor.connection import connect
 from pyguixvm.hypervisor.migration import Line
 from pyguixvm.model.declaration import ConsoleReady
@@ -31,7 +34,7 @@ def test_a_move_tells_how_far_it_is(traveller, line):
     # So that it takes some seconds (16 MiB in each); all that its disks may hold is part of it.
     here.handle.lookupByName(traveller.name).migrateSetMaxSpeed(16)
     told = []
-    traveller.move(there, by=line[1], emit=told.append)
+    traveller.move(there, by=line.there, emit=told.append)
     said = [e for e in told if isinstance(e, PhaseProgress) and e.phase == "move"]
     assert said
     assert all(e.machine == traveller.name and 0 <= e.done <= e.total for e in said)
@@ -50,11 +53,11 @@ def test_without_certificates_a_guest_goes_in_the_clear_and_it_is_said(traveller
     here, there = traveller.connection, traveller.there
     domains.start(here, traveller.name)
     with pytest.raises(HypervisorError, match="by TLS") as refused:
-        traveller.move(there, by=line[1], encrypted=True)
+        traveller.move(there, by=line.there, encrypted=True)
     assert "/etc/pki/qemu" in refused.value.hint
     assert domains.state(here, traveller.name) == "running"
     told = []
-    traveller.move(there, by=line[1], emit=told.append)
+    traveller.move(there, by=line.there, emit=told.append)
     assert len(in_the_clear(told)) == 1
     traveller.require_whole(there)
     domains.destroy(there, traveller.name)
@@ -138,3 +141,73 @@ def test_with_certificates_a_guest_goes_by_tls(two_hosts, a_machine, tmp_path):
         for where in two_hosts:
             with suppress(libvirt.libvirtError):
                 where.handle.lookupByName(machine.name).destroy()
+
+
+# --- a line that is cut ------------------------------------------------------
+
+
+def standing_still(told):
+    return [e for e in told if isinstance(e, Notice) and "nothing more has arrived" in e.message]
+
+
+class Cutting:
+    """Is told what goes on; cuts the line as soon as something of a disk has arrived.
+
+    As soon as it was said that nothing more does, THEN is called.
+    """
+
+    def __init__(self, line, then):
+        self.line, self.then = line, then
+        self.told = []
+        self.cut = False
+
+    def __call__(self, event):
+        self.told.append(event)
+        if isinstance(event, PhaseProgress) and event.phase == "move" and event.done:
+            if not self.cut:
+                self.line("down")
+            self.cut = True
+        if standing_still([event]):
+            self.then()
+
+
+@pytest.fixture
+def slowly(traveller, line, monkeypatch):
+    """Have it take some seconds to move; what takes the line down, or up."""
+    monkeypatch.setattr(live_migration, "STANDSTILL_SECONDS", 5)
+    here = traveller.connection
+    domains.start(here, traveller.name)
+    # MiB in each.
+    here.handle.lookupByName(traveller.name).migrateSetMaxSpeed(16)
+
+    def taken(state):
+        subprocess.run(["ip", "link", "set", line.name, state], check=True)
+
+    yield taken
+    taken("up")
+    with suppress(libvirt.libvirtError):
+        traveller.there.handle.lookupByName(traveller.name).destroy()
+
+
+def test_a_guest_goes_on_when_the_line_is_back(traveller, line, slowly):
+    emit = Cutting(slowly, lambda: slowly("up"))
+    traveller.move(traveller.there, by=line.there, emit=emit)
+    assert len(standing_still(emit.told)) == 1
+    traveller.require_whole(traveller.there)
+
+
+def test_who_gives_up_a_line_that_is_cut_leaves_the_guest_where_it_was(
+    traveller, line, slowly, monkeypatch
+):
+    here, there = traveller.connection, traveller.there
+    monkeypatch.setattr(migration, "_END_SECONDS", 5)
+    emit = Cutting(slowly, lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        traveller.move(there, by=line.there, emit=emit)
+    assert domains.state(here, traveller.name) == "running"
+    slowly("up")
+    settled(traveller)
+    assert traveller.at() == [here]
+    assert domains.state(here, traveller.name) == "running"
+    traveller.move(there, by=line.there)
+    traveller.require_whole(there)

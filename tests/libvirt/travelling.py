@@ -5,8 +5,10 @@ import os
 import random
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 import libvirt
@@ -175,9 +177,17 @@ def _deployed(connection, there, machine, tmp_path):
             found.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_NVRAM)
 
 
+class Joined(NamedTuple):
+    """By which URIs each of two hosts is reached by the other, and the first one's device."""
+
+    here: str
+    there: str
+    name: str
+
+
 @pytest.fixture(scope="module")
 def line(another):
-    """Join the networks of the two hosts; return by which URI each is reached."""
+    """Join the networks of the two hosts."""
     process = str(another.process.pid)
     name = f"pyx{os.getpid()}"
     inside = ("nsenter", "--target", process, "--net", "--")
@@ -189,9 +199,23 @@ def line(another):
         (*inside, "ip", "link", "set", "pyx", "up"),
     ):
         subprocess.run(command, check=True)
-    yield "tcp://10.213.0.1", "tcp://10.213.0.2"
+    yield Joined("tcp://10.213.0.1", "tcp://10.213.0.2", name)
     subprocess.run(("ip", "link", "delete", name), check=True)
 
 
 def session_at(where):
     return Session(where.uri, (), {"PYGUIXVM_VIRT_TYPE": "qemu"}, ignore, ignore)
+
+
+def settled(traveller):
+    """Wait until libvirt has done what somebody asked it for who was killed."""
+    deadline = time.monotonic() + 60
+    while any(busy(where, traveller.name) for where in traveller.at()):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def busy(where, name):
+    with suppress(libvirt.libvirtError):
+        return where.handle.lookupByName(name).jobInfo()[0] != libvirt.VIR_DOMAIN_JOB_NONE
+    return False
