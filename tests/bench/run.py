@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import composed
+import elsewhere
 import evaluation
 import growth
 import in_place
@@ -62,6 +63,7 @@ PARTS = {
     "plan": Part(planning.hundred, 2, 15),
     "scale": Part(scale.sizes, 0, 90),
     "transfers": Part(transfers.over_a_line, 0, 250),
+    "elsewhere": Part(elsewhere.edits, 20, 180),
     "via": Part(composed.over_a_line, 150, 120),
     "scrapes": Part(scrapes.scrapes, 0, 90),
     "loop": Part(loop.deployments, 500, 120),
