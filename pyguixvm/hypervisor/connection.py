@@ -16,6 +16,7 @@ import libvirt
 
 from pyguixvm.errors import HypervisorError
 from pyguixvm.hypervisor import let_go
+from pyguixvm.hypervisor.at_once import begun
 from pyguixvm.hypervisor.bounded import bounded, close, stay
 from pyguixvm.hypervisor.domain_events import Events
 from pyguixvm.hypervisor.errors import explained
@@ -208,10 +209,12 @@ def identity(connection: Connection) -> Hypervisor:
     """Return which hypervisor CONNECTION leads to, as it says itself."""
     with explained(f"ask the hypervisor at {connection.uri} which one it is"):
         instance, owner = _instance(connection.uri)
+        handle, far = connection.handle, not connection.local
+        name, driver = (begun(ask, far=far) for ask in (handle.getHostname, handle.getType))
         return Hypervisor(
             host_uuid=read_host_uuid(connection.offered.xml()),
-            host_name=connection.handle.getHostname(),
-            driver=connection.handle.getType(),
+            host_name=name(),
+            driver=driver(),
             instance=instance,
             owner=owner,
         )

@@ -297,7 +297,7 @@ def _whole_volumes(connection: Connection) -> dict[str, tuple[str, ...]]:
         flags = libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE
         for pool in connection.handle.listAllStoragePools(flags):
             with _unless_stopped(pool):
-                names = {name for name in pool.listVolumes() if is_ours(name)}
+                names = set(filter(is_ours, volumes.names_in(pool)))
                 whole = (n for n in names if not is_marker(n) and marker(n) not in names)
                 found[pool.name()] = tuple(sorted(whole))
     return found

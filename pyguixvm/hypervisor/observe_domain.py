@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import PurePosixPath
 
 import libvirt
@@ -13,6 +14,7 @@ import msgspec
 from lxml import etree
 
 from pyguixvm.hypervisor import disks, volumes
+from pyguixvm.hypervisor.at_once import begun
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.domains import Domain, Which, exists
 from pyguixvm.hypervisor.errors import explained
@@ -44,8 +46,11 @@ def observe_domain(
         found, _ = described(domain, state, lambda other: exists(connection, other), xml)
         if not closely:
             return found
+        lost_root = begun(partial(_has_lost_root, connection, found), far=not connection.local)
         found = with_disks(connection, domain, found, kept=True)
-        found = _without_root(connection, msgspec.structs.replace(found, reason=reason))
+        found = msgspec.structs.replace(
+            found, reason=reason, root_gone=found.root_gone or lost_root()
+        )
         return without_data(connection, found)
 
 
@@ -77,14 +82,17 @@ def with_disks(
     """
     if observed.metadata is None:
         return observed
-    live = observed.live
+    live, far = observed.live, not connection.local
+    snapshots = begun(lambda: disks.snapshots(domain) if kept else (), far=far and kept)
+    checkpoints = begun(lambda: disks.checkpoints(domain) if kept else (), far=far and kept)
+    jobs = () if live is None else tuple(disks.jobs(domain, live))
     return msgspec.structs.replace(
         observed,
-        snapshots=disks.snapshots(domain) if kept else (),
+        snapshots=snapshots(),
         defined=disks.completed(connection, observed.defined),
         live=None if live is None else disks.completed(connection, live),
-        checkpoints=disks.checkpoints(domain) if kept else (),
-        jobs=() if live is None else tuple(disks.jobs(domain, live)),
+        checkpoints=checkpoints(),
+        jobs=jobs,
         root_gone=live is None and _root_gone(domain, observed),
         saved=live is None and has_kept_memory(domain),
         without_balloon=live is not None
@@ -116,13 +124,12 @@ def without_root(
     return msgspec.structs.replace(observed, root_gone=gone)
 
 
-def _without_root(connection: Connection, observed: ObservedDomain) -> ObservedDomain:
-    """Return OBSERVED as `without_root` does, by what its pool has now."""
+def _has_lost_root(connection: Connection, observed: ObservedDomain) -> bool:
+    """Whether the guest of OBSERVED, if it runs, does so on a root that its pool has not now."""
     if observed.live is None or observed.metadata is None:
-        return observed
+        return False
     current = observed.metadata.generation
-    gone = volumes.is_there(connection, current.pool, current.volume) is False
-    return msgspec.structs.replace(observed, root_gone=gone)
+    return volumes.is_there(connection, current.pool, current.volume) is False
 
 
 def without_data(

@@ -23,8 +23,9 @@ _SEND = 1024**2
 # Another stream takes some 10 ms: a smaller hole is sent faster than it is left out.
 _SMALLEST_HOLE = 4 * 1024**2
 _ZEROS = bytes(CHUNK)
-# On a line, so many zeros are not sent, from page to page.
-_GAP = 32 * 1024
+# On a line, so many zeros are not sent, from page to page.  A file system that has grown has a
+# page or two in each of its groups.
+_GAP = 8 * 1024
 _PAGE = 4096
 # A line on which this (seconds) is not enough for all of it is one that may be cut meanwhile.
 _ACKNOWLEDGE_SECONDS = 5.0

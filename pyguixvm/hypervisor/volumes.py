@@ -117,7 +117,7 @@ def names(connection: Connection, pool: str) -> frozenset[str] | None:
     """Return the names of all volumes in POOL; None if it is stopped or there is none."""
     with explained(f"list the volumes of pool '{pool}'"):
         try:
-            return frozenset(_pool(connection, pool).listVolumes())
+            return names_in(_pool(connection, pool))
         except libvirt.libvirtError as error:
             if is_code(error, libvirt.VIR_ERR_NO_STORAGE_POOL, libvirt.VIR_ERR_OPERATION_INVALID):
                 return None
@@ -223,7 +223,7 @@ def find_handle(connection: Connection, pool: str, name: str) -> libvirt.virStor
 
 def _names(connection: Connection, pool: str) -> frozenset[str]:
     """Return the names of all volumes in POOL; none if there is no such pool."""
-    return frozenset(_of_pool(connection, pool, lambda found: found.listVolumes()) or ())
+    return _of_pool(connection, pool, names_in) or frozenset()
 
 
 def _of_pool(
@@ -236,6 +236,12 @@ def _of_pool(
         if is_code(error, libvirt.VIR_ERR_NO_STORAGE_POOL):
             return None
         raise
+
+
+def names_in(pool: libvirt.virStoragePool) -> frozenset[str]:
+    """Return the names of all volumes in libvirt's POOL.  Raises libvirtError."""
+    # The binding's listVolumes asks how many there are, before.
+    return frozenset(volume.name() for volume in pool.listAllVolumes())
 
 
 def in_pool(pool: libvirt.virStoragePool, name: str) -> libvirt.virStorageVol | None:
