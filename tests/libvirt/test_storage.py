@@ -406,7 +406,7 @@ def test_a_pool_that_goes_while_it_is_looked_at_is_left_out(connection, tmp_path
         real.destroy()
         if undefined_when == "before it is asked":
             real.undefine()
-        return real.listVolumes()
+        return real.listAllVolumes()
 
     def active():
         real.undefine()
@@ -416,7 +416,7 @@ def test_a_pool_that_goes_while_it_is_looked_at_is_left_out(connection, tmp_path
         def __getattr__(self, name):
             return getattr(connection.handle, name)
 
-    handle, going = Handle(), SimpleNamespace(listVolumes=listed, isActive=active)
+    handle, going = Handle(), SimpleNamespace(listAllVolumes=listed, isActive=active)
     handle.listAllStoragePools = lambda _: [going]
     assert observe(replace(connection, handle=handle)).pools == {}
 
