@@ -82,6 +82,8 @@ Guile and Guix."
 
 (define (compile-to directory target)
   "Compile the modules in DIRECTORY, which are found on the load path, to TARGET."
+  ;; Below /proc, 'compile-file' would try for ever to make it.
+  (mkdir-p target)
   (for-each (lambda (file)
               ;; Each file appears as a whole or not at all.
               (compile-file (string-append directory "/" file)

@@ -93,4 +93,15 @@
        (compiled? %root compiled)))
    (unsetenv "XDG_CACHE_HOME")))
 
+;; Guile's own 'compile-file' tries for ever to make it.
+(test-equal "a directory that cannot be made is an error"
+  ENOENT
+  (catch 'system-error
+    (lambda ()
+      (alarm 60)
+      (compile-to %root "/proc/nonexistent/compiled"))
+    (lambda args
+      (alarm 0)
+      (system-error-errno args))))
+
 (test-end "modules")
