@@ -58,7 +58,10 @@ def test_all_data_is_in_the_extents_and_they_are_in_order(tmp_path_factory, bloc
         assert any(b <= offset and offset + BLOCK <= b + length for b, length in found)
 
 
-@pytest.mark.parametrize("nonzero", [(), (0,), (1, 2, 30, 31), (0, 2, 5, 7, 40), (63,), (5, 62)])
+@pytest.mark.parametrize(
+    "nonzero",
+    [(), (0,), (1, 2, 30, 31), (0, 6, 15, 40), (0, 2, 5, 7, 40), (63,), (5, 62)],
+)
 def test_what_travels_on_a_line_is_what_there_is(nonzero: tuple[int, ...]) -> None:
     page = 4096
     data = b"".join(b"\1" * page if n in nonzero else bytes(page) for n in range(64))
