@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import base64
 import json
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import waiting
 from conftest import virsh
 
 
@@ -51,7 +51,4 @@ class Guest:
 
 def eventually(holds: Callable[[], bool], seconds: float = 60) -> None:
     """Wait until HOLDS is true, SECONDS at most: a guest does what it was told at its own pace."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, f"it does not hold after {seconds} s"
-        time.sleep(0.5)
+    waiting.eventually(holds, seconds, every=0.5)

@@ -30,6 +30,7 @@ from editions import (
 from killing import begun, end, moments
 from live_once import FURNISH, Living, change_live
 from relay import relayed
+from waiting import eventually
 
 from pyguixvm.commands.undefine import root_volumes
 from pyguixvm.errors import HypervisorError, LostLockError, NotLiveError, RolledBackError
@@ -51,13 +52,6 @@ LIVE = Path(__file__).with_name("live_once.py")
 def furnished(connection, edition):
     run(connection, edition("one").name, FURNISH)
     return edition
-
-
-def eventually(condition):
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def in_steps(process, condition):

@@ -4,7 +4,6 @@
 import os
 import signal
 import subprocess
-import time
 from contextlib import suppress
 
 import libvirt
@@ -13,6 +12,7 @@ from another import another_libvirtd
 from boot_sector import halting
 from deploying import MIB, deploy, with_image
 from travelling import session_at, settled
+from waiting import eventually
 
 from pyguixvm.apply import live_migration
 from pyguixvm.commands import migrate
@@ -209,10 +209,7 @@ def test_who_gives_up_a_line_that_is_cut_leaves_the_guest_where_it_was(
     slowly("up")
     settled(traveller)
     # Then libvirt takes away what was to become of it there.
-    deadline = time.monotonic() + 60
-    while traveller.at() != [here]:
-        assert time.monotonic() < deadline, traveller.at()
-        time.sleep(0.1)
+    eventually(lambda: traveller.at() == [here])
     assert domains.state(here, traveller.name) == "running"
     traveller.move(there, by=line.there)
     traveller.require_whole(there)

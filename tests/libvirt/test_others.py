@@ -9,13 +9,13 @@ import os
 import re
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import boot_sector
 import msgspec
 import pytest
 from deploying import MIB, changed, deploy, planned, renewed, session, take_away, virsh, with_image
+from waiting import eventually
 
 from pyguixvm.apply.context import Workshop
 from pyguixvm.apply.executor import apply
@@ -322,7 +322,7 @@ def test_a_guest_that_has_no_room_is_told_and_not_powered_off(
 ):
     machine = on_sector(boot_sector.filling())
     name = machine.name
-    assert eventually(lambda: status_of(connection, machine).reason == "by an I/O error")
+    eventually(lambda: status_of(connection, machine).reason == "by an I/O error")
     found = status_of(connection, machine)
     assert (found.status, found.detail) == ("stopped", "paused by an I/O error")
     before = virsh(f"dumpxml --inactive {name}")
@@ -337,7 +337,7 @@ def test_a_guest_that_has_no_room_is_told_and_not_powered_off(
     subprocess.run(["mount", "-o", "remount,size=64M", small_pool.path], check=True)
     virsh(f"resume {name}")
     root = Path(small_pool.path, generation_volume(name, 1))
-    assert eventually(lambda: root.stat().st_size > 16 * 2**20)
+    eventually(lambda: root.stat().st_size > 16 * 2**20)
     assert status_of(connection, machine).status == "deployed"
 
 
@@ -357,7 +357,7 @@ def test_a_guest_without_a_balloon_is_asked_once(connection, halting):
 def test_a_machine_whose_qemu_died_is_told_and_started_again(connection, halting):
     name = halting.name
     os.kill(int(Path(f"/run/libvirt/qemu/{name}.pid").read_text()), signal.SIGKILL)
-    assert eventually(lambda: domains.state(connection, name) == "shut off")
+    eventually(lambda: domains.state(connection, name) == "shut off")
     found = status_of(connection, halting)
     assert (found.status, found.reason) == ("stopped", "its guest, or its QEMU, crashed")
     assert deploy(connection, halting) is None
@@ -374,7 +374,7 @@ def test_a_guest_that_crashed_and_was_kept_is_told_and_left_alone(connection, on
     defined_by_hand(name, with_panic, tmp_path)
     domains.destroy(connection, name)
     virsh(f"start {name}")
-    assert eventually(lambda: domains.state(connection, name) == "crashed")
+    eventually(lambda: domains.state(connection, name) == "crashed")
     found = status_of(connection, machine)
     assert (found.status, found.detail) == ("stopped", "crashed since its kernel panicked")
     newer = renewed(machine, tmp_path)
@@ -391,16 +391,6 @@ def test_a_guest_that_crashed_and_was_kept_is_told_and_left_alone(connection, on
     assert planned(connection, newer, force=True).refusal is None
     domains.destroy(connection, name)
     assert planned(connection, newer).refusal is None
-
-
-def eventually(holds):
-    """Whether HOLDS returns true, within a minute."""
-    limit = time.monotonic() + 60
-    while time.monotonic() < limit:
-        if holds():
-            return True
-        time.sleep(0.05)
-    return False
 
 
 @pytest.fixture

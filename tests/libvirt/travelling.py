@@ -5,7 +5,6 @@ import os
 import random
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -17,6 +16,7 @@ from another import another_libvirtd
 from boot_sector import halting
 from deploying import MIB, deploy, renewed, session, with_image
 from killing import begun
+from waiting import eventually
 
 from pyguixvm.commands import migrate
 from pyguixvm.commands.session import Session
@@ -209,10 +209,7 @@ def session_at(where):
 
 def settled(traveller):
     """Wait until libvirt has done what somebody asked it for who was killed."""
-    deadline = time.monotonic() + 60
-    while any(busy(where, traveller.name) for where in traveller.at()):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    eventually(lambda: not any(busy(where, traveller.name) for where in traveller.at()))
 
 
 def busy(where, name):
