@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
@@ -23,6 +25,8 @@ _MAY_SKIP = (
     "and what its programs have not written is lost)"
 )
 _SKIPPED = "not waited for any more: a guest that shuts down is powered off"
+# Seconds from a signal until a wait that began just after it is ended.
+_MOMENT = 0.05
 
 
 @contextmanager
@@ -70,8 +74,43 @@ def alike() -> Iterator[None]:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    with _handled(_others(), interrupted):
+    with _handled(_others(), interrupted), _felt():
         yield
+
+
+@contextmanager
+def _felt() -> Iterator[None]:
+    """Have any signal end what the main thread waits for in the body.
+
+    Python only takes note of a signal, and calls its handler when the main thread does
+    something next.  What that waits for is ended by the signal itself, unless another thread
+    was handed it, or the wait began just after it (and ended with a lock that nobody releases):
+    so who hears of a signal disturbs the main thread once more, by one that nobody sends.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    main = threading.get_ident()
+    heard, told = os.pipe()
+    os.set_blocking(told, False)
+
+    def disturb() -> None:
+        while number := os.read(heard, 1):
+            if number[0] != signal.SIGURG:
+                time.sleep(_MOMENT)
+                signal.pthread_kill(main, signal.SIGURG)
+
+    disturbing = threading.Thread(target=disturb, name="signals", daemon=True)
+    with _handled((signal.SIGURG,), lambda *_: None):
+        before = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+        disturbing.start()
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(before)
+            os.close(told)
+            disturbing.join()
+            os.close(heard)
 
 
 def _others() -> tuple[signal.Signals, ...]:

@@ -84,8 +84,7 @@ class _Round:
             case PhaseFinished(phase="evaluate"):
                 self.follow(complete=True)
             case PhaseStarted(phase=phase) if phase not in _POINTLESS_IF_SAVED:
-                with self._deciding:
-                    self.may_be_cancelled = False
+                self.must_be_finished()
         if isinstance(event, PhaseFinished):
             now = time.monotonic()
             # Several machines are changed at once.
@@ -96,6 +95,11 @@ class _Round:
     def follow(self, *, complete: bool) -> None:
         """Have the files watched that the configuration is known to depend on."""
         self._changes.follow(self._files, complete=complete, since=self._begun)
+
+    def must_be_finished(self) -> None:
+        """Have it cancelled no more; if it was just now, the signal is here when this returns."""
+        with self._deciding:
+            self.may_be_cancelled = False
 
     def cancel(self) -> bool:
         """Interrupt the main thread, unless it does what must be finished; whether it did so."""
@@ -234,7 +238,7 @@ def _deploy(
         output.outcomes(outcomes)
         status = status_of(outcomes)
         message = "deployed" if status == 0 else "a machine failed"
-    current.may_be_cancelled = False
+    current.must_be_finished()
     return status, message
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import signal
 import threading
 import time
@@ -22,6 +23,22 @@ from pyguixvm.interruption import Interruption, Wait, pause
 from pyguixvm.process import run
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# What the main thread may wait for; nothing of it comes.
+WAITS: dict[str, Callable[[], object]] = {
+    "an event": threading.Event().wait,
+    "a queue": queue.SimpleQueue[None]().get,
+    "a pipe": lambda: os.read(os.pipe()[0], 1),
+    "a program": lambda: run(["sleep", "1000"]),
+    "a thread": lambda: for_ever().join(),
+    "a while": lambda: pause(1000),
+}
+
+
+def for_ever() -> threading.Thread:
+    """Return a thread that never ends by itself."""
+    thread = threading.Thread(target=threading.Event().wait, daemon=True)
+    thread.start()
+    return thread
 
 
 def interrupt(number: signal.Signals = signal.SIGINT) -> None:
@@ -186,6 +203,29 @@ def test_where_nothing_else_is_said_all_count_as_control_c(number: signal.Signal
         interrupt(number)
 
 
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("wait", sorted(WAITS))
+def test_a_signal_that_another_thread_was_handed_ends_any_wait(
+    number: signal.Signals, wait: str
+) -> None:
+    """As one does that comes just before the wait: the thread that waits is not disturbed."""
+
+    def interrupt_here() -> None:
+        time.sleep(0.1)
+        signal.pthread_kill(threading.get_ident(), number)
+
+    late = threading.Timer(20, os.kill, (os.getpid(), signal.SIGINT))
+    late.start()
+    begun = time.monotonic()
+    try:
+        with pytest.raises(KeyboardInterrupt), alike():  # noqa: PT012
+            threading.Thread(target=interrupt_here).start()
+            WAITS[wait]()
+    finally:
+        late.cancel()
+    assert time.monotonic() - begun < 10
+
+
 def test_what_was_to_be_ignored_is_ignored() -> None:
     """A session that goes away does not end what nohup started."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -197,10 +237,11 @@ def test_what_was_to_be_ignored_is_ignored() -> None:
 
 
 def test_afterwards_signals_do_what_they_did() -> None:
-    before = [signal.getsignal(number) for number in SIGNALS]
+    before = [signal.getsignal(number) for number in signal.valid_signals()]
     with alike(), Work().begun():
         pass
-    assert [signal.getsignal(number) for number in SIGNALS] == before
+    assert [signal.getsignal(number) for number in signal.valid_signals()] == before
+    assert signal.set_wakeup_fd(-1) == -1
 
 
 # --- threads ----------------------------------------------------------------
