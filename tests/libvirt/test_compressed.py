@@ -6,11 +6,12 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+import waiting
 from metered import Meter
+from waiting import eventually
 
 from pyguixvm.digest.memory import Digests
 from pyguixvm.events import Notice, PhaseProgress, ignore
@@ -164,23 +165,24 @@ def halting_tools(tools):
 
 
 PROVIDE = """
-import sys; sys.path.insert(0, sys.argv[1])
+import sys; sys.path[:0] = sys.argv[1:3]
 from pathlib import Path; from types import SimpleNamespace
 from pyguixvm.hypervisor import by_host; by_host._TRIED_SECONDS = by_host._WORTH_SECONDS = 0
 from test_compressed import provided
-uri, name, image, state = sys.argv[2:]
-provided(uri, SimpleNamespace(name=name), Path(image), Path(state))
+uri, name, image, state = sys.argv[3:]
+tell = lambda event: print(getattr(event, "done", 0), flush=True)
+provided(uri, SimpleNamespace(name=name), Path(image), Path(state), tell)
 """
 
 
 def sending(uri, pool, image, tmp_path):
-    """Begin to send IMAGE; return what does so, when its host has four pieces of it."""
-    arguments = [Path(__file__).parent, uri, pool.name, image, tmp_path / "state"]
-    run = subprocess.Popen([sys.executable, "-c", PROVIDE, *map(str, arguments)])
-    deadline = time.monotonic() + 60
-    while sum(f.stat().st_blocks for f in Path(pool.path).iterdir()) * 512 < 13 * MIB:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    """Begin to send IMAGE; return what does so, when its host has said it has four pieces."""
+    modules = [Path(__file__).parent, Path(waiting.__file__).parent]
+    arguments = [*modules, uri, pool.name, image, tmp_path / "state"]
+    said = tmp_path / "said"
+    with said.open("w") as saying:
+        run = subprocess.Popen([sys.executable, "-c", PROVIDE, *map(str, arguments)], stdout=saying)
+    eventually(lambda: max(map(int, said.read_text().split()), default=0) > 18 * MIB)
     return run
 
 
@@ -214,8 +216,5 @@ def test_what_gets_its_name_meanwhile_is_not_written_to(host, pool, image, halti
         begun.write_bytes(another)
         os.truncate(begun, 128 * MIB)
         halts.unlink()
-        deadline = time.monotonic() + 60
-        while (there_are / "ended").stat().st_size < 5:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        eventually(lambda: (there_are / "ended").stat().st_size >= 5)
     assert begun.read_bytes() == another + bytes(128 * MIB - len(another))
