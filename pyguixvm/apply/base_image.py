@@ -7,6 +7,8 @@ or move, so it is copied, as all images are for a hypervisor elsewhere.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -14,12 +16,15 @@ from pyguixvm.apply.by_store import placing
 from pyguixvm.apply.contents import Contents, contents_of
 from pyguixvm.apply.context import Workshop
 from pyguixvm.digest.memory import Digests
+from pyguixvm.errors import HypervisorError
+from pyguixvm.hypervisor.at_once import begun
 from pyguixvm.hypervisor.base_volume import BaseVolumes, image_content
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.fetching import Origin
 from pyguixvm.hypervisor.new_volume import Place
 from pyguixvm.hypervisor.shell import has_shell
 from pyguixvm.hypervisor.upload import uploader
+from pyguixvm.hypervisor.volumes import Volume
 from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.model.image import RemoteImage
 from pyguixvm.model.volume_names import base_volume
@@ -30,13 +35,37 @@ from pyguixvm.xml.storage import BackingFile
 _UNKNOWN = "DIGEST"
 
 
-def provided(
+def looked_for(
     machine: VirtualMachine, action: CreateRoot, workshop: Workshop
+) -> Callable[[], Volume | None]:
+    """Begin to look for the base volume of ACTION; return what waits for it, None if it is not.
+
+    So it is of an image that would have to be read first, and where nobody can say that yet.
+    """
+    connection, image = workshop.connection, Path(action.image)
+    far = not connection.local
+    known = workshop.digests.seen(image) if far and image.exists() else None
+
+    def look() -> Volume | None:
+        if known is None:
+            return None
+        with suppress(HypervisorError):  # the pool may be about to be made
+            return _base_volumes(machine, action, workshop).seen(known)
+        return None
+
+    return begun(look, far=known is not None)
+
+
+def provided(
+    machine: VirtualMachine,
+    action: CreateRoot,
+    workshop: Workshop,
+    seen: Callable[[], Volume | None] = lambda: None,
 ) -> tuple[BackingFile, str | None]:
     """Have what the root volume of ACTION stands on where the hypervisor sees it; return it.
 
-    If that is a base volume, its name is returned, too.  Raises RequestRefusedError if there
-    is one that is not as it was made, and HypervisorError.
+    If that is a base volume, its name is returned, too; SEEN tells it if it was `looked_for`.
+    Raises RequestRefusedError if there is one that is not as it was made, and HypervisorError.
     """
     if _serves_as_it_is(workshop.connection, machine):
         return _store_item(action), None
@@ -45,11 +74,15 @@ def provided(
     with workshop.turns.at(action.image):
         content = image_content(image, workshop.digests, workshop.emit, machine.name)
     with workshop.turns.at(action.pool, content.digest):
-        volume = BaseVolumes(
-            workshop.connection, action.pool, workshop.digests, workshop.emit, machine.name,
-            _place(workshop, machine, image),
-        ).provide(image, content)  # fmt: skip
+        volume = _base_volumes(machine, action, workshop).provide(image, content, seen())
     return _base(machine, volume.path), volume.name
+
+
+def _base_volumes(machine: VirtualMachine, action: CreateRoot, workshop: Workshop) -> BaseVolumes:
+    place = _place(workshop, machine, Path(action.image))
+    return BaseVolumes(
+        workshop.connection, action.pool, workshop.digests, workshop.emit, machine.name, place
+    )
 
 
 def planned(

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from uuid import uuid4
 
 import msgspec
@@ -18,6 +19,7 @@ from pyguixvm.apply.data_records import record_attached
 from pyguixvm.apply.root_volume import Root
 from pyguixvm.events import phase
 from pyguixvm.hypervisor import domains, networks, volumes
+from pyguixvm.hypervisor.at_once import begun
 from pyguixvm.hypervisor.connection import Connection, capabilities
 from pyguixvm.hypervisor.domains import Domain, Which
 from pyguixvm.hypervisor.host_parts import HostParts
@@ -58,16 +60,26 @@ def define(
 
 
 @dataclass(frozen=True)
+class Before:
+    """The domain NAME as it was, defined by XML; RAN: with a guest."""
+
+    name: str
+    xml: str
+    ran: bool
+
+
+@dataclass(frozen=True)
 class ToBe:
     """The XML to define a domain by, and that DOMAIN as it is, None if it is to be made.
 
-    It is defined by BEFORE so far, and is on GENERATION then.
+    It was as BEFORE so far, with AUTOSTART, and is on GENERATION then.
     """
 
     xml: str
     generation: Generation
     domain: Domain | None = None
-    before: str | None = None
+    before: Before | None = None
+    autostart: bool = False
 
 
 def define_by(name: str, to_be: ToBe, action: DefineDomain, workshop: Workshop) -> Domain:
@@ -80,7 +92,8 @@ def define_by(name: str, to_be: ToBe, action: DefineDomain, workshop: Workshop) 
         domain = domains.define(workshop.connection, to_be.xml, to_be.domain)
         if workshop.roots is not None:
             workshop.roots.protect(domain.uuid, to_be.generation)
-        domains.set_autostart(workshop.connection, domain, action.autostart)
+        if action.autostart != to_be.autostart:
+            domains.set_autostart(workshop.connection, domain, action.autostart)
         return domain
 
 
@@ -98,13 +111,22 @@ def definition_to_be(
     to define the domain.
     """
     connection, machine = workshop.connection, plan.machine
+    far = not connection.local
+    networks_ready = begun(partial(networks.ready_networks, connection), far=far)
     # What is secret in it, the password of a display for example, is not to get lost.
     found = domains.find_whole_definition(connection, machine.name)
     metadata = metadata_before = found[1] if found else Metadata(current=0, generations=())
     uuid = found[2].uuid if found else str(uuid4())
     files: tuple[str, ...] = ()
+    there = {
+        pool: begun(partial(volumes.names, connection, pool), far=far)
+        for pool in {each.pool for each in metadata.generations}
+    }
     if found:
         before, _, domain = found
+        autostart = begun(partial(domains.autostart, connection, domain), far=far)
+        hardware = inspect_domain(before).hardware
+        lost = begun(partial(HostParts(connection).lost, hardware), far=far)
         # A preparation took its time, since the plan was made of what there was.
         closely = bool(plan.preparation)
         observed = require_untouched(
@@ -134,7 +156,7 @@ def definition_to_be(
             deploy=workshop.deploy(),
             provenance=workshop.provenance or generation.provenance,
         )
-        networks.ensure_networks(connection, machine)
+        networks.ensure_networks(connection, machine, networks_ready)
         metadata = msgspec.structs.replace(
             metadata.having(generation),
             current=action.generation,
@@ -143,7 +165,7 @@ def definition_to_be(
             deployment=deployment or metadata.deployment,
             uuid=uuid,
         )
-        metadata = metadata.without(_lost(connection, metadata))
+        metadata = metadata.without(_lost(metadata, there))
         disks = attached_disks(connection, machine, files)
         data = [each.path for each in disks if not each.block]
         record_attached(connection, metadata, machine, data, files)
@@ -151,22 +173,29 @@ def definition_to_be(
             definition(machine, root, disks, connection, workshop.environment, metadata)
         )
         if found:
-            lost = HostParts(connection).lost(inspect_domain(before).hardware)
-            xml = _in_place(new, before, metadata_before, machine, lost)
-            yield ToBe(xml, generation, domain, before)
+            xml = _in_place(new, before, metadata_before, machine, lost())
+            was = Before(machine.name, before, ran=observed.state != "shut off")
+            yield ToBe(xml, generation, domain, was, autostart())
         else:
             yield ToBe(new, generation)
 
 
-def _lost(connection: Connection, metadata: Metadata) -> frozenset[Address]:
-    """Return the root volumes of METADATA that are in their pools no more."""
-    roots = frozenset((each.pool, each.volume) for each in metadata.generations)
-    there = {pool: volumes.names(connection, pool) for pool in {pool for pool, _ in roots}}
+def _lost(
+    metadata: Metadata, there: Mapping[str, Callable[[], Collection[str] | None]]
+) -> frozenset[Address]:
+    """Return the root volumes of METADATA that are in their pools no more, which had THERE.
+
+    That of the current generation was looked up, and may have been made since.
+    """
+    current = metadata.generation
     return frozenset(
-        (pool, volume)
-        for pool, volume in roots
-        # One that is stopped keeps what it has.
-        if (found := there[pool]) is not None and volume not in found
+        (each.pool, each.volume)
+        for each in metadata.generations
+        # A pool that is stopped keeps what it has.
+        if (each.pool, each.volume) != (current.pool, current.volume)
+        and each.pool in there
+        and (found := there[each.pool]()) is not None
+        and each.volume not in found
     )
 
 

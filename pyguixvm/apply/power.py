@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -64,15 +65,19 @@ def _power_off(name: str, domain: Which, workshop: Workshop) -> None:
 
 
 def start(
-    machine: VirtualMachine, domain: Domain | None, workshop: Workshop, watched: ExitStack
+    machine: VirtualMachine,
+    domain: Domain | None,
+    workshop: Workshop,
+    watched: ExitStack,
+    first: Callable[[], object] = lambda: None,
 ) -> Evidence:
     """Start MACHINE, whose networks are active; watch its guest until WATCHED is closed.
 
-    DOMAIN is its own, if it was looked up already.
+    DOMAIN is its own, if it was looked up already.  FIRST is called just before.
     """
     with phase(workshop.emit, "start", machine.name):
         workshop.require(machine.name)
-        return watched.enter_context(boot(workshop.connection, machine, domain))
+        return watched.enter_context(boot(workshop.connection, machine, domain, first=first))
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -19,6 +20,7 @@ from pyguixvm.digest.file_state import FileState
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.events import phase
 from pyguixvm.hypervisor import pools, volumes
+from pyguixvm.hypervisor.at_once import begun
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.new_volume import NewVolume
 from pyguixvm.image import increment as increments
@@ -34,7 +36,6 @@ from pyguixvm.plan.actions import CreateRoot
 from pyguixvm.plan.transfer import as_root
 from pyguixvm.process import CommandFailedError
 from pyguixvm.xml.storage import BackingFile
-
 
 @dataclass(frozen=True)
 class Root:
@@ -69,8 +70,11 @@ def created_root(machine: VirtualMachine, action: CreateRoot, workshop: Workshop
     Raises RequestRefusedError if the image is larger than declared,
     HypervisorError if the pool cannot take the volume, and BuildError.
     """
-    with workshop.turns.at(action.pool):
-        pools.ensure_pool(workshop.connection, action.pool)
+    far = not workshop.connection.local
+    there = begun(partial(_ensure_pool, action.pool, workshop), far=far)
+    seen = base_image.looked_for(machine, action, workshop)
+    if not far:
+        there()
     # The pool belongs to the hypervisor, often to root: the overlay is grown in a
     # directory of our own, and only its few megabytes are sent.
     with workplace() as directory:
@@ -82,7 +86,8 @@ def created_root(machine: VirtualMachine, action: CreateRoot, workshop: Workshop
             image = FileState.of(Path(action.image))
             with phase(workshop.emit, "grow", machine.name) as result:
                 result.detail = _grown(machine, action, file, workshop)
-        below, base = base_image.provided(machine, action, workshop)
+        there()
+        below, base = base_image.provided(machine, action, workshop, seen)
         # What the root was made for is what it is laid on.
         image.require_unchanged()
         if below.path != action.image:
@@ -91,6 +96,11 @@ def created_root(machine: VirtualMachine, action: CreateRoot, workshop: Workshop
         increment = None if added is None else added.size
         with sent_root(machine.name, action.pool, file, workshop, contents) as path:
             yield Root(action.pool, action.volume, path, (below,), base, action.image, increment)
+
+
+def _ensure_pool(pool: str, workshop: Workshop) -> None:
+    with workshop.turns.at(pool):
+        pools.ensure_pool(workshop.connection, pool)
 
 
 @contextmanager

@@ -11,12 +11,13 @@ import msgspec
 
 from pyguixvm.apply import power
 from pyguixvm.apply.context import Workshop
-from pyguixvm.apply.definition import ToBe, define_by, definition_to_be
+from pyguixvm.apply.definition import Before, ToBe, define_by, definition_to_be
 from pyguixvm.apply.power import Restart
 from pyguixvm.apply.root_volume import Root
 from pyguixvm.errors import LostLockError, PyguixvmError
 from pyguixvm.events import Notice, undisturbed
 from pyguixvm.hypervisor import domains, networks, usage, volumes
+from pyguixvm.hypervisor.at_once import begun
 from pyguixvm.hypervisor.connection import Connection, anew
 from pyguixvm.hypervisor.domains import Domain
 from pyguixvm.plan.actions import DefineDomain, StartDomain, StopDomain
@@ -46,9 +47,14 @@ def switch(  # noqa: PLR0917 -- what to do, with what, and who is told
     as soon as the definition refers to ROOT.  What watches the guest is closed with
     WATCHED.
     """
-    name = plan.machine.name
+    name, far = plan.machine.name, not workshop.connection.local
     stopped: float | None = None
     evidence: Evidence | None = None
+
+    def both() -> None:
+        resolved.close()
+        defined()
+
     with ExitStack() as resolved:
         to_be: ToBe | None = None
         for action in plan.switch:
@@ -61,7 +67,9 @@ def switch(  # noqa: PLR0917 -- what to do, with what, and who is told
             networks.ensure_networks(workshop.connection, plan.machine)
         else:
             domain = to_be.domain
-        with unbroken(domain, name, workshop, to_be.before if to_be else None):
+        before = to_be.before if to_be else None
+        with unbroken(domain, name, workshop, before), ExitStack() as vouched:
+            refers = _nothing
             for action in plan.switch:
                 match action:
                     case StopDomain():
@@ -71,13 +79,33 @@ def switch(  # noqa: PLR0917 -- what to do, with what, and who is told
                         if to_be is None:
                             raise ValueError("a switch defines what was made ready before")
                         domain = define_by(name, to_be, action, workshop)
-                        resolved.close()
-                        defined()
+                        refers = vouched.enter_context(_meanwhile(both, far=far))
                     case StartDomain():
-                        evidence = power.start(plan.machine, domain, workshop, watched)
+                        evidence = power.start(plan.machine, domain, workshop, watched, refers)
     if evidence is None:
         raise ValueError("the last action of a switch starts the guest")
     return Switched(evidence, stopped)
+
+
+@contextmanager
+def _meanwhile(act: Callable[[], object], *, far: bool) -> Iterator[Callable[[], object]]:
+    """Have ACT done while the body does something else, if that is FAR away.
+
+    What is yielded waits for it, which the body is to do; one that fails does not before it is
+    over.
+    """
+    done = begun(act, far=far)
+    try:
+        yield done
+    except BaseException:
+        with suppress(Exception):
+            done()
+        raise
+
+
+def _nothing() -> object:
+    """Be what is to be waited for where nothing was begun."""
+    return None
 
 
 def _to_be_seen(name: str, workshop: Workshop) -> Domain:
@@ -106,19 +134,19 @@ def restarted(
 
 @contextmanager
 def unbroken(
-    domain: Domain | None, name: str, workshop: Workshop, xml: str | None = None
+    domain: Domain | None, name: str, workshop: Workshop, known: Before | None = None
 ) -> Iterator[None]:
     """Let the body take away the guest of NAME and start it again; who interrupts it waits.
 
-    DOMAIN is its own, None if there is none yet, and XML what it is defined by, if that was
-    read already.
+    DOMAIN is its own, None if there is none yet, and KNOWN as it is, if that was looked at
+    already.
 
     If it fails and there is no guest then, the domain is defined as it was before, and
     started if it ran before.  What is the case is asked of libvirt: an exception
     does not tell whether what raised it was done.
     """
     with workshop.interruption.put_off(however_often=True):
-        before = None if domain is None else _before(workshop.connection, domain, xml)
+        before = None if domain is None else known or _before(workshop.connection, domain)
         try:
             yield
         except LostLockError:
@@ -136,23 +164,14 @@ def unbroken(
             raise
 
 
-@dataclass(frozen=True)
-class _Before:
-    """The domain NAME as it was, defined by XML; RAN: with a guest."""
-
-    name: str
-    xml: str
-    ran: bool
-
-
-def _before(connection: Connection, domain: Domain, xml: str | None) -> _Before | None:
-    xml = xml or domains.whole_definition(connection, domain)
+def _before(connection: Connection, domain: Domain) -> Before | None:
+    xml = domains.whole_definition(connection, domain)
     if xml is None:
         return None
-    return _Before(domain.name, xml, domains.state(connection, domain) != "shut off")
+    return Before(domain.name, xml, domains.state(connection, domain) != "shut off")
 
 
-def _put_back(before: _Before | None, workshop: Workshop) -> str | None:
+def _put_back(before: Before | None, workshop: Workshop) -> str | None:
     """Have the domain of BEFORE as it was; return what was done, in words, None for nothing.
 
     A domain that is new has nothing to go back to.
@@ -179,7 +198,7 @@ def _put_back(before: _Before | None, workshop: Workshop) -> str | None:
     return "the old definition was put back" if changed else None
 
 
-def _defined_again(connection: Connection, before: _Before) -> tuple[tuple[str, str], ...]:
+def _defined_again(connection: Connection, before: Before) -> tuple[tuple[str, str], ...]:
     """Define the domain of BEFORE as it was; return pools and volumes that it knew of meanwhile."""
     meanwhile = domains.read_metadata(connection, before.name)
     domains.define(connection, before.xml)

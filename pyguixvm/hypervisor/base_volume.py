@@ -60,15 +60,22 @@ class BaseVolumes:
     machine: str | None = None
     place: Place | None = None
 
-    def provide(self, path: Path, content: Content) -> Volume:
-        """Have the disk image PATH, which holds CONTENT, as a volume that is named by that.
-
-        A store item is for all to read; of anything else, only whom guests run as may read
-        the volume.  Raises RequestRefusedError if there is one that holds something else.
-        """
+    def seen(self, content: Content) -> Volume | None:
+        """Return the volume that is named by CONTENT if it is there and whole."""
         name = volume_names.base_volume(content.digest)
         whole = volumes.is_whole(self.connection, self.pool, name)
-        found = volumes.lookup(self.connection, self.pool, name) if whole else None
+        return volumes.lookup(self.connection, self.pool, name) if whole else None
+
+    def provide(self, path: Path, content: Content, found: Volume | None = None) -> Volume:
+        """Have the disk image PATH, which holds CONTENT, as a volume that is named by that.
+
+        FOUND is what was `seen` just now, if anything.  A store item is for all to read; of
+        anything else, only whom guests run as may read the volume.  Raises RequestRefusedError
+        if there is one that holds something else.
+        """
+        name = volume_names.base_volume(content.digest)
+        if found is None or found.name != name:
+            found = self.seen(content)
         if found is None:
             try:
                 return self._sent(path, name, content)

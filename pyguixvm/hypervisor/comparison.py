@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import BinaryIO
 
+import libvirt
+
 from pyguixvm import process
 from pyguixvm.digest.content import content_of
 from pyguixvm.errors import PyguixvmError
@@ -45,18 +47,18 @@ def holds_all(connection: Connection, volume: Volume, source: BinaryIO) -> bool:
 
 def holds_some(
     connection: Connection,
-    volume: Volume,
+    found: libvirt.virStorageVol,
     source: BinaryIO,
     extents: Sequence[tuple[int, int]],
 ) -> bool:
-    """Whether VOLUME holds what SOURCE does at some places of its data, which is in EXTENTS.
+    """Whether FOUND, libvirt's own object, holds what SOURCE does at some places of its data.
 
-    Raises HypervisorError.
+    That is in EXTENTS.  Raises HypervisorError.
     """
 
     def same(at: int) -> bool:
         expected = os.pread(source.fileno(), _PAGE, at)
-        return download.data(connection, volume, at, len(expected)) == expected
+        return download.data_of(connection, found, at, len(expected)) == expected
 
     return all(each(same, _places(extents), far=not connection.local))
 

@@ -35,10 +35,10 @@ def composed(  # noqa: PLR0917 -- what is made where, by whom, and who is told
     """
     pool, name = volume.pool, volume.name
     with (
-        incomplete_volume.made_by_us(connection, pool, name, emit, machine),
+        incomplete_volume.made_by_us(connection, pool, name, emit, machine) as there,
         path.open("rb") as source,
     ):
-        if name in (volumes.names(connection, pool) or ()):
+        if name in there:
             raise VolumeExistsError(f"volume '{name}' exists already in pool '{pool}'")
         extents = tuple(data_extents(source))
         pools.require_space(connection, pool, size_of(extents), f"volume '{name}'")
@@ -52,7 +52,7 @@ def composed(  # noqa: PLR0917 -- what is made where, by whom, and who is told
                 made = volumes.described_volume(pool, handle)
             # That the file is the one that libvirt has, its own look at some of it tells.
             same = comparison.holds_some(
-                connection, made, source, extents
+                connection, handle, source, extents
             ) and comparison.holds_all(connection, made, source)
             if not same:
                 raise lost(made, "does not hold what it is composed of here")

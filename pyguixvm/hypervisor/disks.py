@@ -11,6 +11,7 @@ import libvirt
 import msgspec
 
 from pyguixvm.hypervisor import volumes
+from pyguixvm.hypervisor.at_once import each
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.model.observation import BlockJob, Hardware, ObservedDisk, Snapshot
 from pyguixvm.xml.inspection import inspect_snapshot
@@ -39,14 +40,21 @@ def checkpoints(domain: libvirt.virDomain) -> tuple[str, ...]:
     return tuple(checkpoint.getName() for checkpoint in found)
 
 
-def jobs(domain: libvirt.virDomain, live: Hardware) -> Iterator[BlockJob]:
-    """Yield what goes on at the disks of DOMAIN, which runs with LIVE: one request for each."""
-    for disk in live.stacks:
+def jobs(domain: libvirt.virDomain, live: Hardware, *, far: bool) -> tuple[BlockJob, ...]:
+    """Return what goes on at the disks of DOMAIN, which runs with LIVE: one request for each.
+
+    They go out together if that is FAR away.
+    """
+
+    def job(disk: ObservedDisk) -> BlockJob | None:
         # A disk that is pulled out meanwhile, or that a stopped guest had, has no job.
         with suppress(libvirt.libvirtError):
             found = domain.blockJobInfo(disk.target, 0)
             if found:
-                yield BlockJob(disk.target, _JOBS.get(found["type"], "block job"))
+                return BlockJob(disk.target, _JOBS.get(found["type"], "block job"))
+        return None
+
+    return tuple(filter(None, each(job, live.stacks, far=far)))
 
 
 def is_gone(domain: libvirt.virDomain, disk: ObservedDisk) -> bool:

@@ -12,6 +12,7 @@ import libvirt
 from pyguixvm.digest.content import Arriving, Content
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.hypervisor import volumes
+from pyguixvm.hypervisor.at_once import begun
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.errors import explained
 from pyguixvm.hypervisor.volumes import Volume
@@ -29,7 +30,7 @@ def content(
     TELL is told of each part of it, how many bytes have come.
     """
     arriving = Arriving()
-    for part in _parts(connection, volume, 0, 0):
+    for part in _parts(connection, _found(connection, volume), 0, 0):
         if isinstance(part, int):
             arriving.skip(part)
         else:
@@ -39,8 +40,18 @@ def content(
 
 
 def data(connection: Connection, volume: Volume, offset: int, length: int) -> bytes:
-    """Return the LENGTH bytes of VOLUME at OFFSET.  Raises HypervisorError."""
-    parts = _parts(connection, volume, offset, length)
+    """Return the LENGTH bytes of VOLUME at OFFSET, or all from there on if that is 0.
+
+    Raises HypervisorError.
+    """
+    return data_of(connection, _found(connection, volume), offset, length)
+
+
+def data_of(
+    connection: Connection, found: libvirt.virStorageVol, offset: int, length: int
+) -> bytes:
+    """Return as `data` does what the volume holds that is FOUND, libvirt's own object."""
+    parts = _parts(connection, found, offset, length)
     return b"".join(bytes(part) if isinstance(part, int) else part for part in parts)
 
 
@@ -56,7 +67,7 @@ def save(
     """
     with file.open("xb") as out:
         size = 0
-        for part in _parts(connection, volume, 0, 0):
+        for part in _parts(connection, _found(connection, volume), 0, 0):
             if isinstance(part, int):
                 size += part
                 out.seek(size)
@@ -66,24 +77,32 @@ def save(
         out.truncate(size)
 
 
+def _found(connection: Connection, volume: Volume) -> libvirt.virStorageVol:
+    with explained(f"look for volume '{volume.name}' in pool '{volume.pool}'"):
+        found = volumes.find_handle(connection, volume.pool, volume.name)
+    if found is None:
+        raise RequestRefusedError(f"volume '{volume.name}' vanished from '{volume.pool}'")
+    return found
+
+
 def _parts(
-    connection: Connection, volume: Volume, offset: int, length: int
+    connection: Connection, found: libvirt.virStorageVol, offset: int, length: int
 ) -> Iterator[bytes | int]:
-    """Yield what VOLUME holds from OFFSET on: bytes, and the length of each hole.
+    """Yield what FOUND holds from OFFSET on: bytes, and the length of each hole.
 
     A LENGTH of 0 leaves the end open (virStorageVolDownload).
     """
-    with explained(f"read volume '{volume.name}' of pool '{volume.pool}'"):
-        handle = volumes.find_handle(connection, volume.pool, volume.name)
-        if handle is None:
-            raise RequestRefusedError(f"volume '{volume.name}' vanished from '{volume.pool}'")
+    with explained(f"read volume '{found.name()}'"):
         stream = connection.handle.newStream(0)
         try:
             flags = libvirt.VIR_STORAGE_VOL_DOWNLOAD_SPARSE_STREAM
-            handle.download(stream, offset, length, flags)
+            found.download(stream, offset, length, flags)
             while part := stream.recvFlags(_RECEIVE, libvirt.VIR_STREAM_RECV_STOP_AT_HOLE):
                 yield stream.recvHole() if part == _AT_HOLE else part
-            stream.finish()
+            # Whether it ended where it is to, is seen of as much as was asked for.
+            ended = begun(stream.finish, far=bool(length) and not connection.local)
+            if not length or connection.local:
+                ended()
         except BaseException:
             with suppress(libvirt.libvirtError):
                 stream.abort()

@@ -6,14 +6,14 @@ On Guix System they are store items, which the garbage collector takes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import threading
 from pathlib import PurePosixPath
 
 import libvirt
-import msgspec
 
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.errors import explained, is_code
+from pyguixvm.interruption import taken
 from pyguixvm.model.observation import Hardware, HostPart, ObservedDomain
 from pyguixvm.xml.capabilities import loaders
 
@@ -33,6 +33,7 @@ class HostParts:
     def __init__(self, connection: Connection) -> None:
         """Ask for nothing yet."""
         self._connection = connection
+        self._lock = threading.Lock()
         self._known: dict[tuple[str | None, str | None, str], frozenset[str] | None] = {}
 
     def lost(self, defined: Hardware) -> tuple[HostPart, ...]:
@@ -62,8 +63,9 @@ class HostParts:
     ) -> frozenset[str] | None:
         """Return the firmware there is for MACHINE of EMULATOR, None if there is no such thing."""
         key = (emulator, machine, kind)
-        if key not in self._known:
-            with explained("read what the hypervisor's QEMU offers"):
+        # Of those that look at domains at once, one asks for what all want to know.
+        with taken(self._lock), explained("read what the hypervisor's QEMU offers"):
+            if key not in self._known:
                 try:
                     xml = self._connection.handle.getDomainCapabilities(
                         emulator, None, machine, kind
@@ -74,27 +76,21 @@ class HostParts:
                     self._known[key] = None
                 else:
                     self._known[key] = loaders(xml)
-        return self._known[key]
+            return self._known[key]
 
 
-def without_lost(
-    connection: Connection,
-    observed: Iterable[ObservedDomain],
-    before: Mapping[str, ObservedDomain],
-) -> Iterator[ObservedDomain]:
-    """Yield OBSERVED such that it is known which parts of the host ours do not find any more.
+def lost_parts(
+    parts: HostParts, observed: ObservedDomain, before: ObservedDomain | None
+) -> tuple[HostPart, ...]:
+    """Return which PARTS of the host OBSERVED, if it is ours, does not find any more.
 
-    BEFORE is what was known of each, by name, shortly before.
+    BEFORE is what was known of it shortly before, if anything.
     """
-    parts = HostParts(connection)
-    for each in observed:
-        known = before.get(each.name)
-        if each.metadata is None:
-            yield each
-        elif known is not None and _names_alike(each.defined, known.defined):
-            yield msgspec.structs.replace(each, lost=known.lost)
-        else:
-            yield msgspec.structs.replace(each, lost=parts.lost(each.defined))
+    if observed.metadata is None:
+        return ()
+    if before is not None and _names_alike(observed.defined, before.defined):
+        return before.lost
+    return parts.lost(observed.defined)
 
 
 def _names_alike(one: Hardware, other: Hardware) -> bool:

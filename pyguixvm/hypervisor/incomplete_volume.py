@@ -74,13 +74,13 @@ def made_by_us(  # noqa: PLR0917 -- what is made where, who is told, and how lon
     tempo: Tempo | None = None,
     *,
     keep: bool = False,
-) -> Iterator[None]:
+) -> Iterator[frozenset[str]]:
     """Have nobody else make volume NAME of POOL while the body runs; wait as long as one does.
 
-    It is a lock as those of machines are: who makes it has died if it was silent for the
-    patience of TEMPO, or is known to have.  EMIT is told for whom MACHINE waits.  What is broken
-    off is deleted then, unless it is to KEEP, or something stands on it already.  Raises
-    HypervisorError.
+    The names of the volumes that are there are yielded.  It is a lock as those of machines are:
+    who makes it has died if it was silent for the patience of TEMPO, or is known to have.  EMIT
+    is told for whom MACHINE waits.  What is broken off is deleted then, unless it is to KEEP, or
+    something stands on it already.  Raises HypervisorError.
     """
 
     def told(event: Event) -> None:
@@ -89,9 +89,11 @@ def made_by_us(  # noqa: PLR0917 -- what is made where, who is told, and how lon
         emit(event)
 
     with held(connection, [f"{pool}/{name}"], told, "upload", tempo or Tempo()):
-        if volumes.incomplete(connection, pool, name):
+        there = volumes.names(connection, pool) or frozenset()
+        if volume_names.marker(name) in there:
             _give_up(connection, pool, name, keep=keep)
-        yield
+            there = volumes.names(connection, pool) or frozenset()
+        yield there
 
 
 def take_over(

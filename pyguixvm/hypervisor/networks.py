@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import libvirt
 
 from pyguixvm.errors import HypervisorError
@@ -19,13 +21,23 @@ _READY = (
 )
 
 
-def ensure_networks(connection: Connection, machine: VirtualMachine) -> None:
-    """Have the networks of MACHINE active, as `ensure_network` does."""
-    names = {interface.network for interface in machine.domain.networking}
+def ready_networks(connection: Connection) -> frozenset[str]:
+    """Return the names of the networks that are as `ensure_network` has them."""
     with explained("list the networks"):
-        ready = {each.name() for each in connection.handle.listAllNetworks(_READY)} if names else ()
-    for name in sorted(names.difference(ready)):
-        ensure_network(connection, name)
+        return frozenset(each.name() for each in connection.handle.listAllNetworks(_READY))
+
+
+def ensure_networks(
+    connection: Connection,
+    machine: VirtualMachine,
+    ready: Callable[[], frozenset[str]] | None = None,
+) -> None:
+    """Have the networks of MACHINE active, as `ensure_network` does, but those that are READY."""
+    names = {interface.network for interface in machine.domain.networking}
+    if names:
+        there = ready_networks(connection) if ready is None else ready()
+        for name in sorted(names - there):
+            ensure_network(connection, name)
 
 
 def definitions(connection: Connection, machine: VirtualMachine) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.errors import explained, is_code
 from pyguixvm.hypervisor.guest.inside import with_insides
 from pyguixvm.hypervisor.host import host_of
-from pyguixvm.hypervisor.host_parts import without_lost
+from pyguixvm.hypervisor.host_parts import HostParts, lost_parts
 from pyguixvm.hypervisor.machine_lock.lock import holders
 from pyguixvm.hypervisor.machine_lock.secret import all_secrets
 from pyguixvm.hypervisor.observe_domain import (
@@ -40,6 +40,7 @@ from pyguixvm.hypervisor.statistics import pool_spaces, statistics
 from pyguixvm.model.data_record import FoundRecord
 from pyguixvm.model.observation import (
     Host,
+    HostPart,
     Observation,
     ObservedDomain,
     State,
@@ -114,6 +115,7 @@ def observe(
             persistent=persistent(),
             kept=snapshots() | checkpoints(),
             used=used(),
+            parts=HostParts(connection),
         )
         seen = each(looking.at, domains, far=far)
     observed = [domain for domain in seen if domain is not None]
@@ -124,9 +126,6 @@ def observe(
         without_data(connection, without_root(connection, domain, there()), there())
         for domain in observed
     ]
-    if Depth.HOST in depth:
-        known = before.domains if before else {}
-        observed = list(without_lost(connection, observed, known))
     wanted = partial(_is_missing, observed, machines)
     return Observation(
         uri=connection.uri,
@@ -154,6 +153,7 @@ class _Looking:
 
     MACHINES and BEFORE are as for `observe`.  Of all domains, by their UUIDs: those that are
     AUTOSTARTED, PERSISTENT, those of which libvirt has KEPT something, and what they USED.
+    PARTS is what tells what they are defined with, and the host lacks.
     """
 
     connection: Connection
@@ -165,6 +165,7 @@ class _Looking:
     persistent: frozenset[str]
     kept: frozenset[str]
     used: Mapping[str, Statistics]
+    parts: HostParts
 
     def at(self, listed: tuple[libvirt.virDomain, State, str | None]) -> ObservedDomain | None:
         """Return the domain that is LISTED with its state and why; None if it is gone by now."""
@@ -204,12 +205,23 @@ class _Looking:
     def _described(
         self, domain: libvirt.virDomain, uuid: str, state: State
     ) -> tuple[ObservedDomain, etree._Element | None]:
-        found, live = described(domain, state, self.named.__contains__)
-        if not self._close(domain.name()) or found.metadata is None:
+        far, close = not self.connection.local, self._close(domain.name())
+        runs = begun(partial(domain.XMLDesc, 0), far=far and close and state != "shut off")
+        found, live = described(domain, state, self.named.__contains__, runs)
+        if found.metadata is None:
             return found, live
-        found = with_disks(self.connection, domain, found, kept=uuid in self.kept)
-        sizes = capacities(self.connection, domain, found)
-        return msgspec.structs.replace(found, capacities=sizes), live
+        lost = begun(partial(self._lost, found), far=far and Depth.HOST in self.depth)
+        if close:
+            sizes = begun(partial(capacities, self.connection, domain, found), far=far)
+            found = with_disks(self.connection, domain, found, kept=uuid in self.kept)
+            found = msgspec.structs.replace(found, capacities=sizes())
+        return msgspec.structs.replace(found, lost=lost()), live
+
+    def _lost(self, found: ObservedDomain) -> tuple[HostPart, ...]:
+        if Depth.HOST not in self.depth:
+            return ()
+        before = self.before.domains.get(found.name) if self.before else None
+        return lost_parts(self.parts, found, before)
 
 
 def _used(connection: Connection, depth: Depth) -> dict[str, Statistics]:

@@ -14,7 +14,7 @@ import msgspec
 from lxml import etree
 
 from pyguixvm.hypervisor import disks, volumes
-from pyguixvm.hypervisor.at_once import begun
+from pyguixvm.hypervisor.at_once import begun, each
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.domains import Domain, Which, exists
 from pyguixvm.hypervisor.errors import explained
@@ -42,11 +42,13 @@ def observe_domain(
     """
     with explained(f"look at domain '{name}'"):
         domain = name.handle if isinstance(name, Domain) else connection.handle.lookupByName(name)
+        far = not connection.local
+        runs = begun(partial(domain.XMLDesc, 0), far=far)
         state, reason = state_and_reason(domain)
-        found, _ = described(domain, state, lambda other: exists(connection, other), xml)
+        found, _ = described(domain, state, lambda other: exists(connection, other), runs, xml)
         if not closely:
             return found
-        lost_root = begun(partial(_has_lost_root, connection, found), far=not connection.local)
+        lost_root = begun(partial(_has_lost_root, connection, found), far=far)
         found = with_disks(connection, domain, found, kept=True)
         found = msgspec.structs.replace(
             found, reason=reason, root_gone=found.root_gone or lost_root()
@@ -58,17 +60,18 @@ def described(
     domain: libvirt.virDomain,
     state: State,
     is_there: Callable[[str], bool],
+    runs: Callable[[], str],
     xml: str | None = None,
 ) -> tuple[ObservedDomain, etree._Element | None]:
     """Return what XML says, by which DOMAIN is defined, which is in STATE; and how it runs.
 
-    IS_THERE tells whether there is a domain of a name.
+    IS_THERE tells whether there is a domain of a name, and RUNS by which XML this one runs.
     """
     if xml is None:
         xml = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
     # What only others care about is not worth a request.
     ours = NAMESPACE in xml and state != "shut off"
-    live = inspect_domain(domain.XMLDesc(0)) if ours else None
+    live = inspect_domain(runs()) if ours else None
     return _observed(xml, live, state, is_there), None if live is None else live.root
 
 
@@ -85,7 +88,7 @@ def with_disks(
     live, far = observed.live, not connection.local
     snapshots = begun(lambda: disks.snapshots(domain) if kept else (), far=far and kept)
     checkpoints = begun(lambda: disks.checkpoints(domain) if kept else (), far=far and kept)
-    jobs = () if live is None else tuple(disks.jobs(domain, live))
+    jobs = () if live is None else disks.jobs(domain, live, far=far)
     return msgspec.structs.replace(
         observed,
         snapshots=snapshots(),
@@ -190,18 +193,21 @@ def capacities(
     connection: Connection, domain: libvirt.virDomain, observed: ObservedDomain
 ) -> dict[str, int]:
     """Return the sizes (bytes) of the data disks of DOMAIN, one request for each."""
-    sizes: dict[str, int] = {}
-    seen: set[str] = set()
     stacks = (*observed.defined.stacks, *(observed.live.stacks if observed.live else ()))
     targets = {disk.source: disk.target for disk in stacks}
+    sources: dict[str, str] = {}
     for source in disks_of(observed.defined, observed.live):
-        volume, target = file_name(source), targets[source]
-        if data_of(volume) is not None and volume not in seen:
-            seen.add(volume)
-            # A volume that is gone has no size; whoever needs it will say so.
-            with suppress(libvirt.libvirtError):
-                sizes[volume] = _capacity(connection, domain, target, source)
-    return sizes
+        if data_of(file_name(source)) is not None:
+            sources.setdefault(file_name(source), source)
+
+    def size(source: str) -> int | None:
+        # A volume that is gone has no size; whoever needs it will say so.
+        with suppress(libvirt.libvirtError):
+            return _capacity(connection, domain, targets[source], source)
+        return None
+
+    sizes = zip(sources, each(size, sources.values(), far=not connection.local), strict=True)
+    return {volume: found for volume, found in sizes if found is not None}
 
 
 def _has_balloon(domain: libvirt.virDomain) -> bool:

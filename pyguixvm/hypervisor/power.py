@@ -65,9 +65,10 @@ def shutdown(
     """
     domain = our_domain(connection, name)
     with explained(f"shut down domain '{name}'"):
-        if domain_state(domain) == "shut off":
+        state, reason = state_and_reason(domain)
+        if state == "shut off":
             return "already"
-        _require_running(domain, name)
+        require_reactive(str(name), state, reason)
         with ends(connection, domain) as ended:
             way, unwilling = _persuade(
                 domain,

@@ -7,6 +7,7 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,6 +16,7 @@ import libvirt
 from pyguixvm.errors import HypervisorError, RequestRefusedError
 from pyguixvm.events import Count, Emit, Notice
 from pyguixvm.hypervisor import bounded, comparison, incomplete_volume, pools, volumes
+from pyguixvm.hypervisor.at_once import begun
 from pyguixvm.hypervisor.by_host import ByHost
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.errors import explained
@@ -26,6 +28,7 @@ from pyguixvm.hypervisor.sending import Sending, data_extents, size_before, size
 from pyguixvm.hypervisor.time_limits import SilenceError
 from pyguixvm.hypervisor.volumes import Volume
 from pyguixvm.model.sizes import format_size
+from pyguixvm.model.volume_names import marker
 from pyguixvm.sparse_file import flush
 from pyguixvm.xml.volume import VolumeDefinition
 
@@ -61,30 +64,34 @@ def uploaded(  # noqa: PLR0917 -- where from, where to, and who is told
     `VolumeExistsError` if a whole volume of that name exists, and `HypervisorError` without
     enough space or if somebody else took over meanwhile.
     """
+    free = begun(partial(pools.free_space, connection, pool), far=not connection.local)
     with (
-        incomplete_volume.made_by_us(connection, pool, name, emit, machine, tempo, keep=resumable),
+        incomplete_volume.made_by_us(
+            connection, pool, name, emit, machine, tempo, keep=resumable
+        ) as names,
         Path(path).open("rb") as source,
     ):
         size = os.fstat(source.fileno()).st_size
         extents = tuple(data_extents(source))
         total = size_of(extents)
-        begun = _begun(connection, pool, name, size) if resumable else None
-        if begun is None and name in (volumes.names(connection, pool) or ()):
+        unfinished = marker(name) in names
+        found = _unfinished(connection, pool, name, size) if unfinished else None
+        if not unfinished and name in names:
             raise VolumeExistsError(f"volume '{name}' exists already in pool '{pool}'")
-        start = arrived(connection, begun, source, extents) if begun else 0
+        start = arrived(connection, found, source, extents) if found else 0
         there = size_before(start, extents)
-        pools.require_space(connection, pool, total - there, f"volume '{name}'")
+        pools.require_space(connection, pool, total - there, f"volume '{name}'", free)
         sending = Sending(connection, source, lambda: Count(emit, "transfer", total, machine))
         with incomplete_volume.incomplete_until_done(
             connection,
             pool,
             name,
-            goes_on=begun is not None,
+            goes_on=found is not None,
             worth_keeping=lambda: (
-                kept() or (resumable and sending.is_worth_keeping(bool(begun or origin)))
+                kept() or (resumable and sending.is_worth_keeping(bool(found or origin)))
             ),
         ):
-            if begun is not None:
+            if found is not None:
                 emit(Notice(f"goes on with volume '{name}', {_part(there, total)} of which are "
                             "there", machine))  # fmt: skip
             # Raw whatever the file's format is: a fresh qcow2 has bytes of its own,
@@ -92,14 +99,14 @@ def uploaded(  # noqa: PLR0917 -- where from, where to, and who is told
             container = VolumeDefinition(name=name, capacity=size, mode=mode, owner=owner)
             made = (
                 volumes.create_handle(connection, pool, container)
-                if begun is None
-                else _found(connection, pool, name)
+                if found is None
+                else _handle(connection, pool, name)
             )
             with explained(f"upload {path} to volume '{name}'"):
                 host = ByHost(sending, pool, made, extents, emit, machine)
                 left = start if origin is None else host.fetched(origin, start)
                 written = 0 if left is None else _sent(host, left, goes_on=resumable)
-                in_parts = left is not None and (begun is not None or left > 0)
+                in_parts = left is not None and (found is not None or left > 0)
                 volume = _verify(connection, pool, made, source, None if in_parts else written)
                 _flush(connection, volume)
             yield volume
@@ -180,10 +187,8 @@ def _sent_as_it_is(
             return None if cut else written, left
 
 
-def _begun(connection: Connection, pool: str, name: str, size: int) -> Volume | None:
-    """Return the volume NAME if it was begun, and is to have SIZE; delete anything else of it."""
-    if not volumes.incomplete(connection, pool, name):
-        return None
+def _unfinished(connection: Connection, pool: str, name: str, size: int) -> Volume | None:
+    """Return the volume NAME, which is not whole, if it is to have SIZE; delete anything else."""
     found = volumes.lookup(connection, pool, name)
     if found is not None and found.physical <= size:
         return found
@@ -191,7 +196,7 @@ def _begun(connection: Connection, pool: str, name: str, size: int) -> Volume | 
     return None
 
 
-def _found(connection: Connection, pool: str, name: str) -> libvirt.virStorageVol:
+def _handle(connection: Connection, pool: str, name: str) -> libvirt.virStorageVol:
     handle = volumes.find_handle(connection, pool, name)
     if handle is None:
         raise HypervisorError(f"volume '{name}' vanished from pool '{pool}'")
@@ -216,6 +221,14 @@ def _verify(
     connection is to verify.  Raises HypervisorError unless all of it has arrived.
     """
     size = os.fstat(source.fileno()).st_size
+    # From here to here nothing is in between that could change it.
+    some = begun(
+        lambda: (
+            connection.local
+            or comparison.holds_some(connection, sent, source, tuple(data_extents(source)))
+        ),
+        far=not (connection.local or connection.verify or written is None),
+    )
     made = volumes.described_volume(pool, sent)
     if made.physical != size:
         raise lost(made, f"has {made.physical} bytes after the upload of {size}")
@@ -223,10 +236,7 @@ def _verify(
     if connection.verify or written is None or made.allocation < written:
         same = comparison.holds_all(connection, made, source)
     else:
-        # From here to here nothing is in between that could change it.
-        same = connection.local or comparison.holds_some(
-            connection, made, source, tuple(data_extents(source))
-        )
+        same = some()
     if not same:
         raise lost(made, "does not hold what was sent")
     return made

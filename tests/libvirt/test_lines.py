@@ -1,17 +1,23 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Over a long line, what is asked goes out together."""
 
+import dataclasses
 import os
 import sys
 import time
+from pathlib import Path
 
+import msgspec
 import pytest
-from deploying import some_metadata
+from deploying import changed, renewed, session, some_metadata
 from relay import relayed
 
+from pyguixvm.commands.deploy import deploy
+from pyguixvm.commands.planning import observed
 from pyguixvm.commands.session import Session
 from pyguixvm.commands.status import Asked, sighted
 from pyguixvm.events import ignore
+from pyguixvm.plan.plan import Policy
 from pyguixvm.xml.domain import DomainDefinition, domain_xml
 
 MANY = 50
@@ -41,3 +47,22 @@ def test_the_status_of_many_machines_takes_few_round_trips(fifty, tmp_path):
         traffic = relay.traffic()
     assert len([machine for each in found for machine in each.statuses]) == MANY
     assert traffic.trips <= 60, (traffic, took)
+
+
+def test_another_root_takes_few_round_trips(halting, tmp_path):
+    with relayed(tmp_path / "line", rate=0) as relay:
+        here = dataclasses.replace(session(tmp_path), uri=relay.uri)
+        trips = []
+        # The first one sends the base volume.
+        for title in ("first", "second"):
+            machine = changed(renewed(halting, tmp_path), title=title)
+            machine = msgspec.structs.replace(
+                machine, image=msgspec.structs.replace(machine.image, modified=len(trips))
+            )
+            before = relay.traffic().trips
+            policy = Policy(force=True, stop_timeout=1)
+            with observed(here, [machine], policy=policy) as planned:
+                (outcome,) = deploy(here, Path("config.scm"), planned)
+            assert outcome.error is None
+            trips.append(relay.traffic().trips - before)
+    assert trips[1] <= 85, trips

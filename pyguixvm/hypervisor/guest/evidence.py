@@ -9,12 +9,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from typing import TypeVar, cast
 
 import libvirt
 
 from pyguixvm.errors import HypervisorError, PyguixvmError
 from pyguixvm.hypervisor import console, dhcp, domains
+from pyguixvm.hypervisor.at_once import begun
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.console import ConsoleText
 from pyguixvm.hypervisor.domains import Domain, Which
@@ -181,29 +183,34 @@ def boot(
     machine: VirtualMachine,
     domain: Domain | None = None,
     start_paused: Callable[[Connection, str], None] | None = None,
+    first: Callable[[], object] = lambda: None,
 ) -> Iterator[GuestEvidence]:
     """Start MACHINE's domain, and watch its guest from its first instruction on.
 
     DOMAIN is that, if it was looked up already.  START_PAUSED starts it, where it is not
-    defined.
+    defined.  FIRST is called just before.
     """
-    name = machine.name
+    name, far = machine.name, not connection.local
     networks = networks_of(connection, machine)
-    leases = dhcp.leases_of(networks)
+    known = begun(partial(dhcp.leases_of, networks), far=far)
     which: Which = name if start_paused else domain or domains.ours(connection, name)
     with ExitStack() as watched:
         with _never_left_paused(connection, which):
+            leases = known()
+            first()
             if start_paused is None:
                 domains.start_paused(connection, which)
             else:
                 start_paused(connection, name)
                 which = domains.ours(connection, name)
             handle = domains.our_domain(connection, which)
-            dhcp.remember(handle, machine, leases)
+            remembered = begun(partial(dhcp.remember, handle, machine, leases), far=far)
+            # libvirt matches ARP entries with an active domain's interfaces only.
+            answered = begun(partial(at_interfaces, handle, ARP), far=far)
             text = watched.enter_context(console.record(connection, which))
             happened = watched.enter_context(happenings(connection, handle))
-            # libvirt matches ARP entries with an active domain's interfaces only.
-            neighbours = frozenset(at_interfaces(handle, ARP))
+            remembered()
+            neighbours = frozenset(answered())
             domains.resume(connection, which)
         watched.callback(boot_record.remember, handle, text.lines)
         yield GuestEvidence(

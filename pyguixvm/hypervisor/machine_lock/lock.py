@@ -101,6 +101,7 @@ class Lock:
         self._beats = beats or Beats(connection, tempo.beat)
         # None where there is nobody to lock out.
         self._tokens: dict[str, str | None] = {}
+        self._secrets: dict[str, libvirt.virSecret] = {}
 
     def require(self, machine: str) -> None:
         """Make sure that MACHINE is ours to change; to be called before each step without return.
@@ -127,12 +128,13 @@ class Lock:
         # Noted before it is there: whatever interrupts this, it is released.
         self._tokens[machine] = token
         try:
-            wait_for(self._connection, machine, token, me, self._tempo, emit, sleep)
+            taken = wait_for(self._connection, machine, token, me, self._tempo, emit, sleep)
         except libvirt.libvirtError as error:
             if not (self._is_alone() and secret.is_unsupported(error)):
                 raise _refused(error, machine) from error
             self._tokens[machine] = None
         else:
+            self._secrets[token] = taken
             self._beats.add(token)
 
     def release(self) -> None:
@@ -142,14 +144,14 @@ class Lock:
         for token in filter(None, self._tokens.values()):
             self._beats.forget(token)
         try:
-            self._remove(self._connection)
+            self._remove(self._connection, self._secrets)
         except (libvirt.libvirtError, HypervisorError):
             # The work's connection was lost; libvirtd may be there again.
             with (
                 suppress(PyguixvmError, libvirt.libvirtError),
                 anew(self._connection, once=True) as another,
             ):
-                self._remove(another)
+                self._remove(another, {})
 
     def _is_held(self, machine: str) -> bool:
         token = self._tokens.get(machine, "")
@@ -164,9 +166,9 @@ class Lock:
         """Whether this is libvirt's driver for tests, of which each process has its own."""
         return bool(self._connection.handle.getType() == "TEST")
 
-    def _remove(self, connection: Connection) -> None:
+    def _remove(self, connection: Connection, known: Mapping[str, libvirt.virSecret]) -> None:
         for token in filter(None, self._tokens.values()):
-            secret.remove(connection, token)
+            secret.remove(connection, token, known.get(token))
 
 
 def _living(found: secret.Found | None) -> Holder | None:

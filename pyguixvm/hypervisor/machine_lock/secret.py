@@ -33,13 +33,13 @@ class Found(msgspec.Struct, frozen=True):
     holder: Holder | None
 
 
-def define(connection: Connection, machine: str, token: str, holder: Holder) -> None:
-    """Define the secret of MACHINE, with the UUID TOKEN.
+def define(connection: Connection, machine: str, token: str, holder: Holder) -> libvirt.virSecret:
+    """Define the secret of MACHINE, with the UUID TOKEN; return it, for this package only.
 
     Raises libvirtError, such as `is_taken` knows if MACHINE has one.
     """
     xml = secret_xml(token, _USAGE + machine, msgspec.json.encode(holder).decode())
-    connection.handle.secretDefineXML(xml, 0)
+    return connection.handle.secretDefineXML(xml, 0)
 
 
 def is_taken(error: libvirt.libvirtError) -> bool:
@@ -128,10 +128,13 @@ def value(connection: Connection, token: str) -> bytes | None:
         raise
 
 
-def remove(connection: Connection, token: str) -> None:
-    """Remove the secret TOKEN, if it is there still.  Raises libvirtError."""
+def remove(connection: Connection, token: str, defined: libvirt.virSecret | None = None) -> None:
+    """Remove the secret TOKEN, if it is there still.  Raises libvirtError.
+
+    DEFINED is that, if it is known.
+    """
     try:
-        secret = _lookup(connection, token)
+        secret = defined or _lookup(connection, token)
         if secret is not None:
             secret.undefine()
     except libvirt.libvirtError as error:

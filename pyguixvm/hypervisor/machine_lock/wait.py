@@ -33,21 +33,19 @@ def wait_for(  # noqa: PLR0917 -- what is wanted by whom, and how it is waited f
     tempo: Tempo,
     emit: Emit,
     sleep: Callable[[float], None],
-) -> None:
+) -> libvirt.virSecret:
     """Take the lock of MACHINE as TOKEN for ME; as long as another has it, tell EMIT who that is.
 
-    Raises libvirtError.
+    Return the secret that stands for it.  Raises libvirtError.
     """
     told = False
     vanished = 0
     while True:
         try:
-            secret.define(connection, machine, token, me)
+            return secret.define(connection, machine, token, me)
         except libvirt.libvirtError as error:
             if not secret.is_taken(error) or vanished == _ATTEMPTS:
                 raise
-        else:
-            return
         found = secret.find(connection, machine)
         if found is None:
             vanished += 1
