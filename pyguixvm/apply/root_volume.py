@@ -37,6 +37,10 @@ from pyguixvm.plan.transfer import as_root
 from pyguixvm.process import CommandFailedError
 from pyguixvm.xml.storage import BackingFile
 
+# So much (bytes) is compressed in less time than a quick line takes for what that saves.
+_SOON_COMPRESSED = 16 * 1024**2
+
+
 @dataclass(frozen=True)
 class Root:
     """A root volume in its pool: its file name there, and the files under it, nearest first.
@@ -86,6 +90,7 @@ def created_root(machine: VirtualMachine, action: CreateRoot, workshop: Workshop
             image = FileState.of(Path(action.image))
             with phase(workshop.emit, "grow", machine.name) as result:
                 result.detail = _grown(machine, action, file, workshop)
+        _compressed(machine, action, file, workshop)
         there()
         below, base = base_image.provided(machine, action, workshop, seen)
         # What the root was made for is what it is laid on.
@@ -241,6 +246,18 @@ def _whole(machine: VirtualMachine, action: CreateRoot, workshop: Workshop) -> C
         workshop.store.realize({whole.derivation: whole.output}, roots)
         result.detail = whole.output
     return msgspec.structs.replace(action, image=whole.output, content=None, whole=None)
+
+
+def _compressed(
+    machine: VirtualMachine, action: CreateRoot, file: Path, workshop: Workshop
+) -> None:
+    """Have FILE, the root of MACHINE that ACTION makes, be small if it goes over a line.
+
+    Half of it is the same for each group of the file system, and not in the store of anybody.
+    """
+    over_a_line = not workshop.connection.local and as_root(workshop.via) == "upload"
+    if over_a_line and file.stat().st_blocks * 512 <= _SOON_COMPRESSED:
+        overlay.compress(file, Path(action.image), machine.image.disk_format)
 
 
 def _grown(machine: VirtualMachine, action: CreateRoot, file: Path, workshop: Workshop) -> str:

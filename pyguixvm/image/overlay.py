@@ -146,6 +146,27 @@ def rebase_unsafe(overlay: Path, backing: Path, backing_format: str) -> None:
     _qemu_img("rebase", *options, "--", str(overlay), image=overlay, confined=confined)
 
 
+def compress(overlay: Path, base: Path, base_format: str) -> None:
+    """Have OVERLAY hold as little as it can of what it has beyond BASE, which it stands on.
+
+    Who reads that has it decompressed, who writes to it has a cluster of its own.  Raises
+    ImageError, and leaves it as it is.
+    """
+    smaller = overlay.with_name(f"{overlay.name}.smaller")
+    try:
+        _qemu_img(
+            *("convert", "-c", "-f", "qcow2", "-O", "qcow2"),
+            *("-B", str(base.absolute()), "-F", base_format),
+            *("--", str(overlay), str(smaller)),
+            image=overlay,
+            confined=Confinement(reads=(overlay, base), writes=(overlay.absolute().parent,)),
+        )
+        finish(smaller, base)
+        smaller.replace(overlay)
+    finally:
+        smaller.unlink(missing_ok=True)
+
+
 def convert_to_raw(image: Path, image_format: str, raw: Path) -> None:
     """Write the whole content of IMAGE to the sparse file RAW.  Raises ImageError."""
     _convert(image, image_format, raw, "raw")

@@ -157,6 +157,18 @@ def test_elsewhere_the_base_travels_once_and_then_only_what_changed(
     assert [volume for volume in found if volume.pool == pool.name] == []
 
 
+def compressed_clusters(root):
+    command = ["qemu-img", "check", "--output=json", root.path]
+    found = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    assert "corruptions" not in found
+    return found.get("compressed-clusters", 0)
+
+
+def test_what_goes_over_a_line_is_compressed_before(connection, elsewhere, make):
+    assert compressed_clusters(make(connection, 1, MIB)[0]) == 0
+    assert compressed_clusters(make(elsewhere, 2, MIB)[0]) > 0
+
+
 def test_more_than_half_of_the_base_is_a_whole_image(connection, make, whole, tmp_path):
     root, guix, events = make(connection, 3, 11 * MIB)
     image = str(whole.with_suffix(""))

@@ -97,6 +97,37 @@ def test_what_is_written_is_read_from_the_overlay_and_the_rest_from_the_base(
     assert base.read_bytes() == b"x" * MIB
 
 
+def test_a_compressed_overlay_shows_the_same_in_less(tmp_path: Path) -> None:
+    base, over = raw(tmp_path), tmp_path / "over"
+    overlay.create(base, "raw", over, 8 * MIB)
+    with nbd.exported(over, base) as export:
+        for at in range(1, 7):
+            export.write(at * MIB - 77, b"the same" * 8192)
+        export.write(0, bytes(65536))  # the base has something else there
+    before = overlay.inspect(over).actual_size
+    whole, again = tmp_path / "whole", tmp_path / "again"
+    overlay.convert_to_raw(over, "qcow2", whole)
+    overlay.compress(over, base, "raw")
+    overlay.check(over, base)
+    info = overlay.inspect(over)
+    assert (info.virtual_size, info.backing) == (8 * MIB, base)
+    assert info.actual_size < before / 2
+    overlay.convert_to_raw(over, "qcow2", again)
+    assert again.read_bytes() == whole.read_bytes()
+    assert base.read_bytes() == b"x" * MIB
+
+
+def test_an_overlay_that_cannot_be_compressed_stays_as_it_is(tmp_path: Path) -> None:
+    base, over = raw(tmp_path), tmp_path / "over"
+    overlay.create(base, "raw", over, MIB)
+    base.unlink()
+    before = over.read_bytes()
+    with pytest.raises(ImageError):
+        overlay.compress(over, base, "raw")
+    assert over.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [over]
+
+
 def test_what_serves_an_image_is_bound_to_it(tmp_path: Path) -> None:
     secret, over = tmp_path / "secret", tmp_path / "over"
     secret.write_bytes(b"x" * MIB)
