@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -37,6 +39,30 @@ def deploy(config: Path, *options: str) -> Cost:
         memory=done.memory,
         evaluator=evaluator.peak,
     )
+
+
+def started(config: Path, *options: str) -> float:
+    """Deploy CONFIG, of one machine; return the seconds until its guest was started.
+
+    Those are left out that the guest before it took to stop.  Raises FailedCommandError.
+    """
+    begun, took, stopped, said = time.perf_counter(), 0.0, 0.0, []
+    words = ["pyguixvm", "deploy", str(config), *options]
+    with subprocess.Popen(
+        words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        text=True,
+    ) as child:  # fmt: skip
+        for line in child.stderr or ():
+            said.append(line)
+            found = _FINISHED.match(line)
+            if found and _PHASES[found["done"]] == "start":
+                took = time.perf_counter() - begun
+            elif found and _PHASES[found["done"]] == "stop":
+                stopped = float(found["seconds"])
+    if child.returncode or not took:
+        ended = f"{' '.join(words)} ended with {child.returncode}"
+        raise FailedCommandError(f"{ended}:\n{''.join(said)}")
+    return took - stopped
 
 
 def _volumes() -> int:
