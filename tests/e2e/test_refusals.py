@@ -7,8 +7,11 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import boot_sector
 import pytest
 from conftest import CONFIGS, pyguixvm, virsh
+
+MIB = 1024**2
 
 SYSTEM = """
 (define os
@@ -25,6 +28,27 @@ SYSTEM = """
     (services (cons* EXTRA %base-services))))
 """
 
+
+# Its image is made for other tests, too.
+SMALLER = f"""
+(define agent (load "{CONFIGS / "agent.scm"}"))
+(virtual-machine
+  (inherit agent)
+  (name "small")
+  (libvirt-domain
+    (inherit (virtual-machine-libvirt-domain agent))
+    (storage 200M)))
+"""
+
+# All that its guest says is "up".
+HALTING = """
+(virtual-machine
+  (name "small")
+  (image (local-image "disk.raw"))
+  (libvirt-domain (memory 64M) (storage 16M))
+  (ready (list (console "never said")))
+  (ready-timeout 5))
+"""
 
 EXTRA_NETWORK = "(service (@ (gnu services networking) dhcpcd-service-type))"
 
@@ -264,25 +288,11 @@ def test_a_mac_address_that_another_domain_has(tmp_path: Path) -> None:
     assert "small" not in virsh("list", "--all", "--name").split()
 
 
-def small(directory: Path, domain: str, fields: str) -> Path:
-    """Declare a machine whose image is made for other tests, too, but for DOMAIN and FIELDS."""
-    file = directory / "config.scm"
-    file.write_text(f"""
-(define agent (load "{CONFIGS / "agent.scm"}"))
-(virtual-machine
-  (inherit agent)
-  (name "small")
-  (libvirt-domain
-    (inherit (virtual-machine-libvirt-domain agent))
-    {domain})
-  {fields})
-""")
-    return file
-
-
 def test_a_storage_smaller_than_the_image(tmp_path: Path, clean: Callable[[str], None]) -> None:
     clean("small")
-    refused = pyguixvm("deploy", small(tmp_path, "(storage 200M)", ""))
+    file = tmp_path / "config.scm"
+    file.write_text(SMALLER)
+    refused = pyguixvm("deploy", file)
     assert refused.status == 1, refused.err
     assert "200M" in refused.err
     assert "pyguixvm-small" not in virsh("vol-list", "default")
@@ -291,8 +301,11 @@ def test_a_storage_smaller_than_the_image(tmp_path: Path, clean: Callable[[str],
 
 def test_a_guest_that_does_not_get_ready(tmp_path: Path, clean: Callable[[str], None]) -> None:
     clean("small")
-    never = '(ready (list (console "never said"))) (ready-timeout 45)'
-    late = pyguixvm("deploy", small(tmp_path, "", never))
+    image = boot_sector.halting()
+    (tmp_path / "disk.raw").write_bytes(image + bytes(16 * MIB - len(image)))
+    file = tmp_path / "config.scm"
+    file.write_text(HALTING)
+    late = pyguixvm("deploy", file)
     assert late.status == 7, late.err
     assert "never said" in late.err
     assert "the console's last lines:" in late.err
