@@ -44,6 +44,13 @@ PORT = 2281
 # Of store items that nothing refers to, and that nobody else has.
 SIZES = {"first": 9 * MIB, "second": 5 * MIB + 777, "third": 3 * MIB}
 
+# Nobody waits for its guest.
+UNSEEN = f"""
+(virtual-machine
+  (inherit (load "{CONFIGS / "agent.scm"}"))
+  (ready '()))
+"""
+
 
 def in_store(file: Path) -> str:
     """Return the store item that holds what FILE does."""
@@ -265,10 +272,16 @@ def test_a_full_disk_there_is_told(tmp_path: Path, image: Path, contents: Conten
         subprocess.run(["umount", shown, small], check=True)
 
 
-def test_who_interrupts_it_leaves_nothing_and_goes_on(far: FarGuix, clean: Any) -> None:
-    """Even what works for it there ends; then its base is what an upload would make."""
+def test_who_interrupts_it_leaves_nothing_and_goes_on(
+    far: FarGuix, clean: Any, tmp_path: Path
+) -> None:
+    """Even what works for it there ends; then its base is what an upload would make.
+
+    That a guest of such a base gets ready, ``test_remote`` shows.
+    """
     clean("agent")
-    config = CONFIGS / "agent.scm"
+    config = tmp_path / "config.scm"
+    config.write_text(UNSEEN)
     assert pyguixvm("-q", "build", config).status == 0
     # The base may be there, of tests before this one.
     assert pyguixvm("gc", "--yes").status == 0
