@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from conftest import EXAMPLES, Ran, pyguixvm, virsh
+from conftest import CONFIGS, Ran, pyguixvm, virsh
 
-CONFIG = EXAMPLES / "btrfs.scm"
+CONFIG = CONFIGS / "btrfs.scm"
 GIB = 1024**3
 
 

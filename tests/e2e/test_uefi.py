@@ -7,9 +7,9 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from conftest import EXAMPLES, Ran, pyguixvm, virsh
+from conftest import CONFIGS, Ran, pyguixvm, virsh
 
-CONFIG = EXAMPLES / "uefi.scm"
+CONFIG = CONFIGS / "uefi.scm"
 GIB = 1024**3
 
 

@@ -8,18 +8,20 @@
   #:use-module (gnu system)
   #:export (%quick-services
             %quick-initrd-modules
-            %quick-kernel-arguments))
+            %quick-kernel-arguments
+            quick))
 
 ;;; Commentary:
 ;;;
 ;;; What takes a guest long when it boots, and nothing in a test asks for.  The examples
-;;; and README.md's machine boot with all of it.
+;;; and README.md's machine boot with all of it, but for those of firmware and btrfs.
 ;;;
 ;;; Code:
 
-(define %quick-services
+(define (without-slow services)
+  "Return SERVICES, which have Guix's base services, without what takes long."
   ;; Nobody looks at the screens.  Making a key pair takes a sixth of the first boot.
-  (modify-services %base-services
+  (modify-services services
     (delete console-font-service-type)
     (delete mingetty-service-type)
     (delete nscd-service-type)
@@ -29,6 +31,9 @@
        (inherit config)
        (generate-substitute-key? #f)))))
 
+(define %quick-services
+  (without-slow %base-services))
+
 (define %quick-initrd-modules
   ;; The drivers of what a domain has.
   '("virtio_pci" "virtio_blk" "virtio_net" "virtio_console"))
@@ -37,6 +42,19 @@
   ;; udev would load drivers of what nothing is attached to: a disk controller, a mouse.
   ;; Guile would compile what runs once, and the emulator that again; what the kernel does not
   ;; know it has in the environment of the first process.
+  ;; From "nokaslr" on, it is what the kernel need not do or find out: a seventh of a boot.
   (cons* "modprobe.blacklist=ahci,psmouse"
          "GUILE_JIT_THRESHOLD=-1"
+         "nokaslr" "mitigations=off" "cryptomgr.notests=1" "no_timer_check" "tsc=reliable"
+         "lpj=4000000" "nowatchdog" "raid=noautodetect" "init_on_alloc=0"
+         "page_alloc.shuffle=0" "8250.nr_uarts=1"
          %default-kernel-arguments))
+
+(define (quick os)
+  "Return OS, an example's operating-system, with less in it."
+  (operating-system
+    (inherit os)
+    (initrd-modules %quick-initrd-modules)
+    (kernel-arguments (append %quick-kernel-arguments
+                              (operating-system-user-kernel-arguments os)))
+    (services (without-slow (operating-system-user-services os)))))
