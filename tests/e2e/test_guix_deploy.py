@@ -106,7 +106,7 @@ def test_two_machines(tmp_path: Path, profile: Path, two: None) -> None:
     assert compared.status == 0, compared.out
 
     # A guest that has only begun to boot heeds nobody.
-    assert pyguixvm("destroy", "web").status == 0
+    assert pyguixvm("destroy", "web", "db").status == 0
     declare("again", 1, '"again"')
     updated = guix_deploy(profile, config)
     assert updated.status == 0, updated.err
