@@ -184,8 +184,8 @@ def test_a_guest_that_is_changed_by_hand_is_told_and_an_alert_fires(
         assert changed["guest"]["verdict"] == "reconfigured"
         (difference,) = changed["differences"]
         assert (difference["old"], difference["new"]) == (BY_HAND, running)
-        # The guest is asked each half minute, and the alert waits for a minute.
-        watching.wait(FIRING, 1, 240)
+        # The guest is asked each half minute.
+        watching.wait(FIRING, 1, 120)
         assert status("--ignore", "guest.system")[1] == 0
         reconfigure(running)
         assert status()[1] == 0
