@@ -174,6 +174,7 @@ def test_a_detached_disk_is_put_back() -> None:
     assert [d["path"] for d in plan(size="2G", more="a")["differences"]] == ["domain.disks.a"]
     assert deploy(size="2G", more="a").status == 0
     eventually(lambda: len(disks()) == 6)
+    assert deploy(size="2G").status == 0
     assert guest.booted() == boot
 
 
@@ -183,40 +184,10 @@ def leases() -> set[tuple[str, str]]:
     return {(row[4], row[-1]) for row in rows if MAC in row}
 
 
-def test_another_system_finds_its_data_and_keys() -> None:
+def test_a_removed_machine_leaves_its_data_and_another_system_finds_it() -> None:
+    """As one does that takes the place of another, in ``test_shared_store``."""
     eventually(lambda: bool(leases()))
     key, boot, known = guest.content(HOST_KEY), guest.booted(), (guest.content(DUID), leases())
-    replaced = deploy(size="2G", edition="two")
-    assert replaced.status == 0, replaced.err
-    assert "away for" in replaced.out
-    assert guest.booted() != boot
-    assert guest.content("/etc/edition") == "two"
-    assert guest.content("/srv/db/row") == "one"
-    assert guest.content(HOST_KEY) == key
-    # To who gives it its address, it is the one that it was.
-    assert (guest.content(DUID), leases()) == known
-
-
-@pytest.mark.parametrize("verb", ["destroy", "undefine --yes", "rollback"])
-def test_a_protected_machine_is_not_taken_away(verb: str) -> None:
-    assert deploy(size="2G", edition="two", protect="yes").status == 0
-    boot = guest.booted()
-    refused = pyguixvm(*verb.split(), "storage")
-    assert refused.status == 1
-    assert "'storage' is protected" in refused.err
-    assert "--unprotect" in refused.err
-    assert guest.booted() == boot
-
-
-def test_a_protected_machine_keeps_its_root() -> None:
-    refused = deploy(size="2G", edition="three", protect="yes")
-    assert refused.status == 1
-    assert "needs a new root volume, and is protected" in refused.err
-    assert deploy(size="2G", edition="two").status == 0
-
-
-def test_a_removed_machine_leaves_its_data() -> None:
-    key = guest.content(HOST_KEY)
     removed = pyguixvm("undefine", "--yes", "storage")
     assert removed.status == 0, removed.err
     assert "pyguixvm-storage.db.qcow2" in removed.out
@@ -224,10 +195,14 @@ def test_a_removed_machine_leaves_its_data() -> None:
     there = virsh("vol-list", "default")
     assert all(volume in there for volume in VOLUMES)
     assert "pyguixvm-storage.g" not in there
-    again = deploy(size="3G")
+    again = deploy(size="3G", edition="two")
     assert again.status == 0, again.err
+    assert guest.booted() != boot
+    assert guest.content("/etc/edition") == "two"
     assert guest.content("/srv/db/row") == "one"
     assert guest.content(HOST_KEY) == key
+    # To who gives it its address, it is the one that it was.
+    assert (guest.content(DUID), leases()) == known
     # Nobody was there to grow it while it was offline but the guest's own service.
     assert size_of("/srv/db") > 2500 * MIB
 

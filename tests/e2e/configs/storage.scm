@@ -66,6 +66,5 @@
                           (block-device device))
                         (string-tokenize (setting "DEVICES" "")))))
     (autostart? #f))
-  (protect? (->bool (getenv "PYGUIXVM_TEST_PROTECT")))
   (ready (list (address) (guest-agent)))
   (ready-timeout 300))
