@@ -19,6 +19,7 @@ from pyguixvm.guix.roots import directory_name
 from pyguixvm.model.hypervisor import Hypervisor
 
 CONFIGS = Path(__file__).parent / "configs"
+MODULES = CONFIGS.with_name("modules")
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
@@ -30,8 +31,7 @@ def in_common(request: pytest.FixtureRequest) -> Iterator[None]:
     """
     with pytest.MonkeyPatch.context() as patch:
         if not getattr(request.module, "AS_USERS_HAVE_IT", False):
-            modules = str(CONFIGS.with_name("modules"))
-            patch.setenv("GUILE_LOAD_PATH", modules, prepend=os.pathsep)
+            patch.setenv("GUILE_LOAD_PATH", str(MODULES), prepend=os.pathsep)
         yield
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from conftest import EXAMPLES, pyguixvm
+from conftest import CONFIGS, EXAMPLES, MODULES, pyguixvm
 
 AS_USERS_HAVE_IT = True
 
@@ -41,7 +41,8 @@ def test_two_machines_are_deployed_side_by_side_once() -> None:
 
 
 def test_a_disk_image_that_exists_is_deployed_once(tmp_path: Path) -> None:
-    built = pyguixvm("build", EXAMPLES / "minimal.scm")
+    # Of a system that boots sooner than an example does.
+    built = pyguixvm("build", CONFIGS / "agent.scm", GUILE_LOAD_PATH=str(MODULES))
     assert built.status == 0, built.err
     config = shutil.copy(EXAMPLES / "local-image.scm", tmp_path)
     image = tmp_path / "disk.qcow2"
