@@ -55,7 +55,9 @@ def status(**changes: str) -> tuple[int, str]:
 
 
 def becomes_deployed(**changes: str) -> None:
-    # A guest that boots has all of its memory until its balloon takes the rest.
+    # A guest that boots has all of its memory until its balloon takes the rest; what status asks
+    # of it would keep it from that.
+    eventually(lambda: "balloon.current=1048576\n" in virsh("domstats", "--balloon", "change"), 180)
     eventually(lambda: status(**changes) == (0, "deployed"), seconds=180)
 
 
@@ -233,6 +235,7 @@ def test_another_system_is_another_generation() -> None:
     assert "change: tried in a throwaway copy: started by its kernel; " in updated.err
     assert_no_trial_is_left()
     assert updated.out.startswith("change updated")
+    assert "away for" in updated.out
     assert guest.content("/etc/edition") == "two"
     assert guest.content("/run/current-system/profile/sbin/mkfs.fat", 2)
     assert "\nada:" in guest.content("/etc/passwd")
@@ -293,7 +296,7 @@ def test_a_system_whose_copy_does_not_get_ready_leaves_the_machine_alone() -> No
 
 
 def test_a_system_that_does_not_get_ready_is_taken_back() -> None:
-    broken = deploy(edition="three", broken="yes", timeout="45")
+    broken = deploy(edition="three", broken="yes", timeout="30")
     assert broken.status == 6
     assert "rolled back to generation 2" in broken.err
     assert "the console's last lines:" in broken.err
