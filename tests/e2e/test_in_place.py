@@ -110,7 +110,7 @@ def test_a_saved_system_arrives_in_the_guest_while_it_runs(
     guest.write("/root/kept", "before")
     with shown.open("wb") as output:
         watch = subprocess.Popen(
-            ["pyguixvm", "watch", config, "--strategy", "in-place"],
+            ["pyguixvm", "watch", config, "--strategy", "in-place", "--no-restart"],
             stdout=output,
             stderr=output,
             env={**os.environ, **login},
@@ -118,6 +118,7 @@ def test_a_saved_system_arrives_in_the_guest_while_it_runs(
     try:
         wait_for(watch, shown, "in-place unchanged")
         two = declared.replace('"EDITION" "one"', '"EDITION" "two"')
+        two = two.replace('"ARGUMENTS" ""', '"ARGUMENTS" "nosmt"')
         config.write_text(two.replace('"MEMORY" "1G"', '"MEMORY" "1536M"'))
         wait_for(watch, shown, "in-place updated")
         watch.send_signal(signal.SIGINT)
@@ -128,6 +129,9 @@ def test_a_saved_system_arrives_in_the_guest_while_it_runs(
     assert guest.content("/etc/edition") == "two"
     assert guest.content("/root/kept") == "before"
     assert (guest.booted(), guest.content(KEY)) == (boot, key)
+    # It boots by other arguments then, and its kernel has what it would boot.
+    assert "pending until its restart" in shown.read_text()
+    assert guest.content("/sys/kernel/kexec_loaded").strip() == "1"
     first, second = generations()
     assert (first["current"], second["current"]) == (False, True)
     assert second["under"] == [first["volume"]]
@@ -135,8 +139,6 @@ def test_a_saved_system_arrives_in_the_guest_while_it_runs(
     # Each keeps from Guix's garbage collector what it stands on.
     links = [gc_roots(NAME) / number for number in ("1", "2")]
     assert {link.readlink() for link in links} == {Path(first["image"])}
-    again = pyguixvm("deploy", config, **login)
-    assert "in-place unchanged" in again.out, again.err
 
 
 def wait_for(watch: subprocess.Popen[bytes], shown: Path, words: str) -> None:
@@ -147,10 +149,27 @@ def wait_for(watch: subprocess.Popen[bytes], shown: Path, words: str) -> None:
         time.sleep(0.1)
 
 
+def test_what_its_kernel_does_not_take_is_booted_by_its_hypervisor(login: dict[str, str]) -> None:
+    """And not by kexec what it took before, for another system."""
+    # That which it has may go, and no other comes.
+    guest.write("/proc/sys/kernel/kexec_load_limit_reboot", "1")
+    boot, process = guest.booted(), virsh("domid", NAME)
+    declared = {"edition": "three", "arguments": "nosmt declared=yes"}
+    changed = deploy(login, **declared)
+    assert changed.status == 0, changed.err
+    assert "by kexec" not in changed.err
+    assert guest.booted() != boot
+    assert virsh("domid", NAME) != process
+    assert "nosmt declared=yes" in guest.content("/proc/cmdline")
+    assert guest.content("/etc/edition") == "three"
+    again = deploy(login, **declared)
+    assert "in-place unchanged" in again.out, again.err
+
+
 def test_the_hypervisor_takes_it_back_as_it_was(login: dict[str, str]) -> None:
     """What the guest kept before the change is there; what it has kept since is not."""
     guest.write("/root/kept", "after")
-    back = pyguixvm("rollback", NAME, **login)
+    back = pyguixvm("rollback", NAME, "1", **login)
     assert back.status == 0, back.err
     assert guest.content("/etc/edition") == "one"
     assert guest.content("/root/kept") == "before"
@@ -163,21 +182,21 @@ def test_the_hypervisor_takes_it_back_as_it_was(login: dict[str, str]) -> None:
 def test_a_system_that_would_not_trust_this_machine_again_is_refused(
     login: dict[str, str],
 ) -> None:
-    refused = deploy(login, edition="three", distrust="yes")
+    refused = deploy(login, edition="four", distrust="yes")
     assert refused.status == 4
     assert "would not trust the signing key" in refused.err
     assert "authorized-keys" in refused.err
     # Nothing was touched: there is no generation for it.
-    assert len(generations()) == 2
+    assert len(generations()) == 3
 
 
 def test_whom_the_guest_does_not_let_in_is_told_what_to_do(login: dict[str, str]) -> None:
     stranger = {**login, "SSH_AUTH_SOCK": "/nonexistent", "HOME": "/nonexistent"}
-    refused = deploy(stranger, edition="three")
+    refused = deploy(stranger, edition="four")
     assert refused.status == 4
     assert "SSH authentication failed" in refused.err
     assert "authorized-keys" in refused.err
-    assert len(generations()) == 2
+    assert len(generations()) == 3
 
 
 def run(*words: str) -> None:
@@ -262,7 +281,7 @@ def test_a_change_that_fails_before_anything_is_activated_leaves_the_guest_runni
         f"for s in {sizes}; do while fallocate -l $s full-$s-$((n=n+1)); do :; done; done",
     )  # fmt: skip
     # There is no room for a new system.
-    failed = deploy(login, edition="three")
+    failed = deploy(login, edition="four")
     run("sh", "-c", "/run/current-system/profile/bin/rm -f /root/full-*")
     assert failed.status == 4, failed.err
     assert all(len(line) < 500 for line in failed.err.splitlines()), failed.err
@@ -297,21 +316,3 @@ def test_a_guest_whose_guix_is_not_at_work_is_left_alone(login: dict[str, str]) 
     assert "the guest has no Guix at work" in refused.err
     assert "guix-service-type" in refused.err
     assert (guest.booted(), [g["number"] for g in generations()]) == (boot, before)
-
-
-def test_what_its_kernel_does_not_take_is_booted_by_its_hypervisor(login: dict[str, str]) -> None:
-    """And not by kexec what it took before, for another system."""
-    pending = deploy(login, "--no-restart", edition="five", arguments="nosmt")
-    assert pending.status == 0, pending.err
-    assert "pending until its restart" in pending.err
-    assert guest.content("/sys/kernel/kexec_loaded").strip() == "1"
-    # That which it has may go, and no other comes.
-    guest.write("/proc/sys/kernel/kexec_load_limit_reboot", "1")
-    boot, process = guest.booted(), virsh("domid", NAME)
-    changed = deploy(login, edition="six", arguments="nosmt declared=yes")
-    assert changed.status == 0, changed.err
-    assert "by kexec" not in changed.err
-    assert guest.booted() != boot
-    assert virsh("domid", NAME) != process
-    assert "nosmt declared=yes" in guest.content("/proc/cmdline")
-    assert guest.content("/etc/edition") == "six"
