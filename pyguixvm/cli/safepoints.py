@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
@@ -95,22 +95,22 @@ def _felt() -> Iterator[None]:
     os.set_blocking(told, False)
 
     def disturb() -> None:
-        while number := os.read(heard, 1):
-            if number[0] != signal.SIGURG:
-                time.sleep(_MOMENT)
-                signal.pthread_kill(main, signal.SIGURG)
+        # It ends with the body, and nobody waits for that: it may disturb nothing any more.
+        with os.fdopen(heard, "rb", buffering=0) as signals:
+            while number := signals.read(1):
+                if number[0] != signal.SIGURG:
+                    select.select([signals], [], [], _MOMENT)
+                    signal.pthread_kill(main, signal.SIGURG)
 
-    disturbing = threading.Thread(target=disturb, name="signals", daemon=True)
+    threading.Thread(target=disturb, name="signals", daemon=True).start()
+    before = -1
     with _handled((signal.SIGURG,), lambda *_: None):
-        before = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
-        disturbing.start()
         try:
+            before = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
             yield
         finally:
             signal.set_wakeup_fd(before)
             os.close(told)
-            disturbing.join()
-            os.close(heard)
 
 
 def _others() -> tuple[signal.Signals, ...]:

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from waiting import eventually
 
 from pyguixvm.apply import executor
 from pyguixvm.apply.outcome import Outcome
@@ -224,6 +225,14 @@ def test_a_signal_that_another_thread_was_handed_ends_any_wait(
     finally:
         late.cancel()
     assert time.monotonic() - begun < 10
+
+
+def test_nothing_is_left_of_what_disturbs_waits() -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(KeyboardInterrupt), alike():
+        interrupt()
+    eventually(lambda: not any(each.name == "signals" for each in threading.enumerate()))
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_what_was_to_be_ignored_is_ignored() -> None:
