@@ -156,10 +156,17 @@ def elsewhere(
 
 def _connected(session: Session, uri: str | None, *, which: bool) -> tuple[_Way, ExitStack]:
     """Return the way to the hypervisor at URI, and what is to be closed at the end."""
+    made = session.ahead.take(uri) if session.ahead else None
     with ExitStack() as own:
-        connection = own.enter_context(
-            connect(uri, patience=session.patience, verify=session.verify)
-        )
+        if made is not None:
+            connection = made[0]
+            own.push(made[1])
+        else:
+            connection = own.enter_context(
+                connect(uri, patience=session.patience, verify=session.verify)
+            )
+        if session.ahead is not None:
+            session.ahead.used(uri, connection)
         way = _Way(connection, identity(connection) if which else None)
         return way, own.pop_all()
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pyguixvm.events import Emit
 from pyguixvm.guix.command import find_guix
@@ -18,6 +18,10 @@ from pyguixvm.hypervisor.shared_directories import sharing_driver
 from pyguixvm.interruption import Interruption
 from pyguixvm.model.transfer import Via
 from pyguixvm.state_directory import state_directory
+
+if TYPE_CHECKING:
+    # libvirt is loaded only by the runs that get as far as a hypervisor.
+    from pyguixvm.commands.ahead import Ahead
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class Session:
     hypervisor is compared with what arrived, instead of some of it.  VIA is how images get to one
     elsewhere.  PATIENCE is how long (seconds)
     the hypervisors of what is declared have for a request that needs neither disks nor guests.
+    AHEAD has connections that were made meanwhile, where a run follows another one.
     """
 
     uri: str | None
@@ -43,6 +48,7 @@ class Session:
     verify: bool = False
     via: Via = "upload"
     patience: float = PATIENCE
+    ahead: Ahead | None = None
 
     @property
     def state_directory(self) -> Path:

@@ -70,6 +70,7 @@ def connect(
     *,
     verify: bool = False,
     once: bool = False,
+    asking: bool = True,
 ) -> Iterator[Connection]:
     """Connect to the hypervisor at URI, and disconnect at the end.
 
@@ -79,7 +80,7 @@ def connect(
     `HypervisorError` when it cannot be reached, or not within SECONDS.  Each request
     over it has PATIENCE seconds; minutes, if it depends on disks or guests.  VERIFY is as for
     a `Connection`.  If it is cut, there is another one for the next request, unless this is for
-    ONCE: nobody is asked for a password again.
+    ONCE: nobody is asked for a password again, nor at first unless ASKING.
     """
     _EVENT_LOOP.start()
     target = f"hypervisor at {uri}" if uri else "default hypervisor"
@@ -88,7 +89,7 @@ def connect(
     doing = f"connect to the {target}"
     try:
         connection = within(
-            seconds, doing, lambda: _opened(uri, patience, verify, once), unwanted=_close
+            seconds, doing, lambda: _opened(uri, patience, verify, once, asking), unwanted=_close
         )
     except libvirt.libvirtError as error:
         raise unreachable(error, uri or os.environ.get("LIBVIRT_DEFAULT_URI"), doing) from error
@@ -105,12 +106,12 @@ def may_ask(uri: str | None) -> bool:
     return "+ssh:" in (uri or "")
 
 
-def _opened(uri: str | None, patience: float, verify: bool, once: bool) -> Connection:
+def _opened(uri: str | None, patience: float, verify: bool, once: bool, asking: bool) -> Connection:
     uri, read_only = without_read_only(uri or "")
     opening = libvirt.openReadOnly if read_only else libvirt.open
-    handle = opening(uri or None)
+    handle = opening((uri if asking else unasked(uri)) or None)
     # Not what was asked for: that may be an alias.
-    actual = handle.getURI()
+    actual = handle.getURI() if asking else uri
     local = _is_here(actual)
     host = SameHost(actual, None if local else _host_name(handle))
 

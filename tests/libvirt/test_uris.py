@@ -4,17 +4,22 @@
 The ssh servers are the tests' own, on loopback in the bed's network.
 """
 
+import dataclasses
 import re
 import socket
 import subprocess
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import libvirt
 import pytest
 from another import another_libvirtd
+from deploying import session
 from sshd import ADDRESS, sshd
 
+from pyguixvm.commands import reach
+from pyguixvm.commands.ahead import Ahead
 from pyguixvm.errors import HypervisorError
 from pyguixvm.hypervisor.connection import connect, identity
 from pyguixvm.hypervisor.errors import explain
@@ -342,3 +347,22 @@ def test_what_an_old_libvirt_lacks_is_told():
         driver.getDomainCapabilities()
     driver.close()
     assert "libvirt 9.0 or newer is wanted" in explain(failure.value, "do it").hint
+
+
+def test_who_follows_is_connected_before_it_asks(server, a_machine, tmp_path, monkeypatch):
+    uri = server.uri(command=server.client())
+    here = dataclasses.replace(session(tmp_path), uri=uri, ahead=Ahead())
+    with ExitStack() as opened:
+        (first,), _ = reach.reached(here, [a_machine()], opened)
+    here.ahead.begin()
+    with monkeypatch.context() as patched:
+        patched.setattr(reach, "connect", lambda *_, **__: pytest.fail("it is connected"))
+        with ExitStack() as opened:
+            (then,), _ = reach.reached(here, [a_machine()], opened)
+            assert then.connection.uri == first.connection.uri
+            assert then.connection.handle is not first.connection.handle
+            assert then.connection.handle.isAlive()
+    here.ahead.leave()
+    # What was taken is not there again.
+    with ExitStack() as opened:
+        reach.reached(here, [a_machine()], opened)

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Hypervisors elsewhere are connected to while what is declared is evaluated.
+
+Over a slow line, and by ssh, that takes about as long.  Which they are is known from the last time:
+who deploys once connects when it is known.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from pyguixvm.errors import PyguixvmError
+
+if TYPE_CHECKING:
+    # libvirt is loaded only by the runs that get as far as a hypervisor.
+    from pyguixvm.hypervisor.connection import Connection
+
+    # A connection, and what is to be closed when it is not needed any more.
+    Opened: TypeAlias = tuple[Connection, ExitStack]
+
+
+class Way(NamedTuple):
+    """How a hypervisor is connected to, as for `connect`."""
+
+    uri: str
+    patience: float
+    verify: bool
+
+
+def opened(way: Way) -> Opened:
+    """Connect by WAY, and ask nobody for a password.  Raises HypervisorError."""
+    from pyguixvm.hypervisor.connection import connect
+
+    with ExitStack() as own:
+        connection = own.enter_context(
+            connect(way.uri, patience=way.patience, verify=way.verify, asking=False)
+        )
+        return connection, own.pop_all()
+
+
+class Ahead:
+    """Connections to the hypervisors that were used last, by what they are asked for by."""
+
+    def __init__(self, connect: Callable[[Way], Opened] = opened) -> None:
+        """Know of none; they are made by CONNECT."""
+        self._connect = connect
+        self._last: dict[str | None, Way] = {}
+        self._used: dict[str | None, Way] = {}
+        self._begun: dict[str | None, Callable[[], Opened]] = {}
+
+    def used(self, uri: str | None, connection: Connection) -> None:
+        """Take note that CONNECTION was asked for by URI."""
+        if not connection.local:
+            self._used[uri] = Way(connection.uri, connection.patience, connection.verify)
+
+    def begin(self) -> None:
+        """Connect again to those that were used last, and wait for nothing."""
+        from pyguixvm.hypervisor.at_once import begun
+
+        self._last, self._used = self._used or self._last, {}
+        for uri, way in self._last.items():
+            self._begun[uri] = begun(partial(self._connect, way), far=True)
+
+    def take(self, uri: str | None) -> Opened | None:
+        """Return the connection to the hypervisor at URI as soon as it is there; None if none is.
+
+        None, too, where a person may have to be asked for a password.  Raises HypervisorError.
+        """
+        from pyguixvm.hypervisor.connection import may_ask
+
+        answer = self._begun.get(uri)
+        if answer is None:
+            return None
+        try:
+            found = answer()
+        except PyguixvmError:
+            del self._begun[uri]
+            if may_ask(self._last[uri].uri):
+                return None
+            raise
+        del self._begun[uri]
+        return found
+
+    def leave(self) -> None:
+        """Have those closed that nobody took, as soon as they are there; wait for none."""
+        left, self._begun = self._begun, {}
+        for answer in left.values():
+            threading.Thread(target=_close, args=(answer,), name="ahead", daemon=True).start()
+
+
+def _close(answer: Callable[[], Opened]) -> None:
+    with suppress(PyguixvmError):
+        answer()[1].close()
