@@ -60,25 +60,16 @@ def define(
 
 
 @dataclass(frozen=True)
-class Before:
-    """The domain NAME as it was, defined by XML; RAN: with a guest."""
-
-    name: str
-    xml: str
-    ran: bool
-
-
-@dataclass(frozen=True)
 class ToBe:
     """The XML to define a domain by, and that DOMAIN as it is, None if it is to be made.
 
-    It was as BEFORE so far, with AUTOSTART, and is on GENERATION then.
+    It is defined by BEFORE so far, with AUTOSTART, and is on GENERATION then.
     """
 
     xml: str
     generation: Generation
     domain: Domain | None = None
-    before: Before | None = None
+    before: str | None = None
     autostart: bool = False
 
 
@@ -174,8 +165,7 @@ def definition_to_be(
         )
         if found:
             xml = _in_place(new, before, metadata_before, machine, lost())
-            was = Before(machine.name, before, ran=observed.state != "shut off")
-            yield ToBe(xml, generation, domain, was, autostart())
+            yield ToBe(xml, generation, domain, before, autostart())
         else:
             yield ToBe(new, generation)
 

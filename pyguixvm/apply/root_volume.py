@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -75,10 +75,9 @@ def created_root(machine: VirtualMachine, action: CreateRoot, workshop: Workshop
     HypervisorError if the pool cannot take the volume, and BuildError.
     """
     far = not workshop.connection.local
-    there = begun(partial(_ensure_pool, action.pool, workshop), far=far)
-    seen = base_image.looked_for(machine, action, workshop)
-    if not far:
-        there()
+    ready = begun(partial(pools.is_ready, workshop.connection, action.pool), far=far)
+    if not far and not ready():
+        _ensure_pool(action.pool, workshop)
     # The pool belongs to the hypervisor, often to root: the overlay is grown in a
     # directory of our own, and only its few megabytes are sent.
     with workplace() as directory:
@@ -90,8 +89,10 @@ def created_root(machine: VirtualMachine, action: CreateRoot, workshop: Workshop
             image = FileState.of(Path(action.image))
             with phase(workshop.emit, "grow", machine.name) as result:
                 result.detail = _grown(machine, action, file, workshop)
+        seen = base_image.looked_for(machine, action, workshop)
         _compressed(machine, action, file, workshop)
-        there()
+        if not ready():
+            _ensure_pool(action.pool, workshop)
         below, base = base_image.provided(machine, action, workshop, seen)
         # What the root was made for is what it is laid on.
         image.require_unchanged()
@@ -257,7 +258,9 @@ def _compressed(
     """
     over_a_line = not workshop.connection.local and as_root(workshop.via) == "upload"
     if over_a_line and file.stat().st_blocks * 512 <= _SOON_COMPRESSED:
-        overlay.compress(file, Path(action.image), machine.image.disk_format)
+        # It stays as it is where there is no room for both.
+        with suppress(ImageError, CommandFailedError):
+            overlay.compress(file, Path(action.image), machine.image.disk_format)
 
 
 def _grown(machine: VirtualMachine, action: CreateRoot, file: Path, workshop: Workshop) -> str:

@@ -11,7 +11,7 @@ import msgspec
 
 from pyguixvm.apply import power
 from pyguixvm.apply.context import Workshop
-from pyguixvm.apply.definition import Before, ToBe, define_by, definition_to_be
+from pyguixvm.apply.definition import ToBe, define_by, definition_to_be
 from pyguixvm.apply.power import Restart
 from pyguixvm.apply.root_volume import Root
 from pyguixvm.errors import LostLockError, PyguixvmError
@@ -67,8 +67,8 @@ def switch(  # noqa: PLR0917 -- what to do, with what, and who is told
             networks.ensure_networks(workshop.connection, plan.machine)
         else:
             domain = to_be.domain
-        before = to_be.before if to_be else None
-        with unbroken(domain, name, workshop, before), ExitStack() as vouched:
+        xml = to_be.before if to_be else None
+        with unbroken(domain, name, workshop, xml), ExitStack() as vouched:
             refers = _nothing
             for action in plan.switch:
                 match action:
@@ -91,15 +91,22 @@ def switch(  # noqa: PLR0917 -- what to do, with what, and who is told
 def _meanwhile(act: Callable[[], object], *, far: bool) -> Iterator[Callable[[], object]]:
     """Have ACT done while the body does something else, if that is FAR away.
 
-    What is yielded waits for it, which the body is to do; one that fails does not before it is
-    over.
+    What is yielded waits for it, which the body is to do, once; one that fails before has it
+    done all the same.
     """
-    done = begun(act, far=far)
+    done, waited = begun(act, far=far), False
+
+    def wait() -> object:
+        nonlocal waited
+        waited = True
+        return done()
+
     try:
-        yield done
+        yield wait
     except BaseException:
-        with suppress(Exception):
-            done()
+        if not waited:
+            with suppress(Exception):
+                done()
         raise
 
 
@@ -134,19 +141,19 @@ def restarted(
 
 @contextmanager
 def unbroken(
-    domain: Domain | None, name: str, workshop: Workshop, known: Before | None = None
+    domain: Domain | None, name: str, workshop: Workshop, xml: str | None = None
 ) -> Iterator[None]:
     """Let the body take away the guest of NAME and start it again; who interrupts it waits.
 
-    DOMAIN is its own, None if there is none yet, and KNOWN as it is, if that was looked at
-    already.
+    DOMAIN is its own, None if there is none yet, and XML what it is defined by, if that was
+    read already.
 
     If it fails and there is no guest then, the domain is defined as it was before, and
     started if it ran before.  What is the case is asked of libvirt: an exception
     does not tell whether what raised it was done.
     """
     with workshop.interruption.put_off(however_often=True):
-        before = None if domain is None else known or _before(workshop.connection, domain)
+        before = None if domain is None else _before(workshop.connection, domain, xml)
         try:
             yield
         except LostLockError:
@@ -164,14 +171,23 @@ def unbroken(
             raise
 
 
-def _before(connection: Connection, domain: Domain) -> Before | None:
-    xml = domains.whole_definition(connection, domain)
+@dataclass(frozen=True)
+class _Before:
+    """The domain NAME as it was, defined by XML; RAN: with a guest."""
+
+    name: str
+    xml: str
+    ran: bool
+
+
+def _before(connection: Connection, domain: Domain, xml: str | None) -> _Before | None:
+    xml = xml or domains.whole_definition(connection, domain)
     if xml is None:
         return None
-    return Before(domain.name, xml, domains.state(connection, domain) != "shut off")
+    return _Before(domain.name, xml, domains.state(connection, domain) != "shut off")
 
 
-def _put_back(before: Before | None, workshop: Workshop) -> str | None:
+def _put_back(before: _Before | None, workshop: Workshop) -> str | None:
     """Have the domain of BEFORE as it was; return what was done, in words, None for nothing.
 
     A domain that is new has nothing to go back to.
@@ -198,7 +214,7 @@ def _put_back(before: Before | None, workshop: Workshop) -> str | None:
     return "the old definition was put back" if changed else None
 
 
-def _defined_again(connection: Connection, before: Before) -> tuple[tuple[str, str], ...]:
+def _defined_again(connection: Connection, before: _Before) -> tuple[tuple[str, str], ...]:
     """Define the domain of BEFORE as it was; return pools and volumes that it knew of meanwhile."""
     meanwhile = domains.read_metadata(connection, before.name)
     domains.define(connection, before.xml)

@@ -89,10 +89,10 @@ def made_by_us(  # noqa: PLR0917 -- what is made where, who is told, and how lon
         emit(event)
 
     with held(connection, [f"{pool}/{name}"], told, "upload", tempo or Tempo()):
-        there = volumes.names(connection, pool) or frozenset()
+        there = volumes.all_names(connection, pool)
         if volume_names.marker(name) in there:
             _give_up(connection, pool, name, keep=keep)
-            there = volumes.names(connection, pool) or frozenset()
+            there = volumes.all_names(connection, pool)
         yield there
 
 

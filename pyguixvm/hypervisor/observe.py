@@ -206,7 +206,9 @@ class _Looking:
         self, domain: libvirt.virDomain, uuid: str, state: State
     ) -> tuple[ObservedDomain, etree._Element | None]:
         far, close = not self.connection.local, self._close(domain.name())
-        runs = begun(partial(domain.XMLDesc, 0), far=far and close and state != "shut off")
+        # Of what others run, nobody wants to know that.
+        ours = self.machines is not None and close
+        runs = begun(partial(domain.XMLDesc, 0), far=far and ours and state != "shut off")
         found, live = described(domain, state, self.named.__contains__, runs)
         if found.metadata is None:
             return found, live

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
@@ -84,6 +84,12 @@ def require_usable(connection: Connection, name: str) -> None:
                 _require_usable(connection, pool)
 
 
+def is_ready(connection: Connection, name: str) -> bool:
+    """Whether pool NAME is as `ensure_pool` has it.  Raises HypervisorError."""
+    with explained(f"look for pool '{name}'"):
+        return _is_ready(connection, name)
+
+
 def _is_ready(connection: Connection, name: str) -> bool:
     return any(pool.name() == name for pool in connection.handle.listAllStoragePools(_READY))
 
@@ -137,20 +143,9 @@ def free_space(connection: Connection, name: str) -> int:
         return int(pool.info()[3])
 
 
-def require_space(
-    connection: Connection,
-    name: str,
-    needed: int,
-    what: str,
-    measured: Callable[[], int] | None = None,
-) -> None:
-    """Raise `HypervisorError` unless NEEDED bytes for WHAT are free in pool NAME.
-
-    MEASURED tells how many were a moment before, if that was asked.
-    """
-    available = 0 if measured is None else measured()
-    if available < needed:
-        available = free_space(connection, name)
+def require_space(connection: Connection, name: str, needed: int, what: str) -> None:
+    """Raise `HypervisorError` unless NEEDED bytes for WHAT are free in pool NAME."""
+    available = free_space(connection, name)
     if available < needed:
         raise HypervisorError(
             f"pool '{name}' has {format_size(available)} free ({available} bytes),"

@@ -7,7 +7,6 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -64,7 +63,6 @@ def uploaded(  # noqa: PLR0917 -- where from, where to, and who is told
     `VolumeExistsError` if a whole volume of that name exists, and `HypervisorError` without
     enough space or if somebody else took over meanwhile.
     """
-    free = begun(partial(pools.free_space, connection, pool), far=not connection.local)
     with (
         incomplete_volume.made_by_us(
             connection, pool, name, emit, machine, tempo, keep=resumable
@@ -80,7 +78,7 @@ def uploaded(  # noqa: PLR0917 -- where from, where to, and who is told
             raise VolumeExistsError(f"volume '{name}' exists already in pool '{pool}'")
         start = arrived(connection, found, source, extents) if found else 0
         there = size_before(start, extents)
-        pools.require_space(connection, pool, total - there, f"volume '{name}'", free)
+        pools.require_space(connection, pool, total - there, f"volume '{name}'")
         sending = Sending(connection, source, lambda: Count(emit, "transfer", total, machine))
         with incomplete_volume.incomplete_until_done(
             connection,

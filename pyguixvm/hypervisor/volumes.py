@@ -124,6 +124,15 @@ def names(connection: Connection, pool: str) -> frozenset[str] | None:
             raise
 
 
+def all_names(connection: Connection, pool: str) -> frozenset[str]:
+    """Return the names of all volumes in POOL; none if there is no such pool.
+
+    Raises HypervisorError if it is stopped.
+    """
+    with explained(f"list the volumes of pool '{pool}'"):
+        return _names(connection, pool)
+
+
 def base(connection: Connection, pool: str, name: str) -> str | None:
     """Return the name of the volume of POOL that volume NAME stands on, None if there is none."""
     with explained(f"see what volume '{name}' of pool '{pool}' stands on"):

@@ -93,6 +93,20 @@ def test_a_base_that_was_laid_on_is_not_made_anew_whatever_marks_it(
     volumes.delete(connection, pool.name, "pyguixvm-some.g1.qcow2")
 
 
+def test_of_a_pool_that_is_stopped_meanwhile_nothing_counts_as_taken_over(connection, pool, base):
+    incomplete_volume.condemn(connection, pool.name, BASE)
+    handle = connection.handle.storagePoolLookupByName(pool.name)
+    handle.destroy()
+    try:
+        with pytest.raises(HypervisorError, match="not active"):
+            incomplete_volume.take_over(connection, pool.name, BASE, ignore)
+    finally:
+        handle.create()
+    assert volumes.incomplete(connection, pool.name, BASE)
+    incomplete_volume.take_over(connection, pool.name, BASE, ignore)
+    assert volumes.lookup(connection, pool.name, BASE) is None
+
+
 def test_what_cannot_be_marked_goes_all_the_same(connection, pool, base, tmp_path, monkeypatch):
     """People collect garbage when a disk is full."""
 

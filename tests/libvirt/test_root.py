@@ -21,6 +21,7 @@ from pyguixvm.guix.request import Exchange
 from pyguixvm.guix.roots import Roots
 from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor import volumes
+from pyguixvm.image.overlay import ImageError
 from pyguixvm.model.image import Derivation, ImageContent, SystemImage
 from pyguixvm.model.volume_names import base_volume, generation_volume, is_base
 from pyguixvm.plan.actions import CreateRoot, RealizeImage
@@ -167,6 +168,14 @@ def compressed_clusters(root):
 def test_what_goes_over_a_line_is_compressed_before(connection, elsewhere, make):
     assert compressed_clusters(make(connection, 1, MIB)[0]) == 0
     assert compressed_clusters(make(elsewhere, 2, MIB)[0]) > 0
+
+
+def test_what_cannot_be_compressed_is_sent_as_it_is(elsewhere, make, monkeypatch):
+    def full(*_):
+        raise ImageError("no space left on device")
+
+    monkeypatch.setattr("pyguixvm.apply.root_volume.overlay.compress", full)
+    assert compressed_clusters(make(elsewhere, 1, MIB)[0]) == 0
 
 
 def test_more_than_half_of_the_base_is_a_whole_image(connection, make, whole, tmp_path):
