@@ -32,12 +32,17 @@ class Guest:
         return base64.b64decode(data).decode()
 
     def write(self, file: str, text: str) -> None:
-        """Have FILE in the guest hold TEXT, on its disk."""
+        """Have FILE in the guest hold TEXT; when it is on its disk, the guest decides."""
         handle = self.agent("guest-file-open", path=file, mode="w")
         data = base64.b64encode(text.encode()).decode()
         self.agent("guest-file-write", handle=handle, **{"buf-b64": data})
         self.agent("guest-file-flush", handle=handle)
         self.agent("guest-file-close", handle=handle)
+
+    def sync(self) -> None:
+        """Have all that was written be on its disks: that is what freezing them does first."""
+        self.agent("guest-fsfreeze-freeze")
+        self.agent("guest-fsfreeze-thaw")
 
     def booted(self) -> str:
         """Return what tells one boot of the guest from another."""

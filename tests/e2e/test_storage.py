@@ -188,6 +188,8 @@ def test_a_removed_machine_leaves_its_data_and_another_system_finds_it() -> None
     """As one does that takes the place of another, in ``test_shared_store``."""
     eventually(lambda: bool(leases()))
     key, boot, known = guest.content(HOST_KEY), guest.booted(), (guest.content(DUID), leases())
+    # It is powered off.
+    guest.sync()
     removed = pyguixvm("undefine", "--yes", "storage")
     assert removed.status == 0, removed.err
     assert "pyguixvm-storage.db.qcow2" in removed.out
