@@ -42,18 +42,16 @@ def looked_for(
 
     So it is of an image that would have to be read first, and where nobody can say that yet.
     """
-    connection, image = workshop.connection, Path(action.image)
-    far = not connection.local
-    known = workshop.digests.seen(image) if far and image.exists() else None
+    known = None if workshop.connection.local else workshop.digests.seen(Path(action.image))
+    if known is None:
+        return lambda: None
 
     def look() -> Volume | None:
-        if known is None:
-            return None
         with suppress(HypervisorError):  # the pool may be about to be made
             return _base_volumes(machine, action, workshop).seen(known)
         return None
 
-    return begun(look, far=known is not None)
+    return begun(look, far=True)
 
 
 def provided(

@@ -76,7 +76,7 @@ def created_root(machine: VirtualMachine, action: CreateRoot, workshop: Workshop
     """
     far = not workshop.connection.local
     ready = begun(partial(pools.is_ready, workshop.connection, action.pool), far=far)
-    if not far and not ready():
+    if not far:
         _ensure_pool(action.pool, workshop)
     # The pool belongs to the hypervisor, often to root: the overlay is grown in a
     # directory of our own, and only its few megabytes are sent.
@@ -91,7 +91,7 @@ def created_root(machine: VirtualMachine, action: CreateRoot, workshop: Workshop
                 result.detail = _grown(machine, action, file, workshop)
         seen = base_image.looked_for(machine, action, workshop)
         _compressed(machine, action, file, workshop)
-        if not ready():
+        if far and not ready():
             _ensure_pool(action.pool, workshop)
         below, base = base_image.provided(machine, action, workshop, seen)
         # What the root was made for is what it is laid on.

@@ -51,7 +51,7 @@ def switch(  # noqa: PLR0917 -- what to do, with what, and who is told
     stopped: float | None = None
     evidence: Evidence | None = None
 
-    def both() -> None:
+    def vouch() -> None:
         resolved.close()
         defined()
 
@@ -69,7 +69,8 @@ def switch(  # noqa: PLR0917 -- what to do, with what, and who is told
             domain = to_be.domain
         xml = to_be.before if to_be else None
         with unbroken(domain, name, workshop, xml), ExitStack() as vouched:
-            refers = _nothing
+            # Nothing, where nothing is defined.
+            refers: Callable[[], object] = resolved.close
             for action in plan.switch:
                 match action:
                     case StopDomain():
@@ -79,7 +80,7 @@ def switch(  # noqa: PLR0917 -- what to do, with what, and who is told
                         if to_be is None:
                             raise ValueError("a switch defines what was made ready before")
                         domain = define_by(name, to_be, action, workshop)
-                        refers = vouched.enter_context(_meanwhile(both, far=far))
+                        refers = vouched.enter_context(_meanwhile(vouch, far=far))
                     case StartDomain():
                         evidence = power.start(plan.machine, domain, workshop, watched, refers)
     if evidence is None:
@@ -108,11 +109,6 @@ def _meanwhile(act: Callable[[], object], *, far: bool) -> Iterator[Callable[[],
             with suppress(Exception):
                 done()
         raise
-
-
-def _nothing() -> object:
-    """Be what is to be waited for where nothing was begun."""
-    return None
 
 
 def _to_be_seen(name: str, workshop: Workshop) -> Domain:

@@ -26,18 +26,18 @@ if TYPE_CHECKING:
 class Way(NamedTuple):
     """How a hypervisor is connected to, as for `connect`."""
 
-    uri: str
+    uri: str | None
     patience: float
     verify: bool
 
 
-def opened(way: Way) -> Opened:
-    """Connect by WAY, and ask nobody for a password.  Raises HypervisorError."""
+def opened(way: Way, *, asking: bool = False) -> Opened:
+    """Connect by WAY; a person is asked for a password only if ASKING.  Raises HypervisorError."""
     from pyguixvm.hypervisor.connection import connect
 
     with ExitStack() as own:
         connection = own.enter_context(
-            connect(way.uri, patience=way.patience, verify=way.verify, asking=False)
+            connect(way.uri, patience=way.patience, verify=way.verify, asking=asking)
         )
         return connection, own.pop_all()
 

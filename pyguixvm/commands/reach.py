@@ -12,9 +12,10 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
+from pyguixvm.commands.ahead import Way, opened
 from pyguixvm.commands.session import Session
 from pyguixvm.errors import HypervisorError, PyguixvmError, contained
-from pyguixvm.hypervisor.connection import Connection, connect, identity, may_ask
+from pyguixvm.hypervisor.connection import Connection, identity, may_ask
 from pyguixvm.hypervisor.observe import Depth, observe
 from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.model.hypervisor import Hypervisor
@@ -157,14 +158,8 @@ def elsewhere(
 def _connected(session: Session, uri: str | None, *, which: bool) -> tuple[_Way, ExitStack]:
     """Return the way to the hypervisor at URI, and what is to be closed at the end."""
     made = session.ahead.take(uri) if session.ahead else None
-    with ExitStack() as own:
-        if made is not None:
-            connection = made[0]
-            own.push(made[1])
-        else:
-            connection = own.enter_context(
-                connect(uri, patience=session.patience, verify=session.verify)
-            )
+    connection, own = made or opened(Way(uri, session.patience, session.verify), asking=True)
+    with own:
         if session.ahead is not None:
             session.ahead.used(uri, connection)
         way = _Way(connection, identity(connection) if which else None)

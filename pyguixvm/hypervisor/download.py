@@ -99,10 +99,11 @@ def _parts(
             found.download(stream, offset, length, flags)
             while part := stream.recvFlags(_RECEIVE, libvirt.VIR_STREAM_RECV_STOP_AT_HOLE):
                 yield stream.recvHole() if part == _AT_HOLE else part
-            # Whether it ended where it is to, is seen of as much as was asked for.
-            ended = begun(stream.finish, far=bool(length) and not connection.local)
-            if not length or connection.local:
-                ended()
+            if length and not connection.local:
+                # That it ended where it is to is seen of what came: nobody waits to be told.
+                begun(stream.finish, far=True)
+            else:
+                stream.finish()
         except BaseException:
             with suppress(libvirt.libvirtError):
                 stream.abort()

@@ -82,12 +82,10 @@ class HostParts:
 def lost_parts(
     parts: HostParts, observed: ObservedDomain, before: ObservedDomain | None
 ) -> tuple[HostPart, ...]:
-    """Return which PARTS of the host OBSERVED, if it is ours, does not find any more.
+    """Return which PARTS of the host OBSERVED, which is ours, does not find any more.
 
     BEFORE is what was known of it shortly before, if anything.
     """
-    if observed.metadata is None:
-        return ()
     if before is not None and _names_alike(observed.defined, before.defined):
         return before.lost
     return parts.lost(observed.defined)

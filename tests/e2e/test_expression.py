@@ -34,8 +34,8 @@ def fleet(tmp_path: Path) -> Repository:
     """The directory in which expressions are evaluated: the repository of what they load."""
     made = repository(tmp_path / "fleet")
     made.commit({"fleet.scm": FLEET})
-    image = boot_sector.halting()
-    (made.directory / "disk.raw").write_bytes(image + bytes(16 * 1024**2 - len(image)))
+    image = boot_sector.on_disk(boot_sector.halting())
+    (made.directory / "disk.raw").write_bytes(image)
     return made
 
 

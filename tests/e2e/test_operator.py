@@ -80,8 +80,7 @@ def test_the_group_is_enough_to_deploy(
     operator: Callable[..., Ran], clean: Callable[[str], None], tmp_path: Path
 ) -> None:
     group = command("getent", "group", "libvirt").out.split(":")[2]
-    image = boot_sector.halting()
-    (tmp_path / "disk.raw").write_bytes(image + bytes(16 * 1024**2 - len(image)))
+    (tmp_path / "disk.raw").write_bytes(boot_sector.on_disk(boot_sector.halting()))
     config = tmp_path / "config.scm"
     config.write_text(MACHINE)
     clean("of-the-group")

@@ -14,7 +14,6 @@ import pytest
 from conftest import Ran, pyguixvm, virsh
 
 NAME = "protected"
-MIB = 1024**2
 MACHINE = """
 (virtual-machine
   (name "protected")
@@ -31,7 +30,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     made = tmp_path_factory.mktemp("images")
     for name in ("one", "two", "three"):
         sector = boot_sector.heeding_button(f"{name} is up\r\n")
-        (made / name).write_bytes(sector + bytes(16 * MIB - len(sector)))
+        (made / name).write_bytes(boot_sector.on_disk(sector))
     pyguixvm("undefine", "--yes", "--unprotect", NAME)
     for image in ("one", "two"):
         deployed = deploy(made, image, "#f")

@@ -11,8 +11,6 @@ import boot_sector
 import pytest
 from conftest import CONFIGS, pyguixvm, virsh
 
-MIB = 1024**2
-
 SYSTEM = """
 (define os
   (operating-system
@@ -301,8 +299,7 @@ def test_a_storage_smaller_than_the_image(tmp_path: Path, clean: Callable[[str],
 
 def test_a_guest_that_does_not_get_ready(tmp_path: Path, clean: Callable[[str], None]) -> None:
     clean("small")
-    image = boot_sector.halting()
-    (tmp_path / "disk.raw").write_bytes(image + bytes(16 * MIB - len(image)))
+    (tmp_path / "disk.raw").write_bytes(boot_sector.on_disk(boot_sector.halting()))
     file = tmp_path / "config.scm"
     file.write_text(HALTING)
     late = pyguixvm("deploy", file)

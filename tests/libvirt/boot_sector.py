@@ -49,6 +49,11 @@ _PANICKING = bytes.fromhex(
 )
 
 
+def on_disk(sector: bytes) -> bytes:
+    """Return a disk of 16 MiB that begins with SECTOR."""
+    return sector.ljust(16 * 1024**2, b"\0")
+
+
 def halting() -> bytes:
     """Return the sector of a guest that writes "up" to its console, and hears nothing."""
     return _sector(_HALTING)

@@ -356,7 +356,7 @@ def test_who_follows_is_connected_before_it_asks(server, a_machine, tmp_path, mo
         (first,), _ = reach.reached(here, [a_machine()], opened)
     here.ahead.begin()
     with monkeypatch.context() as patched:
-        patched.setattr(reach, "connect", lambda *_, **__: pytest.fail("it is connected"))
+        patched.setattr(reach, "opened", lambda *_, **__: pytest.fail("it is connected"))
         with ExitStack() as opened:
             (then,), _ = reach.reached(here, [a_machine()], opened)
             assert then.connection.uri == first.connection.uri
