@@ -121,10 +121,12 @@ def plan_command(
     output = Output(options)
     here = session(options, output)
     config, machines = split_config(options, arguments)
-    deployment = evaluated(here, config, machines, policy, tags=tags, build=False)
-    with observed(here, config, deployment, policy, whole=not machines and not tags) as planned:
-        plans = [examined(here, each) for each in planned]
-        lost = {each.error.status for each in planned if isinstance(each, planning.Unreached)}
+    whole = not machines and not tags
+    with here.connecting():
+        deployment = evaluated(here, config, machines, policy, tags=tags, build=False)
+        with observed(here, config, deployment, policy, whole=whole) as planned:
+            plans = [examined(here, each) for each in planned]
+            lost = {each.error.status for each in planned if isinstance(each, planning.Unreached)}
     if output.json:
         from pyguixvm.cli import as_documents, documents  # slow to load
 
@@ -259,29 +261,31 @@ def deploy_once(
     longer declared.  Raises RequestRefusedError, and nothing was touched, if it is to
     PRUNE them and cannot know which those are.
     """
-    deployment = evaluated(here, config, machines, policy, tags=tags)
-    if prune and deployment.name is None:
-        raise RequestRefusedError(
-            f"--prune removes machines of a deployment, and the one in {config} has no name",
-            hint='Let the file end in (deployment (name "…") (machines …)), and deploy it: '
-            "from then on its machines are known as that deployment's.",
-        )
-    with observed(here, config, deployment, policy, whole=not machines and not tags) as planned:
-        done = deploy.deploy(
-            here,
-            config,
-            planned,
-            provenance=deployment.provenance,
-            trial=trial,
-            jobs=jobs,
-            order=order,
-        )
-        outcomes = with_addresses(planned, done)
-        undeclared = [(each.plan.uri, name) for each in planned for name in each.plan.undeclared]
-        for each in planned:
-            if prune and isinstance(each, planning.Unreached):
-                text = f"nothing is removed from {each.plan.uri}: nobody knows what is there"
-                here.emit(Notice(text, warning=True))
+    whole = not machines and not tags
+    with here.connecting():
+        deployment = evaluated(here, config, machines, policy, tags=tags)
+        if prune and deployment.name is None:
+            raise RequestRefusedError(
+                f"--prune removes machines of a deployment, and the one in {config} has no name",
+                hint='Let the file end in (deployment (name "…") (machines …)), and deploy it: '
+                "from then on its machines are known as that deployment's.",
+            )
+        with observed(here, config, deployment, policy, whole=whole) as planned:
+            done = deploy.deploy(
+                here,
+                config,
+                planned,
+                provenance=deployment.provenance,
+                trial=trial,
+                jobs=jobs,
+                order=order,
+            )
+            outcomes = with_addresses(planned, done)
+    undeclared = [(each.plan.uri, name) for each in planned for name in each.plan.undeclared]
+    for each in planned:
+        if prune and isinstance(each, planning.Unreached):
+            text = f"nothing is removed from {each.plan.uri}: nobody knows what is there"
+            here.emit(Notice(text, warning=True))
     return outcomes, undeclared
 
 

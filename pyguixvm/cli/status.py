@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
@@ -96,10 +97,12 @@ def status_command(
         raise UsageError("--prometheus and --json exclude each other", hint="Give one of them.")
     output = Output(options)
     here = session(options, output)
-    asked = _asked(here, options, arguments, ignore, tags)
-    if watch:
-        _watch(here, asked, output, options, on_change)
-    sighted = status.sighted(here, asked)
+    evaluates = bool(tags) or names_config(options, arguments)
+    with here.connecting() if evaluates and not watch else nullcontext():
+        asked = _asked(here, options, arguments, ignore, tags)
+        if watch:
+            _watch(here, asked, output, options, on_change)
+        sighted = status.sighted(here, asked)
     found = tuple(machine for each in sighted for machine in each.statuses)
     if html is not None:
         _write(html, sighted)

@@ -34,7 +34,6 @@ from pyguixvm.cli.options import (
 from pyguixvm.cli.safepoints import heeded
 from pyguixvm.cli.ui.rounds import Ended, JsonRounds, Rounds
 from pyguixvm.cli.ui.spent import Spent
-from pyguixvm.commands.ahead import Ahead
 from pyguixvm.commands.session import Session
 from pyguixvm.errors import EvaluationError, PyguixvmError, UsageError
 from pyguixvm.events import (
@@ -173,12 +172,10 @@ def watch_command(
             hint="Give the name of a configuration, which may be yet to be written.",
         )
     output = _output(options, config)
-    ahead = Ahead()
-    here = dataclasses.replace(session(options, output), ahead=ahead)
+    here = session(options, output)
     with watching(config, options.load_path) as changes:
         output.asked = changes.ask
         while True:
-            ahead.begin()
             current = _Round(here.emit, changes)
             output.begin(changes.last)
             changes.saved = partial(_saved, output, current, config)
@@ -196,8 +193,6 @@ def watch_command(
                 if not current.cancelled:
                     raise
                 output.saved_again(config)
-            finally:
-                ahead.leave()
             changes.wait()
             while output.paused:
                 changes.wait()

@@ -1,19 +1,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Hypervisors elsewhere are connected to while what is declared is evaluated.
 
-Over a slow line, and by ssh, that takes about as long.  Which they are is known from the last time:
-who deploys once connects when it is known.
+Over a slow line, and by ssh, that takes about as long.  Which they are is known from the last time,
+and at first if it was given beforehand: those that a configuration names itself are not.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from pyguixvm.errors import PyguixvmError
+from pyguixvm.hypervisor.uri import is_local, may_ask
 
 if TYPE_CHECKING:
     # libvirt is loaded only by the runs that get as far as a hypervisor.
@@ -57,21 +58,28 @@ class Ahead:
         if not connection.local:
             self._used[uri] = Way(connection.uri, connection.patience, connection.verify)
 
-    def begin(self) -> None:
-        """Connect again to those that were used last, and wait for nothing."""
+    @contextmanager
+    def connecting(self, uri: str | None, way: Way) -> Iterator[None]:
+        """Connect again to those that were used last, at first BY WAY of URI; wait for nothing.
+
+        Those are closed at the end of the body that nobody took there, as soon as they are there.
+        """
         from pyguixvm.hypervisor.at_once import begun
 
-        self._last, self._used = self._used or self._last, {}
-        for uri, way in self._last.items():
-            self._begun[uri] = begun(partial(self._connect, way), far=True)
+        first = {uri: way} if way.uri and not is_local(way.uri) else {}
+        self._last, self._used = self._used or self._last or first, {}
+        for each, known in self._last.items():
+            self._begun[each] = begun(partial(self._connect, known), far=True)
+        try:
+            yield
+        finally:
+            self._leave()
 
     def take(self, uri: str | None) -> Opened | None:
         """Return the connection to the hypervisor at URI as soon as it is there; None if none is.
 
         None, too, where a person may have to be asked for a password.  Raises HypervisorError.
         """
-        from pyguixvm.hypervisor.connection import may_ask
-
         answer = self._begun.get(uri)
         if answer is None:
             return None
@@ -85,8 +93,7 @@ class Ahead:
         del self._begun[uri]
         return found
 
-    def leave(self) -> None:
-        """Have those closed that nobody took, as soon as they are there; wait for none."""
+    def _leave(self) -> None:
         left, self._begun = self._begun, {}
         for answer in left.values():
             threading.Thread(target=_close, args=(answer,), name="ahead", daemon=True).start()

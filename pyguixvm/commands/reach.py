@@ -15,8 +15,9 @@ from typing import TypeVar
 from pyguixvm.commands.ahead import Way, opened
 from pyguixvm.commands.session import Session
 from pyguixvm.errors import HypervisorError, PyguixvmError, contained
-from pyguixvm.hypervisor.connection import Connection, identity, may_ask
+from pyguixvm.hypervisor.connection import Connection, identity
 from pyguixvm.hypervisor.observe import Depth, observe
+from pyguixvm.hypervisor.uri import may_ask
 from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.model.hypervisor import Hypervisor
 from pyguixvm.model.observation import Observation
@@ -157,11 +158,10 @@ def elsewhere(
 
 def _connected(session: Session, uri: str | None, *, which: bool) -> tuple[_Way, ExitStack]:
     """Return the way to the hypervisor at URI, and what is to be closed at the end."""
-    made = session.ahead.take(uri) if session.ahead else None
+    made = session.ahead.take(uri)
     connection, own = made or opened(Way(uri, session.patience, session.verify), asking=True)
     with own:
-        if session.ahead is not None:
-            session.ahead.used(uri, connection)
+        session.ahead.used(uri, connection)
         way = _Way(connection, identity(connection) if which else None)
         return way, own.pop_all()
 
@@ -182,7 +182,7 @@ def _chosen(ways: Sequence[_Way]) -> list[_Way]:
 
 def _named(session: Session, uri: str | None) -> str:
     """Return how a hypervisor that did not answer is called."""
-    return uri or session.environment.get("LIBVIRT_DEFAULT_URI") or "libvirt's default URI"
+    return uri or session.given_uri or "libvirt's default URI"
 
 
 def _each(

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from pyguixvm.commands.ahead import Ahead, Way
 from pyguixvm.events import Emit
 from pyguixvm.guix.command import find_guix
 from pyguixvm.guix.request import Exchange
@@ -18,10 +20,6 @@ from pyguixvm.hypervisor.shared_directories import sharing_driver
 from pyguixvm.interruption import Interruption
 from pyguixvm.model.transfer import Via
 from pyguixvm.state_directory import state_directory
-
-if TYPE_CHECKING:
-    # libvirt is loaded only by the runs that get as far as a hypervisor.
-    from pyguixvm.commands.ahead import Ahead
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class Session:
     hypervisor is compared with what arrived, instead of some of it.  VIA is how images get to one
     elsewhere.  PATIENCE is how long (seconds)
     the hypervisors of what is declared have for a request that needs neither disks nor guests.
-    AHEAD has connections that were made meanwhile, where a run follows another one.
+    AHEAD has connections that are made before they are asked for.
     """
 
     uri: str | None
@@ -48,7 +46,7 @@ class Session:
     verify: bool = False
     via: Via = "upload"
     patience: float = PATIENCE
-    ahead: Ahead | None = None
+    ahead: Ahead = field(default_factory=Ahead)
 
     @property
     def state_directory(self) -> Path:
@@ -61,9 +59,19 @@ class Session:
         return Store(self.exchange, self.emit)
 
     @property
+    def given_uri(self) -> str | None:
+        """The hypervisor of machines that name none, as far as libvirt is not to choose it."""
+        return self.uri or self.environment.get("LIBVIRT_DEFAULT_URI")
+
+    @property
     def sharing(self) -> Literal["virtiofs", "9p"]:
         """How the hypervisor of machines that name none shares directories with guests."""
-        return sharing_driver(self.uri or self.environment.get("LIBVIRT_DEFAULT_URI"), os.geteuid())
+        return sharing_driver(self.given_uri, os.geteuid())
+
+    def connecting(self) -> AbstractContextManager[None]:
+        """Connect to hypervisors elsewhere while the body finds out which ones it needs."""
+        way = Way(self.given_uri, self.patience, self.verify)
+        return self.ahead.connecting(self.uri, way)
 
     def exchange(self) -> Exchange:
         """Return the way to the evaluator.  Raises BuildError if there is no Guix."""

@@ -16,10 +16,11 @@ import msgspec
 from pyguixvm.errors import PyguixvmError, contained
 from pyguixvm.exporter.guests import Guests
 from pyguixvm.exporter.view import Declared, HypervisorView
-from pyguixvm.hypervisor.connection import Connection, connect, without_read_only
+from pyguixvm.hypervisor.connection import Connection, connect
 from pyguixvm.hypervisor.happenings import all_happenings
 from pyguixvm.hypervisor.observe import Depth, observe
 from pyguixvm.hypervisor.statistics import pool_spaces, statistics
+from pyguixvm.hypervisor.uri import without_read_only
 from pyguixvm.model.observation import Observation
 from pyguixvm.plan.ownership import Owner, undeclared
 from pyguixvm.plan.status import MachineStatus, applied_statuses, statuses, unreachable

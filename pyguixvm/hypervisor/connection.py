@@ -27,6 +27,13 @@ from pyguixvm.hypervisor.same_files import sees_our_files
 from pyguixvm.hypervisor.same_host import SameHost
 from pyguixvm.hypervisor.time_limits import within
 from pyguixvm.hypervisor.unreachable import unreachable
+from pyguixvm.hypervisor.uri import (
+    is_local,
+    may_ask,
+    unasked,
+    without_read_only,
+    without_unasked,
+)
 from pyguixvm.model.hypervisor import Hypervisor
 from pyguixvm.xml.capabilities import HostCapabilities, read_capabilities, read_host_uuid
 
@@ -35,8 +42,6 @@ from pyguixvm.xml.capabilities import HostCapabilities, read_capabilities, read_
 _OPEN_SECONDS = 30.0
 _ASKING_SECONDS = 120.0
 _CLOSE_SECONDS = 2.0
-# What in a URI's query asks for a connection that only looks.
-_READ_ONLY = frozenset({"ro", "ro=1"})
 
 
 @dataclass(frozen=True)
@@ -101,17 +106,12 @@ def connect(
             within(_CLOSE_SECONDS, "disconnect", lambda: _close(connection))
 
 
-def may_ask(uri: str | None) -> bool:
-    """Whether connecting to URI may ask a person for a password."""
-    return "+ssh:" in (uri or "")
-
-
 def _opened(uri: str | None, patience: float, verify: bool, once: bool, asking: bool) -> Connection:
     uri, read_only = without_read_only(uri or "")
     opening = libvirt.openReadOnly if read_only else libvirt.open
     handle = opening((uri if asking else unasked(uri)) or None)
     # Not what was asked for: that may be an alias.
-    actual = handle.getURI() if asking else uri
+    actual = handle.getURI() if asking else without_unasked(handle.getURI())
     local = _is_here(actual)
     host = SameHost(actual, None if local else _host_name(handle))
 
@@ -147,13 +147,6 @@ def _host_name(handle: libvirt.virConnect) -> str | None:
     return None
 
 
-def unasked(uri: str) -> str:
-    """Return URI such that ssh asks for no password: nobody expects that in the middle."""
-    if not urlsplit(uri).scheme.endswith("+ssh"):
-        return uri
-    return f"{uri}{'&' if '?' in uri else '?'}no_tty=1"
-
-
 def anew(connection: Connection, *, once: bool = False) -> AbstractContextManager[Connection]:
     """Connect to where CONNECTION leads in the way that it does, and disconnect at the end.
 
@@ -167,18 +160,6 @@ def anew(connection: Connection, *, once: bool = False) -> AbstractContextManage
     return connect(uri, patience, patience, verify=connection.verify, once=once)
 
 
-def without_read_only(uri: str) -> tuple[str, bool]:
-    """Return URI as libvirt knows it, and whether it asked for looking only.
-
-    >>> without_read_only("qemu+ssh://host/system?keyfile=key&ro")
-    ('qemu+ssh://host/system?keyfile=key', True)
-    """
-    before, mark, query = uri.partition("?")
-    words = query.split("&") if mark else []
-    kept = [word for word in words if word not in _READ_ONLY]
-    return before + ("?" if kept else "") + "&".join(kept), len(kept) < len(words)
-
-
 def _close(connection: Connection) -> None:
     # One that was cut is not made again to be closed.
     stay(connection.handle)
@@ -190,20 +171,6 @@ def _close(connection: Connection) -> None:
 def _is_here(uri: str) -> bool:
     """Whether URI leads to this very machine, whose files are those that we see."""
     return is_local(uri) and sees_our_files(uri)
-
-
-def is_local(uri: str) -> bool:
-    """Whether URI names this very machine.
-
-    It names no host and no socket: a socket may be the end of a tunnel.
-    """
-    parts = urlsplit(uri)
-    _, _, transport = parts.scheme.partition("+")
-    return (
-        not parts.netloc
-        and transport in ("", "unix")
-        and not {"socket", "proxy"} & parse_qs(parts.query).keys()
-    )
 
 
 def identity(connection: Connection) -> Hypervisor:

@@ -19,9 +19,10 @@ from another import another_libvirtd
 from pyguixvm.errors import HypervisorError
 from pyguixvm.hypervisor import domains, volumes
 from pyguixvm.hypervisor.bounded import bounded, call, close
-from pyguixvm.hypervisor.connection import capabilities, connect, is_local
+from pyguixvm.hypervisor.connection import capabilities, connect
 from pyguixvm.hypervisor.machine_lock.lock import holders
 from pyguixvm.hypervisor.observe import observe
+from pyguixvm.hypervisor.uri import is_local
 
 
 def test_the_argument_goes_before_the_environment(monkeypatch):

@@ -19,7 +19,6 @@ from deploying import session
 from sshd import ADDRESS, sshd
 
 from pyguixvm.commands import reach
-from pyguixvm.commands.ahead import Ahead
 from pyguixvm.errors import HypervisorError
 from pyguixvm.hypervisor.connection import connect, identity
 from pyguixvm.hypervisor.errors import explain
@@ -349,20 +348,23 @@ def test_what_an_old_libvirt_lacks_is_told():
     assert "libvirt 9.0 or newer is wanted" in explain(failure.value, "do it").hint
 
 
-def test_who_follows_is_connected_before_it_asks(server, a_machine, tmp_path, monkeypatch):
+@pytest.mark.parametrize("given", ["argument", "environment"])
+def test_what_is_given_beforehand_is_connected_to_before_it_is_asked(
+    server, a_machine, tmp_path, monkeypatch, given
+):
     uri = server.uri(command=server.client())
-    here = dataclasses.replace(session(tmp_path), uri=uri, ahead=Ahead())
-    with ExitStack() as opened:
-        (first,), _ = reach.reached(here, [a_machine()], opened)
-    here.ahead.begin()
-    with monkeypatch.context() as patched:
-        patched.setattr(reach, "opened", lambda *_, **__: pytest.fail("it is connected"))
-        with ExitStack() as opened:
-            (then,), _ = reach.reached(here, [a_machine()], opened)
-            assert then.connection.uri == first.connection.uri
-            assert then.connection.handle is not first.connection.handle
-            assert then.connection.handle.isAlive()
-    here.ahead.leave()
+    here = dataclasses.replace(session(tmp_path), uri=uri if given == "argument" else None)
+    if given == "environment":
+        here = dataclasses.replace(here, environment={"LIBVIRT_DEFAULT_URI": uri})
+    # Once more as watch does, which knows by then.
+    for _ in range(2):
+        with here.connecting(), ExitStack() as opened, monkeypatch.context() as patched:
+            patched.setattr(reach, "opened", lambda *_, **__: pytest.fail("it is connected"))
+            (seen,), _ = reach.reached(here, [a_machine()], opened)
+            assert seen.connection.uri == uri
+            assert seen.connection.handle.isAlive()
     # What was taken is not there again.
-    with ExitStack() as opened:
-        reach.reached(here, [a_machine()], opened)
+    with monkeypatch.context() as patched, ExitStack() as opened:
+        patched.setenv("LIBVIRT_DEFAULT_URI", uri)
+        (seen,), _ = reach.reached(here, [a_machine()], opened)
+        assert seen.connection.uri == uri

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
@@ -55,26 +55,56 @@ def there() -> Hypervisors:
     return found
 
 
+BEFORE = Way(None, 3.0, False)
+
+
 def test_at_first_there_is_none(there: Hypervisors) -> None:
     ahead = Ahead(there.connect)
-    ahead.begin()
-    assert ahead.take(FAR) is None
-    ahead.leave()
+    with ahead.connecting(None, BEFORE):
+        assert ahead.take(FAR) is None
     assert there.made == []
+
+
+def test_what_is_given_beforehand_is_there_at_first(there: Hypervisors) -> None:
+    for asked in (FAR, None):
+        ahead = Ahead(there.connect)
+        with ahead.connecting(asked, Way(FAR, 3.0, True)):
+            found = ahead.take(asked)
+        assert found is not None
+        assert found[0].uri == FAR
+    assert there.made == 2 * [Way(FAR, 3.0, True)]
+    assert there.closed == []
+
+
+@pytest.mark.parametrize("uri", ["qemu:///system", "qemu+unix:///session", "alias"])
+def test_what_is_here_or_may_be_is_not_connected_to_before(there: Hypervisors, uri: str) -> None:
+    ahead = Ahead(there.connect)
+    with ahead.connecting(uri, Way(uri, 3.0, False)):
+        assert ahead.take(uri) is None
+    assert there.made == []
+
+
+def test_what_was_used_counts_more_than_what_was_given(there: Hypervisors) -> None:
+    ahead = Ahead(there.connect)
+    given = Way("qemu+tls://given/system", 3.0, True)
+    with ahead.connecting(given.uri, given):
+        ahead.used(FAR, connected(FAR))
+    with ahead.connecting(given.uri, given):
+        pass
+    eventually(lambda: there.closed == [given.uri, FAR])
 
 
 def test_what_was_used_is_there_the_next_time_by_what_it_is_asked_for(there: Hypervisors) -> None:
     ahead = Ahead(there.connect)
     ahead.used("alias", connected(FAR))
     ahead.used(None, connected("qemu:///system", local=True))
-    ahead.begin()
-    found = ahead.take("alias")
-    assert found is not None
-    assert found[0].uri == FAR
-    # As it was connected to, and once.
-    assert there.made == [Way(FAR, 3.0, True)]
-    assert ahead.take("alias") is None
-    ahead.leave()
+    with ahead.connecting(None, BEFORE):
+        found = ahead.take("alias")
+        assert found is not None
+        assert found[0].uri == FAR
+        # As it was connected to, and once.
+        assert there.made == [Way(FAR, 3.0, True)]
+        assert ahead.take("alias") is None
     assert there.closed == []
     found[1].close()
     assert there.closed == [FAR]
@@ -85,38 +115,42 @@ def test_what_was_not_used_again_is_still_known(there: Hypervisors) -> None:
     ahead = Ahead(there.connect)
     ahead.used(FAR, connected(FAR))
     for _ in range(3):
-        ahead.begin()
-        ahead.leave()
+        with suppress(ValueError), ahead.connecting(None, BEFORE):
+            raise ValueError
     eventually(lambda: there.closed == 3 * [FAR])
-    ahead.begin()
-    assert ahead.take(FAR) is not None
+    with ahead.connecting(None, BEFORE):
+        assert ahead.take(FAR) is not None
 
 
 def test_nobody_waits_for_what_is_left(there: Hypervisors) -> None:
     there.may.clear()
     ahead = Ahead(there.connect)
-    ahead.used(FAR, connected(FAR))
-    ahead.begin()
-    ahead.leave()
+    with ahead.connecting(FAR, Way(FAR, 3.0, False)):
+        pass
     assert there.closed == []
     there.may.set()
     eventually(lambda: there.closed == [FAR])
 
 
+def test_nobody_is_told_of_what_is_not_needed(there: Hypervisors) -> None:
+    there.error = HypervisorError("no route to host")
+    ahead = Ahead(there.connect)
+    with ahead.connecting(FAR, Way(FAR, 3.0, False)):
+        assert ahead.take("qemu+tls://another/system") is None
+
+
 def test_who_cannot_be_reached_is_told_as_ever(there: Hypervisors) -> None:
     there.error = HypervisorError("no route to host")
     ahead = Ahead(there.connect)
-    ahead.used(FAR, connected(FAR))
-    ahead.begin()
-    with pytest.raises(HypervisorError, match="no route"):
+    with (
+        ahead.connecting(FAR, Way(FAR, 3.0, False)),
+        pytest.raises(HypervisorError, match="no route"),
+    ):
         ahead.take(FAR)
-    ahead.leave()
 
 
 def test_where_a_person_may_be_asked_for_a_password_they_are(there: Hypervisors) -> None:
     there.error = HypervisorError("permission denied")
     ahead = Ahead(there.connect)
-    ahead.used(BY_SSH, connected(BY_SSH))
-    ahead.begin()
-    assert ahead.take(BY_SSH) is None
-    ahead.leave()
+    with ahead.connecting(BY_SSH, Way(BY_SSH, 3.0, False)):
+        assert ahead.take(BY_SSH) is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from pyguixvm.hypervisor.connection import unasked
+from pyguixvm.hypervisor.uri import unasked
 
 
 @pytest.mark.parametrize(
