@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 
@@ -14,6 +15,7 @@ from pyguixvm.apply.wait_ready import wait_ready
 from pyguixvm.errors import HypervisorError, RequestRefusedError
 from pyguixvm.events import phase
 from pyguixvm.hypervisor import domains, power
+from pyguixvm.hypervisor.at_once import begun
 from pyguixvm.hypervisor.domains import Domain, Which
 from pyguixvm.hypervisor.guest import kexec
 from pyguixvm.hypervisor.guest.evidence import boot
@@ -69,15 +71,16 @@ def start(
     domain: Domain | None,
     workshop: Workshop,
     watched: ExitStack,
-    first: Callable[[], object] = lambda: None,
+    at_last: Callable[[], object] = lambda: None,
 ) -> Evidence:
     """Start MACHINE, whose networks are active; watch its guest until WATCHED is closed.
 
-    DOMAIN is its own, if it was looked up already.  FIRST is called just before.
+    DOMAIN is its own, if it was looked up already.  AT_LAST is called just before it runs.
     """
+    connection = workshop.connection
     with phase(workshop.emit, "start", machine.name):
-        workshop.require(machine.name)
-        return watched.enter_context(boot(workshop.connection, machine, domain, first=first))
+        ours = begun(partial(workshop.require, machine.name), far=not connection.local)
+        return watched.enter_context(boot(connection, machine, domain, first=ours, at_last=at_last))
 
 
 @dataclass(frozen=True)

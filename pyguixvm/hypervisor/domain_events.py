@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -60,13 +60,18 @@ class Events:
             for event, callback in callbacks.items():
                 numbers.append(next(self._numbers))
                 self._listening[numbers[-1]] = (event, uuid, callback)
-                with taken(self._registering):
-                    if not self._hears(event):
-                        self._register(event)
+                self.ask([event])
             yield
         finally:
             for number in numbers:
                 self._listening.pop(number, None)
+
+    def ask(self, events: Iterable[int]) -> None:
+        """Have libvirt tell of EVENTS, for whoever is going to listen.  Raises libvirtError."""
+        for event in events:
+            with taken(self._registering):
+                if not self._hears(event):
+                    self._register(event)
 
     def end(self) -> None:
         """Have libvirt tell nothing any more: else, it keeps the connection."""

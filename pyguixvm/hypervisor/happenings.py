@@ -10,6 +10,7 @@ from functools import partial
 
 import libvirt
 
+from pyguixvm.hypervisor.at_once import begun
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.errors import explained
 
@@ -27,18 +28,24 @@ _EVENTS = (
 )
 
 
+# What tells that a guest comes or goes, or its agent.
+_OF_GUESTS = (
+    libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE,
+    libvirt.VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE,
+)
+
+
+def begin_happenings(connection: Connection) -> None:
+    """Have libvirt asked, while something else is done, to tell what `happenings` is about."""
+    if not connection.local:
+        begun(partial(connection.events.ask, _OF_GUESTS), far=True)
+
+
 def happenings(
     connection: Connection, domain: libvirt.virDomain
 ) -> AbstractContextManager[threading.Event]:
     """Yield what is set whenever the state of DOMAIN changes, or its agent comes or goes."""
-    return _told(
-        connection,
-        domain,
-        {
-            libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE: None,
-            libvirt.VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE: None,
-        },
-    )
+    return _told(connection, domain, dict.fromkeys(_OF_GUESTS))
 
 
 def ends(

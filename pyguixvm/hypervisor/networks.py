@@ -24,7 +24,9 @@ _READY = (
 def ready_networks(connection: Connection) -> frozenset[str]:
     """Return the names of the networks that are as `ensure_network` has them."""
     with explained("list the networks"):
-        return frozenset(each.name() for each in connection.handle.listAllNetworks(_READY))
+        found = connection.handle.listAllNetworks(_READY)
+        connection.resolved.keep_networks(found)
+        return frozenset(each.name() for each in found)
 
 
 def ensure_networks(

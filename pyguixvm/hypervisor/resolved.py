@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import libvirt
@@ -27,6 +27,16 @@ class Resolved:
     def pool(self, name: str) -> libvirt.virStoragePool:
         """Return the pool NAME.  Raises libvirtError if there is none."""
         return _known(self._pools, name, self._handle.storagePoolLookupByName)
+
+    def keep_pools(self, found: Iterable[libvirt.virStoragePool]) -> None:
+        """Take note of pools that were FOUND otherwise."""
+        for pool in found:
+            self._pools.setdefault(pool.name(), pool)
+
+    def keep_networks(self, found: Iterable[libvirt.virNetwork]) -> None:
+        """Take note of networks that were FOUND otherwise."""
+        for network in found:
+            self._networks.setdefault(network.name(), network)
 
     def network(self, name: str) -> libvirt.virNetwork:
         """Return the network NAME.  Raises libvirtError if there is none."""

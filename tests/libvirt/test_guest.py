@@ -89,6 +89,22 @@ def test_a_start_that_is_interrupted_leaves_no_paused_guest(
     assert domains.state(connection, machine.name) == "shut off"
 
 
+def test_what_comes_just_before_it_runs_may_fail_as_well(connection, tiny_machine):
+    machine, seen = tiny_machine("nothing"), []
+
+    def failing():
+        seen.append(domains.state(connection, machine.name))
+        raise HypervisorError("it is not whole")
+
+    with (
+        pytest.raises(HypervisorError, match="not whole"),
+        boot(connection, machine, first=lambda: seen.append("first"), at_last=failing),
+    ):
+        pass
+    assert seen == ["first", "paused"]
+    assert domains.state(connection, machine.name) == "shut off"
+
+
 def test_a_guest_that_somebody_paused_is_not_powered_off(connection, tiny_machine):
     machine = tiny_machine("nothing")
     domains.start_paused(connection, machine.name)

@@ -23,7 +23,7 @@ from pyguixvm.hypervisor.domains import Domain, Which
 from pyguixvm.hypervisor.errors import explained, is_code
 from pyguixvm.hypervisor.guest import agent, boot_record
 from pyguixvm.hypervisor.guest.addresses import AGENT, ARP, at_interfaces, useful
-from pyguixvm.hypervisor.happenings import happenings
+from pyguixvm.hypervisor.happenings import begin_happenings, happenings
 from pyguixvm.hypervisor.states import domain_state
 from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.model.observation import State
@@ -183,16 +183,19 @@ def boot(
     machine: VirtualMachine,
     domain: Domain | None = None,
     start_paused: Callable[[Connection, str], None] | None = None,
+    *,
     first: Callable[[], object] = lambda: None,
+    at_last: Callable[[], object] = lambda: None,
 ) -> Iterator[GuestEvidence]:
     """Start MACHINE's domain, and watch its guest from its first instruction on.
 
     DOMAIN is that, if it was looked up already.  START_PAUSED starts it, where it is not
-    defined.  FIRST is called just before.
+    defined.  FIRST is called just before, and AT_LAST just before that instruction.
     """
     name, far = machine.name, not connection.local
     networks = networks_of(connection, machine)
     known = begun(partial(dhcp.leases_of, networks), far=far)
+    begin_happenings(connection)
     which: Which = name if start_paused else domain or domains.ours(connection, name)
     with ExitStack() as watched:
         with _never_left_paused(connection, which):
@@ -211,6 +214,7 @@ def boot(
             happened = watched.enter_context(happenings(connection, handle))
             remembered()
             neighbours = frozenset(answered())
+            at_last()
             domains.resume(connection, which)
         watched.callback(boot_record.remember, handle, text.lines)
         yield GuestEvidence(
