@@ -15,7 +15,7 @@ from typing import TypeVar
 from pyguixvm.commands.ahead import Way, opened
 from pyguixvm.commands.session import Session
 from pyguixvm.errors import HypervisorError, PyguixvmError, contained
-from pyguixvm.hypervisor.connection import Connection, identity
+from pyguixvm.hypervisor.connection import Connection, begin_identity, identity
 from pyguixvm.hypervisor.observe import Depth, observe
 from pyguixvm.hypervisor.uri import may_ask
 from pyguixvm.model.declaration import VirtualMachine
@@ -105,6 +105,10 @@ def reached(
         if (way := ways.get(uri_of(machine))) is not None:
             close_to.setdefault(way.which, []).append(machine)
     theirs = [tuple(close_to[way.which]) for way in chosen]
+    if depth is None:
+        # Who plans keeps what a hypervisor's machines stand on by which one that is.
+        for way in chosen:
+            begin_identity(way.connection)
     depth = depth or Depth.HOST | Depth.HOLDERS | Depth.RECORDS
     names = [frozenset(machine.name for machine in declared) for declared in theirs]
     looks = [

@@ -63,8 +63,7 @@ class BaseVolumes:
     def seen(self, content: Content) -> Volume | None:
         """Return the volume that is named by CONTENT if it is there and whole."""
         name = volume_names.base_volume(content.digest)
-        whole = volumes.is_whole(self.connection, self.pool, name)
-        return volumes.lookup(self.connection, self.pool, name) if whole else None
+        return volumes.whole(self.connection, self.pool, name)
 
     def provide(self, path: Path, content: Content, found: Volume | None = None) -> Volume:
         """Have the disk image PATH, which holds CONTENT, as a volume that is named by that.

@@ -35,13 +35,13 @@ def composed(  # noqa: PLR0917 -- what is made where, by whom, and who is told
     """
     pool, name = volume.pool, volume.name
     with (
-        incomplete_volume.made_by_us(connection, pool, name, emit, machine) as there,
+        incomplete_volume.made_by_us(connection, pool, name, emit, machine) as room,
         path.open("rb") as source,
     ):
-        if name in there:
+        if name in room.names:
             raise VolumeExistsError(f"volume '{name}' exists already in pool '{pool}'")
         extents = tuple(data_extents(source))
-        pools.require_space(connection, pool, size_of(extents), f"volume '{name}'")
+        pools.require_space(connection, pool, size_of(extents), f"volume '{name}'", room.free)
         with incomplete_volume.incomplete_until_done(connection, pool, name):
             container = VolumeDefinition(
                 name=name, capacity=path.stat().st_size, mode=volume.mode, owner=volume.owner

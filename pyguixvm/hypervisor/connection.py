@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -20,7 +21,7 @@ from pyguixvm.hypervisor.at_once import begun
 from pyguixvm.hypervisor.bounded import bounded, close, stay
 from pyguixvm.hypervisor.domain_events import Events
 from pyguixvm.hypervisor.errors import explained
-from pyguixvm.hypervisor.offered import Offered
+from pyguixvm.hypervisor.once import Once
 from pyguixvm.hypervisor.request_kinds import PATIENCE
 from pyguixvm.hypervisor.resolved import Resolved
 from pyguixvm.hypervisor.same_files import sees_our_files
@@ -53,7 +54,8 @@ class Connection:
     over it is compared with what arrived.  PATIENCE is how long (seconds) each request has that
     needs neither disks nor guests.
     HANDLE is libvirt's own object, EVENTS what it tells, RESOLVED what it was asked for by
-    name and OFFERED what its host has for guests, for this package only.
+    name, OFFERED what its host has for guests, as XML, and WHICH hypervisor it leads to, for
+    this package only.
     """
 
     uri: str
@@ -61,7 +63,8 @@ class Connection:
     handle: libvirt.virConnect
     events: Events
     resolved: Resolved
-    offered: Offered
+    offered: Once[str]
+    which: Once[Hypervisor]
     read_only: bool = False
     verify: bool = False
     patience: float = PATIENCE
@@ -125,7 +128,7 @@ def _opened(uri: str | None, patience: float, verify: bool, once: bool, asking: 
         return found
 
     limited = bounded(handle, patience, None if once else again)
-    offered = Offered(limited)
+    offered = Once(limited.getCapabilities)
     host.capabilities = offered.known
     return Connection(
         actual,
@@ -134,6 +137,7 @@ def _opened(uri: str | None, patience: float, verify: bool, once: bool, asking: 
         Events(limited),
         Resolved(limited),
         offered,
+        Once(partial(_which, actual, limited, offered, far=not local)),
         read_only,
         verify,
         patience,
@@ -176,16 +180,26 @@ def _is_here(uri: str) -> bool:
 def identity(connection: Connection) -> Hypervisor:
     """Return which hypervisor CONNECTION leads to, as it says itself."""
     with explained(f"ask the hypervisor at {connection.uri} which one it is"):
-        instance, owner = _instance(connection.uri)
-        handle, far = connection.handle, not connection.local
-        name, driver = (begun(ask, far=far) for ask in (handle.getHostname, handle.getType))
-        return Hypervisor(
-            host_uuid=read_host_uuid(connection.offered.xml()),
-            host_name=name(),
-            driver=driver(),
-            instance=instance,
-            owner=owner,
-        )
+        return connection.which.answer()
+
+
+def begin_identity(connection: Connection) -> None:
+    """Have the answer of `identity_from_here` sought while something else is done."""
+    if not connection.local:
+        connection.which.begin()
+
+
+def _which(uri: str, handle: libvirt.virConnect, offered: Once[str], *, far: bool) -> Hypervisor:
+    """Ask HANDLE, which is connected to URI and has OFFERED for guests, which hypervisor it is."""
+    instance, owner = _instance(uri)
+    name, driver = (begun(ask, far=far) for ask in (handle.getHostname, handle.getType))
+    return Hypervisor(
+        host_uuid=read_host_uuid(offered.answer()),
+        host_name=name(),
+        driver=driver(),
+        instance=instance,
+        owner=owner,
+    )
 
 
 def identity_from_here(connection: Connection) -> Hypervisor:
@@ -226,7 +240,7 @@ def _session_owner(uri: str) -> str:
 def capabilities(connection: Connection) -> HostCapabilities:
     """Return what the hypervisor's host offers to guests."""
     with explained("read the hypervisor's capabilities"):
-        return read_capabilities(connection.offered.xml())
+        return read_capabilities(connection.offered.answer())
 
 
 def begin_capabilities(connection: Connection) -> None:

@@ -52,7 +52,7 @@ def seen_by_guests(connection: Connection, domain_type: str) -> tuple[str | None
     """
     handle = connection.handle
     with explained("ask what the hypervisor's host is"):
-        offered = connection.offered.xml()
+        offered = connection.offered.answer()
         by = handle.getDomainCapabilities(None, None, EMULATOR_MACHINE, domain_type)
         versions = f"{handle.getVersion()} {handle.getLibVersion()}"
     return read_host_uuid(offered), host_cpu(offered), by, versions

@@ -11,13 +11,15 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 
 import libvirt
 import msgspec
 
 from pyguixvm.errors import HypervisorError, PyguixvmError
 from pyguixvm.events import Emit, Event, Notice
-from pyguixvm.hypervisor import usage, volumes
+from pyguixvm.hypervisor import pools, usage, volumes
+from pyguixvm.hypervisor.at_once import begun
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.errors import explained, is_code
 from pyguixvm.hypervisor.machine_lock.lock import held
@@ -64,6 +66,14 @@ def incomplete_until_done(
         marker.delete(0)
 
 
+@dataclass(frozen=True)
+class Room:
+    """Where a volume is to be made: the NAMES of those that are there, and what is FREE (bytes)."""
+
+    names: frozenset[str]
+    free: Callable[[], int]
+
+
 @contextmanager
 def made_by_us(  # noqa: PLR0917 -- what is made where, who is told, and how long things take
     connection: Connection,
@@ -74,10 +84,10 @@ def made_by_us(  # noqa: PLR0917 -- what is made where, who is told, and how lon
     tempo: Tempo | None = None,
     *,
     keep: bool = False,
-) -> Iterator[frozenset[str]]:
+) -> Iterator[Room]:
     """Have nobody else make volume NAME of POOL while the body runs; wait as long as one does.
 
-    The names of the volumes that are there are yielded.  It is a lock as those of machines are:
+    What is there then is yielded.  It is a lock as those of machines are:
     who makes it has died if it was silent for the patience of TEMPO, or is known to have.  EMIT
     is told for whom MACHINE waits.  What is broken off is deleted then, unless it is to KEEP, or
     something stands on it already.  Raises HypervisorError.
@@ -89,11 +99,12 @@ def made_by_us(  # noqa: PLR0917 -- what is made where, who is told, and how lon
         emit(event)
 
     with held(connection, [f"{pool}/{name}"], told, "upload", tempo or Tempo()):
+        free = begun(partial(pools.free_space, connection, pool), far=not connection.local)
         there = volumes.all_names(connection, pool)
         if volume_names.marker(name) in there:
             _give_up(connection, pool, name, keep=keep)
             there = volumes.all_names(connection, pool)
-        yield there
+        yield Room(there, free)
 
 
 def take_over(

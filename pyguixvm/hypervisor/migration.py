@@ -94,7 +94,7 @@ def _xml(domain: Domain, flags: int) -> str:
 def runs_on(source: Connection, target: Connection) -> bool:
     """Whether the processor of TARGET has all that of SOURCE has, as far as libvirt can tell."""
     with explained("compare the processors of both hosts"):
-        cpu = host_cpu(source.offered.xml())
+        cpu = host_cpu(source.offered.answer())
         try:
             found = target.handle.compareCPU(cpu, 0) if cpu is not None else None
         except libvirt.libvirtError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
@@ -91,7 +91,9 @@ def is_ready(connection: Connection, name: str) -> bool:
 
 
 def _is_ready(connection: Connection, name: str) -> bool:
-    return any(pool.name() == name for pool in connection.handle.listAllStoragePools(_READY))
+    found = connection.handle.listAllStoragePools(_READY)
+    connection.resolved.keep_pools(found)
+    return any(pool.name() == name for pool in found)
 
 
 def _require_usable(connection: Connection, pool: libvirt.virStoragePool) -> None:
@@ -143,8 +145,19 @@ def free_space(connection: Connection, name: str) -> int:
         return int(pool.info()[3])
 
 
-def require_space(connection: Connection, name: str, needed: int, what: str) -> None:
-    """Raise `HypervisorError` unless NEEDED bytes for WHAT are free in pool NAME."""
+def require_space(
+    connection: Connection,
+    name: str,
+    needed: int,
+    what: str,
+    before: Callable[[], int] = lambda: 0,
+) -> None:
+    """Raise `HypervisorError` unless NEEDED bytes for WHAT are free in pool NAME.
+
+    BEFORE tells what was free a moment ago: it is measured again if that is not enough.
+    """
+    if before() >= needed:
+        return
     available = free_space(connection, name)
     if available < needed:
         raise HypervisorError(

@@ -66,19 +66,19 @@ def uploaded(  # noqa: PLR0917 -- where from, where to, and who is told
     with (
         incomplete_volume.made_by_us(
             connection, pool, name, emit, machine, tempo, keep=resumable
-        ) as names,
+        ) as room,
         Path(path).open("rb") as source,
     ):
         size = os.fstat(source.fileno()).st_size
         extents = tuple(data_extents(source))
         total = size_of(extents)
-        unfinished = marker(name) in names
+        unfinished = marker(name) in room.names
         found = _unfinished(connection, pool, name, size) if unfinished else None
-        if not unfinished and name in names:
+        if not unfinished and name in room.names:
             raise VolumeExistsError(f"volume '{name}' exists already in pool '{pool}'")
         start = arrived(connection, found, source, extents) if found else 0
         there = size_before(start, extents)
-        pools.require_space(connection, pool, total - there, f"volume '{name}'")
+        pools.require_space(connection, pool, total - there, f"volume '{name}'", room.free)
         sending = Sending(connection, source, lambda: Count(emit, "transfer", total, machine))
         with incomplete_volume.incomplete_until_done(
             connection,

@@ -162,6 +162,15 @@ def is_whole(connection: Connection, pool: str, name: str) -> bool:
         return name in there and volume_names.marker(name) not in there
 
 
+def whole(connection: Connection, pool: str, name: str) -> Volume | None:
+    """Return volume NAME of POOL if it is there with all its content, None if it is not."""
+    with explained(f"look for volume '{name}' in pool '{pool}'"):
+        found = {each.name(): each for each in _of_pool(connection, pool, _listed) or ()}
+        if name not in found or volume_names.marker(name) in found:
+            return None
+        return _described_if_there(pool, found[name])
+
+
 def is_there(connection: Connection, pool: str, name: str) -> bool | None:
     """Whether volume NAME of POOL has a file, whatever that remembers; None if it is not active."""
     with explained(f"look for volume '{name}' in pool '{pool}'"):
@@ -181,7 +190,7 @@ def refreshed(connection: Connection, pool: str, name: str) -> Volume | None:
     """
     with explained(f"look for volume '{name}' in pool '{pool}'"):
         _of_pool(connection, pool, refresh)
-        return lookup(connection, pool, name) if is_whole(connection, pool, name) else None
+        return whole(connection, pool, name)
 
 
 def at(connection: Connection, source: str) -> Volume | None:
@@ -250,7 +259,12 @@ def _of_pool(
 def names_in(pool: libvirt.virStoragePool) -> frozenset[str]:
     """Return the names of all volumes in libvirt's POOL.  Raises libvirtError."""
     # The binding's listVolumes asks how many there are, before.
-    return frozenset(volume.name() for volume in pool.listAllVolumes())
+    return frozenset(volume.name() for volume in _listed(pool))
+
+
+def _listed(pool: libvirt.virStoragePool) -> list[libvirt.virStorageVol]:
+    found: list[libvirt.virStorageVol] = pool.listAllVolumes()
+    return found
 
 
 def in_pool(pool: libvirt.virStoragePool, name: str) -> libvirt.virStorageVol | None:

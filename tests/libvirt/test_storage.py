@@ -280,6 +280,13 @@ def test_without_enough_space_nothing_is_begun(connection, pool, tmp_path):
     assert str(needed - 1) in refusal.value.message or "free" in refusal.value.message
 
 
+def test_space_that_came_free_meanwhile_counts(connection, pool):
+    free = pools.free_space(connection, pool.name)
+    pools.require_space(connection, pool.name, free // 2, "it", lambda: free // 4)
+    with pytest.raises(HypervisorError, match=f"it needs .*{2 * free} bytes"):
+        pools.require_space(connection, pool.name, 2 * free, "it", lambda: free)
+
+
 def test_the_space_is_asked_for_before_anything_is_created(connection, pool, tmp_path, monkeypatch):
     monkeypatch.setattr(pools, "free_space", lambda *_: MIB)
     source = sparse_file(tmp_path / "source", 3 * MIB, [(0, 2 * MIB)])

@@ -45,7 +45,7 @@ class Hypervisors:
 def connected(uri: str, *, local: bool = False) -> Connection:
     """Return what stands for a connection."""
     unused = cast("Any", None)
-    return Connection(uri, local, unused, unused, unused, unused, verify=True, patience=3.0)
+    return Connection(uri, local, *(5 * [unused]), verify=True, patience=3.0)
 
 
 @pytest.fixture

@@ -25,8 +25,9 @@ from pyguixvm.plan.strategies.full import new_root
 NO_DIGESTS = Digests(Path("/dev/null/state"))
 PRESENT = {f"/gnu/store/{'a' * 32}-old": 10 * MIB}
 HERE = Connection(
-    uri="qemu:///system", local=True, handle=None, events=None, resolved=None, offered=None
-)
+    uri="qemu:///system", local=True, handle=None, events=None, resolved=None, offered=None,
+    which=None,
+)  # fmt: skip
 
 
 class Beyond(Store):

@@ -7,7 +7,7 @@ import libvirt
 import pytest
 
 from pyguixvm.hypervisor.bounded import bounded
-from pyguixvm.hypervisor.offered import Offered
+from pyguixvm.hypervisor.once import Once
 from pyguixvm.interruption import Interruption
 
 
@@ -45,42 +45,42 @@ class Failing(Starting):
 def test_it_may_take_longer_than_other_requests_have(begun):
     # Each look means that another patience has passed.
     starting = Starting(looks=3)
-    offered = Offered(bounded(starting, 0.05))
+    offered = Once(bounded(starting, 0.05).getCapabilities)
     if begun:
         offered.begin()
-    assert [offered.xml(), offered.xml()] == ["<capabilities/>"] * 2
+    assert [offered.answer(), offered.answer()] == ["<capabilities/>"] * 2
     assert starting.asked == 1
 
 
 def test_it_is_asked_for_before_somebody_waits():
     starting = Starting(looks=0)
     starting.getHostname()
-    offered = Offered(starting)
+    offered = Once(starting.getCapabilities)
     offered.begin()
     offered.begin()
     while not starting.asked:
         threading.Event().wait(0.01)
-    assert offered.xml() == "<capabilities/>"
+    assert offered.answer() == "<capabilities/>"
     assert starting.asked == 1
 
 
 @pytest.mark.parametrize("begun", [False, True])
 def test_what_failed_is_asked_for_again(begun):
     failing = Failing(looks=0)
-    offered = Offered(failing)
+    offered = Once(failing.getCapabilities)
     if begun:
         offered.begin()
     with pytest.raises(libvirt.libvirtError):
-        offered.xml()
-    assert offered.xml() == "<capabilities/>"
+        offered.answer()
+    assert offered.answer() == "<capabilities/>"
 
 
 @pytest.fixture
 def answering():
     """Have one thread wait for a hypervisor that answers in the end; yield what it waits for."""
     starting = Starting(looks=1)
-    offered = Offered(starting)
-    waiting = threading.Thread(target=offered.xml)
+    offered = Once(starting.getCapabilities)
+    waiting = threading.Thread(target=offered.answer)
     waiting.start()
     while not starting.asked:
         threading.Event().wait(0.01)
@@ -95,7 +95,7 @@ def test_who_waits_for_another_thread_may_be_interrupted(answering):
     def work():
         with interruption.followed():
             try:
-                answering.xml()
+                answering.answer()
             except KeyboardInterrupt:
                 ended.append("interrupted")
 
