@@ -27,6 +27,8 @@ _WITH_ALL_OF_LIBVIRTS = (
     | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
     | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
 )
+# What a domain is defined by, with what is secret in it.
+_WHOLE = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
 
 
 @dataclass(frozen=True)
@@ -196,13 +198,32 @@ def find_definition(connection: Connection, name: str) -> tuple[str, Metadata, D
 
 def find_whole_definition(connection: Connection, name: str) -> tuple[str, Metadata, Domain] | None:
     """Return as `find_definition` what there is of domain NAME, but as `whole_definition` does."""
-    with explained(f"look for domain '{name}'"):
-        handle = _find(connection, name)
+    found = _as_listed(connection, name)
+    if found is None:
+        with explained(f"look for domain '{name}'"):
+            handle = _find(connection, name)
+        if handle is None:
+            return None
+        domain = Domain(name, handle.UUIDString(), handle)
+        found = _whole_definition(domain), domain
+    xml, domain = found
+    return xml, _ours(connection, name, xml), domain
+
+
+def _as_listed(connection: Connection, name: str) -> tuple[str, Domain] | None:
+    """Return the XML of what was domain NAME when it was listed, and itself, if it still is."""
+    handle = connection.resolved.domain(name)
     if handle is None:
         return None
     domain = Domain(name, handle.UUIDString(), handle)
-    xml = _whole_definition(domain)
-    return xml, _ours(connection, name, xml), domain
+    with explained(f"read the definition of domain '{name}'"):
+        try:
+            xml: str = handle.XMLDesc(_WHOLE)
+        except libvirt.libvirtError as error:
+            if is_code(error, libvirt.VIR_ERR_NO_DOMAIN):
+                return None
+            raise
+    return (xml, domain) if inspect_domain(xml).name == name else None
 
 
 def definition(connection: Connection, name: str) -> tuple[str, Metadata, Domain]:
@@ -308,8 +329,7 @@ def _inactive_xml(domain: libvirt.virDomain, name: str) -> str:
 
 def _whole_definition(domain: Domain) -> str:
     with explained(f"read the definition of domain '{domain}'"):
-        flags = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
-        xml: str = domain.handle.XMLDesc(flags)
+        xml: str = domain.handle.XMLDesc(_WHOLE)
     return xml
 
 

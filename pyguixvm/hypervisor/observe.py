@@ -26,8 +26,11 @@ from pyguixvm.hypervisor.host_parts import HostParts, lost_parts
 from pyguixvm.hypervisor.machine_lock.lock import holders
 from pyguixvm.hypervisor.machine_lock.secret import all_secrets
 from pyguixvm.hypervisor.observe_domain import (
+    Read,
     capacities,
     described,
+    kept_of,
+    read,
     with_addresses,
     with_disks,
     without_data,
@@ -100,11 +103,15 @@ def observe(
     secrets = begun(partial(_secrets, connection, depth), far=far)
     spaces = begun(partial(_spaces, connection, depth), far=far)
     used = begun(partial(_used, connection, depth), far=far)
+    # Those of these names are as they were listed last, as a rule.
+    listed = map(connection.resolved.domain, machines or ()) if far else ()
+    reading = {each.UUIDString(): read(each, far=True) for each in listed if each is not None}
     with explained("list the domains"):
         autostarted, persistent, snapshots, checkpoints = (
             begun(partial(_uuids, handle, flag), far=far) for flag in _LISTS
         )
         domains = all_states(handle)
+        connection.resolved.keep_domains(domain for domain, _, _ in domains)
         looking = _Looking(
             connection,
             depth,
@@ -116,6 +123,7 @@ def observe(
             kept=snapshots() | checkpoints(),
             used=used(),
             parts=HostParts(connection),
+            read=reading,
         )
         seen = each(looking.at, domains, far=far)
     observed = [domain for domain in seen if domain is not None]
@@ -153,7 +161,8 @@ class _Looking:
 
     MACHINES and BEFORE are as for `observe`.  Of all domains, by their UUIDs: those that are
     AUTOSTARTED, PERSISTENT, those of which libvirt has KEPT something, and what they USED.
-    PARTS is what tells what they are defined with, and the host lacks.
+    PARTS is what tells what they are defined with, and the host lacks.  Of some it was begun
+    before to READ by what they are defined, and run.
     """
 
     connection: Connection
@@ -166,6 +175,7 @@ class _Looking:
     kept: frozenset[str]
     used: Mapping[str, Statistics]
     parts: HostParts
+    read: Mapping[str, Read]
 
     def at(self, listed: tuple[libvirt.virDomain, State, str | None]) -> ObservedDomain | None:
         """Return the domain that is LISTED with its state and why; None if it is gone by now."""
@@ -208,14 +218,16 @@ class _Looking:
         far, close = not self.connection.local, self._close(domain.name())
         # Of what others run, nobody wants to know that.
         ours = self.machines is not None and close
-        runs = begun(partial(domain.XMLDesc, 0), far=far and ours and state != "shut off")
-        found, live = described(domain, state, self.named.__contains__, runs)
+        runs_ours = far and ours and state != "shut off"
+        defined, runs = self.read.get(uuid) or read(domain, far=runs_ours)
+        found, live = described(state, self.named.__contains__, runs, defined())
         if found.metadata is None:
             return found, live
         lost = begun(partial(self._lost, found), far=far and Depth.HOST in self.depth)
         if close:
             sizes = begun(partial(capacities, self.connection, domain, found), far=far)
-            found = with_disks(self.connection, domain, found, kept=uuid in self.kept)
+            kept = (kept_of(domain, far=far),) if uuid in self.kept else ()
+            found = with_disks(self.connection, domain, found, *kept)
             found = msgspec.structs.replace(found, capacities=sizes())
         return msgspec.structs.replace(found, lost=lost()), live
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import PurePosixPath
+from typing import TypeAlias
 
 import libvirt
 import msgspec
@@ -21,7 +22,7 @@ from pyguixvm.hypervisor.errors import explained
 from pyguixvm.hypervisor.guest import boot_record
 from pyguixvm.hypervisor.guest.addresses import addresses
 from pyguixvm.hypervisor.states import has_kept_memory, state_and_reason
-from pyguixvm.model.observation import ObservedDomain, State, disks_of
+from pyguixvm.model.observation import ObservedDomain, Snapshot, State, disks_of
 from pyguixvm.model.volume_names import data_of, file_name
 from pyguixvm.xml.inspection import VOLUME_DISK, InspectedDomain, inspect_domain
 from pyguixvm.xml.metadata import (
@@ -31,25 +32,38 @@ from pyguixvm.xml.metadata import (
     read_metadata,
 )
 
+# By which XML a domain is defined, and by which it runs.
+Read: TypeAlias = tuple[Callable[[], str], Callable[[], str]]
+# Snapshots and the names of checkpoints, parents first.
+Kept: TypeAlias = tuple[tuple[Snapshot, ...], tuple[str, ...]]
+
 
 def observe_domain(
-    connection: Connection, name: Which, xml: str | None = None, *, closely: bool = True
+    connection: Connection,
+    name: Which,
+    xml: str | None = None,
+    *,
+    closely: bool = True,
+    rooted: Callable[[], bool | None] | None = None,
 ) -> ObservedDomain:
     """Return domain NAME as `observe` does; autostart, persistence and sizes are left out.
 
-    XML is what it is defined by, if that was read already.  Unless CLOSELY, it is what XML
-    says of it, and nothing more.  Raises HypervisorError if there is no such domain.
+    XML is what it is defined by, if that was read already, and ROOTED tells whether its pool
+    has its root, if that is asked already.  Unless CLOSELY, it is what XML says of it, and
+    nothing more.  Raises HypervisorError if there is no such domain.
     """
     with explained(f"look at domain '{name}'"):
         domain = name.handle if isinstance(name, Domain) else connection.handle.lookupByName(name)
         far = not connection.local
         runs = begun(partial(domain.XMLDesc, 0), far=far)
+        kept = kept_of(domain, far=far and closely)
         state, reason = state_and_reason(domain)
-        found, _ = described(domain, state, lambda other: exists(connection, other), runs, xml)
+        xml = xml or domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+        found, _ = described(state, lambda other: exists(connection, other), runs, xml)
         if not closely:
             return found
-        lost_root = begun(partial(_has_lost_root, connection, found), far=far)
-        found = with_disks(connection, domain, found, kept=True)
+        lost_root = begun(partial(_has_lost_root, connection, found, rooted), far=far)
+        found = with_disks(connection, domain, found, kept)
         found = msgspec.structs.replace(
             found, reason=reason, root_gone=found.root_gone or lost_root()
         )
@@ -57,44 +71,60 @@ def observe_domain(
 
 
 def described(
-    domain: libvirt.virDomain,
     state: State,
     is_there: Callable[[str], bool],
     runs: Callable[[], str],
-    xml: str | None = None,
+    xml: str,
 ) -> tuple[ObservedDomain, etree._Element | None]:
-    """Return what XML says, by which DOMAIN is defined, which is in STATE; and how it runs.
+    """Return what XML says, by which a domain is defined that is in STATE; and how it runs.
 
     IS_THERE tells whether there is a domain of a name, and RUNS by which XML this one runs.
     """
-    if xml is None:
-        xml = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
     # What only others care about is not worth a request.
     ours = NAMESPACE in xml and state != "shut off"
     live = inspect_domain(runs()) if ours else None
     return _observed(xml, live, state, is_there), None if live is None else live.root
 
 
+def read(domain: libvirt.virDomain, *, far: bool) -> Read:
+    """Return what tells by which XML DOMAIN is defined, and by which it runs.
+
+    If that is FAR away, it is asked for both at once, and now.
+    """
+    return (
+        begun(partial(domain.XMLDesc, libvirt.VIR_DOMAIN_XML_INACTIVE), far=far),
+        begun(partial(domain.XMLDesc, 0), far=far),
+    )
+
+
+def kept_of(domain: libvirt.virDomain, *, far: bool) -> Callable[[], Kept]:
+    """Ask what libvirt keeps of DOMAIN; return what waits for that, if it is FAR away."""
+    snapshots = begun(partial(disks.snapshots, domain), far=far)
+    checkpoints = begun(partial(disks.checkpoints, domain), far=far)
+    return lambda: (snapshots(), checkpoints())
+
+
 def with_disks(
-    connection: Connection, domain: libvirt.virDomain, observed: ObservedDomain, *, kept: bool
+    connection: Connection,
+    domain: libvirt.virDomain,
+    observed: ObservedDomain,
+    kept: Callable[[], Kept] = lambda: ((), ()),
 ) -> ObservedDomain:
     """Return OBSERVED with what there is to know of the disks of DOMAIN.
 
-    KEPT: libvirt may keep snapshots or checkpoints of it.  Those of other domains are
-    nobody's business here.
+    KEPT tells what libvirt keeps of it.  That of other domains is nobody's business here.
     """
     if observed.metadata is None:
         return observed
     live, far = observed.live, not connection.local
-    snapshots = begun(lambda: disks.snapshots(domain) if kept else (), far=far and kept)
-    checkpoints = begun(lambda: disks.checkpoints(domain) if kept else (), far=far and kept)
     jobs = () if live is None else disks.jobs(domain, live, far=far)
+    snapshots, checkpoints = kept()
     return msgspec.structs.replace(
         observed,
-        snapshots=snapshots(),
+        snapshots=snapshots,
         defined=disks.completed(connection, observed.defined),
         live=None if live is None else disks.completed(connection, live),
-        checkpoints=checkpoints(),
+        checkpoints=checkpoints,
         jobs=jobs,
         root_gone=live is None and _root_gone(domain, observed),
         saved=live is None and has_kept_memory(domain),
@@ -127,12 +157,18 @@ def without_root(
     return msgspec.structs.replace(observed, root_gone=gone)
 
 
-def _has_lost_root(connection: Connection, observed: ObservedDomain) -> bool:
-    """Whether the guest of OBSERVED, if it runs, does so on a root that its pool has not now."""
+def _has_lost_root(
+    connection: Connection, observed: ObservedDomain, rooted: Callable[[], bool | None] | None
+) -> bool:
+    """Whether the guest of OBSERVED, if it runs, does so on a root that its pool has not now.
+
+    ROOTED is as for `observe_domain`.
+    """
     if observed.live is None or observed.metadata is None:
         return False
     current = observed.metadata.generation
-    return volumes.is_there(connection, current.pool, current.volume) is False
+    ask = rooted or partial(volumes.is_there, connection, current.pool, current.volume)
+    return ask() is False
 
 
 def without_data(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Pools and networks, looked up by name once in a run: from then on it is about that one."""
+"""What names stand for: pools and networks once in a run, domains as they were listed last."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ class Resolved:
     """What the names of one hypervisor's pools and networks stood for when they were asked for.
 
     It knows libvirt's own objects, for this package only.  One that is removed later is gone,
-    whatever has its name then.  Those that there are none of are looked up again.
+    whatever has its name then.  Those that there are none of are looked up again.  A domain may
+    have another name by now.
     """
 
     def __init__(self, handle: libvirt.virConnect) -> None:
@@ -23,6 +24,7 @@ class Resolved:
         self._handle = handle
         self._pools: dict[str, libvirt.virStoragePool] = {}
         self._networks: dict[str, libvirt.virNetwork] = {}
+        self._domains: dict[str, libvirt.virDomain] = {}
 
     def pool(self, name: str) -> libvirt.virStoragePool:
         """Return the pool NAME.  Raises libvirtError if there is none."""
@@ -37,6 +39,14 @@ class Resolved:
         """Take note of networks that were FOUND otherwise."""
         for network in found:
             self._networks.setdefault(network.name(), network)
+
+    def keep_domains(self, found: Iterable[libvirt.virDomain]) -> None:
+        """Take note of all domains, as they were FOUND now."""
+        self._domains = {domain.name(): domain for domain in found}
+
+    def domain(self, name: str) -> libvirt.virDomain | None:
+        """Return what was domain NAME when all were listed last, None if there was none."""
+        return self._domains.get(name)
 
     def network(self, name: str) -> libvirt.virNetwork:
         """Return the network NAME.  Raises libvirtError if there is none."""

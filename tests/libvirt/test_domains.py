@@ -4,6 +4,7 @@
 import os
 import subprocess
 from pathlib import Path
+from uuid import uuid4
 
 import msgspec
 import pytest
@@ -54,6 +55,25 @@ def test_a_domain_is_defined_anew_in_place(connection, defined, a_machine):
     xml = domains.inactive_xml(connection, name)
     domains.define(connection, xml.replace("</name>", "</name><title>new</title>"))
     assert parse(domains.inactive_xml(connection, name)).findtext("title") == "new"
+
+
+def test_what_was_listed_is_not_taken_for_what_has_its_name_now(connection, defined, a_machine):
+    name = defined(a_machine())
+    handle = connection.handle.lookupByName(name)
+    xml, uuid = domains.inactive_xml(connection, name), handle.UUIDString()
+    observe(connection)
+    assert domains.find_whole_definition(connection, name)[2].uuid == uuid
+    # Renamed, its name is nobody's; then it is another one's.
+    handle.rename(f"{name}-before")
+    try:
+        assert domains.find_whole_definition(connection, name) is None
+        other = str(uuid4())
+        connection.handle.defineXML(xml.replace(uuid, other))
+        assert domains.find_whole_definition(connection, name)[2].uuid == other
+    finally:
+        handle.undefine()
+    # And it may be gone.
+    assert domains.find_whole_definition(connection, name)[2].uuid == other
 
 
 def test_what_libvirts_schema_does_not_know_is_refused(connection, a_machine):

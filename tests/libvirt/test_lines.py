@@ -64,4 +64,4 @@ def test_another_root_takes_few_round_trips(halting, tmp_path):
                 (outcome,) = deploy(here, Path("config.scm"), planned)
             assert outcome.error is None
             traffic = relay.traffic()
-    assert traffic.trips <= 85, traffic
+    assert traffic.trips <= 72, traffic
