@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Flag, auto
 from functools import partial
@@ -318,27 +317,26 @@ def _images_here(observed: Iterable[ObservedDomain]) -> Iterator[str]:
 
 def _whole_volumes(connection: Connection) -> dict[str, tuple[str, ...]]:
     """Return the names of our volumes in each active pool, without those half sent."""
-    found = {}
     with explained("list the volumes"):
         flags = libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE
-        for pool in connection.handle.listAllStoragePools(flags):
-            with _unless_stopped(pool):
-                names = set(filter(is_ours, volumes.names_in(pool)))
-                whole = (n for n in names if not is_marker(n) and marker(n) not in names)
-                found[pool.name()] = tuple(sorted(whole))
-    return found
+        there = connection.handle.listAllStoragePools(flags)
+        found = each(_whole_in, there, far=not connection.local)
+    return {
+        pool.name(): names for pool, names in zip(there, found, strict=True) if names is not None
+    }
 
 
-@contextmanager
-def _unless_stopped(pool: libvirt.virStoragePool) -> Iterator[None]:
-    """Leave out what the body is about if POOL is stopped, or removed, meanwhile."""
+def _whole_in(pool: libvirt.virStoragePool) -> tuple[str, ...] | None:
+    """Return those of POOL, None if it was stopped, or removed, meanwhile.  Raises libvirtError."""
     try:
-        yield
+        names = set(filter(is_ours, volumes.names_in(pool)))
     except libvirt.libvirtError as error:
         gone = is_code(error, libvirt.VIR_ERR_NO_STORAGE_POOL)
         stopped = is_code(error, libvirt.VIR_ERR_OPERATION_INVALID)
         if not gone and not (stopped and not _is_active(pool)):
             raise
+        return None
+    return tuple(sorted(n for n in names if not is_marker(n) and marker(n) not in names))
 
 
 def _is_active(pool: libvirt.virStoragePool) -> bool:
