@@ -167,7 +167,7 @@ def anew(connection: Connection, *, once: bool = False) -> AbstractContextManage
 def _close(connection: Connection) -> None:
     # One that was cut is not made again to be closed.
     stay(connection.handle)
-    connection.events.end()
+    connection.events.end(far=not connection.local)
     with suppress(libvirt.libvirtError):
         close(connection.handle)
 

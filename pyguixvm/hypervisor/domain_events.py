@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import libvirt
 
 from pyguixvm.errors import HypervisorError
+from pyguixvm.hypervisor.at_once import each
 from pyguixvm.hypervisor.bounded import asked, era, on_reopening
 from pyguixvm.interruption import taken
 
@@ -73,15 +74,14 @@ class Events:
                 if not self._hears(event):
                     self._register(event)
 
-    def end(self) -> None:
-        """Have libvirt tell nothing any more: else, it keeps the connection."""
+    def end(self, *, far: bool) -> None:
+        """Have libvirt, be it FAR away, tell nothing any more: else, it keeps the connection."""
         with self._lock:
             told, self._told = self._told, []
         with suppress(libvirt.libvirtError, HypervisorError):
             now = era(self._handle)
-            for one in told:
-                if one.era == now:
-                    self._handle.domainEventDeregisterAny(one.number)
+            numbers = [one.number for one in told if one.era == now]
+            each(self._handle.domainEventDeregisterAny, numbers, far=far)
 
     def _hears(self, event: int, since: int = 0) -> bool:
         """Whether libvirt was asked to tell of EVENT, over a connection of SINCE or later."""

@@ -191,51 +191,53 @@ def find_definition(connection: Connection, name: str) -> tuple[str, Metadata, D
 
     None means that there is no such domain; raises `RequestRefusedError` if it is not ours.
     """
-    with explained(f"look for domain '{name}'"):
-        handle = _find(connection, name)
-    return None if handle is None else _definition(connection, name, handle)
+    return _found(connection, name, libvirt.VIR_DOMAIN_XML_INACTIVE)
 
 
 def find_whole_definition(connection: Connection, name: str) -> tuple[str, Metadata, Domain] | None:
     """Return as `find_definition` what there is of domain NAME, but as `whole_definition` does."""
-    found = _as_listed(connection, name)
-    if found is None:
-        with explained(f"look for domain '{name}'"):
-            handle = _find(connection, name)
-        if handle is None:
-            return None
-        domain = Domain(name, handle.UUIDString(), handle)
-        found = _whole_definition(domain), domain
-    xml, domain = found
-    return xml, _ours(connection, name, xml), domain
-
-
-def _as_listed(connection: Connection, name: str) -> tuple[str, Domain] | None:
-    """Return the XML of what was domain NAME when it was listed, and itself, if it still is."""
-    handle = connection.resolved.domain(name)
-    if handle is None:
-        return None
-    domain = Domain(name, handle.UUIDString(), handle)
-    with explained(f"read the definition of domain '{name}'"):
-        try:
-            xml: str = handle.XMLDesc(_WHOLE)
-        except libvirt.libvirtError as error:
-            if is_code(error, libvirt.VIR_ERR_NO_DOMAIN):
-                return None
-            raise
-    return (xml, domain) if inspect_domain(xml).name == name else None
+    return _found(connection, name, _WHOLE)
 
 
 def definition(connection: Connection, name: str) -> tuple[str, Metadata, Domain]:
     """Return as `find_definition` what there is of domain NAME.  Raises HypervisorError if none."""
-    return _definition(connection, name, _lookup(connection, name))
+    while (found := find_definition(connection, name)) is None:
+        _lookup(connection, name)  # raises, unless it came just now
+    return found
 
 
-def _definition(
-    connection: Connection, name: str, handle: libvirt.virDomain
-) -> tuple[str, Metadata, Domain]:
-    xml = _inactive_xml(handle, name)
+def _found(connection: Connection, name: str, flags: int) -> tuple[str, Metadata, Domain] | None:
+    """Return as `find_definition` what there is of domain NAME, its XML read with FLAGS."""
+    with explained(f"look for domain '{name}'"):
+        found = _as_listed(connection, name, flags) or _as_named(connection, name, flags)
+    if found is None:
+        return None
+    handle, xml = found
     return xml, _ours(connection, name, xml), Domain(name, handle.UUIDString(), handle)
+
+
+def _as_listed(
+    connection: Connection, name: str, flags: int
+) -> tuple[libvirt.virDomain, str] | None:
+    """Return what was domain NAME when all were listed, and its XML, if it still is that."""
+    handle = connection.resolved.domain(name)
+    if handle is None:
+        return None
+    try:
+        xml = str(handle.XMLDesc(flags))
+    except libvirt.libvirtError as error:
+        if is_code(error, libvirt.VIR_ERR_NO_DOMAIN):
+            return None
+        raise
+    return (handle, xml) if inspect_domain(xml).name == name else None
+
+
+def _as_named(
+    connection: Connection, name: str, flags: int
+) -> tuple[libvirt.virDomain, str] | None:
+    """Return what is domain NAME now, and its XML."""
+    handle = _find(connection, name)
+    return None if handle is None else (handle, str(handle.XMLDesc(flags)))
 
 
 def read_metadata(connection: Connection, name: Which) -> Metadata:

@@ -131,7 +131,7 @@ def test_a_line_that_was_cut_is_not_made_again_to_be_closed():
     heard(events, LIFECYCLE)
     first.alive = False
     stay(handle)
-    events.end()
+    events.end(far=True)
     close(handle)
     assert not opened
 
@@ -147,7 +147,7 @@ def test_what_an_earlier_connection_tells_is_not_taken_from_the_next_one():
     second.domainEventRegisterAny = first.domainEventRegisterAny  # which fails by now
     handle.getInfo()
     stay(handle)
-    events.end()
+    events.end(far=True)
     assert [name for name, *_ in second.asked] == ["getInfo"]
 
 
