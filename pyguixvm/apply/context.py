@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pyguixvm.digest.memory import Digests
 from pyguixvm.events import Emit, Notice
 from pyguixvm.guix.activation import Activation
+from pyguixvm.guix.made_images import MadeImages
 from pyguixvm.guix.roots import Roots
 from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor.connection import Connection
@@ -79,6 +80,11 @@ class Workshop:
     def digests(self) -> Digests:
         """What is known of images and base volumes that were read once."""
         return Digests(state_directory(self.environment))
+
+    @property
+    def made_images(self) -> MadeImages:
+        """The images that others can stand on."""
+        return MadeImages(state_directory(self.environment))
 
     def warn(self, machine: str, text: str) -> None:
         """Tell the user what MACHINE does otherwise than asked."""

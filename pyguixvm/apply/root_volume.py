@@ -246,6 +246,7 @@ def _whole(machine: VirtualMachine, action: CreateRoot, workshop: Workshop) -> C
     with phase(workshop.emit, "build", machine.name) as result:
         workshop.store.realize({whole.derivation: whole.output}, roots)
         result.detail = whole.output
+    workshop.made_images.keep(machine, whole.output)
     return msgspec.structs.replace(action, image=whole.output, content=None, whole=None)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pyguixvm.commands.session import Session
 from pyguixvm.events import phase
+from pyguixvm.guix.made_images import MadeImages
 from pyguixvm.guix.roots import Roots
 from pyguixvm.model.declaration import Deployment, VirtualMachine
 from pyguixvm.model.image import SharedStore, SystemImage
@@ -15,6 +16,7 @@ from pyguixvm.model.volume_names import is_store_item
 from pyguixvm.plan.actions import (
     CreateEmptyRoot,
     CreateRoot,
+    RealizeImage,
     StackRoot,
 )
 from pyguixvm.plan.plan import Plan
@@ -53,13 +55,18 @@ def realize_plans(session: Session, plans: Sequence[tuple[Plan, Roots]]) -> None
     """Build what PLANS need, and protect it from Guix's garbage collector by their roots."""
     outputs: dict[str, str] = {}
     claims: dict[Path, str] = {}
+    made: list[tuple[VirtualMachine, str]] = []
     for plan, roots in plans:
         for machine in plan.machines:
             outputs.update(realizations(machine.actions))
             for action in machine.actions:
                 if isinstance(action, CreateRoot | CreateEmptyRoot | StackRoot):
                     claims.update((roots.claim(item), item) for item in _items(action))
+                if isinstance(action, RealizeImage):
+                    made.append((machine.machine, action.output))
     realize(session, outputs, claims)
+    for whose, image in made:
+        MadeImages(session.state_directory).keep(whose, image)
 
 
 def _items(action: CreateRoot | CreateEmptyRoot | StackRoot) -> Iterator[str]:

@@ -41,9 +41,8 @@ def looked_at(
 
     The arguments, and what is raised, are as for `planning.observed`.
     """
-    from pyguixvm.commands.local_images import with_local_bases
+    from pyguixvm.commands.images_here import with_images_here
     from pyguixvm.commands.reach import elsewhere, reached
-    from pyguixvm.digest.memory import Digests
     from pyguixvm.plan.ownership import owners
 
     with ExitStack() as opened:
@@ -51,10 +50,9 @@ def looked_at(
             seen, unseen = reached(session, machines, opened, depth)
             result.detail = ", ".join(each.connection.uri for each in seen)
             others = elsewhere(session, seen, hypervisors, opened)
-        digests = Digests(session.state_directory)
+        here = session.state_directory
         seen = [
-            replace(e, observation=with_local_bases(e.observation, e.machines, digests))
-            for e in seen
+            replace(e, observation=with_images_here(e.observation, e.machines, here)) for e in seen
         ]
         found = [
             *((each.machines, each.observation) for each in seen),

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import msgspec
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     # libvirt is loaded only by the runs that get as far as a hypervisor.
     from pyguixvm.commands.ancestry import Commits
     from pyguixvm.commands.reach import Seen
-    from pyguixvm.digest.memory import Digests
     from pyguixvm.errors import PyguixvmError
     from pyguixvm.hypervisor.connection import Connection
     from pyguixvm.hypervisor.observe import Depth
@@ -99,8 +99,6 @@ def observed(
     needs the host and who is at work.  Of several hypervisors, one that does not answer does
     not stop the others.  Raises HypervisorError if it is the only one.
     """
-    from pyguixvm.digest.memory import Digests
-
     with looked_at(
         session,
         machines,
@@ -109,11 +107,10 @@ def observed(
         deployment=deployment,
         hypervisors=hypervisors,
     ) as looked:
-        digests = Digests(session.state_directory)
         planned: list[Sight] = []
         for each, owner in looked.seen:
             policy = msgspec.structs.replace(policy, since=_window())
-            look = SharedLook(partial(_looked, each, digests))
+            look = SharedLook(partial(_looked, each, session.state_directory))
             make, make_otherwise = (
                 partial(_made, commits, each.machines, policy=allowed, config=config, owner=owner)
                 for allowed in (policy, msgspec.structs.replace(policy, prefer_live=False))
@@ -166,10 +163,10 @@ def _made(
     )
 
 
-def _looked(seen: Seen, digests: Digests) -> Observation:
-    from pyguixvm.commands.local_images import with_local_bases
+def _looked(seen: Seen, state_directory: Path) -> Observation:
+    from pyguixvm.commands.images_here import with_images_here
 
-    return with_local_bases(seen.look(), seen.machines, digests)
+    return with_images_here(seen.look(), seen.machines, state_directory)
 
 
 def _window() -> str:

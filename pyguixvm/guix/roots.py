@@ -108,7 +108,7 @@ class Roots:
                 # The claim protects it, too, until somebody finds this there already.
                 with suppress(OSError):
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    _switch(path, item)
+                    lead_to(path, item)
 
     @contextmanager
     def claiming(self) -> Iterator[None]:
@@ -183,7 +183,7 @@ def remove(link: Path) -> None:
         link.parent.rmdir()
 
 
-def _switch(link: Path, item: str) -> None:
+def lead_to(link: Path, item: str) -> None:
     """Make LINK lead to ITEM, at no moment to nothing."""
     new = link.with_name(f".{link.name}.{os.getpid()}")
     new.unlink(missing_ok=True)

@@ -205,11 +205,12 @@ class Observation(msgspec.Struct, frozen=True, rename="kebab"):
     files that it uses to QEMU's user, if it can.
     POOLS are the active ones, with the names of the volumes in each that carry our prefix
     and are whole; VOLUMES are those of all.
-    IMAGES are those of the store items that generations stand on which are in the
-    store of this machine, too.  HOST is the hypervisor's machine.  STORED are our volumes,
-    those half made among them, HOLDERS who changes which machine, in words, and RECORDED the data
-    volumes that are remembered for machines which do not have them; all are empty where nobody
-    asked for them.  BEGUN is when it was looked at (seconds since the epoch); what was made
+    IMAGES are those of the store items that generations stand on which are in the store of this
+    machine, too.  SPARE are images in it, by their layouts, that roots can stand on, though none
+    may yet; none for a hypervisor elsewhere.  HOST is the hypervisor's machine.  STORED are our
+    volumes, those half made among them, HOLDERS who changes which machine, in words, and RECORDED
+    the data volumes that are remembered for machines which do not have them; all are empty where
+    nobody asked for them.  BEGUN is when it was looked at (seconds since the epoch); what was made
     later may not have been seen.  SPACES is how full the pools are, where somebody asked for
     statistics.
     """
@@ -220,6 +221,7 @@ class Observation(msgspec.Struct, frozen=True, rename="kebab"):
     volumes: tuple[str, ...] = ()
     pools: dict[str, tuple[str, ...]] = {}
     images: frozenset[str] = frozenset()
+    spare: dict[str, str] = {}
     store: Literal["absent", "writable", "read-only"] = "absent"
     host: Host = Host()
     stored: tuple[StoredVolume, ...] = ()

@@ -83,6 +83,7 @@ def there(
 
 
 A, B = declared("a"), declared("b")
+SPARE = msgspec.structs.replace(there(images={disk_image("a")}), spare={"mbr": disk_image("s")})
 
 
 @pytest.mark.parametrize(
@@ -139,6 +140,18 @@ A, B = declared("a"), declared("b")
             "full",
             None,
             "a btrfs root",
+        ),
+        # On what was made for a machine that is gone, but rather on that of one that is there.
+        (B, SPARE, "auto", "increment", "s", "an image of another system with the same partitions"),
+        (declared("s"), SPARE, "auto", "full", None, "it is the image that is there"),
+        (declared("b", layout="gpt"), SPARE, "auto", "full", None, "there is no image"),
+        (
+            B,
+            msgspec.structs.replace(SPARE, domains=there(("2026", A, "a")).domains),
+            "auto",
+            "increment",
+            "a",
+            "its image is there",
         ),
         # Deployed by a version that did not know contents.
         (B, there(("2026", machine(), "a")), "auto", "full", None, "there is no image"),

@@ -19,12 +19,12 @@ from pyguixvm.plan.strategies.way import Way
 class Base(msgspec.Struct, frozen=True):
     """An image on which roots of its LAYOUT can stand: the store item IMAGE.
 
-    MACHINE is whose it is, which is where a person knows it from.
+    MACHINE is whose it is, which is where a person knows it from; None if nobody's any more.
     """
 
     image: str
     layout: str
-    machine: str
+    machine: str | None
 
 
 class Bases:
@@ -32,10 +32,11 @@ class Bases:
 
     def __init__(self, observation: Observation) -> None:
         """Take those of OBSERVATION whose content can be read on this machine."""
-        self._found = list(_observed(observation))
+        spare = (Base(image, layout, None) for layout, image in observation.spare.items())
+        self._found = [*spare, *_observed(observation)]
 
     def find(self, layout: str, machine: str) -> Base | None:
-        """Return one of LAYOUT, that of MACHINE if possible, else the newest."""
+        """Return one of LAYOUT, that of MACHINE if possible, else the newest of another's."""
         suitable = [base for base in self._found if base.layout == layout]
         own = (base for base in reversed(suitable) if base.machine == machine)
         return next(own, suitable[-1] if suitable else None)
@@ -82,7 +83,6 @@ def increment(machine: VirtualMachine, number: int, bases: Bases) -> Way | str:
         return "there is no image with the same partitions to stand on yet"
     if base.image in {image.output, quickest(image).output}:
         return "it is the image that is there"
-    whose = "its image" if base.machine == machine.name else f"the image of '{base.machine}'"
     root = msgspec.structs.replace(
         new_root(machine, number),
         image=base.image,
@@ -90,4 +90,10 @@ def increment(machine: VirtualMachine, number: int, bases: Bases) -> Way | str:
         whole=realization(quickest(image)),
     )
     actions = (RealizeContent(content=image.content), root)
-    return Way(actions, "increment", f"{whose} is there to stand on")
+    return Way(actions, "increment", f"{_whose(base, machine)} is there to stand on")
+
+
+def _whose(base: Base, machine: VirtualMachine) -> str:
+    if base.machine is None:
+        return "an image of another system with the same partitions"
+    return "its image" if base.machine == machine.name else f"the image of '{base.machine}'"

@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether a local disk image still holds what the root of its machine was laid on.
-
-Its declaration has its size and the time of its last write, which may be the same for other
-bits: a time can be set, and has whole seconds there.
-"""
+"""What this machine's own images mean for the machines of a hypervisor."""
 
 from __future__ import annotations
 
@@ -15,19 +11,32 @@ import msgspec
 
 from pyguixvm.digest.memory import Digests
 from pyguixvm.errors import RequestRefusedError
+from pyguixvm.guix.made_images import MadeImages
 from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.model.image import LocalImage
 from pyguixvm.model.observation import Observation
 from pyguixvm.model.volume_names import base_volume, is_base_by_digest
 
 
-def with_local_bases(
+def with_images_here(
+    observation: Observation, machines: Iterable[VirtualMachine], state_directory: Path
+) -> Observation:
+    """Return OBSERVATION with what MACHINES can stand on here, as STATE_DIRECTORY remembers it."""
+    found = _with_local_bases(observation, machines, Digests(state_directory))
+    if not found.local:
+        # Less travels of the image of its own.
+        return found
+    return msgspec.structs.replace(found, spare=MadeImages(state_directory).there())
+
+
+def _with_local_bases(
     observation: Observation, machines: Iterable[VirtualMachine], digests: Digests
 ) -> Observation:
     """Return OBSERVATION with the base volume that the local image of each of MACHINES needs.
 
-    Of those only that seem to stand on it.  An image is read when it may have changed since
-    DIGESTS knew it.
+    Of those only that seem to stand on it.  Its declaration has the image's size and the time of
+    its last write, which may be the same for other bits: a time can be set, and has whole seconds
+    there.  So it is read when it may have changed since DIGESTS knew it.
     """
     found = dict(observation.domains)
     for machine in machines:
