@@ -14,7 +14,7 @@
 ;; for the module (gnu), of which it uses nothing, while theirs comes without package
 ;; definitions: here is an empty one.  It speaks to the Shepherd in /var/run, while theirs
 ;; listens in /run.  And they have no program 'grub-install': only GRUB's configuration is
-;; installed anew.
+;; installed anew.  As for what the guest boots, Guile is not to compile what runs once.
 (define stand-in
   (plain-file "gnu.scm" "(define-module (gnu))\n"))
 
@@ -52,7 +52,8 @@
                                   (authorized-keys
                                    `(("root" ,(local-file (setting "KEY" "/var/tmp/key.pub")
                                                           "root.pub"))))
-                                  (extra-content "SetEnv GUILE_LOAD_PATH=/etc/modules")))
+                                  (extra-content "SetEnv GUILE_LOAD_PATH=/etc/modules \
+GUILE_JIT_THRESHOLD=-1")))
                        (service qemu-guest-agent-service-type)
                        (extra-special-file "/etc/modules/gnu.scm" stand-in)
                        (extra-special-file "/var/run/shepherd" "/run/shepherd")
