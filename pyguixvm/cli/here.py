@@ -5,15 +5,21 @@ from __future__ import annotations
 
 import os
 import threading
+from urllib.parse import urlsplit
 
 from pyguixvm.cli.options import Options
 from pyguixvm.cli.output import Output
 from pyguixvm.commands.session import Session
+from pyguixvm.errors import UsageError
 from pyguixvm.events import in_turn, undisturbed
 
 
 def session(options: Options, output: Output) -> Session:
-    """Return the session that OPTIONS ask for, showing events through OUTPUT."""
+    """Return the session that OPTIONS ask for, showing events through OUTPUT.
+
+    Raises UsageError if they, or the environment, name a hypervisor by what is no URI.
+    """
+    _require_uri(options.uri or os.environ.get("LIBVIRT_DEFAULT_URI") or "")
     # Machines that are changed side by side all tell the one that prints.
     printing = threading.RLock()
     return Session(
@@ -26,3 +32,14 @@ def session(options: Options, output: Output) -> Session:
         verify=options.verify,
         via=options.via,
     )
+
+
+def _require_uri(uri: str) -> None:
+    try:
+        urlsplit(uri)
+    except ValueError as error:
+        raise UsageError(
+            f"'{uri}' is no URI of a hypervisor: {error}",
+            hint="Such are qemu:///system and qemu+ssh://root@HOST/system; an IPv6 address is "
+            "written in brackets.",
+        ) from error

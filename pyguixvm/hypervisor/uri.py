@@ -40,7 +40,9 @@ def without_unasked(uri: str) -> str:
     >>> without_unasked(unasked("qemu+ssh://host/system?keyfile=key"))
     'qemu+ssh://host/system?keyfile=key'
     """
-    return uri.removesuffix(_UNASKED)[:-1] if _by_ssh(uri) else uri
+    for mark in "?&":
+        uri = uri.removesuffix(mark + _UNASKED)
+    return uri
 
 
 def without_read_only(uri: str) -> tuple[str, bool]:

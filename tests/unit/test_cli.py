@@ -81,6 +81,8 @@ def test_which_argument_is_the_configuration(
         (["gc", "--older-than", "99999999999w"], 2, "longer ago than"),
         (["start", "\udcff"], 2, "'\\udcff' is no text"),
         (["check", "\udcff.scm"], 2, "is no text"),
+        (["-c", "qemu+ssh://[::1/system", "check"], 2, "is no URI of a hypervisor"),
+        (["-c", "qemu+ssh://[::1/system", "status", "web"], 2, "an IPv6 address is written in"),
     ],
 )
 def test_exit_statuses(

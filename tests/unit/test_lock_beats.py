@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from pyguixvm.hypervisor.uri import unasked
+from pyguixvm.hypervisor.uri import unasked, without_unasked
 
 
 @pytest.mark.parametrize(
@@ -19,3 +19,5 @@ from pyguixvm.hypervisor.uri import unasked
 )
 def test_nobody_is_asked_for_a_password_in_the_middle(uri: str, own: str) -> None:
     assert unasked(uri) == own
+    assert without_unasked(own) == uri
+    assert without_unasked(uri) == uri
