@@ -220,6 +220,10 @@ class _Looking:
         runs_ours = far and ours and state != "shut off"
         defined, runs = self.read.get(uuid) or read(domain, far=runs_ours)
         found, live = described(state, self.named.__contains__, runs, defined())
+        if found.name != domain.name():
+            # It was renamed between the two requests.
+            defined, runs = read(domain, far=runs_ours)
+            found, live = described(state, self.named.__contains__, runs, defined())
         if found.metadata is None:
             return found, live
         lost = begun(partial(self._lost, found), far=far and Depth.HOST in self.depth)

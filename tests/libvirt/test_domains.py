@@ -15,6 +15,8 @@ from pyguixvm.errors import HypervisorError, RequestRefusedError
 from pyguixvm.events import ignore
 from pyguixvm.hypervisor import domains, networks, power
 from pyguixvm.hypervisor.observe import observe
+from pyguixvm.hypervisor.observe_domain import read
+from pyguixvm.hypervisor.states import all_states
 from pyguixvm.model.applied import Metadata
 from pyguixvm.xml.domain import SPARE_ROOT_PORTS
 from pyguixvm.xml.metadata import NAMESPACE
@@ -317,3 +319,30 @@ def test_of_several_machines_one_that_fails_does_not_stop_the_others(defined, a_
         assert f"'{name}'" in each.error.message
     powered_off = requests.destroy(here, [first, second], unprotect=False)
     assert [(each.detail, each.error) for each in powered_off] == [("was not running", None)] * 2
+
+
+def test_what_is_renamed_while_it_is_looked_at_has_its_new_name(
+    connection, elsewhere, a_machine, defined, monkeypatch
+):
+    """Far away, the definition is asked for beside the list."""
+    machine = a_machine()
+    defined(machine)
+    handle = connection.handle.lookupByName(machine.name)
+    new = f"{machine.name}-renamed"
+
+    def at_once(domain, **how):
+        answers = read(domain, **how)
+        answers[0]()
+        return answers
+
+    def late(asked):
+        handle.rename(new)
+        return all_states(asked)
+
+    assert machine.name in observe(elsewhere).domains
+    monkeypatch.setattr("pyguixvm.hypervisor.observe.read", at_once)
+    monkeypatch.setattr("pyguixvm.hypervisor.observe.all_states", late)
+    seen = observe(elsewhere).domains
+    handle.rename(machine.name)
+    assert new in seen
+    assert machine.name not in seen
