@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pyguixvm.guix.store import Store
+from pyguixvm.guix.store import Store, is_built
 from pyguixvm.image import ext4_metadata
 from pyguixvm.image import increment as increments
 from pyguixvm.model.image import ImageContent
@@ -32,16 +32,23 @@ class Addition:
 
 def addition(
     action: CreateRoot, content: ImageContent, directory: Path, store: Store
-) -> Addition | None:
-    """Return what ACTION adds to its image for CONTENT, or None if a whole image is better.
+) -> Addition | str:
+    """Return what ACTION adds to its image for CONTENT, or why a whole image is better.
 
-    It is if much is to be added, or if the image could not be grown without moving data.
-    The image is examined in DIRECTORY.  Raises ImageError, RequestRefusedError if it cannot
-    be grown at all, and CommandFailedError.
+    It is if much is to be added, if the image could not be grown without moving data, or is that
+    of a machine with more storage.  The image is examined in DIRECTORY.  Raises ImageError,
+    RequestRefusedError if it cannot be grown at all, and CommandFailedError.
     """
     image = Path(action.image)
+    if not is_built(action.image):
+        return "the image that it was to stand on was collected"
+    if image.stat().st_size > action.size:
+        return "the image that it was to stand on is larger than the declared storage"
     base = increments.examine(image, directory)
     wanted = [content.system.output, content.boot_configuration.output]
     found = Addition(base, store.items_beyond(base.registered.items, wanted))
-    little = found.size <= base.registered.size * LARGEST_INCREMENT
-    return found if little and ext4_metadata.suits(image, "raw", action.size) else None
+    if found.size > base.registered.size * LARGEST_INCREMENT:
+        return "too much has changed for an increment"
+    if not ext4_metadata.suits(image, "raw", action.size):
+        return "the image that it was to stand on cannot grow that far as it is"
+    return found

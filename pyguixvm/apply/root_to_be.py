@@ -77,7 +77,8 @@ def _added(action: CreateRoot, content: ImageContent, store: Store) -> Addition 
     # What fails here has a whole image made, or is refused before anything is.
     failures = (ImageError, CommandFailedError, RequestRefusedError)
     with suppress(*failures), workplace() as directory:
-        return addition(action, content, directory, store)
+        found = addition(action, content, directory, store)
+        return found if isinstance(found, Addition) else None
     return None
 
 

@@ -214,26 +214,24 @@ def _incremented(
             workshop.warn(machine.name, f"a whole image is made, since {error.message}")
             result.detail = "no increment"
             return None
-        result.detail = (
-            "too much has changed for an increment"
-            if added is None
-            else f"{format_size(action.size)}, of which {format_size(added.size)} changed"
-        )
+        if isinstance(added, str):
+            result.detail = added
+            return None
+        result.detail = f"{format_size(action.size)}, of which {format_size(added.size)} changed"
     return added
 
 
 def _increment(
     action: CreateRoot, content: ImageContent, file: Path, workshop: Workshop
-) -> Addition | None:
-    """Make FILE of ACTION's base and CONTENT; return what it adds, None if too much.
+) -> Addition | str:
+    """Make FILE of ACTION's base and CONTENT; return what it adds, or why it is not made.
 
     Raises ImageError and CommandFailedError.
     """
     with workplace() as directory:
         found = addition(action, content, directory, workshop.store)
-        if found is None:
-            return None
-        increments.increment(found.base, file, action.size, content, found.items)
+        if isinstance(found, Addition):
+            increments.increment(found.base, file, action.size, content, found.items)
     return found
 
 

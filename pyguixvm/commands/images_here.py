@@ -19,10 +19,19 @@ from pyguixvm.model.volume_names import base_volume, is_base_by_digest
 
 
 def with_images_here(
-    observation: Observation, machines: Iterable[VirtualMachine], state_directory: Path
+    observation: Observation,
+    machines: Iterable[VirtualMachine],
+    state_directory: Path,
+    before: Observation | None = None,
 ) -> Observation:
-    """Return OBSERVATION with what MACHINES can stand on here, as STATE_DIRECTORY remembers it."""
+    """Return OBSERVATION with what MACHINES can stand on here, as STATE_DIRECTORY remembers it.
+
+    After another one BEFORE, it is what that had: what was made since, maybe for these machines,
+    is no reason to do otherwise than was told.
+    """
     found = _with_local_bases(observation, machines, Digests(state_directory))
+    if before is not None:
+        return msgspec.structs.replace(found, spare=before.spare)
     if not found.local:
         # Less travels of the image of its own.
         return found

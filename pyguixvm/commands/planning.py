@@ -166,7 +166,7 @@ def _made(
 def _looked(seen: Seen, state_directory: Path) -> Observation:
     from pyguixvm.commands.images_here import with_images_here
 
-    return with_images_here(seen.look(), seen.machines, state_directory)
+    return with_images_here(seen.look(), seen.machines, state_directory, seen.observation)
 
 
 def _window() -> str:

@@ -3,6 +3,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from datetime import timedelta
@@ -188,6 +189,24 @@ def test_more_than_half_of_the_base_is_a_whole_image(connection, make, whole, tm
     assert request["roots"] == {str(Roots(tmp_path / "gc-roots").claim(image)): image}
     told = [e.detail for e in events if isinstance(e, PhaseFinished) and e.phase == "grow"]
     assert told[0] == "too much has changed for an increment"
+
+
+@pytest.mark.parametrize(
+    ("became", "told"),
+    [
+        (lambda base: os.truncate(base, 65 * MIB), "is larger than the declared storage"),
+        (lambda base: base.unlink(), "was collected"),
+    ],
+)
+def test_what_became_of_an_image_that_is_nobodys_refuses_nothing(
+    connection, make, base, whole, became, told
+):
+    """It may have been made for a machine with more storage."""
+    became(base)
+    root, _, events = make(connection, 6, MIB)
+    assert (root.image, root.increment) == (str(whole.with_suffix("")), None)
+    details = [event.detail for event in events if isinstance(event, PhaseFinished)]
+    assert f"the image that it was to stand on {told}" in details
 
 
 def test_a_base_that_is_none_of_guixs_is_told_and_a_whole_image_made(
