@@ -15,7 +15,7 @@ import libvirt
 import msgspec
 from lxml import etree
 
-from pyguixvm.hypervisor import data_records, pools, volumes
+from pyguixvm.hypervisor import data_records
 from pyguixvm.hypervisor.at_once import begun, each
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.errors import explained, is_code
@@ -35,6 +35,7 @@ from pyguixvm.hypervisor.observe_domain import (
     without_data,
     without_root,
 )
+from pyguixvm.hypervisor.observe_volumes import stored, whole_volumes
 from pyguixvm.hypervisor.shared_directories import store_access
 from pyguixvm.hypervisor.shell import has_shell
 from pyguixvm.hypervisor.states import all_states
@@ -46,11 +47,10 @@ from pyguixvm.model.observation import (
     Observation,
     ObservedDomain,
     State,
-    StoredVolume,
     disks_of,
 )
 from pyguixvm.model.statistics import PoolSpace, Statistics
-from pyguixvm.model.volume_names import data_of, is_marker, is_ours, is_store_item, marker
+from pyguixvm.model.volume_names import data_of, is_store_item
 
 # What is listed of domains beside their states, each in a request of its own.
 _LISTS = (
@@ -97,7 +97,7 @@ def observe(
     """
     when = before.begun if before else time.time()
     handle, far = connection.handle, not connection.local
-    there = begun(partial(_whole_volumes, connection), far=far)
+    there = begun(partial(whole_volumes, connection), far=far)
     host = begun(partial(_host_seen, connection, depth, before), far=far)
     secrets = begun(partial(_secrets, connection, depth), far=far)
     spaces = begun(partial(_spaces, connection, depth), far=far)
@@ -143,7 +143,7 @@ def observe(
         images=frozenset(_images_here(observed)),
         store=store_access(connection.uri, os.geteuid()),
         host=host(),
-        stored=tuple(_stored(connection)) if Depth.VOLUMES in depth else (),
+        stored=tuple(stored(connection)) if Depth.VOLUMES in depth else (),
         holders=_holders(connection, secrets()) if Depth.HOLDERS in depth else {},
         recorded=_recorded(connection, secrets(), wanted, there())
         if Depth.RECORDS in depth
@@ -293,18 +293,6 @@ def _is_missing(
     )
 
 
-def _stored(connection: Connection) -> Iterator[StoredVolume]:
-    for pool in pools.active(connection):
-        for volume in volumes.list_ours(connection, pool):
-            yield StoredVolume(
-                pool=pool,
-                name=volume.name,
-                allocation=volume.allocation,
-                whole=not volumes.incomplete(connection, pool, volume.name),
-                base=volumes.base(connection, pool, volume.name),
-            )
-
-
 def _host_seen(connection: Connection, depth: Depth, before: Observation | None) -> Host:
     if Depth.HOST not in depth:
         return Host()
@@ -317,40 +305,6 @@ def _images_here(observed: Iterable[ObservedDomain]) -> Iterator[str]:
         for generation in domain.metadata.generations if domain.metadata else ():
             if is_store_item(generation.image) and Path(generation.image).exists():
                 yield generation.image
-
-
-def _whole_volumes(connection: Connection) -> dict[str, tuple[str, ...]]:
-    """Return the names of our volumes in each active pool, without those half sent."""
-    with explained("list the volumes"):
-        flags = libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE
-        there = connection.handle.listAllStoragePools(flags)
-        found = each(_whole_in, there, far=not connection.local)
-    return {
-        pool.name(): names for pool, names in zip(there, found, strict=True) if names is not None
-    }
-
-
-def _whole_in(pool: libvirt.virStoragePool) -> tuple[str, ...] | None:
-    """Return those of POOL, None if it was stopped, or removed, meanwhile.  Raises libvirtError."""
-    try:
-        names = set(filter(is_ours, volumes.names_in(pool)))
-    except libvirt.libvirtError as error:
-        gone = is_code(error, libvirt.VIR_ERR_NO_STORAGE_POOL)
-        stopped = is_code(error, libvirt.VIR_ERR_OPERATION_INVALID)
-        if not gone and not (stopped and not _is_active(pool)):
-            raise
-        return None
-    return tuple(sorted(n for n in names if not is_marker(n) and marker(n) not in names))
-
-
-def _is_active(pool: libvirt.virStoragePool) -> bool:
-    """Whether POOL is active, and still there."""
-    try:
-        return bool(pool.isActive())
-    except libvirt.libvirtError as error:
-        if is_code(error, libvirt.VIR_ERR_NO_STORAGE_POOL):
-            return False
-        raise
 
 
 def _uuids(handle: libvirt.virConnect, flag: int) -> frozenset[str]:
