@@ -120,19 +120,8 @@ def definition_to_be(
         lost = begun(partial(HostParts(connection).lost, hardware), far=far)
         # A preparation took its time, since the plan was made of what there was.
         closely = bool(plan.preparation)
-        current = metadata.generation
-        rooted = begun(
-            partial(volumes.is_there, connection, current.pool, current.volume),
-            far=far and closely,
-        )
         observed = require_untouched(
-            connection,
-            domain,
-            metadata,
-            action.generation,
-            xml=before,
-            rooted=rooted,
-            closely=closely,
+            connection, domain, metadata, action.generation, xml=before, closely=closely
         )
         files = all_disks(observed)
     with ExitStack() as made:
@@ -207,14 +196,18 @@ def require_untouched(
     generation: int,
     *,
     xml: str | None = None,
-    rooted: Callable[[], bool | None] | None = None,
     closely: bool = True,
 ) -> ObservedDomain:
     """Return domain NAME.  Raises RequestRefusedError if others did something to its disks.
 
-    To return to GENERATION of METADATA is allowed if it is on the root of that.  XML, ROOTED
-    and CLOSELY are as for `observe_domain`.
+    To return to GENERATION of METADATA is allowed if it is on the root of that.  XML and
+    CLOSELY are as for `observe_domain`.
     """
+    current = metadata.generation
+    rooted = begun(
+        partial(volumes.is_there, connection, current.pool, current.volume),
+        far=closely and not connection.local,
+    )
     roots = {each.number: each.volume for each in metadata.generations}
     domain = observe_domain(connection, name, xml, closely=closely, rooted=rooted)
     require_arrived(domain)
