@@ -53,7 +53,7 @@ def graph_command(
     here = session(options, output)
     config, machines = split_config(options, arguments)
     deployment = evaluate.evaluate(here, config, machines, want="metadata", tags=tags, build=False)
-    default = here.uri or here.environment.get("LIBVIRT_DEFAULT_URI") or "libvirt's default"
+    default = here.given_uri or "libvirt's default"
     drawn = graph(deployment.machines, default)
     if output.json:
         output.document(documents.Drawn(nodes=drawn.nodes, edges=drawn.edges))

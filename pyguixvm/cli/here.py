@@ -19,10 +19,9 @@ def session(options: Options, output: Output) -> Session:
 
     Raises UsageError if they, or the environment, name a hypervisor by what is no URI.
     """
-    _require_uri(options.uri or os.environ.get("LIBVIRT_DEFAULT_URI") or "")
     # Machines that are changed side by side all tell the one that prints.
     printing = threading.RLock()
-    return Session(
+    made = Session(
         uri=options.uri,
         options=tuple(options.build_options),
         environment=dict(os.environ),
@@ -32,6 +31,8 @@ def session(options: Options, output: Output) -> Session:
         verify=options.verify,
         via=options.via,
     )
+    _require_uri(made.given_uri or "")
+    return made
 
 
 def _require_uri(uri: str) -> None:
