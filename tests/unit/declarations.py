@@ -13,7 +13,7 @@ from pyguixvm.model.declaration import (
     Networking,
     VirtualMachine,
 )
-from pyguixvm.model.image import SystemImage
+from pyguixvm.model.image import Derivation, ImageContent, SystemImage
 
 GIB = 1024**3
 
@@ -29,6 +29,18 @@ def system(item: str = "a" * 32, **changes: Any) -> SystemImage:
         "system": f"/gnu/store/{item}-system.drv",
     }
     return SystemImage(**(fields | changes))
+
+
+def content(item: str = "a", **changes: Any) -> ImageContent:
+    """What fills the root of a system; its items in the store are named after ITEM."""
+    fields: dict[str, Any] = {
+        "layout": "mbr",
+        "root_uuid": "0b0e3c4e-1fd6-4b6f-9f0e-6b1b3d6f2a11",
+        "system": Derivation(f"/gnu/store/{item}-system.drv", f"/gnu/store/{item}-system"),
+        "boot_configuration": Derivation(f"/gnu/store/{item}-cfg.drv", f"/gnu/store/{item}-cfg"),
+        "boot_configuration_file": "/boot/grub/grub.cfg",
+    }
+    return ImageContent(**(fields | changes))
 
 
 def domain(**changes: Any) -> LibvirtDomain:

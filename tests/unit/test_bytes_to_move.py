@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from declarations import machine
+from declarations import content, machine
 from images import MIB, make_system_image
 
 from pyguixvm.apply.root_to_be import transfer
@@ -17,7 +17,7 @@ from pyguixvm.digest.memory import Digests
 from pyguixvm.events import ignore
 from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor.connection import Connection
-from pyguixvm.model.image import Derivation, ImageContent
+from pyguixvm.model.image import Derivation
 from pyguixvm.model.store_item import StoreItem
 from pyguixvm.plan.actions import CreateRoot, RealizeImage
 from pyguixvm.plan.strategies.full import new_root
@@ -47,17 +47,14 @@ class Beyond(Store):
 def action(tmp_path: Path) -> CreateRoot:
     """Return the making of an increment of which nothing but the base is built."""
     outputs = {name: str(tmp_path / name) for name in ("new-system", "grub.cfg", "whole")}
-    content = ImageContent(
-        layout="layout",
-        root_uuid="0b0e3c4e-1fd6-4b6f-9f0e-6b1b3d6f2a11",
+    wanted = content(
         system=Derivation("/gnu/store/new-system.drv", outputs["new-system"]),
         boot_configuration=Derivation("/gnu/store/grub.cfg.drv", outputs["grub.cfg"]),
-        boot_configuration_file="/boot/grub/grub.cfg",
     )
     return msgspec.structs.replace(
         new_root(machine(), 2),
         image=str(make_system_image(tmp_path, PRESENT)),
-        content=content,
+        content=wanted,
         whole=RealizeImage(derivation="/gnu/store/whole.drv", output=outputs["whole"]),
     )
 

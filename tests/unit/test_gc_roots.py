@@ -11,13 +11,13 @@ from typing import Any
 
 import msgspec
 import pytest
-from declarations import machine, system
+from declarations import content, machine, system
 
 from pyguixvm.commands.gc_roots import Known, superfluous, wanted_links
 from pyguixvm.guix.roots import Link, Roots, directory_name, leads_to, roots_for
 from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.model.hypervisor import Hypervisor
-from pyguixvm.model.image import Derivation, ImageContent
+from pyguixvm.model.image import Derivation
 
 HERE = Hypervisor(None, "", "qemu", "/system")
 UUID = "0a" * 16
@@ -146,14 +146,7 @@ def test_an_increment_wants_the_system_that_it_was_made_of(
     roots: Roots, fields: dict[str, Any], both: bool
 ) -> None:
     built = Derivation(derivation=f"{NEWER}.drv", output=NEWER)
-    content = ImageContent(
-        layout="mbr",
-        root_uuid="1234",
-        system=built,
-        boot_configuration=built,
-        boot_configuration_file="/boot/grub/grub.cfg",
-    )
-    declared = machine(image=system(content=content))
+    declared = machine(image=system(content=content(system=built, boot_configuration=built)))
     found = roots.of(UUID, generation(2, declaration=declared, **fields))
     expected = {roots.directory / UUID / "2": ITEM}
     if both:

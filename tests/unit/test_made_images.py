@@ -5,25 +5,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from declarations import machine, system
+from declarations import content, machine, system
 
 from pyguixvm.guix.made_images import MadeImages
 from pyguixvm.model.declaration import VirtualMachine
-from pyguixvm.model.image import Derivation, ImageContent, LocalImage
+from pyguixvm.model.image import LocalImage
 
 FIRST, SECOND, THIRD = (f"/gnu/store/{letter * 32}-disk-image" for letter in "abc")
 
 
 def declared(layout: str) -> VirtualMachine:
-    made = Derivation("/gnu/store/x.drv", "/gnu/store/x")
-    content = ImageContent(
-        layout=layout,
-        root_uuid="0b0e3c4e-1fd6-4b6f-9f0e-6b1b3d6f2a11",
-        system=made,
-        boot_configuration=made,
-        boot_configuration_file="/boot/grub/grub.cfg",
-    )
-    return machine(image=system(content=content))
+    return machine(image=system(content=content(layout=layout)))
 
 
 def test_the_newest_of_each_layout_is_known(tmp_path: Path) -> None:

@@ -8,12 +8,12 @@ from typing import Any
 
 import msgspec
 import pytest
-from declarations import domain, machine, system
+from declarations import content, domain, machine, system
 
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.model.declaration import VirtualMachine
-from pyguixvm.model.image import Derivation, ImageContent, LocalImage
+from pyguixvm.model.image import Derivation, LocalImage
 from pyguixvm.model.observation import Hardware, Observation, ObservedDomain
 from pyguixvm.plan.actions import Action, CreateRoot, RealizeContent, RealizeImage
 from pyguixvm.plan.plan import Policy, Strategy
@@ -28,25 +28,14 @@ def assembled(item: str) -> Derivation:
     return Derivation(f"/gnu/store/{item}-quick.drv", f"/gnu/store/{item}-quick")
 
 
-def content(item: str = "a", layout: str = "mbr", made: Derivation | None = None) -> ImageContent:
-    return ImageContent(
-        assembled=made,
-        layout=layout,
-        root_uuid="0b0e3c4e-1fd6-4b6f-9f0e-6b1b3d6f2a11",
-        system=Derivation(f"/gnu/store/{item}-system.drv", f"/gnu/store/{item}-system"),
-        boot_configuration=Derivation(f"/gnu/store/{item}-cfg.drv", f"/gnu/store/{item}-cfg"),
-        boot_configuration_file="/boot/grub/grub.cfg",
-    )
-
-
 def declared(item: str, name: str = "web", layout: str = "mbr", **image: Any) -> VirtualMachine:
     """A machine whose image is the store item named after ITEM, one letter."""
-    return machine(name, image=system(item * 32, content=content(item, layout), **image))
+    return machine(name, image=system(item * 32, content=content(item, layout=layout), **image))
 
 
 def quick(item: str, name: str = "web", layout: str = "mbr") -> VirtualMachine:
     """A machine as `declared`, whose image can be assembled."""
-    made = content(item, layout, assembled(item))
+    made = content(item, layout=layout, assembled=assembled(item))
     return machine(name, image=system(item * 32, content=made))
 
 
