@@ -26,6 +26,7 @@
   #:use-module (guix utils)
   #:use-module (gcrypt pk-crypto)
   #:use-module (ice-9 match)
+  #:use-module (ice-9 rdelim)
   #:use-module (ice-9 textual-ports)
   #:use-module (ssh channel)
   #:use-module (ssh popen)
@@ -150,8 +151,20 @@ otherwise, are as for 'call-with-pinned-system'."
   ;; Characters of what it says then.
   65536)
 
-(define (call-with-session host proc)
-  "Call PROC with an ssh session at HOST; raise an error unless that lets us in."
+(define (what-writes session command)
+  "Return what COMMAND, run by the shell at the other end of SESSION, writes, or #f if it
+fails."
+  (let* ((pipe   (open-remote-input-pipe session command))
+         (output (match (get-string-n pipe %longest-answer)
+                   ((? eof-object?) "")
+                   (text text)))
+         (status (channel-get-exit-status pipe)))
+    (close-port pipe)
+    (and (zero? status) output)))
+
+(define (call-with-shell host proc)
+  "Call PROC with a procedure that returns what a command, run by the shell of HOST, writes,
+or #f if it fails; raise an error unless HOST lets us in."
   (let* ((configuration (machine-configuration host))
          (address (machine-ssh-configuration-host-name configuration))
          (session (call-with-ssh-advice (machine-display-name host) address
@@ -164,30 +177,14 @@ otherwise, are as for 'call-with-pinned-system'."
                        #:timeout %patience)))))
     (dynamic-wind
       (const #t)
-      (cut proc session)
+      (lambda () (proc (cut what-writes session <>)))
       (cut disconnect! session))))
-
-(define (require-access host)
-  "Raise an error unless HOST lets us in."
-  (call-with-session host (const #t)))
-
-(define (what-writes session command)
-  "Return what COMMAND, run by the shell at the other end of SESSION, writes, or #f if it
-fails."
-  (let* ((pipe   (open-remote-input-pipe session command))
-         (output (match (get-string-n pipe %longest-answer)
-                   ((? eof-object?) "")
-                   (text text)))
-         (status (channel-get-exit-status pipe)))
-    (close-port pipe)
-    (and (zero? status) output)))
 
 (define (require-identity host uuid)
   "Raise an error unless HOST is the guest of the domain with UUID.  A guest tells its
 address and host key itself: those of another host would lead us there."
   (define told
-    (call-with-session host
-      (cut what-writes <> "cat /sys/class/dmi/id/product_uuid")))
+    (call-with-shell host (cut <> "cat /sys/class/dmi/id/product_uuid")))
 
   (unless (and told (string-ci=? (string-trim-both told) uuid))
     (raise (formatted-message
@@ -196,20 +193,18 @@ address and host key itself: those of another host would lead us there."
 
 (define (require-guix host)
   "Raise an error unless HOST has a Guix that can receive store items."
-  (unless (call-with-session host
-            (cut what-writes <>
-                 (string-append "command -v guix && test -S " %guest-daemon)))
+  (unless (call-with-shell host
+            (cut <> (string-append "command -v guix && test -S " %guest-daemon)))
     (raise (formatted-message
             (G_ "the guest has no Guix at work: no 'guix', or no daemon at '~a'")
             %guest-daemon))))
 
 (define (require-boot-directories host os)
   "Raise an error unless the boot loader of OS can be installed at HOST."
-  (call-with-session host
-    (lambda (session)
+  (call-with-shell host
+    (lambda (ask)
       (for-each (lambda (directory)
-                  (unless (what-writes session
-                                       (format #f "grep ' ~a ' /proc/mounts" directory))
+                  (unless (ask (format #f "grep ' ~a ' /proc/mounts" directory))
                     (raise (formatted-message
                             (G_ "nothing is mounted at '~a', where the boot loader is to \
 be installed")
@@ -219,9 +214,8 @@ be installed")
 (define (system-of host)
   "Return the systems that HOST runs and is to boot, or #f if it does not say: as long as
 they are the same, nothing was activated there.  Raise an error unless it lets us in."
-  (call-with-session host
-    (cut what-writes <>
-         "readlink -f /run/current-system /var/guix/profiles/system")))
+  (call-with-shell host
+    (cut <> "readlink -f /run/current-system /var/guix/profiles/system")))
 
 (define* (prepare-activation config name #:key system root-uuid address host-key uuid
                              (prepare (const #t)))
@@ -244,27 +238,28 @@ in.  Nothing is changed in the guest."
   ;; Characters that a person reads of what went wrong in a guest.
   300)
 
-(define %restart-wanted
-  ;; Whether the guest booted by what its system does not boot by, and whether it can boot by
-  ;; that without its hypervisor: 'managed-host' has its kernel take it for kexec(8).
-  #~(let ()
-      (define (boots-by system)
-        (let ((directory (string-append "/run/" system "-system/")))
-          (list (readlink (string-append directory "kernel"))
-                (readlink (string-append directory "initrd"))
-                (call-with-input-file (string-append directory "parameters")
-                  (lambda (port)
-                    (assq-ref (cdr (read port)) 'kernel-arguments))))))
+(define (read-what-boots port)
+  "Return kernel, initrd and kernel arguments that PORT tells, as 'boots-by' asks for them, or
+#f if it tells none."
+  (let* ((kernel (read-line port))
+         (initrd (read-line port)))
+    (match (read port)
+      (('boot-parameters . fields)
+       (list kernel initrd (assq-ref fields 'kernel-arguments)))
+      (_ #f))))
 
-      (list (not (equal? (boots-by "booted") (boots-by "current")))
-            (equal? #\1 (false-if-exception
-                         (call-with-input-file "/sys/kernel/kexec_loaded"
-                           read-char))))))
+(define (boots-by ask system)
+  "Return by what SYSTEM, \"booted\" or \"current\", of the host whose shell ASK asks is booted:
+kernel, initrd and kernel arguments."
+  (or (and=> (ask (format #f "cd /run/~a-system && readlink kernel initrd && cat parameters"
+                          system))
+             (cut call-with-input-string <> read-what-boots))
+      (raise (formatted-message (G_ "the guest does not say what it boots by")))))
 
-(define (kernel-loaded? host)
-  "Return true if the kernel of HOST was given another one before, to boot by kexec(8)."
-  (call-with-session host
-    (cut what-writes <> "grep 1 /sys/kernel/kexec_loaded")))
+(define (kernel-loaded? ask)
+  "Return true if the kernel of the host whose shell ASK asks was given another one, to boot
+by kexec(8)."
+  (and (ask "grep 1 /sys/kernel/kexec_loaded") #t))
 
 (define %unload-kernel
   ;; Have the kernel forget that; return true if it does not.
@@ -277,18 +272,20 @@ in.  Nothing is changed in the guest."
                 (kexec-load-file -1 -1 "" 1)
                 #t))))))
 
-(define* (deploy-anew host #:key loaded?)
-  "Have HOST run its system; return, as a monadic value, what '%restart-wanted' does.  With
-LOADED?, its kernel has another one already: Guix only warns where it does not take ours, and
-then that one would be booted."
-  (mlet* %store-monad ((kept?  (if loaded?
-                                   (machine-remote-eval host %unload-kernel)
-                                   (return #f)))
-                       (done   (deploy-machine host))
-                       (wanted (machine-remote-eval host %restart-wanted)))
-    (match wanted
-      ((restart? loaded?)
-       (return (list restart? (and loaded? (not kept?))))))))
+(define* (deploy-anew host #:key (with-shell (cut call-with-shell host <>)))
+  "Have HOST run its system; return, as a monadic value, whether it was booted by what that
+does not boot by, and whether it can boot by that without its hypervisor: 'managed-host' has
+its kernel take it for kexec(8).  WITH-SHELL is as 'call-with-shell' for HOST."
+  ;; Guix only warns where the kernel does not take ours; then one that it has already would
+  ;; be booted.  Whoever is let in once more, and told that, can be helped later.
+  (mlet* %store-monad ((kept? (if (with-shell kernel-loaded?)
+                                  (machine-remote-eval host %unload-kernel)
+                                  (return #f)))
+                       (done  (deploy-machine host)))
+    (return (with-shell
+             (lambda (ask)
+               (list (not (equal? (boots-by ask "booted") (boots-by ask "current")))
+                     (and (kernel-loaded? ask) (not kept?))))))))
 
 (define* (activate config name #:key system root-uuid address host-key uuid
                    (prepare (const #t)))
@@ -300,15 +297,12 @@ other arguments, and whether its KERNEL is LOADED for kexec.  A failure is of ki
 'half-done where the guest may have changed.  What is reported goes to the standard error
 port."
   (define (deploy store host)
-    (define loaded?
-      (kernel-loaded? host))
-
     (parameterize ((%daemon-socket-uri %guest-daemon))
       (guard (c ((deploy-error? c)
                  ;; What happened, without the advice to roll back: that is up to us.
                  (apply throw (deploy-error-captured-args c))))
         (run-with-guix store
-          (deploy-anew host #:loaded? loaded?)))))
+          (deploy-anew host)))))
 
   (define (half-done failure)
     (make-failure 'half-done (failure-message failure) (failure-hint failure) #f))
@@ -336,10 +330,7 @@ port."
 
     (match (call-with-failure-handling
             (lambda ()
-              (let ((boot (deploy store host)))
-                ;; Whoever can be let in once more can be helped later.
-                (require-access host)
-                boot)))
+              (deploy store host)))
       ((? failure? failure) (failure->json (what-became failure host before)))
       ((restart? loaded?)   `(("activated" . #t)
                               ("restart" . ,restart?)

@@ -20,6 +20,7 @@
              (ice-9 match)
              (json)
              (srfi srfi-1)
+             (srfi srfi-34)
              (srfi srfi-64)
              (tests configuration)
              (tests systems))
@@ -163,10 +164,23 @@ it was planned."
       (location (list (location-file location) (location-line location))))))
 
 (test-group "what a guest is to boot by kexec"
-  (define* (deployed #:key (loads? #t) (unloads? #t) (before? #f))
-    "Return what 'deploy-anew' does for a guest that was booted by something else.  Its kernel
-LOADS? and UNLOADS? what it is given, or fails to, and was given something BEFORE?."
+  (define (says kernel arguments)
+    "Return what a shell says of a system that is booted by KERNEL with ARGUMENTS."
+    (format #f "~a~%/initrd~%~s" kernel
+            `(boot-parameters (version 0) (kernel-arguments ,arguments))))
+
+  (define* (deployed #:key (loads? #t) (unloads? #t) (before? #f)
+                     (booted (says "/old" '("quiet")))
+                     (current (says "/new" '("quiet"))))
+    "Return what 'deploy-anew' does for a guest whose shell says of its systems what BOOTED and
+CURRENT are.  Its kernel LOADS? and UNLOADS? what it is given, or fails to, and was given
+something BEFORE?."
     (define given before?)
+
+    (define (ask command)
+      (cond ((string-contains command "kexec_loaded") (and given "1\n"))
+            ((string-contains command "booted") booted)
+            (else current)))
 
     (define host
       (machine
@@ -183,15 +197,14 @@ LOADS? and UNLOADS? what it is given, or fails to, and was given something BEFOR
          (machine-remote-eval
           (lambda (machine exp)
             (with-monad %store-monad
-              (cond ((eq? exp (@@ (pyguixvm machine in-place) %restart-wanted))
-                     (return (list #t given)))
-                    (unloads?
-                     (set! given #f)
-                     (return #f))
-                    (else (return #t))))))))
+              (when unloads?
+                (set! given #f))
+              (return (not unloads?)))))))
        (configuration #f)))
 
-    (call-with-values (lambda () ((deploy-anew host #:loaded? before?) #f))
+    (call-with-values
+        (lambda ()
+          ((deploy-anew host #:with-shell (lambda (proc) (proc ask))) #f))
       (lambda (found store) found)))
 
   (test-equal "is what its kernel has just taken"
@@ -204,6 +217,23 @@ LOADS? and UNLOADS? what it is given, or fails to, and was given something BEFOR
 
   (test-equal "is nothing that cannot be told from what it had before"
     '(#t #f)
-    (deployed #:unloads? #f #:before? #t)))
+    (deployed #:unloads? #f #:before? #t))
+
+  (test-equal "is wanted where kernel or arguments differ"
+    '(#f #t #t)
+    (map (lambda (booted)
+           (first (deployed #:booted booted)))
+         (list (says "/new" '("quiet")) (says "/old" '("quiet")) (says "/new" '()))))
+
+  (for-each (match-lambda
+              ((name . told)
+               (test-assert name
+                 (guard (c ((formatted-message? c) #t))
+                   (deployed #:current told)
+                   #f))))
+            '(("a guest whose system cannot be looked at" . #f)
+              ("one that says nothing" . "")
+              ("one that says less" . "/new\n/initrd\n")
+              ("one that says something else" . "/new\n/initrd\n(other)"))))
 
 (test-end "in-place")
