@@ -57,7 +57,7 @@ def status(**changes: str) -> tuple[int, str]:
 def becomes_deployed(**changes: str) -> None:
     # A guest that boots has all of its memory until its balloon takes the rest; what status asks
     # of it would keep it from that.
-    eventually(lambda: "balloon.current=1048576\n" in virsh("domstats", "--balloon", "change"), 180)
+    eventually(lambda: "balloon.current=524288\n" in virsh("domstats", "--balloon", "change"), 180)
     eventually(lambda: status(**changes) == (0, "deployed"), seconds=180)
 
 
@@ -87,13 +87,13 @@ def test_what_was_just_deployed_is_deployed() -> None:
 
 def test_memory_changes_in_the_running_guest() -> None:
     before, boot = guest_memory(), guest.booted()
-    assert status(memory="1536M") == (8, "drifted")
-    assert deploy(memory="1536M").status == 0
-    eventually(lambda: guest_memory() - before > 400 * MIB)
-    assert deploy(memory="512M").status == 0
-    eventually(lambda: before - guest_memory() > 400 * MIB)
+    assert status(memory="768M") == (8, "drifted")
+    assert deploy(memory="768M").status == 0
+    eventually(lambda: guest_memory() - before > 200 * MIB)
+    assert deploy(memory="384M").status == 0
+    eventually(lambda: before - guest_memory() > 100 * MIB)
     assert guest.booted() == boot
-    assert status(memory="512M") == (0, "deployed")
+    assert status(memory="384M") == (0, "deployed")
 
 
 def test_a_save_changes_the_running_guest(tmp_path: Path) -> None:
@@ -113,16 +113,16 @@ def test_a_save_changes_the_running_guest(tmp_path: Path) -> None:
         )
     try:
         wait_for(shown, "waiting for")
-        config.write_text(declared.replace('"MEMORY" "1G"', '"MEMORY" "1536M"'))
+        config.write_text(declared.replace('"MEMORY" "512M"', '"MEMORY" "768M"'))
         wait_for(shown, "change updated")
-        eventually(lambda: guest_memory() > 1100 * MIB)
+        eventually(lambda: guest_memory() > 600 * MIB)
         config.write_text(declared.replace("(memory ", "(memry "))
         wait_for(shown, f"{config}:{line}:13: error: libvirt-domain: unknown field 'memry'")
         saved = tmp_path / "new"
         saved.write_text(declared)
         saved.rename(config)
         wait_for(shown, "change updated", times=2)
-        eventually(lambda: guest_memory() < 1100 * MIB)
+        eventually(lambda: guest_memory() < 600 * MIB)
         # What takes long to build is given up when it is saved once more.
         boot, numbers = guest.booted(), [g["number"] for g in generations()]
         # No earlier run has built it.
@@ -174,7 +174,7 @@ def test_an_interface_comes_and_goes_in_the_running_guest() -> None:
 
 def test_what_was_changed_with_virsh_shows_and_is_put_right() -> None:
     boot = guest.booted()
-    virsh("setmem", "change", "700M", "--live")
+    virsh("setmem", "change", "400M", "--live")
     virsh("autostart", "change")
     virsh("desc", "change", "--title", "--config", "mine")
     virsh("domif-setlink", "change", "52:54:00:ab:cd:01", "down")
@@ -289,7 +289,7 @@ def test_a_system_whose_copy_does_not_get_ready_leaves_the_machine_alone() -> No
     assert_no_trial_is_left()
     assert (guest.booted(), [g["number"] for g in generations()]) == (boot, numbers)
     becomes_deployed(**SECOND_SYSTEM)
-    untried = deploy("--test", **SECOND_SYSTEM, memory="1536M")
+    untried = deploy("--test", **SECOND_SYSTEM, memory="768M")
     assert untried.status == 0, untried.err
     assert "change: there is nothing to try: it keeps its root" in untried.err
     assert deploy(**SECOND_SYSTEM).status == 0

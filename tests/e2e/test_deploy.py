@@ -18,7 +18,8 @@ from exporting import exporter, prometheus
 from guest import Guest, eventually
 
 CONFIG = CONFIGS / "agent.scm"
-GIB = 1024**3
+MIB = 1024**2
+GIB = 1024 * MIB
 guest = Guest("agent")
 FIRING = 'ALERTS{alertname="GuestNotAsDeployed", machine="agent", alertstate="firing"}'
 # A system that nobody deployed: what is in it does not matter here.
@@ -43,7 +44,7 @@ def test_it_is_ready_with_an_address(deployed: Ran) -> None:
 def test_it_is_listed(deployed: Ran) -> None:
     (machine,) = [m for m in pyguixvm("list", "--json").json["machines"] if m["machine"] == "agent"]
     assert machine["state"] == "running"
-    assert (machine["cpu"], machine["memory"], machine["generation"]) == (2, GIB, 1)
+    assert (machine["cpu"], machine["memory"], machine["generation"]) == (2, 512 * MIB, 1)
     assert machine["autostart"] is True
     assert any(address.startswith("192.168.122.") for address in machine["addresses"])
 
@@ -122,7 +123,7 @@ def test_a_plan_says_what_a_changed_declaration_takes(deployed: Ran) -> None:
     plan = pyguixvm("plan", "--exit-code", CONFIG, PYGUIXVM_TEST_MEMORY="2G")
     assert plan.status == 8
     assert plan.out.startswith("~ agent: restart on qemu:///system, away for a shutdown and a boot")
-    assert "domain.memory: 1G -> 2G (restart)" in plan.out
+    assert "domain.memory: 512M -> 2G (restart)" in plan.out
     assert "shut it down within 120 s" in plan.out
     assert pyguixvm("status", "agent").out.startswith("  agent: deployed, generation 1, ")
 

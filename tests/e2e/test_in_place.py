@@ -119,7 +119,7 @@ def test_a_saved_system_arrives_in_the_guest_while_it_runs(
         wait_for(watch, shown, "in-place unchanged")
         two = declared.replace('"EDITION" "one"', '"EDITION" "two"')
         two = two.replace('"ARGUMENTS" ""', '"ARGUMENTS" "nosmt"')
-        config.write_text(two.replace('"MEMORY" "1G"', '"MEMORY" "1536M"'))
+        config.write_text(two.replace('"MEMORY" "640M"', '"MEMORY" "768M"'))
         wait_for(watch, shown, "in-place updated")
         watch.send_signal(signal.SIGINT)
         assert watch.wait(timeout=20) == 130
@@ -247,7 +247,7 @@ def test_a_guest_without_an_agent_is_asked_over_ssh_if_it_is_known(
         assert seen()["inside"] is None
         # What changes it live goes that way, too, and no other.
         live = ("deploy", CONFIG, "--strategy", "live")
-        changes = {"PYGUIXVM_TEST_EDITION": "by ssh", "PYGUIXVM_TEST_MEMORY": "1G"}
+        changes = {"PYGUIXVM_TEST_EDITION": "by ssh", "PYGUIXVM_TEST_MEMORY": "640M"}
         refused = pyguixvm(*live, **person, **changes)
         assert refused.status == 1, refused.err
         assert "does not let root in by ssh with a host key that is known" in refused.err

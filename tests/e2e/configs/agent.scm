@@ -5,7 +5,7 @@
              (quick))
 (use-service-modules networking virtualization)
 
-(define %memory (or (getenv "PYGUIXVM_TEST_MEMORY") "1G"))
+(define %memory (or (getenv "PYGUIXVM_TEST_MEMORY") "512M"))
 
 (virtual-machine
   (name "agent")

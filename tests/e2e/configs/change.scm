@@ -79,8 +79,8 @@
            (libvirt-domain
              (cpu (string->number (setting "CPU" "1")))
              (maximum-cpu 3)
-             (memory (setting "MEMORY" "1G"))
-             (maximum-memory 2G)
+             (memory (setting "MEMORY" "512M"))
+             (maximum-memory 1G)
              (storage 5G)
              (kernel-arguments (cons "console=ttyS0"
                                      (string-tokenize (setting "ARGUMENTS" ""))))

@@ -73,8 +73,8 @@ GUILE_JIT_THRESHOLD=-1")))
                                      %default-authorized-guix-keys)))))))))
   (libvirt-domain
     (storage 5G)
-    (memory (setting "MEMORY" "1G"))
-    (maximum-memory 2G)
+    (memory (setting "MEMORY" "640M"))
+    (maximum-memory 1G)
     (kernel-arguments (cons "console=ttyS0"
                             (string-tokenize (setting "ARGUMENTS" ""))))
     (networking (mac-address 52:54:00:ab:cd:0a))

@@ -78,7 +78,7 @@
                                %base-services)))))
   (libvirt-domain
     (storage 5G)
-    (memory 1G)
+    (memory 512M)
     (kernel-arguments (cons "console=ttyS0"
                             (string-tokenize (setting "ARGUMENTS" ""))))
     (networking (mac-address 52:54:00:ab:cd:0b))

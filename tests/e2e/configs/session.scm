@@ -39,6 +39,7 @@
       (services (cons answer %quick-services))))
   (libvirt-domain
     (storage 4G)
+    (memory 512M)
     (networking '())
     (kernel-arguments '("console=ttyS0"))
     (mount-points (mount-point (source (getenv "PYGUIXVM_TEST_SHARED"))

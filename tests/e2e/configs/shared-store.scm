@@ -38,7 +38,7 @@
                             (generate-substitute-key? #t))))))))
   (libvirt-domain
     (cpu 1)
-    (memory 1G)
+    (memory 512M)
     (storage 5G)
     (kernel-arguments '("console=ttyS0" "declared=yes"))
     (networking (mac-address 52:54:00:ab:cd:07))

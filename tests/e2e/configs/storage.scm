@@ -53,6 +53,7 @@
                        %quick-services))))
   (libvirt-domain
     (storage 5G)
+    (memory 512M)
     (kernel-arguments '("console=ttyS0"))
     (networking (mac-address 52:54:00:ab:cd:05))
     (mount-points (shared read written))
