@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
 
    The 'guile' program of the test bed's images: Debian's libguile, told where
-   in the store (PREFIX) its files are, with what Guix's patches add to Guile:
+   in the store (PREFIX) its files are, and perhaps outside of it where builders
+   have a COMPILER, with what Guix's patches add to Guile:
    'load-linux-module/fd', of which the initial RAM disk makes use, and UTF-8
    as the default encoding.  */
 
@@ -45,14 +46,20 @@ inner_main (void *closure, int argc, char **argv)
   scm_shell (argc, argv);
 }
 
+#ifdef COMPILER
+#define BUILDERS ":" COMPILER
+#else
+#define BUILDERS
+#endif
+
 int
 main (int argc, char **argv)
 {
   setenv ("GUILE_SYSTEM_PATH",
           PREFIX "/share/guile/3.0:" PREFIX "/share/guile/site/3.0", 1);
   setenv ("GUILE_SYSTEM_COMPILED_PATH",
-          PREFIX "/lib/guile/3.0/ccache:" PREFIX "/lib/guile/3.0/site-ccache",
-          1);
+          PREFIX "/lib/guile/3.0/ccache:" PREFIX "/lib/guile/3.0/site-ccache"
+          BUILDERS, 1);
   setenv ("GUILE_SYSTEM_EXTENSIONS_PATH",
           PREFIX "/lib/guile/3.0/extensions:" PREFIX "/lib", 1);
   setenv ("LOCPATH", PREFIX "/lib/locale", 0);

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # A relocated Guile: the program, its libraries and locale, no modules yet.
-# Input: $guile_c.
+# Input: $guile_c; $compiler, modules of Debian's that are left out.
 site=$out/share/guile/site/3.0
 compiled=$out/lib/guile/3.0
 mkdir -p $out/bin $site $out/share/guile/3.0 $out/lib/locale $out/lib/gconv \
@@ -9,7 +9,7 @@ mkdir -p $out/bin $site $out/share/guile/3.0 $out/lib/locale $out/lib/gconv \
 
 libraries $system/guile/3.0/bin/guile
 cp $guile_c guile.c
-gcc -O2 -DPREFIX="\"$out\"" -o $out/bin/guile guile.c \
+gcc -O2 -DPREFIX="\"$out\"" ${compiler:+-DCOMPILER="\"$compiler\""} -o $out/bin/guile guile.c \
     $system/libguile-3.0.so.1 \
     -Wl,--disable-new-dtags -Wl,-rpath,$out/lib \
     -Wl,--dynamic-linker,$out/lib/ld-linux-x86-64.so.2

@@ -30,7 +30,8 @@
                       "gcc" "libc-bin"))))
 
 (define %initrd-guile
-  (recipe (string-append (script-file "guile.sh")
+  (recipe (string-append "compiler=$system/guile/3.0/ccache\n"
+                         (script-file "guile.sh")
                          (script-file "initrd-guile.sh"))
           #:inputs %guile-source
           #:debian '("guile-3.0" "gcc" "libc-bin")))
