@@ -107,6 +107,8 @@ def _begun(
     name = plan.machine.name
     if plan.refusal is not None:
         raise RequestRefusedError(plan.refusal, hint=plan.hint, location=str(plan.machine.location))
+    if plan.hint is not None:
+        workshop.warn(name, plan.hint)
     if (
         trial
         and plan.actions

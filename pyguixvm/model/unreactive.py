@@ -15,15 +15,9 @@ def require_reactive(name: str, state: State, reason: str | None) -> None:
     """
     why = f" {reason}" if reason else ""
     if state == "paused":
-        resume = f"'virsh resume {name}' first"
-        if reason == IO_ERROR:
-            resume = (
-                "see that its disks can be written to (is there room in their pool?), and let it "
-                f"go on with 'virsh resume {name}'"
-            )
         raise RequestRefusedError(
             f"machine '{name}' is paused{why} and cannot react",
-            hint=f"{resume}, or power it off with 'pyguixvm destroy {name}'",
+            hint=f"{_resume(name, reason)}, or power it off with 'pyguixvm destroy {name}'",
         )
     if state == "crashed":
         raise RequestRefusedError(
@@ -31,3 +25,24 @@ def require_reactive(name: str, state: State, reason: str | None) -> None:
             hint=f"if that is of use, 'virsh dump --memory-only {name} FILE' saves what it held; "
             f"then power it off with 'pyguixvm destroy {name}'",
         )
+
+
+def stays(name: str, state: State, reason: str | None) -> str | None:
+    """Return that the guest of domain NAME, in STATE for REASON, stays so, and what wakes it.
+
+    None if it is not one that only waits to go on.
+    """
+    why = f" {reason}" if reason else ""
+    if state == "paused":
+        return f"it stays paused{why}: {_resume(name, reason)}"
+    if state == "suspended":
+        return f"it stays suspended{why}: wake it with 'virsh dompmwakeup {name}'"
+    return None
+
+
+def _resume(name: str, reason: str | None) -> str:
+    """Return what has the guest of domain NAME, which is paused for REASON, go on."""
+    resume = f"let it go on with 'virsh resume {name}'"
+    if reason == IO_ERROR:
+        return f"see that its disks can be written to (is there room in their pool?), and {resume}"
+    return resume

@@ -62,17 +62,17 @@ class Policy(msgspec.Struct, frozen=True):
 class MachinePlan(msgspec.Struct, frozen=True, rename="kebab"):
     """What happens to one machine.
 
-    A REFUSAL says why nothing may be done to it although it differs; then there
-    are no actions.  STRATEGY is the way to a new operating system, None where there
-    is none, and REASON says why it was chosen.  FALLBACK is the generation that comes
-    back if the guest does not get ready.  DOWNTIME is how long (seconds) it was away
-    the last time, None where that is not known or nothing stops.  FOREIGN names
-    devices that are not ours and stay.  BYTES_TO_MOVE is what an image not there yet
-    takes to send, None where that is not known (it is not built, nobody looked); a
-    root volume adds some megabytes of its own.  TRANSFER is how that is sent, None where that is
-    not known either.  NEW_POOL is the pool that is made for its
-    volumes, None if that is there.  SYSTEM_CHANGES is what comes, goes and changes with the
-    operating system, as far as somebody looked.
+    A REFUSAL says why nothing may be done to it although it differs; then there are no
+    actions.  HINT says what a person can do.  STRATEGY is the way to a new operating
+    system, None where there is none, and REASON says why it was chosen.  FALLBACK is
+    the generation that comes back if the guest does not get ready.  DOWNTIME is how
+    long (seconds) it was away the last time, None where that is not known or nothing
+    stops.  FOREIGN names devices that are not ours and stay.  BYTES_TO_MOVE is what an
+    image not there yet takes to send, None where that is not known (it is not built,
+    nobody looked); a root volume adds some megabytes of its own.  TRANSFER is how that
+    is sent, None where that is not known either.  NEW_POOL is the pool that is made for
+    its volumes, None if that is there.  SYSTEM_CHANGES is what comes, goes and changes
+    with the operating system, as far as somebody looked.
     """
 
     machine: VirtualMachine

@@ -10,6 +10,7 @@ from pyguixvm.model.applied import Metadata
 from pyguixvm.model.declaration import ConsoleReady, VirtualMachine
 from pyguixvm.model.difference import Difference
 from pyguixvm.model.observation import ObservedDomain
+from pyguixvm.model.unreactive import stays
 from pyguixvm.plan.actions import (
     Action,
     AttachInterface,
@@ -76,6 +77,7 @@ def restart_or_live(  # noqa: PLR0917 -- what there is, what is wanted, and what
         effect="restart" if restart else "live" if effect == "none" and actions else effect,
         actions=tuple(actions),
         differences=changed,
+        hint=None if restart else stays(domain.name, domain.state, domain.reason),
         fallback=metadata.fallback,
         downtime=last_downtime(metadata.generations) if restart else None,
         foreign=foreign_devices(machine, domain),

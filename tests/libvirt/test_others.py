@@ -21,7 +21,7 @@ from pyguixvm.apply.context import Workshop
 from pyguixvm.apply.executor import apply
 from pyguixvm.commands import power, rollback
 from pyguixvm.errors import HypervisorError, RequestRefusedError
-from pyguixvm.events import ignore
+from pyguixvm.events import Notice, ignore
 from pyguixvm.hypervisor import domains, volumes
 from pyguixvm.hypervisor.connection import connect
 from pyguixvm.hypervisor.observe import Depth, observe
@@ -287,9 +287,13 @@ def test_a_guest_that_somebody_suspended_is_not_stopped_unless_forced(
     assert f"virsh resume {name}" in refused.hint
     assert domains.state(connection, name) == "paused"
     assert virsh(f"dumpxml --inactive {name}") == before
-    # What takes no answer of its guest is done.
-    assert deploy(connection, changed(halting, title="other")) is None
-    assert domains.state(connection, name) == "paused"
+    # What takes no answer of its guest is done, and how it goes on is told, be there nothing to do.
+    for _ in range(2):
+        told = []
+        assert deploy(connection, changed(halting, title="other"), told.append) is None
+        (warned,) = [each.message for each in told if isinstance(each, Notice) and each.warning]
+        assert warned == f"it stays paused by somebody: let it go on with 'virsh resume {name}'"
+        assert domains.state(connection, name) == "paused"
 
 
 @pytest.fixture

@@ -140,9 +140,20 @@ def test_a_machine_that_crashed_and_is_kept_is_left_alone() -> None:
     assert "since its kernel panicked and is kept" in web.refusal
 
 
-@pytest.mark.parametrize("state", ["paused", "suspended", "running"])
-def test_a_machine_that_somebody_paused_is_left_alone(state: str) -> None:
-    assert planned(observed(state=state)).empty
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ("paused", "it stays paused by somebody: let it go on with 'virsh resume web'"),
+        ("suspended", "it stays suspended by somebody: wake it with 'virsh dompmwakeup web'"),
+        ("running", None),
+    ],
+)
+def test_a_machine_that_somebody_paused_is_left_alone_and_told(
+    state: str, words: str | None
+) -> None:
+    plan = planned(observed(state=state, reason="by somebody"))
+    assert plan.empty
+    assert plan.machines[0].hint == words
 
 
 @pytest.mark.parametrize(
