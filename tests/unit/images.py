@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
+from pyguixvm.digest.content import content_of
 from pyguixvm.image import extents
 from pyguixvm.image.filesystem import read_file
 from pyguixvm.image.partition import Partition, read
@@ -120,7 +121,9 @@ def _around(root: Path, label: str) -> Path:
 
 
 def digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    """Return a digest of what the file PATH, which may be large and mostly holes, reads as."""
+    with path.open("rb") as file:
+        return content_of(file).digest
 
 
 def last_partition(raw: Path) -> Partition:
