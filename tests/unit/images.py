@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
+import shutil
 import sqlite3
+import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 
 from pyguixvm.digest.content import content_of
@@ -26,10 +30,16 @@ def make_image(
     options: Sequence[str] = ("-O", "^metadata_csum,^64bit", "-b", "1024"),
     junk: bool = False,
 ) -> Path:
-    """Make a raw image as Guix lays them out: an ESP, then an ext4 root with a few files.
+    """Return an image in DIRECTORY as Guix lays them out: an ESP, then an ext4 root with files.
 
     With JUNK, the free blocks of the root hold what was there before, as on a disk in use.
     """
+    return _copied(_ext4_image(label, root_size, tuple(options), junk=junk), directory)
+
+
+@cache
+def _ext4_image(label: str, root_size: int, options: tuple[str, ...], *, junk: bool) -> Path:
+    directory = _kept()
     root = directory / "root"
     root.write_bytes(b"\xaa" * root_size if junk else b"")
     with root.open("r+b") as file:
@@ -81,17 +91,53 @@ def make_system_image(directory: Path, items: Mapping[str, int]) -> Path:
 
 
 def make_btrfs_image(directory: Path, *, label: str = "gpt", options: Sequence[str] = ()) -> Path:
-    """Make a raw image as Guix lays them out: an ESP, then a btrfs root with a few files."""
-    return _around(make_btrfs(directory, options=options), label)
+    """Return an image in DIRECTORY as Guix lays them out: an ESP, then a btrfs root with files."""
+    return _copied(_btrfs_image(label, tuple(options)), directory)
+
+
+@cache
+def _btrfs_image(label: str, options: tuple[str, ...]) -> Path:
+    return _around(make_btrfs(_kept(), options=options), label)
 
 
 def make_btrfs(directory: Path, *, options: Sequence[str] = ()) -> Path:
-    """Make a btrfs with a few files as Guix makes one (make-btrfs-image), and return it."""
-    root = directory / "root"
+    """Return a btrfs in DIRECTORY with a few files, made as Guix makes one (make-btrfs-image)."""
+    return _copied(_btrfs(tuple(options)), directory)
+
+
+@cache
+def _btrfs(options: tuple[str, ...]) -> Path:
+    directory = _kept()
+    return btrfs_of(_contents(directory), directory / "root", options)
+
+
+def btrfs_of(contents: Path, root: Path, options: Sequence[str] = ()) -> Path:
+    """Make the file ROOT a btrfs that holds CONTENTS, and return it."""
     root.touch()
     mkfs = ["mkfs.btrfs", "-q", "-L", "Guix_image", "--shrink", *options]
-    run([*mkfs, "-r", str(_contents(directory)), str(root)])
+    run([*mkfs, "-r", str(contents), str(root)])
     return root
+
+
+@cache
+def _all_kept() -> Path:
+    """Return a directory that is there as long as this process is."""
+    directory = tempfile.mkdtemp(prefix="images-")
+    atexit.register(shutil.rmtree, directory)
+    return Path(directory)
+
+
+def _kept() -> Path:
+    """Return a directory for an image that is made once, and copied for each test."""
+    return Path(tempfile.mkdtemp(dir=_all_kept()))
+
+
+def _copied(made: Path, directory: Path) -> Path:
+    """Return a copy of the file MADE, of its mode, in DIRECTORY."""
+    copy = directory / made.name
+    extents.copy_sparse(made, copy)
+    copy.chmod(made.stat().st_mode)
+    return copy
 
 
 def _contents(directory: Path) -> Path:

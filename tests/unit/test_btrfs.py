@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from images import MIB, digest, make_btrfs
+from images import MIB, btrfs_of, digest, make_btrfs
 
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.image import btrfs, extents
@@ -72,7 +72,8 @@ def test_its_chunk_tree_may_have_levels(tmp_path: Path) -> None:
     large.parent.mkdir()
     with large.open("wb") as file:
         file.truncate(300 * MIB)
-    path = make_btrfs(tmp_path, options=["--nodesize", "4096", "--metadata", "single"])
+    options = ["--nodesize", "4096", "--metadata", "single"]
+    path = btrfs_of(large.parent, tmp_path / "root", options)
     assert superblock(path)["chunk_root_level"] == "1"
     check(grown(path, GIB))
     assert read_file(path).size == GIB
