@@ -1,20 +1,24 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where unit tests have their files: in memory, where there is room.
-
-What makes file systems flushes all that it writes, and each test has its own.
-"""
+"""What holds for all unit tests.  Others load no hypothesis: it takes half a second."""
 
 import os
 import tempfile
 from pathlib import Path
 
+from hypothesis import HealthCheck, settings
+
+# How long an example takes, and how long it takes to make some, is up to what else runs.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
+
 _MEMORY = Path("/dev/shm")
-# More than all of them have at once (bytes).
+# More than the files of all tests take at once (bytes).
 _ROOM = 1024**3
 
 
 def pytest_configure() -> None:
-    # Containers have little there, and let nothing that is there run.
+    """Have tests keep their files in memory: what makes file systems flushes all it writes."""
+    # Containers have little of it, or let no program be there.
     if "TMPDIR" not in os.environ and _MEMORY.is_dir():
         found = os.statvfs(_MEMORY)
         if found.f_bavail * found.f_frsize > _ROOM and not found.f_flag & os.ST_NOEXEC:
