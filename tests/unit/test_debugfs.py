@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from images import MIB
 
 from pyguixvm.errors import RequestRefusedError
-from pyguixvm.image import debugfs
+from pyguixvm.image import debugfs, extents
 from pyguixvm.process import run
 
 # Stands for the absolute name of a file that must not come to be.
@@ -74,16 +74,20 @@ def long_link(outside: str, buffer: int) -> tuple[str, str]:
     return name, "x" * rest + '"' * quotes + f"!touch {outside} #"
 
 
-@pytest.fixture
-def file_system(tmp_path: Path) -> Path:
-    return make_file_system(tmp_path / "fs")
-
-
-def make_file_system(file: Path) -> Path:
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a file system that holds nothing, to be copied."""
+    file = tmp_path_factory.mktemp("empty") / "fs"
     with file.open("wb") as image:
         image.truncate(4 * MIB)
     run(["mke2fs", "-q", "-t", "ext4", "-b", "4096", "-O", "^has_journal", str(file)])
     return file
+
+
+@pytest.fixture
+def file_system(empty: Path, tmp_path: Path) -> Path:
+    extents.copy_sparse(empty, tmp_path / "fs")
+    return tmp_path / "fs"
 
 
 def entries(directory: Path) -> dict[str, bytes | str | None]:
@@ -241,7 +245,7 @@ WORDS = (
 @settings(max_examples=50)
 @given(words=st.dictionaries(WORDS, WORDS, max_size=20))
 @example({'"': '""'})
-def test_any_words_are_read_as_they_are_or_refused(words: dict[str, str]) -> None:
+def test_any_words_are_read_as_they_are_or_refused(empty: Path, words: dict[str, str]) -> None:
     said = {}
     for name, target in words.items():
         try:
@@ -249,6 +253,7 @@ def test_any_words_are_read_as_they_are_or_refused(words: dict[str, str]) -> Non
         except debugfs.DebugfsError:
             assert any(ord(char) < 32 or ord(char) == 127 for char in name + target)
     with tempfile.TemporaryDirectory() as directory:
-        file = make_file_system(Path(directory, "fs"))
+        file = Path(directory, "fs")
+        extents.copy_sparse(empty, file)
         debugfs.change(file, said.values())
         assert held(file, Path(directory, "tree")) == {name: words[name] for name in said}
