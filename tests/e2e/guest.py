@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import waiting
-from conftest import virsh
+from running import virsh
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from conftest import CONFIGS, Ran, pyguixvm, virsh
+from running import CONFIGS, Ran, pyguixvm, virsh
 
 CONFIG = CONFIGS / "btrfs.scm"
 GIB = 1024**3

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from conftest import pyguixvm
+from running import pyguixvm
 
 from pyguixvm.errors import EvaluationError
 from pyguixvm.guix.command import find_guix

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Ran, command
+from running import Ran, command
 
 pytestmark = pytest.mark.guix
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CONFIGS, Ran, command, pyguixvm, virsh
 from exporting import exporter, prometheus
 from guest import Guest, eventually
+from running import CONFIGS, Ran, command, pyguixvm, virsh
 
 CONFIG = CONFIGS / "agent.scm"
 MIB = 1024**2

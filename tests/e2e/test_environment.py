@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Ran, command, virsh
+from running import Ran, command, virsh
 
 _NUMBERS = itertools.count(1)
 _CONFIG = """(use-modules (pyguixvm))

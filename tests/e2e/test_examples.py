@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from conftest import CONFIGS, EXAMPLES, MODULES, pyguixvm
+from running import CONFIGS, EXAMPLES, MODULES, pyguixvm
 
 AS_USERS_HAVE_IT = True
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import boot_sector
 import pytest
-from conftest import pyguixvm
 from pulled import Repository, repository
+from running import pyguixvm
 
 pytestmark = pytest.mark.guix
 

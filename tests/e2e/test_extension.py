@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import Ran, command
+from running import Ran, command
 
 pytestmark = pytest.mark.guix
 

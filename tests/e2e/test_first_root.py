@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from conftest import CONFIGS, Ran, collected, gc_roots, pyguixvm, virsh
+from running import CONFIGS, Ran, collected, gc_roots, pyguixvm, virsh
 
 from pyguixvm.commands.deploy import deploy
 from pyguixvm.commands.evaluate import evaluate

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import pyguixvm
+from running import pyguixvm
 
 from pyguixvm.guix.command import find_guix
 from pyguixvm.guix.evaluator import evaluate

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import EXAMPLES, Ran, command, pyguixvm, virsh
+from running import EXAMPLES, Ran, command, pyguixvm, virsh
 
 pytestmark = pytest.mark.guix
 

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import command
+from running import command
 from sshd import ADDRESS, sshd
 
 ROOT = Path(__file__).parents[2]

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CONFIGS, Ran, command, gc_roots, pyguixvm, virsh
 from guest import Guest, eventually
+from running import CONFIGS, Ran, command, gc_roots, pyguixvm, virsh
 from sshd import sshd
 
 from pyguixvm.commands.guest_ssh import ssh_options

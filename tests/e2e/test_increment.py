@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 import pytest
-from conftest import CONFIGS
+from running import CONFIGS
 
 from pyguixvm.commands import evaluate
 from pyguixvm.commands.session import Session

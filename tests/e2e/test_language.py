@@ -11,7 +11,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from conftest import pyguixvm
+from running import pyguixvm
 
 pytestmark = pytest.mark.guix
 

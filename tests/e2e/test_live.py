@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CONFIGS, Ran, pyguixvm, virsh
 from guest import Guest, eventually
+from running import CONFIGS, Ran, pyguixvm, virsh
 
 CONFIG = CONFIGS / "live.scm"
 NAME = "live"

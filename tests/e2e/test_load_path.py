@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Ran, command, pyguixvm
 from pulled import pulled, repository
+from running import Ran, command, pyguixvm
 
 pytestmark = pytest.mark.guix
 

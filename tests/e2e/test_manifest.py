@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import Ran, command
+from running import Ran, command
 
 ROOT = Path(__file__).parents[2]
 # The packages that a user's Guix has, not those that the test bed wraps.

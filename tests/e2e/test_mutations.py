@@ -11,7 +11,7 @@ import random
 import re
 from pathlib import Path
 
-from conftest import pyguixvm
+from running import pyguixvm
 
 from pyguixvm.errors import EvaluationError
 from pyguixvm.guix.command import find_guix

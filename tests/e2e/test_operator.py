@@ -10,8 +10,8 @@ from pathlib import Path
 
 import boot_sector
 import pytest
-from conftest import CONFIGS, EXAMPLES, Ran, collected, command, pyguixvm
 from guest import eventually
+from running import CONFIGS, EXAMPLES, Ran, collected, command, pyguixvm
 
 NOBODY = "65534"
 # To read this checkout, wherever it is, and to enter the test bed's Guix.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import command
+from running import command
 
 pytestmark = pytest.mark.guix
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import boot_sector
 import pytest
-from conftest import Ran, pyguixvm, virsh
+from running import Ran, pyguixvm, virsh
 
 NAME = "protected"
 MACHINE = """

@@ -15,8 +15,8 @@ from typing import Any
 import boot_sector
 import msgspec
 import pytest
-from conftest import Ran, command, pyguixvm
 from pulled import Repository, pulled, repository
+from running import Ran, command, pyguixvm
 
 from pyguixvm.commands.evaluate import evaluate
 from pyguixvm.commands.session import Session

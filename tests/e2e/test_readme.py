@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Ran, command, pyguixvm
+from running import Ran, command, pyguixvm
 
 AS_USERS_HAVE_IT = True
 ROOT = Path(__file__).parents[2]

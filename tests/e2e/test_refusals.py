@@ -9,7 +9,7 @@ from pathlib import Path
 
 import boot_sector
 import pytest
-from conftest import CONFIGS, pyguixvm, virsh
+from running import CONFIGS, pyguixvm, virsh
 
 SYSTEM = """
 (define os

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import CONFIGS, Ran, command, pyguixvm, virsh
 from guest import eventually
+from running import CONFIGS, Ran, command, pyguixvm, virsh
 
 CONFIG = CONFIGS / "agent.scm"
 PORT = 2222

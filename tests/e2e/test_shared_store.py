@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CONFIGS, Ran, collected, command, gc_roots, pyguixvm, virsh
 from guest import Guest
+from running import CONFIGS, Ran, collected, command, gc_roots, pyguixvm, virsh
 
 WAY = ("--strategy", "shared-store")
 guest = Guest("shared")

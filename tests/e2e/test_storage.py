@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CONFIGS, Ran, command, pyguixvm, virsh
 from guest import Guest, eventually
+from running import CONFIGS, Ran, command, pyguixvm, virsh
 
 CONFIG = CONFIGS / "storage.scm"
 MIB = 1024**2

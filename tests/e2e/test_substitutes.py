@@ -15,8 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from conftest import EXAMPLES, command, pyguixvm
 from processes import processes_naming
+from running import EXAMPLES, command, pyguixvm
 
 pytestmark = pytest.mark.guix
 

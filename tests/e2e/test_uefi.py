@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from conftest import CONFIGS, Ran, pyguixvm, virsh
+from running import CONFIGS, Ran, pyguixvm, virsh
 
 CONFIG = CONFIGS / "uefi.scm"
 GIB = 1024**3

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CONFIGS, command, pyguixvm, virsh
 from far_guix import OUR_KEYS, FarGuix, far_guix
 from guest import eventually
+from running import CONFIGS, command, pyguixvm, virsh
 from sshd import sshd
 
 from pyguixvm.apply.by_store import placing, way
