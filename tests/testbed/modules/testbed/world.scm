@@ -4,6 +4,7 @@
 
 (define-module (testbed world)
   #:use-module (testbed absent)
+  #:use-module (testbed compiled)
   #:use-module (testbed images)
   #:use-module (testbed kernel)
   #:use-module (testbed programs)
@@ -23,4 +24,5 @@ once, before anything computes a derivation: Guix remembers those."
   (replace-canonical-packages!)
   (replace-artwork!)
   (refuse-other-packages!)
+  (take-compiled-modules!)
   (load-root-file-system-modules!))
