@@ -68,18 +68,18 @@ class Checkout:
         text = f'{PROJECT}description = "{description}"\n'
         (self.directory / "pyproject.toml").write_text(text)
 
-    def start(self) -> subprocess.Popen[str]:
+    def start(self, *options: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [self.directory / "tests/venv"],
+            [self.directory / "tests/venv", *options],
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
             env={**os.environ, "PYGUIXVM_LOG": str(self.directory / "log")},
         )
 
-    def make(self) -> str:
+    def make(self, *options: str) -> str:
         """Make the environment, and return what was said."""
-        with self.start() as run:
+        with self.start(*options) as run:
             said = run.stderr.read()  # type: ignore[union-attr]
         assert run.returncode == 0, said + (self.directory / "log").read_text()
         return said
@@ -101,6 +101,16 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 
 def test_what_is_whole_is_left_alone(checkout: Checkout) -> None:
     assert checkout.make() == ""
+
+
+def test_one_for_the_demo_is_completed_for_the_tests(checkout: Checkout) -> None:
+    checkout.own.touch()
+    checkout.declare("demonstrated")
+    assert "installing pyguixvm" in checkout.make("--demo")
+    assert checkout.make("--demo") == ""
+    assert "installing pyguixvm" in checkout.make()
+    assert checkout.own.exists()
+    assert checkout.make("--demo") == ""
 
 
 def test_one_that_was_broken_off_is_mended(checkout: Checkout) -> None:
