@@ -11,6 +11,7 @@ from pathlib import Path
 import libvirt_qemu
 import msgspec
 import pytest
+from deploying import with_image
 
 from pyguixvm.apply.context import Workshop
 from pyguixvm.apply.executor import apply
@@ -18,6 +19,7 @@ from pyguixvm.events import ignore
 from pyguixvm.guix.store import Store
 from pyguixvm.hypervisor import domains, volumes
 from pyguixvm.model.image import Derivation, ImageContent, SystemImage
+from pyguixvm.model.volume_names import generation_volume
 from pyguixvm.plan.actions import DefineDomain, StartDomain, StopDomain
 from pyguixvm.plan.plan import MachinePlan, Plan
 
@@ -42,6 +44,26 @@ def system(edition):
 
 def declared(machine, name):
     return msgspec.structs.replace(machine, image=system(name))
+
+
+def run_first(connection, machine, directory):
+    """Have MACHINE, which is defined, run as the edition "one"; its image is made in DIRECTORY."""
+    first = domains.read_metadata(connection, machine.name)
+    first = first.having(
+        msgspec.structs.replace(
+            first.generation,
+            pool=machine.domain.pool,
+            volume=generation_volume(machine.name, 1),
+        )
+    )
+    domains.write_metadata(connection, machine.name, first)
+    run_script(UPDATE, with_image(machine, directory / "image.raw"), "never")
+    # From here on it passes for one that was made of an operating-system.
+    metadata = domains.read_metadata(connection, machine.name)
+    made = msgspec.structs.replace(
+        metadata.generation, declaration=declared(machine, "one"), label="one", kernel="linux"
+    )
+    domains.write_metadata(connection, machine.name, metadata.having(made))
 
 
 def run_script(script, machine, event, *command, check=True):

@@ -8,10 +8,6 @@ program at the other end.
 import json
 import socket
 import threading
-import time
-
-from pyguixvm.xml.inspection import has_agent
-from pyguixvm.xml.text import parse
 
 
 class HostileAgent:
@@ -36,14 +32,6 @@ class HostileAgent:
     def returns(self, command, value):
         """Answer COMMAND by VALUE from now on."""
         self.answers[command] = json.dumps({"return": value})
-
-    def wait_connected(self, connection, name):
-        """Return as soon as libvirt takes this for the agent of domain NAME."""
-        domain = connection.handle.lookupByName(name)
-        deadline = time.monotonic() + 90
-        while not has_agent(parse(domain.XMLDesc(0))):
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
 
     def _serve(self):
         with self._socket.makefile("rb") as requests:

@@ -23,7 +23,7 @@ from pyguixvm.plan.plan import Policy
 # What a guest of Guix's has, and a tiny one lacks: busybox is all that there is.
 FURNISH = """
 mkdir -p /gnu/store /run/current-system/profile/bin
-for each in /bin/*; do ln -sf $each /run/current-system/profile/bin/; done
+ln -sf /bin/* /run/current-system/profile/bin
 printf '#!/bin/sh\\n' > /run/current-system/profile/bin/flock
 chmod +x /run/current-system/profile/bin/flock
 """
