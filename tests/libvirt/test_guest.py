@@ -307,16 +307,16 @@ def test_the_agent_shuts_down_and_reboots(connection, tiny_machine):
     assert power.shutdown(connection, machine.name, timeout=60) == "already"
 
 
-def test_a_guest_is_cut_off_only_if_its_agent_freezes_its_file_systems(connection, tiny_machine):
-    machine = tiny_machine("agent", ready=(GuestAgentReady(),))
-    with boot(connection, machine) as evidence:
-        assert wait_ready(machine, evidence, deadline=time.monotonic() + 90).outcome == "ready"
+def test_a_guest_is_cut_off_only_if_its_agent_freezes_its_file_systems(
+    connection, edition, tiny_machine
+):
+    name = edition("one").name
     begun = time.monotonic()
-    assert power.cut_off(connection, machine.name)
-    assert domains.state(connection, machine.name) == "shut off"
+    assert power.cut_off(connection, name)
+    assert domains.state(connection, name) == "shut off"
     # Which is far less than it takes to shut down.
     assert time.monotonic() - begun < 10
-    assert not power.cut_off(connection, machine.name)
+    assert not power.cut_off(connection, name)
     deaf = tiny_machine("")
     with boot(connection, deaf):
         assert not power.cut_off(connection, deaf.name)
@@ -337,12 +337,10 @@ cp /run/current-system/profile/sbin/shutdown /sbin/shutdown
 
 
 @pytest.mark.parametrize("verb", [power.shutdown, power.reboot], ids=lambda verb: verb.__name__)
-def test_the_agent_does_not_wait_for_what_waits_for_it(connection, tiny_machine, verb):
-    machine = tiny_machine("agent", ready=(GuestAgentReady(),))
-    with boot(connection, machine) as evidence:
-        assert wait_ready(machine, evidence, deadline=time.monotonic() + 90).outcome == "ready"
-        run(connection, machine.name, WAITING)
-        assert verb(connection, machine.name, timeout=40) == "agent"
+def test_the_agent_does_not_wait_for_what_waits_for_it(connection, edition, verb):
+    name = edition("one").name
+    run(connection, name, WAITING)
+    assert verb(connection, name, timeout=40) == "agent"
 
 
 def test_an_agent_that_comes_while_the_guest_boots_shuts_it_down(connection, tiny_machine):
