@@ -84,6 +84,9 @@ def cutting(line, moment):
     return emit
 
 
+# Its word may be lost with the line, and is waited for then (seconds).
+IN_VAIN = 5
+
 FIRST = [
     (kind, phase)
     for kind in (PhaseStarted, PhaseFinished)
@@ -93,9 +96,8 @@ FIRST = [
 
 @pytest.mark.parametrize("moment", FIRST, ids=lambda m: f"{m[0].__name__}-{m[1]}")
 def test_a_first_deployment_goes_on(connection, far, machine, pool, moment):
-    if moment == (PhaseFinished, "start"):
-        # Its word may be lost with the line, and is waited for then.
-        machine = msgspec.structs.replace(machine, ready_timeout=5)
+    if moment in {(PhaseFinished, "start"), (PhaseStarted, "ready")}:
+        machine = msgspec.structs.replace(machine, ready_timeout=IN_VAIN)
     with connect(far.uri) as there:
         error = deploy(there, machine, cutting(far, moment))
     assert error is None, error.message
@@ -112,6 +114,8 @@ CHANGE = [(PhaseStarted, p) for p in ("transfer", "stop", "define", "start", "re
 def test_a_change_goes_on(connection, far, machine, pool, tmp_path, moment):
     assert deploy(connection, machine) is None
     machine = changed(renewed(machine, tmp_path), cpu=2, maximum_cpu=2)
+    if moment == (PhaseStarted, "ready"):
+        machine = msgspec.structs.replace(machine, ready_timeout=IN_VAIN)
     with connect(far.uri) as there:
         error = deploy(there, machine, cutting(far, moment), force=True, stop_timeout=1)
     assert error is None, error.message
