@@ -134,9 +134,11 @@ def test_status_and_plan_say_where_it_runs_from(config: Path) -> None:
         pyguixvm("status", config, "--json").json["machines"][0],
         pyguixvm("status", "shared", "--json").json["machines"][0],
     ):
-        # What is told before that is of its services.
-        *_, runs = machine["detail"].split(", ")
-        assert runs == "runs from the shared store of its host"
+        # Beside much else that runs here, its loopback interface now and then is not set up.
+        failed = (machine["inside"] or {}).get("failed") or []
+        assert set(failed) <= {"loopback"}
+        troubles = [f"service {service} failed" for service in failed]
+        assert machine["detail"] == ", ".join([*troubles, "runs from the shared store of its host"])
         # Its agent may say nothing for a while yet; its console has said it.
         assert machine["guest"]["verdict"] in {"as deployed", "booted as deployed"}
         assert machine["guest"]["booted"] == 1
