@@ -328,9 +328,7 @@ port."
     (define before
       (system-of host))
 
-    (match (call-with-failure-handling
-            (lambda ()
-              (deploy store host)))
+    (match (call-with-failure-handling (cut deploy store host))
       ((? failure? failure) (failure->json (what-became failure host before)))
       ((restart? loaded?)   `(("activated" . #t)
                               ("restart" . ,restart?)
