@@ -62,8 +62,7 @@ def incomplete_until_done(
             f"somebody else began to make volume '{name}' in pool '{pool}' meanwhile",
             hint="run the command again when that is done",
         )
-    with explained(f"delete the marker of volume '{name}' from pool '{pool}'"):
-        marker.delete(0)
+    _delete_marker(marker, pool, name, token)
 
 
 @dataclass(frozen=True)
@@ -121,8 +120,9 @@ def take_over(
 
 @dataclass(frozen=True)
 class Condemned:
-    """Volume NAME, which MARKER, with TOKEN, says is about to be deleted."""
+    """Volume NAME of POOL, which MARKER, with TOKEN, says is about to be deleted."""
 
+    pool: str
     name: str
     marker: libvirt.virStorageVol
     token: int
@@ -130,8 +130,7 @@ class Condemned:
     def reprieve(self) -> None:
         """Have it count as whole again, unless somebody makes it anew by now."""
         if _is_mine(self.marker, self.name, self.token):
-            with explained(f"delete the marker of volume '{self.name}'"):
-                self.marker.delete(0)
+            _delete_marker(self.marker, self.pool, self.name, self.token)
 
 
 def condemn(connection: Connection, pool: str, name: str) -> Condemned | None:
@@ -144,7 +143,8 @@ def condemn(connection: Connection, pool: str, name: str) -> Condemned | None:
     with suppress(PyguixvmError):
         if volumes.is_whole(connection, pool, name):
             token = secrets.randbelow(_TOKENS)
-            return Condemned(name, _marked(connection, pool, name, token, goes_on=False), token)
+            marker = _marked(connection, pool, name, token, goes_on=False)
+            return Condemned(pool, name, marker, token)
     return None
 
 
@@ -201,3 +201,17 @@ def _is_mine(marker: libvirt.virStorageVol, name: str, token: int) -> bool:
             if is_code(error, libvirt.VIR_ERR_NO_STORAGE_VOL, libvirt.VIR_ERR_NO_STORAGE_POOL):
                 return False
             raise
+
+
+def _delete_marker(marker: libvirt.virStorageVol, pool: str, name: str, token: int) -> None:
+    """Delete MARKER, the one of volume NAME of POOL with TOKEN: that is whole from now on.
+
+    It goes over the next line if this one is cut meanwhile, which is no risk: by its token it is
+    known whether it is still there.
+    """
+    with explained(f"delete the marker of volume '{name}' from pool '{pool}'"):
+        try:
+            marker.delete(0)
+        except libvirt.libvirtError:
+            if _is_mine(marker, name, token):
+                marker.delete(0)

@@ -26,10 +26,12 @@ from pyguixvm.hypervisor import domains, volumes
 from pyguixvm.hypervisor.connection import connect, identity
 from pyguixvm.hypervisor.console import record
 from pyguixvm.hypervisor.happenings import ends, happenings
+from pyguixvm.hypervisor.incomplete_volume import incomplete_until_done
 from pyguixvm.hypervisor.machine_lock.lock import held
 from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.declaration import ConsoleReady
 from pyguixvm.model.volume_names import is_marker
+from pyguixvm.xml.volume import VolumeDefinition
 
 LIBVIRTD = "/run/libvirt/libvirt-sock"
 
@@ -224,6 +226,29 @@ def test_what_changes_something_is_not_asked_for_twice(far, machine, monkeypatch
             there.handle.defineXMLFlags("<domain/>", 0)
         assert len(calls) == 1
         assert observe(there).uri == far.uri
+
+
+@pytest.mark.parametrize("done", [False, True])
+def test_that_a_volume_is_whole_is_said_over_the_next_line(
+    connection, far, pool, monkeypatch, done
+):
+    """It is said while a guest starts: a machine would be put back for the line's sake."""
+    delete = libvirt.virStorageVol.delete
+
+    def cut_meanwhile(volume, flags):
+        monkeypatch.undo()
+        if done:
+            delete(volume, flags)
+        far.cut()
+        return delete(volume, flags)
+
+    name = "pyguixvm-web.g1.qcow2"
+    with connect(far.uri) as there:
+        with incomplete_until_done(there, pool.name, name):
+            volumes.create(there, pool.name, VolumeDefinition(name=name, capacity=4096))
+            monkeypatch.setattr(libvirt.virStorageVol, "delete", cut_meanwhile)
+        assert far.cuts
+    assert volumes.names(connection, pool.name) == {name}
 
 
 def test_a_line_that_does_not_come_back_fails_once(far):
