@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import libvirt
 
-NETWORK = Path(__file__).parents[1] / "testbed" / "network.xml"
+TESTBED = Path(__file__).parents[1] / "testbed"
 # Its directories stand where libvirt has them; what it tells of its guests goes to files.
 _FURNISH = """
 set -e
@@ -83,7 +83,8 @@ def another_libvirtd(
     (directory / "etc" / "libvirtd.conf").write_text(
         f'host_uuid = "{uuid}"\nauth_unix_ro = "none"\nauth_unix_rw = "none"\n{settings}'
     )
-    (directory / "etc" / "qemu.conf").write_text(f'stdio_handler = "file"\n{qemu}')
+    as_in_the_bed = (TESTBED / "qemu.conf").read_text()
+    (directory / "etc" / "qemu.conf").write_text(f'{as_in_the_bed}stdio_handler = "file"\n{qemu}')
     process = subprocess.Popen(
         [
             "unshare",
@@ -122,7 +123,7 @@ def _furnish(running: Libvirtd, *, alone: bool) -> None:
                 raise AssertionError((running.directory / "stderr").read_text()) from None
             time.sleep(0.05)
     if alone:
-        there.networkDefineXML(NETWORK.read_text()).create()
+        there.networkDefineXML((TESTBED / "network.xml").read_text()).create()
     pool = there.storagePoolDefineXML(
         "<pool type='dir'><name>default</name><target><path>/var/lib/libvirt/images</path>"
         "</target></pool>"
