@@ -468,6 +468,17 @@ def test_an_evaluator_that_does_not_start_shows_its_log(tmp_path: Path) -> None:
         endpoint.connect(Setting(guix, dict(os.environ)), tmp_path)
 
 
+@pytest.mark.parametrize(("own", "heap"), [({}, "128M"), ({"GC_INITIAL_HEAP_SIZE": "1G"}, "1G")])
+def test_an_evaluator_starts_with_memory_for_what_it_loads(
+    tmp_path: Path, own: dict[str, str], heap: str
+) -> None:
+    guix = tmp_path / "guix"
+    guix.write_text('#!/bin/sh\necho "heap: $GC_INITIAL_HEAP_SIZE" >&2\nexit 1\n')
+    guix.chmod(0o755)
+    with pytest.raises(EvaluationError, match=f"heap: {heap}"):
+        endpoint.connect(Setting(guix, ENVIRONMENT | own), tmp_path)
+
+
 def test_a_guix_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="'guix' is not in PATH") as caught:
         find_guix({"PATH": str(tmp_path)})
