@@ -28,6 +28,17 @@ def format_size(size: int) -> str:
     return f"{tenths // 10}.{tenths % 10}{_UNITS[exponent - 1]}"
 
 
+def sizes_apart(first: int, second: int) -> tuple[str, str]:
+    """Return both sizes (bytes) as `format_size` does, or exactly if two would read alike.
+
+    >>> sizes_apart(1024**3, 2 * 1024**3), sizes_apart(2 * 1024**3 - 4096, 2 * 1024**3)
+    (('1G', '2G'), ('2097148K', '2G'))
+    """
+    texts = format_size(first), format_size(second)
+    alike = len({text.replace(".0", "") for text in texts}) == 1
+    return (written_size(first), written_size(second)) if alike and first != second else texts
+
+
 def written_size(size: int) -> str:
     """Return SIZE (bytes) as a person may have written it: exactly.
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator
 from pyguixvm.model.declaration import BlockDevice, DataDisk, Disk, MountPoint, VirtualMachine
 from pyguixvm.model.difference import Difference
 from pyguixvm.model.observation import Hardware, ObservedDomain, SharedDirectory, disks_of
-from pyguixvm.model.sizes import format_size
+from pyguixvm.model.sizes import sizes_apart, written_size
 from pyguixvm.model.volume_names import data_of, data_volume, file_name
 from pyguixvm.plan.actions import AttachDisk, CreateDisk, DetachDisk, GrowDisk
 from pyguixvm.plan.difference import ABSENT, compare
@@ -104,10 +104,11 @@ def place(disks: Iterable[str], volume: str) -> str | None:
 
 def shrunk(machine: str, disk: str, capacity: int, size: int) -> tuple[str, str]:
     """Return why DISK of MACHINE, of CAPACITY bytes, cannot have SIZE, and what to do."""
+    has, declared = sizes_apart(capacity, size)
     return (
-        f"data disk '{disk}' of '{machine}' has {format_size(capacity)} and is declared with "
-        f"{format_size(size)}: a data disk never shrinks",
-        f"Declare (size {format_size(capacity)}) or more, or a new disk under another name.",
+        f"data disk '{disk}' of '{machine}' has {has} and is declared with {declared}: "
+        "a data disk never shrinks",
+        f"Declare (size {written_size(capacity)}) or more, or a new disk under another name.",
     )
 
 

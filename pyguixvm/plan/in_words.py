@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from pyguixvm.model.difference import Difference, Value
-from pyguixvm.model.sizes import format_size
+from pyguixvm.model.sizes import format_size, sizes_apart
 from pyguixvm.printable import printable
 
 _SIZES = frozenset({"domain.memory", "domain.maximum-memory", "domain.storage"})
@@ -48,10 +48,7 @@ def in_words(found: Iterable[Difference]) -> Iterator[InWords]:
     A changed operating system, of which derivations and store items all differ, is one.
     """
     for difference in _told(tuple(found)):
-        old, new = (
-            _kind_of_image(value) if difference.path == "image" else _value(difference.path, value)
-            for value in (difference.old, difference.new)
-        )
+        old, new = _values(difference)
         what = _WORDS.get(difference.path, printable(difference.path))
         of_system = difference.path in {*_SYSTEM, *_IMAGE}
         yield InWords(what, old, new, _effect(difference), of_system)
@@ -92,10 +89,23 @@ def _kind_of_image(value: Value) -> str:
             return shortened(printable(str(fields.get("output") or "an image made by Guix")))
 
 
+def _values(difference: Difference) -> tuple[str, str]:
+    path, old, new = difference.path, difference.old, difference.new
+    if _is_size(path) and isinstance(old, int) and isinstance(new, int):
+        return sizes_apart(old, new)
+    if path == "image":
+        return _kind_of_image(old), _kind_of_image(new)
+    return _value(path, old), _value(path, new)
+
+
+def _is_size(path: str) -> bool:
+    return path in _SIZES or path.endswith(".size")
+
+
 def _value(path: str, value: Value) -> str:  # noqa: PLR0911 -- one for each kind
     if path == "ready" and isinstance(value, list):
         return " ".join(_ready(form) for form in value) or "()"
-    if (path in _SIZES or path.endswith(".size")) and isinstance(value, int):
+    if _is_size(path) and isinstance(value, int):
         return format_size(value)
     match value:
         case None:

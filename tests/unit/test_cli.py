@@ -254,6 +254,8 @@ def test_a_refusal_shows_what_differs() -> None:
         hint="replace it",
         differences=(
             Difference("domain.memory", GIB, 2 * GIB, "live"),
+            # As where a balloon is at work.
+            Difference("domain.maximum-memory", 2 * GIB - 4096, 2 * GIB, "live"),
             Difference("domain.title", None, "<Web>", "live"),
             Difference("domain.autostart", True, False, "live"),
             Difference("domain.kernel-arguments", [], ["quiet", "nosmt"], "restart", pending=True),
@@ -262,6 +264,7 @@ def test_a_refusal_shows_what_differs() -> None:
     assert list(plan_lines(Plan(uri="test:///", machines=(refused,)))) == [
         "x web: refused: it changed",
         "    domain.memory: 1G -> 2G (live)",
+        "    domain.maximum-memory: 2097148K -> 2G (live)",
         "    domain.title: not set -> <Web> (live)",
         "    domain.autostart: #t -> #f (live)",
         "    domain.kernel-arguments: () -> (quiet nosmt) (pending until restart)",

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyguixvm.model.sizes import format_size
+from pyguixvm.model.sizes import format_size, sizes_apart
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,10 @@ def test_the_text_is_within_half_a_tenth_and_exact_without_a_decimal(size: int) 
     else:
         assert value == size
     assert text[-1] == "E" or value <= 1024 * unit - Fraction(unit, 20)
+
+
+@given(st.integers(min_value=0, max_value=2**70), st.integers(min_value=-(2**40), max_value=2**40))
+def test_two_sizes_that_differ_read_as_such(size: int, more: int) -> None:
+    other = max(0, size + more)
+    read = {text.replace(".0", "") for text in sizes_apart(size, other)}
+    assert len(read) == (1 if size == other else 2)

@@ -218,6 +218,7 @@ def test_a_mounted_disk_that_was_pulled_out_comes_back_with_a_restart() -> None:
     ("after", "words"),
     [
         (disk(GIB // 2), "has 1G and is declared with 512M: a data disk never shrinks"),
+        (disk(GIB - 1024), "has 1G and is declared with 1048575K: a data disk never shrinks"),
         (disk(file_system="btrfs"), "holds ext4 and is declared as btrfs"),
     ],
 )
