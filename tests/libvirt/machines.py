@@ -122,10 +122,13 @@ def undefine(*names):
                 )
 
 
-# What a kernel does not have to do or find out before a test can begin.
+# What a kernel does not have to do or find out before a test can begin: the services of a
+# dozen ports, its own certificates, the parameters of what is no module.
 AT_ONCE = (
     "nokaslr mitigations=off cryptomgr.notests=1 no_timer_check tsc=reliable lpj=4000000 "
-    "nowatchdog raid=noautodetect init_on_alloc=0 page_alloc.shuffle=0 8250.nr_uarts=1"
+    "nowatchdog raid=noautodetect init_on_alloc=0 page_alloc.shuffle=0 8250.nr_uarts=1 "
+    "pcie_ports=compat rodata=off "
+    "initcall_blacklist=load_system_certificate_list,param_sysfs_builtin_init"
 )
 
 
