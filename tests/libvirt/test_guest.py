@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import libvirt
+import msgspec
 import pytest
 from editions import run
 
@@ -170,33 +171,27 @@ def test_an_address_of_an_earlier_guest_is_none_of_the_one_that_runs(connection,
     assert "urn:pyguixvm:boot" not in definition
     domains.destroy(connection, machine.name)
     connection.handle.defineXML(definition.replace("does=nothing", "does=dhcp"))
-    assert boot_and_wait(connection, machine).addresses == (address,)
-    assert addresses(connection, machine.name) == (address,)
-
-
-def test_a_guest_that_boots_already_is_waited_for(connection, tiny_machine):
-    machine = tiny_machine("dhcp")
-    (address,) = boot_and_wait(connection, machine).addresses
-    domains.destroy(connection, machine.name)
     with boot(connection, machine):
         pass
+    # It boots already, and is waited for.
     here = Session(uri="qemu:///system", options=(), environment={}, emit=ignore, forward=bytes)
     (done,) = requests.start(here, [machine.name])
     assert done.detail == f"was running already: address {address}"
     assert done.addresses == (address,)
     listed = {each.name: each for each in listing.listed(here, everything=False)}
     assert listed[machine.name].addresses == (address,)
+    assert addresses(connection, machine.name) == (address,)
 
 
-def test_a_console_that_somebody_has_open_is_no_hindrance(connection, tiny_machine):
+def test_a_console_that_somebody_has_open_from_the_first_line_is_no_hindrance(
+    connection, tiny_machine
+):
     machine = tiny_machine("dhcp")
-    with boot(connection, machine), watch(connection, machine) as evidence:
-        assert wait_ready(machine, evidence, deadline=time.monotonic() + 90).outcome == "ready"
-
-
-def test_the_console_is_complete_from_the_first_line(connection, tiny_machine):
-    machine = tiny_machine("dhcp", ready=(ConsoleReady("tiny prompt: $"),))
-    found = boot_and_wait(connection, machine)
+    deadline = time.monotonic() + 90
+    with boot(connection, machine) as complete, watch(connection, machine) as evidence:
+        assert wait_ready(machine, evidence, deadline=deadline).outcome == "ready"
+        prompting = msgspec.structs.replace(machine, ready=(ConsoleReady("tiny prompt: $"),))
+        found = wait_ready(prompting, complete, deadline=deadline)
     assert found.outcome == "ready", found
     # Without colours, and with the prompt that no newline ends.
     assert "tiny guest is up" in found.console
@@ -212,16 +207,6 @@ def test_a_guest_that_ends_is_not_ready_at_once(connection, tiny_machine, does, 
     assert found.outcome == "not-ready"
     assert says in found.detail
     assert found.console
-
-
-def test_what_is_missing_at_the_deadline_is_said(connection, tiny_machine):
-    machine = tiny_machine("nothing", ready=(ConsoleReady("tiny guest"), GuestAgentReady()))
-    with boot(connection, machine) as evidence:
-        wait_for(evidence, "tiny prompt")
-        found = wait_ready(machine, evidence, deadline=time.monotonic())
-    assert found.outcome == "not-ready"
-    assert "still missing: an answer of the guest agent" in found.detail
-    assert "'tiny guest is up'" in found.detail
 
 
 def test_without_any_way_to_see_an_address_it_is_unverified(connection, tiny_machine):
@@ -294,12 +279,12 @@ def test_a_terminal_is_joined_with_the_console_until_the_escape(connection, tiny
         attach(connection, name, program, program)
 
 
-def test_the_agent_shuts_down_and_reboots(connection, tiny_machine):
-    machine = tiny_machine("agent", ready=(GuestAgentReady(),))
-    with boot(connection, machine) as evidence:
+def test_the_agent_shuts_down_and_reboots(connection, edition):
+    machine = msgspec.structs.replace(edition("one"), ready=(GuestAgentReady(),))
+    with watch(connection, machine) as evidence:
         assert wait_ready(machine, evidence, deadline=time.monotonic() + 90).outcome == "ready"
         assert power.reboot(connection, machine.name, timeout=60) == "agent"
-        wait_for(evidence, "tiny guest is up", times=2)
+        wait_for(evidence, "tiny guest is up")
         while not evidence.agent_answers():
             time.sleep(0.2)
         assert power.shutdown(connection, machine.name, timeout=60) == "agent"
@@ -350,30 +335,36 @@ def test_an_agent_that_comes_while_the_guest_boots_shuts_it_down(connection, tin
         assert power.shutdown(connection, machine.name, timeout=60) == "agent"
 
 
-def test_the_power_button_shuts_down_and_reboots(connection, tiny_machine):
+def test_the_power_button_reboots_and_a_guest_that_boots_and_misses_it_is_shut_down(
+    connection, tiny_machine
+):
     machine = tiny_machine("button")
     with boot(connection, machine) as evidence:
         wait_for(evidence, "tiny prompt")
+        assert power.reboot(connection, machine.name, timeout=60) == "acpi"
+        # The button is pressed again.
+        assert power.shutdown(connection, machine.name, timeout=60) == "acpi"
+
+
+def test_the_power_button_shuts_down_and_a_guest_that_boots_and_misses_it_is_rebooted(
+    connection, tiny_machine
+):
+    machine = tiny_machine("button")
+    with boot(connection, machine) as evidence:
         assert power.reboot(connection, machine.name, timeout=60) == "acpi"
         wait_for(evidence, "tiny prompt", times=2)
     assert power.shutdown(connection, machine.name, timeout=60) == "acpi"
 
 
-@pytest.mark.parametrize("verb", [power.shutdown, power.reboot], ids=lambda verb: verb.__name__)
-def test_a_guest_that_boots_misses_the_power_button_which_is_pressed_again(
-    connection, tiny_machine, verb
-):
-    machine = tiny_machine("button")
-    with boot(connection, machine) as evidence:
-        assert verb(connection, machine.name, timeout=60) == "acpi"
-        if verb is power.reboot:
-            wait_for(evidence, "tiny guest is up", times=1)
-
-
 def test_a_guest_that_is_deaf_goes_on_and_the_ways_out_are_said(connection, tiny_machine):
-    machine = tiny_machine("nothing")
+    machine = tiny_machine("nothing", ready=(ConsoleReady("tiny guest"), GuestAgentReady()))
     with boot(connection, machine) as evidence:
         wait_for(evidence, "tiny prompt")
+        # What is missing at the deadline is said.
+        found = wait_ready(machine, evidence, deadline=time.monotonic())
+        assert found.outcome == "not-ready"
+        assert "still missing: an answer of the guest agent" in found.detail
+        assert "'tiny guest is up'" in found.detail
         for verb in (power.shutdown, power.reboot):
             with pytest.raises(RequestRefusedError, match="agent is not connected") as refusal:
                 verb(connection, machine.name, timeout=1)
