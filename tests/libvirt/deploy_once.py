@@ -23,12 +23,11 @@ from pyguixvm.commands.session import Session
 from pyguixvm.events import Notice, in_turn
 from pyguixvm.model.declaration import VirtualMachine
 
-machines = msgspec.json.decode(sys.argv[1], type=list[VirtualMachine])
-wanted, command = sys.argv[2], sys.argv[3:]
 happened = threading.Event()
 
 
 def emit(event):
+    wanted, command = sys.argv[2], sys.argv[3:]
     if isinstance(event, Notice):
         print(event.message, file=sys.stderr, flush=True)
     name = f"{type(event).__name__} {getattr(event, 'phase', getattr(event, 'message', ''))}"
@@ -40,6 +39,7 @@ def emit(event):
 
 
 def run():
+    machines = msgspec.json.decode(sys.argv[1], type=list[VirtualMachine])
     environment = {"PYGUIXVM_VIRT_TYPE": "qemu"}
     here = Session("qemu:///system", (), environment, in_turn(threading.RLock(), emit), print)
     with heeded(here.emit) as interruption:
@@ -48,7 +48,7 @@ def run():
             return deploy(here, Path("/src/config.scm"), planned)
 
 
-if __name__ == "__main__":
+def main():
     try:
         outcomes = run()
     except KeyboardInterrupt:

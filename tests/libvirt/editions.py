@@ -4,7 +4,6 @@
 import base64
 import json
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import libvirt_qemu
 import msgspec
 import pytest
 from deploying import with_image
+from program import ran
 
 from pyguixvm.apply.context import Workshop
 from pyguixvm.apply.executor import apply
@@ -67,12 +67,7 @@ def run_first(connection, machine, directory):
 
 
 def run_script(script, machine, event, *command, check=True):
-    done = subprocess.run(
-        [sys.executable, script, msgspec.json.encode(machine).decode(), str(event), *command],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = ran(script, msgspec.json.encode(machine).decode(), event, *command)
     assert not check or done.returncode == 0, done.stderr
     return done
 

@@ -41,7 +41,3 @@ def main():
         return change_in_place(connection, machine, emit, Switching())
 
     change_once(machine, change, last, command)
-
-
-if __name__ == "__main__":
-    main()

@@ -24,19 +24,20 @@ from pyguixvm.events import PhaseStarted
 from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.plan.plan import Policy
 
-verb, machine, last, state = sys.argv[1:]
-machine = msgspec.json.decode(machine, type=VirtualMachine)
 events = itertools.count(1)
 # The guests hear of nothing.
 policy = Policy(force=True, stop_timeout=0)
 
 
-def emit(event):
-    if isinstance(event, PhaseStarted) and next(events) == int(last):
-        os.kill(os.getpid(), signal.SIGKILL)
+def killed_at(last):
+    def emit(event):
+        if isinstance(event, PhaseStarted) and next(events) == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return emit
 
 
-def collect(here):
+def collect(here, machine):
     found = garbage.unneeded(here, keep=0, older_than=timedelta(0))
     mine = tuple(each for each in found.generations if each[0] == machine.name)
     copies = tuple(each for each in found.copies if each == f"{machine.name}-test")
@@ -45,9 +46,11 @@ def collect(here):
     garbage.collect(here, keep=0, older_than=timedelta(0), agreed=agreed)
 
 
-def work():
+def main():
+    verb, machine, last, state = sys.argv[1:]
+    machine = msgspec.json.decode(machine, type=VirtualMachine)
     environment = {"XDG_STATE_HOME": state, "PYGUIXVM_VIRT_TYPE": "qemu"}
-    here = Session("qemu:///system", (), environment, emit, print)
+    here = Session("qemu:///system", (), environment, killed_at(int(last)), print)
     print("begun", flush=True)
     match verb:
         case "deploy" | "trial":
@@ -56,7 +59,7 @@ def work():
                 trial = "direct" if verb == "trial" else None
                 (outcome,) = deploy.deploy(here, config, planned, trial=trial)
         case "gc":
-            collect(here)
+            collect(here, machine)
             return
         case "undefine":
             agreed = undefine.removals(here, [machine.name], keep_volumes=False)
@@ -66,6 +69,3 @@ def work():
             outcome = rollback.roll_back(here, machine.name, int(verb), policy)
     if outcome.error:
         sys.exit(f"{outcome.error.message} ({outcome.error.hint})")
-
-
-work()

@@ -9,6 +9,8 @@ import random
 import signal
 import subprocess
 
+from program import Program
+
 KILLS = int(os.environ.get("PYGUIXVM_KILLS", "3"))
 SEED = int(os.environ.get("PYGUIXVM_SEED", "1"))
 
@@ -19,9 +21,9 @@ def moments(seconds):
     return [seconds * (number + seeded.random()) / max(KILLS, 1) for number in range(KILLS)]
 
 
-def begun(command):
-    """Start COMMAND, which writes a line when its work begins."""
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def begun(script, *arguments):
+    """Start SCRIPT with ARGUMENTS, which writes a line when its work begins."""
+    process = Program(script, *arguments)
     assert process.stdout.readline() == "begun\n", process.communicate()
     return process
 

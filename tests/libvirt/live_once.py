@@ -76,7 +76,3 @@ def main():
         return change_live(connection, machine, emit, living)
 
     change_once(machine, change, last, command)
-
-
-if __name__ == "__main__":
-    main()

@@ -19,7 +19,6 @@ from pyguixvm.commands.session import Session
 from pyguixvm.events import ignore
 from pyguixvm.hypervisor.migration import Line
 
-machine, source, target, last, state, *by = sys.argv[1:]
 done = []
 CHANGING = {
     libvirt.virConnect: ("defineXMLFlags", "secretDefineXML"),
@@ -31,7 +30,7 @@ CHANGING = {
 }
 
 
-def deadly(method):
+def deadly(method, last):
     def call(*arguments, **named):
         result = method(*arguments, **named)
         done.append(method.__name__)
@@ -42,11 +41,12 @@ def deadly(method):
     return call
 
 
-for kind, names in CHANGING.items():
-    for name in names:
-        setattr(kind, name, deadly(getattr(kind, name)))
-
-here = Session(source, (), {"XDG_STATE_HOME": state}, ignore, print)
-print("begun", flush=True)
-migrate.migrate(here, (machine,), to=target, line=Line(*by))
-print(*done)
+def main():
+    machine, source, target, last, state, *by = sys.argv[1:]
+    for kind, names in CHANGING.items():
+        for name in names:
+            setattr(kind, name, deadly(getattr(kind, name), last))
+    here = Session(source, (), {"XDG_STATE_HOME": state}, ignore, print)
+    print("begun", flush=True)
+    migrate.migrate(here, (machine,), to=target, line=Line(*by))
+    print(*done)

@@ -7,7 +7,6 @@ The guests are tiny; that they switch systems is played.
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from contextlib import ExitStack
@@ -327,7 +326,7 @@ def test_a_change_that_is_killed_anywhere_is_taken_up_by_the_next(connection, ed
 def test_a_change_that_is_killed_at_any_moment_is_taken_up_by_the_next(connection, edition, pool):
     def start(machine):
         document = msgspec.json.encode(machine).decode()
-        return begun([sys.executable, IN_PLACE, document, "never"])
+        return begun(IN_PLACE, document, "never")
 
     since = time.monotonic()
     end(start(edition("measured")))

@@ -3,13 +3,12 @@
 
 import itertools
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import msgspec
 import pytest
+from program import ran
 
 from pyguixvm.apply.wait_ready import wait_ready
 from pyguixvm.hypervisor import domains
@@ -26,12 +25,7 @@ _NUMBERS = itertools.count(1)
 
 def update(machine):
     """Carry out what MACHINE, as it is declared now, takes."""
-    return subprocess.run(
-        [sys.executable, UPDATE, msgspec.json.encode(machine).decode(), "never"],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    return ran(UPDATE, msgspec.json.encode(machine).decode(), "never")
 
 
 def interface(network="default"):

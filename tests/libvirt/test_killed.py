@@ -5,7 +5,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -39,11 +38,8 @@ class Victim:
         self._editions = 0
 
     def start(self, verb, event=0):
-        command = [
-            sys.executable, ONCE, verb, msgspec.json.encode(self.machine).decode(), str(event),
-            self.directory / "state",
-        ]  # fmt: skip
-        return begun(command)
+        document = msgspec.json.encode(self.machine).decode()
+        return begun(ONCE, verb, document, event, self.directory / "state")
 
     def run(self, verb):
         """Do VERB whole; return how long (seconds) it took."""

@@ -8,7 +8,6 @@ import os
 import shlex
 import signal
 import subprocess
-import sys
 import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -29,6 +28,7 @@ from editions import (
 )
 from killing import begun, end, moments
 from live_once import FURNISH, Living, change_live
+from program import Program
 from relay import relayed
 from waiting import eventually
 
@@ -441,10 +441,8 @@ def test_a_large_change_that_is_killed_leaves_nothing_for_long(
 ):
     name = furnished("one").name
     machine = furnished("two")
-    begun = subprocess.Popen(
-        [sys.executable, LIVE, msgspec.json.encode(machine).decode(), "never", tmp_path, "true"],
-        env={**os.environ, "LIVE_SIZE": str(LARGE)},
-    )
+    document = msgspec.json.encode(machine).decode()
+    begun = Program(LIVE, document, "never", tmp_path, "true", LIVE_SIZE=str(LARGE))
     has_come = {
         "sent": lambda: parcel_volume(name) in left_volumes(pool, connection),
         "plugged": lambda: parcel_volume(name) in attached(connection, name),
@@ -613,7 +611,7 @@ def test_a_guest_that_goes_away_at_any_moment_is_changed_by_the_next(
 
     def start(machine):
         document = msgspec.json.encode(machine).decode()
-        return begun([sys.executable, LIVE, document, "never", str(tmp_path)])
+        return begun(LIVE, document, "never", tmp_path)
 
     write(connection, name, "before")
     since = time.monotonic()

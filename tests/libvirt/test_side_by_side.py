@@ -3,7 +3,6 @@
 
 import json
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -13,6 +12,7 @@ import msgspec
 import pytest
 from boot_sector import halting
 from deploying import MIB, take_away, with_image
+from program import ran
 
 from pyguixvm.cli import declaration
 from pyguixvm.cli.app import main
@@ -354,12 +354,7 @@ def interrupted(machines, event, *names):
     """Deploy MACHINES in another process, which gets signals after EVENT."""
     command = "; ".join(f"kill -{name} $DEPLOY_PROCESS" for name in names)
     given = msgspec.json.encode(machines).decode()
-    return subprocess.run(
-        [sys.executable, ONCE, given, event, "sh", "-c", command],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    return ran(ONCE, given, event, "sh", "-c", command)
 
 
 @pytest.mark.parametrize("name", ["INT", "TERM", "HUP"])

@@ -4,13 +4,13 @@
 import os
 import random
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import msgspec
 import pytest
 from boot_sector import heeding_button
+from program import ran
 
 from pyguixvm.apply.context import Workshop
 from pyguixvm.apply.executor import apply
@@ -49,12 +49,7 @@ RESTARTED = Path(__file__).with_name("restart-libvirtd")
 
 
 def update(machine, event=NEVER, *command):
-    return subprocess.run(
-        [sys.executable, UPDATE, msgspec.json.encode(machine).decode(), str(event), *command],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    return ran(UPDATE, msgspec.json.encode(machine).decode(), event, *command)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@
 import os
 import random
 import subprocess
-import sys
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -16,6 +15,7 @@ from another import another_libvirtd
 from boot_sector import halting
 from deploying import MIB, deploy, renewed, session, with_image
 from killing import begun
+from program import ran
 from waiting import eventually
 
 from pyguixvm.commands import migrate
@@ -84,16 +84,12 @@ class Traveller:
 
     def once(self, source, target, request=0):
         """Move it by a process of its own, killed after REQUEST; return that."""
-        command = [
-            sys.executable, ONCE, self.name, source.uri, target.uri, str(request),
-            self.directory / "state",
-        ]  # fmt: skip
-        return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        return ran(ONCE, self.name, source.uri, target.uri, request, self.directory / "state")
 
     def begin(self, source, uri, by):
         """Begin to move it from SOURCE to the other's URI by a process of its own."""
         state = self.directory / "state"
-        return begun([sys.executable, ONCE, self.name, source.uri, uri, "0", state, by])
+        return begun(ONCE, self.name, source.uri, uri, 0, state, by)
 
     def at(self):
         """Return the connections to where it is defined."""

@@ -29,15 +29,12 @@ from pyguixvm.hypervisor.observe import Depth, observe
 from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.plan.planner import plan
 
-machine = msgspec.json.decode(sys.argv[1], type=VirtualMachine)
 events = itertools.count(1)
-last, command = sys.argv[2], sys.argv[3:]
-
-
-signals_sent = sum(each.count("kill -") for each in command)
 
 
 def emit(event, interruption):
+    last, command = sys.argv[2], sys.argv[3:]
+    signals_sent = sum(each.count("kill -") for each in command)
     if isinstance(event, PhaseStarted | PhaseFinished):
         name = f"{type(event).__name__} {event.phase}"
         if last in {name, str(next(events))}:
@@ -58,6 +55,7 @@ def show(event):
 
 
 def update():
+    machine = msgspec.json.decode(sys.argv[1], type=VirtualMachine)
     with heeded(show) as interruption, connect("qemu:///system") as connection:
 
         def tell(event):
@@ -81,9 +79,10 @@ def update():
     return outcome
 
 
-try:
-    outcome = update()
-except KeyboardInterrupt:
-    sys.exit(130)
-if outcome.error:
-    sys.exit(f"{outcome.error.message} ({outcome.error.hint})")
+def main():
+    try:
+        outcome = update()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    if outcome.error:
+        sys.exit(f"{outcome.error.message} ({outcome.error.hint})")
