@@ -59,27 +59,28 @@ def in_store(file: Path) -> str:
     return made.out.splitlines()[0]
 
 
-@pytest.fixture
-def items(tmp_path: Path) -> dict[str, str]:
-    """Return store items of this test's own, by their names."""
+@pytest.fixture(scope="module")
+def items(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return store items of these tests' own, by their names: each test's host lacks them."""
+    directory = tmp_path_factory.mktemp("items")
     found = {}
     for name, size in SIZES.items():
-        file = tmp_path / name
+        file = directory / name
         file.write_bytes(random.randbytes(size))
         found[name] = in_store(file)
     return found
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def contents(items: dict[str, str]) -> Contents:
     return Contents({item: SIZES[name] for name, item in items.items()})
 
 
-@pytest.fixture
-def image(tmp_path: Path, items: dict[str, str]) -> Path:
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory, items: dict[str, str]) -> Path:
     """Return an image with all that is in the items, in pieces, and 300 KiB besides."""
     first, second, third = (Path(items[name]).read_bytes() for name in SIZES)
-    file = tmp_path / "image"
+    file = tmp_path_factory.mktemp("image") / "image"
     with file.open("wb") as writing:
         writing.write(random.randbytes(300 * 1024))
         writing.write(first[: 4 * MIB])
@@ -308,11 +309,12 @@ def test_who_interrupts_it_leaves_nothing_and_goes_on(
     assert deployed.status == 0, deployed.err
     told = pyguixvm("generations", "-c", far.uri, "agent", "--json").json
     image = Path(told["generations"][0]["image"])
+    # Its guest would boot meanwhile.
+    assert pyguixvm("-c", far.uri, "undefine", "--yes", "agent").status == 0
     base = Path("/var/lib/libvirt/images") / base_volume(
         Digests(Path("/dev/null")).of(image).digest
     )
     assert command("cmp", base, image).status == 0
-    assert pyguixvm("-c", far.uri, "undefine", "--yes", "agent").status == 0
     virsh("vol-delete", "--pool", "default", base.name)
 
 
