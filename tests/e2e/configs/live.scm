@@ -75,7 +75,13 @@
                        (append (if (getenv "PYGUIXVM_TEST_MEGABYTES")
                                    (list (extra-special-file "/etc/large" large-file))
                                    '())
-                               %base-services)))))
+                               ;; Making a key pair takes long, at each first boot.
+                               (modify-services %base-services
+                                 (guix-service-type
+                                  config =>
+                                  (guix-configuration
+                                    (inherit config)
+                                    (generate-substitute-key? #f)))))))))
   (libvirt-domain
     (storage 5G)
     (memory 512M)
