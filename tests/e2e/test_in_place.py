@@ -256,7 +256,7 @@ def test_a_guest_without_an_agent_is_asked_over_ssh_if_it_is_known(
         assert changed.status == 0, changed.err
         assert f"to be sent by ssh at {address}" in changed.err
         alias = f"{NAME}-{known['uuid']}"
-        by_ssh = over_ssh.login([address], known_hosts, alias)
+        by_ssh = over_ssh.login([address], known_hosts, alias, connect=60)
         assert by_ssh is not None
         said = command(*by_ssh, "cat /etc/edition", **login)
         assert said.out == "by ssh", said.err
