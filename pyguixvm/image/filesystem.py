@@ -23,7 +23,7 @@ from pyguixvm.image import btrfs
 from pyguixvm.image.btrfs_block import damaged
 from pyguixvm.image.overlay import ImageError
 from pyguixvm.image.partition import Partition
-from pyguixvm.model.sizes import format_size
+from pyguixvm.model.sizes import format_size, written_size
 from pyguixvm.printable import printable
 
 PACKAGE_HINT = "Install e2fsprogs."
@@ -47,7 +47,7 @@ _64BIT = 0x80  # incompatible
 _LARGEST_BLOCK = 6
 _DESCRIPTOR_SIZES = frozenset({32, 64, 128, 256, 512, 1024})
 
-_GIB = 1024**3
+_MIB, _GIB = 1024**2, 1024**3
 
 _UNKNOWN = "unsupported feature"
 # e2fsck(8): the file system had errors, and they were corrected.
@@ -250,8 +250,13 @@ def _require_fillable(groups: GroupDescriptors, block_size: int, size: int) -> N
         raise RequestRefusedError(
             f"the ext4 in the image cannot fill a partition of {format_size(size)} ({size} bytes);"
             f" it has blocks of {block_size} bytes, and so at most {most} bytes",
-            hint=f"Declare at most (storage {format_size(most // _GIB * _GIB)}).",
+            hint=f"Declare at most (storage {written_size(_rounded_down(most))}).",
         )
+
+
+def _rounded_down(size: int) -> int:
+    unit = _GIB if size >= _GIB else _MIB
+    return size // unit * unit
 
 
 def _grow_ext4(path: Path) -> None:

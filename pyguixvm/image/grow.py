@@ -41,7 +41,7 @@ from pyguixvm.image import (
 from pyguixvm.image.ext4_metadata import Edit
 from pyguixvm.image.extents import Range
 from pyguixvm.image.workplace import workplace
-from pyguixvm.model.sizes import format_size
+from pyguixvm.model.sizes import format_size, written_size
 
 Method: TypeAlias = Literal["none", "metadata", "fuse", "copy"]
 
@@ -143,7 +143,7 @@ def _without_fuse(base: Path, base_format: str, size: int) -> Method:
 
 
 def _whole_megabytes(size: int) -> str:
-    return format_size(-(-size // 1024**2) * 1024**2)
+    return written_size(-(-size // 1024**2) * 1024**2)
 
 
 def _copied(have: int, base_format: str) -> str:

@@ -24,7 +24,7 @@ from typing import BinaryIO
 from pyguixvm.errors import PyguixvmError
 from pyguixvm.events import Count, Emit, phase
 from pyguixvm.interruption import LOOK_SECONDS, end_here_if_asked, pause
-from pyguixvm.model.sizes import format_size
+from pyguixvm.model.sizes import format_size, sizes_apart
 from pyguixvm.sparse_file import flush
 
 # How long (seconds) a server may say nothing, and how long until it is asked again.
@@ -236,8 +236,9 @@ def _room(file: BinaryIO, total: int | None) -> int:
         return file.tell() + free // 2
     lacking = total - file.tell()
     if lacking > free:
+        needed, there = sizes_apart(lacking, free)
         raise FetchError(
-            f"{file.name} needs {format_size(lacking)} more, and {format_size(free)} are free",
+            f"{file.name} needs {needed} more, and {there} are free",
             hint="Free some space there, or let XDG_STATE_HOME be where there is more.",
         )
     return total

@@ -13,7 +13,7 @@ from pyguixvm.errors import RequestRefusedError
 from pyguixvm.model.applied import Metadata
 from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.model.observation import Observation, ObservedDomain
-from pyguixvm.model.sizes import format_size, written_size
+from pyguixvm.model.sizes import sizes_apart, written_size
 from pyguixvm.model.unreactive import require_reactive
 from pyguixvm.model.volume_names import data_volume, file_name
 from pyguixvm.plan.actions import StopDomain
@@ -43,9 +43,10 @@ def _require_fitting(machine: VirtualMachine, observation: Observation) -> None:
     runs_with = live.maximum_memory if live else 0
     for field, size in (("memory", wanted.memory), ("maximum-memory", wanted.maximum_memory)):
         if host.memory is not None and size > max(host.memory, runs_with):
+            _, has = sizes_apart(size, host.memory)
             raise RequestRefusedError(
                 f"'{machine.name}' is to have ({field} {written_size(size)}), and the host of "
-                f"{observation.uri} has {format_size(host.memory)}",
+                f"{observation.uri} has {has}",
                 hint="Declare less, or another hypervisor.",
             )
     if host.maximum_cpu is not None and wanted.maximum_cpu > host.maximum_cpu:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -29,6 +30,13 @@ def made(directory: Path, *argv: str, size: int = 128 * MIB) -> bytes:
     run([*argv, str(file)])
     with file.open("rb") as image:
         return image.read(HEAD_SIZE)
+
+
+def declared(hint: str | None) -> int:
+    """Return the size (bytes) that HINT says to declare."""
+    found = re.fullmatch(r"Declare at most \(storage (\d+)([MG])\)\.", hint or "")
+    assert found is not None
+    return int(found[1]) * {"M": 1024**2, "G": 1024**3}[found[2]]
 
 
 @pytest.mark.parametrize("block_size", [1024, 2048, 4096])
@@ -124,8 +132,7 @@ def test_ext4_grows_to_its_limit_and_is_refused_beyond(tmp_path: Path, features:
     before = digest(file)
     with pytest.raises(RequestRefusedError, match=f"at most {most} bytes") as refused:
         grow(file)
-    assert refused.value.hint is not None
-    assert refused.value.hint.startswith("Declare at most (storage ")
+    assert 0 < declared(refused.value.hint) <= most
     assert digest(file) == before
     # What was refused is what resize2fs would have.
     size = str((most + block_size) // 512) + "s"
@@ -134,6 +141,16 @@ def test_ext4_grows_to_its_limit_and_is_refused_beyond(tmp_path: Path, features:
     grow(file)
     assert read_file(file).size == most
     run(["e2fsck", "-fn", str(file)])
+
+
+def test_the_most_that_ext4_takes_is_told_exactly(tmp_path: Path) -> None:
+    # A quarter of a gigabyte less than two terabytes.
+    made(tmp_path, "mke2fs", "-q", "-t", "ext4", "-b", "1024", "-O", "^64bit")
+    file = tmp_path / "fs"
+    set_size(file, 2 * 1024**4)
+    with pytest.raises(RequestRefusedError) as refused:
+        grow(file)
+    assert declared(refused.value.hint) == 2047 * 1024**3
 
 
 def test_a_number_of_a_block_has_32_bits_unless_it_has_64(tmp_path: Path) -> None:

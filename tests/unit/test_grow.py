@@ -29,7 +29,7 @@ from processes import processes_naming
 from pyguixvm.errors import PyguixvmError, RequestRefusedError, UsageError
 from pyguixvm.events import Event, Notice, ignore
 from pyguixvm.image import filesystem, fuse, nbd, overlay
-from pyguixvm.image.grow import METHOD_VARIABLE, grow
+from pyguixvm.image.grow import METHOD_VARIABLE, grow, require_room
 from pyguixvm.image.overlay import ImageError
 from pyguixvm.process import CommandFailedError, run
 
@@ -180,6 +180,15 @@ def test_a_size_smaller_than_the_image_is_refused_with_both(tmp_path: Path) -> N
         grow(base, "raw", tmp_path / "o", 10 * MIB, emit=ignore, environment={})
     assert caught.value.hint == "Declare at least (storage 27M)."
     assert not (tmp_path / "o").exists()
+
+
+def test_as_much_as_the_image_has_is_told_exactly(tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    with base.open("wb") as image:
+        image.truncate(1025 * MIB)
+    with pytest.raises(RequestRefusedError) as caught:
+        require_room(base, "raw", 10 * MIB)
+    assert caught.value.hint == "Declare at least (storage 1025M)."
 
 
 def test_an_unknown_method_is_refused(tmp_path: Path) -> None:

@@ -445,6 +445,7 @@ def test_protection_is_remembered_without_touching_the_guest() -> None:
     [
         ({"memory": 9999 * GIB, "maximum_memory": 9999 * GIB}, "(memory 9999G)", "has 16G"),
         ({"maximum_memory": 17 * GIB}, "(maximum-memory 17G)", "has 16G"),
+        ({"maximum_memory": 16 * GIB + 1024}, "(maximum-memory 16777217K)", "has 16G"),
         ({"maximum_cpu": 289}, "289 vCPUs", "can have 288"),
     ],
 )
@@ -461,6 +462,15 @@ def test_more_than_the_host_has_is_refused_before_anything_is_touched(
     assert web.refusal is not None
     assert given in web.refusal
     assert there in web.refusal
+
+
+def test_that_the_host_has_a_little_less_is_seen() -> None:
+    there = msgspec.structs.replace(hypervisor(volumes=()), host=Host(memory=16 * GIB - 1024))
+    (web,) = plan([machine(domain=domain(maximum_memory=16 * GIB))], there).machines
+    assert web.refusal is not None
+    assert web.refusal.endswith(
+        "(maximum-memory 16G), and the host of test:///default has 16777215K"
+    )
 
 
 def test_what_runs_with_as_much_as_is_declared_fits() -> None:

@@ -184,6 +184,16 @@ def test_what_has_no_end_takes_half_of_what_is_free(
     assert path.with_name("image.part").stat().st_size == 0
 
 
+def test_what_is_lacking_is_told_apart_from_what_is_free(
+    server: Server, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = len(CONTENT)
+    usage = shutil.disk_usage("/")._replace(free=size - 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(FetchError, match=rf" needs {size} more, and {size - 1} are free$"):
+        fetch(server.url, digest(CONTENT), path, ignore)
+
+
 def test_one_that_says_a_byte_now_and_then_is_not_waited_for(
     server: Server, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
