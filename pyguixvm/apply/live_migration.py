@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from shlex import quote
 
 import msgspec
 
@@ -166,7 +167,7 @@ def _require_same_processor(move: Move, xml: str) -> None:
         raise RequestRefusedError(
             f"the processor of {move.target.uri} lacks something that the guest of "
             f"'{move.name}' may use, which sees that of {move.source.uri}",
-            hint=f"Nothing was done. Shut off, it can go: pyguixvm -c '{move.source.uri}' "
+            hint=f"Nothing was done. Shut off, it can go: pyguixvm -c {quote(move.source.uri)} "
             f"shutdown {move.name}",
         )
 
@@ -177,6 +178,6 @@ def _require_same_parts(move: Move, place: Place) -> None:
         raise RequestRefusedError(
             f"{move.target.uri} does not have the {' and the '.join(sorted(lost))} that "
             f"'{move.name}' runs with",
-            hint=f"Nothing was done. Shut off, it can go: pyguixvm -c '{move.source.uri}' "
+            hint=f"Nothing was done. Shut off, it can go: pyguixvm -c {quote(move.source.uri)} "
             f"shutdown {move.name}",
         )

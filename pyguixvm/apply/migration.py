@@ -12,9 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from contextlib import suppress
+from shlex import quote
 
 import msgspec
 
+from pyguixvm.advice import words
 from pyguixvm.apply import moved_variables
 from pyguixvm.apply.moved_volumes import Move, Sent, sent
 from pyguixvm.apply.space_there import space_for
@@ -214,8 +216,8 @@ def _missing(connection: Connection, arrival: Arrival) -> list[str]:
     if stopped is not None:
         raise HypervisorError(
             f"pool '{stopped}' of {connection.uri} is stopped, or gone",
-            hint=f"Start it and run the command again: virsh -c {connection.uri} pool-start "
-            f"{stopped}",
+            hint=f"Start it and run the command again: virsh -c {quote(connection.uri)} "
+            f"pool-start {words(stopped)}",
         )
     return [name for name, there in found.items() if not there]
 
@@ -283,8 +285,8 @@ def _there_still(move: Move, sent_volume: SentVolume) -> Volume:
             f"volume '{sent_volume.volume}' of pool '{sent_volume.pool}' is not there any more on "
             f"{move.source.uri}, and was sent to {move.target.uri}",
             hint=f"Nothing was changed. If '{move.name}' is to be as it was sent, give up the "
-            f"other one, and run the command again: virsh -c '{move.source.uri}' undefine "
-            f"{move.name}",
+            f"other one, and run the command again: virsh -c {quote(move.source.uri)} "
+            f"undefine {move.name}",
         )
     return found
 

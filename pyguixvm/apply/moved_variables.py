@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import PurePosixPath
+from shlex import quote
 
 from pyguixvm.apply.moved_volumes import Move
 from pyguixvm.errors import RequestRefusedError
@@ -87,5 +88,6 @@ def _gone(move: Move, variables: SentVariables) -> RequestRefusedError:
         f"{variables.path}, what the firmware of '{move.name}' keeps, is not there any more on "
         f"{move.source.uri}, and was sent to {move.target.uri}",
         hint=f"Nothing was changed. If '{move.name}' is to be as it was sent, give up the other "
-        f"one, and run the command again: virsh -c '{move.source.uri}' undefine {move.name}",
+        f"one, and run the command again: virsh -c {quote(move.source.uri)} "
+        f"undefine {move.name}",
     )

@@ -8,9 +8,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 
 import msgspec
 
+from pyguixvm.advice import words
 from pyguixvm.apply.context import Turns
 from pyguixvm.apply.promised_space import PromisedSpace
 from pyguixvm.digest.content import content_of
@@ -280,6 +282,6 @@ def _same_base(move: Move, volume: Volume) -> Volume | None:
             f"base volume '{name}' of pool '{pool}' on {move.target.uri} does not hold what its "
             "name says",
             hint="Nothing was moved. When nothing needs it any more, delete it: "
-            f"virsh -c {move.target.uri} vol-delete --pool {pool} {name}",
+            f"virsh -c {quote(move.target.uri)} vol-delete --pool {quote(pool)} {words(name)}",
         )
     return found

@@ -7,9 +7,11 @@ import dataclasses
 import re
 from contextlib import suppress
 from datetime import timedelta
+from shlex import quote
 
 import click
 
+from pyguixvm.advice import words
 from pyguixvm.cli import as_documents, documents
 from pyguixvm.cli.commits import commits
 from pyguixvm.cli.confirmation import confirm
@@ -200,9 +202,10 @@ def gc_command(
         for kept in found.kept:
             output.line(f"  {kept.pool}/{kept}")
         for volume in found.stray:
+            way = f"virsh vol-delete --pool {quote(volume.pool)} {words(volume.name)}"
             output.line(
                 f"  {volume.pool}/{volume.name} stays: no machine remembers it; if nobody needs "
-                f"it: virsh vol-delete {volume.name} --pool {volume.pool}"
+                f"it: {way}"
             )
         output.line("nothing to remove" if empty else f"frees {format_size(found.size)}")
     if empty and not dry_run:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from shlex import quote
 
 from pyguixvm.apply import live_migration, migration
 from pyguixvm.apply.moved_volumes import Move, Shared
@@ -139,7 +140,7 @@ def _require_nowhere_else(hosts: Hosts, name: str, target: Host, source: Host) -
                 f"'{name}' is on its way to {target.uri} from {source.uri}, and is on {other.uri}, "
                 "too",
                 hint="Nothing was changed. If that one is to stay, give up what was sent: virsh "
-                f"-c '{target.uri}' undefine {name}, and delete its volumes there.",
+                f"-c {quote(target.uri)} undefine {name}, and delete its volumes there.",
             )
 
 
@@ -207,13 +208,13 @@ def _send(move: Move, there: Observation, line: Line) -> None:
             "moved",
             hint=f"Nothing was done. A move that was broken off may have left it so: it is not on "
             f"{move.target.uri}. If it runs nowhere else, let it go on: virsh -c "
-            f"'{move.source.uri}' resume {move.name}",
+            f"{quote(move.source.uri)} resume {move.name}",
         )
     if domain.state != "running":
         raise RequestRefusedError(
             f"'{move.name}' is {domain.state}, and only what runs or is shut off is moved",
             hint="Nothing was done. Let it go on, or shut it down: pyguixvm -c "
-            f"'{move.source.uri}' shutdown {move.name}",
+            f"{quote(move.source.uri)} shutdown {move.name}",
         )
     live_migration.move_live(move, data, autostart=autostart, line=line)
 

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from shlex import quote
 from typing import TypeAlias
 
+from pyguixvm.advice import words
 from pyguixvm.apply.unused_volumes import usage
 from pyguixvm.commands.session import Session
 from pyguixvm.errors import RequestRefusedError
@@ -56,10 +58,10 @@ def require_deletable(wanted: Iterable[ListedVolume]) -> None:
             "in use": "Take the disk out of the declaration, and deploy, or undefine the machine; "
             "then it can be deleted.",
             "unknown": "It may be somebody's copy. If you know that it is not: "
-            f"virsh vol-delete --pool {each.pool} {each.volume}",
+            f"virsh vol-delete --pool {quote(each.pool)} {words(each.volume)}",
             "unfinished": "'pyguixvm gc' removes it if nobody is making it.",
-            "gone": f"To have its record removed: pyguixvm volumes forget {_name(each)}",
-            "pool inactive": f"To start the pool: virsh pool-start {each.pool}",
+            "gone": f"To have its record removed: pyguixvm volumes forget {words(_name(each))}",
+            "pool inactive": f"To start the pool: virsh pool-start {words(each.pool)}",
         }
         if each.state != "kept":
             raise _refused(each, "deleted", hints[each.state])

@@ -14,8 +14,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import BinaryIO
 
+from pyguixvm.advice import words
 from pyguixvm.digest.content import CHUNK, Content, content_of, data_chunks
 from pyguixvm.digest.memory import Digests
 from pyguixvm.errors import HypervisorError, RequestRefusedError
@@ -116,7 +118,8 @@ class BaseVolumes:
             "of: it was changed, or cut short",
             hint="Nothing is laid on it, and what stands on it may be damaged.  When nothing "
             "needs it any more, delete it, and it is made anew: "
-            f"virsh -c {self.connection.uri} vol-delete --pool {self.pool} {volume.name}",
+            f"virsh -c {quote(self.connection.uri)} vol-delete --pool {quote(self.pool)} "
+            f"{words(volume.name)}",
         )
 
     def _is(self, volume: Volume, path: Path, content: Content) -> bool:

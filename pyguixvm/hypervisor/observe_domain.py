@@ -14,6 +14,7 @@ import libvirt
 import msgspec
 from lxml import etree
 
+from pyguixvm.advice import words
 from pyguixvm.hypervisor import disks, volumes
 from pyguixvm.hypervisor.at_once import begun, each
 from pyguixvm.hypervisor.connection import Connection
@@ -283,7 +284,7 @@ def _observed(
         renamed_from = error.renamed_from if isinstance(error, StrayMetadataError) else None
     except Exception as error:  # noqa: BLE001 -- anybody can write there what nobody thinks of
         unreadable = f"the metadata of domain '{found.name}' cannot be read: {error}"
-        hint = f"see 'virsh metadata {found.name} {NAMESPACE}'; the domain is left alone"
+        hint = f"see 'virsh metadata {words(found.name, NAMESPACE)}'; the domain is left alone"
     return ObservedDomain(
         name=found.name,
         uuid=found.uuid,

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import libvirt
 import msgspec
 
+from pyguixvm.advice import words
 from pyguixvm.errors import HypervisorError, RequestRefusedError
 from pyguixvm.hypervisor.connection import Connection
 from pyguixvm.hypervisor.errors import explain, explained, is_code
@@ -118,10 +119,10 @@ def _require_usable(connection: Connection, pool: libvirt.virStoragePool) -> Non
 
 def _unmounted(name: str, path: str | None) -> str:
     if not path:
-        return f"See 'virsh pool-dumpxml {name}'"
+        return f"See 'virsh pool-dumpxml {words(name)}'"
     return (
         f"It was defined before, and nothing is made in its place. Is what {path} lies "
-        f"on mounted? If its directory is to be made: virsh pool-build {name}"
+        f"on mounted? If its directory is to be made: virsh pool-build {words(name)}"
     )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from pyguixvm import process
+from pyguixvm.advice import words
 from pyguixvm.confinement import Confinement
 from pyguixvm.decoding import decode
 from pyguixvm.errors import PyguixvmError, RequestRefusedError
@@ -108,7 +109,7 @@ def require_whole(image: Path, image_format: str) -> None:
         raise RequestRefusedError(
             f"the image {image} is not whole: it names another file, which has a part of it",
             hint=f"Have both in one, if you know where it comes from: qemu-img convert -O qcow2 "
-            f"{image} WHOLE.qcow2",
+            f"{words(str(image))} WHOLE.qcow2",
         )
 
 

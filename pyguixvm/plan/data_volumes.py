@@ -7,6 +7,7 @@ name alone.
 
 from __future__ import annotations
 
+from pyguixvm.advice import words
 from pyguixvm.model.data_record import FoundRecord
 from pyguixvm.model.declaration import DataDisk, VirtualMachine
 from pyguixvm.model.observation import Observation, ObservedDomain
@@ -96,7 +97,7 @@ def _other(
     machine: VirtualMachine, disk: DataDisk, kept: FoundRecord, deployment: str | None
 ) -> Refusal | None:
     """Return why what is KEPT cannot be DISK of MACHINE, of DEPLOYMENT; or None."""
-    record, address = kept.record, f"{kept.record.pool}/{kept.record.volume}"
+    record, address = kept.record, words("/".join(kept.record.address))
     volume = f"volume '{record.volume}' of pool '{record.pool}'"
     way_out = (
         "Nothing was done. Declare a disk of another name; or, if nobody needs what it holds: "
@@ -132,7 +133,7 @@ def _unknown(disk: DataDisk, volume: str, pool: str) -> Refusal:
         f"volume '{volume}' of pool '{pool}' is called as that of data disk '{disk.name}', and "
         "there is no record that it was made for it",
         "Nothing was done. It may be somebody's copy, or be kept by an earlier version. If it "
-        f"holds what the disk is to hold: pyguixvm volumes adopt {pool}/{volume}. "
+        f"holds what the disk is to hold: pyguixvm volumes adopt {words(f'{pool}/{volume}')}. "
         "For an empty disk, declare one of another name.",
     )
 
@@ -159,7 +160,7 @@ def _made_elsewhere(
         f"volume '{record.volume}' of data disk '{disk.name}' is not in pool '{pool}', which is "
         f"declared, but in pool '{record.pool}'",
         f'Nothing was done. Declare (pool "{record.pool}"); or, if it was moved, or is to be made '
-        f"anew, have that one forgotten: pyguixvm volumes forget {record.pool}/{record.volume}",
+        f"anew, have that one forgotten: pyguixvm volumes forget {words('/'.join(record.address))}",
     )
 
 
@@ -168,13 +169,16 @@ def _lost(disk: DataDisk, lost: FoundRecord, observation: Observation) -> Refusa
     pool, volume = lost.record.address
     if pool in observation.pools:
         reason = "where it was made (is a disk of the host not mounted?)"
-        way = f"See 'findmnt' on the hypervisor; 'virsh pool-refresh {pool}' has libvirt look again"
+        way = (
+            "See 'findmnt' on the hypervisor; "
+            f"'virsh pool-refresh {words(pool)}' has libvirt look again"
+        )
     else:
-        reason, way = "where it was made: that is not active", f"virsh pool-start {pool}"
+        reason, way = "where it was made: that is not active", f"virsh pool-start {words(pool)}"
     return (
         f"volume '{volume}' of data disk '{disk.name}' is not in pool '{pool}', {reason}",
         f"Nothing was done. {way}. If its data is lost, and the disk is to be made anew, empty: "
-        f"pyguixvm volumes forget {pool}/{volume}",
+        f"pyguixvm volumes forget {words(f'{pool}/{volume}')}",
     )
 
 

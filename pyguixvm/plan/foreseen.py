@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import PurePosixPath
+from shlex import quote
 
 import msgspec
 
+from pyguixvm.advice import words
 from pyguixvm.errors import PyguixvmError, RequestRefusedError
 from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.model.observation import Observation
@@ -91,8 +93,8 @@ def _require_own_pool(plan: MachinePlan, observation: Observation) -> None:
             f"pool '{pool}', in which '{plan.machine.name}' has {', '.join(sorted(kept))}, does "
             f"not exist on {observation.uri} any more",
             hint="Nothing was done. What it held is there yet, unless somebody deleted that, "
-            f"too: 'virsh pool-define-as {pool} dir --target {directory}' and "
-            f"'virsh pool-start {pool}' bring it back.",
+            f"too: 'virsh pool-define-as --type dir --target {quote(str(directory))} "
+            f"{words(pool)}' and 'virsh pool-start {words(pool)}' bring it back.",
         )
 
 

@@ -8,9 +8,11 @@ of theirs.  Defined with our volume again, it would lose what it wrote since.
 from __future__ import annotations
 
 from collections.abc import Collection
+from shlex import quote
 
 import msgspec
 
+from pyguixvm.advice import words
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.model.applied import Metadata
 from pyguixvm.model.arrival import Arrival
@@ -153,7 +155,8 @@ def not_arrived(name: str, arrival: Arrival) -> RequestRefusedError:
     return RequestRefusedError(
         f"'{name}' is on its way here from {arrival.uri}, and may run there",
         hint="Whoever began that may be at it. If nobody is, this goes on: "
-        f"pyguixvm -c '{arrival.uri}' migrate {name} --to URI, with the URI of this hypervisor",
+        f"pyguixvm -c {quote(arrival.uri)} migrate {name} --to URI, "
+        "with the URI of this hypervisor",
     )
 
 
@@ -182,8 +185,12 @@ def require_unkept(domain: ObservedDomain) -> None:
             raise RequestRefusedError(
                 f"'{name}' has {count}: {', '.join(names)}",
                 hint=f"{_NOTHING_DONE}. Delete what is not needed any more: "
-                + " && ".join(f"virsh {kind}-delete {name} {each}" for each in reversed(names)),
+                + " && ".join(_deleting(kind, name, each) for each in reversed(names)),
             )
+
+
+def _deleting(kind: str, domain: str, name: str) -> str:
+    return f"virsh {kind}-delete {words(domain, name)}"
 
 
 def _interference(
@@ -235,9 +242,10 @@ def _layer(domain: ObservedDomain, disk: ObservedDisk, below: str, path: str) ->
     chain = (disk.source, *(disk.below or ()))
     layers = set(chain[: chain.index(below)])
     kept = [each for each in domain.snapshots if layers & set(each.layers)]
-    commit = f"virsh blockcommit {domain.name} {disk.target} --base {below} --active --pivot"
+    base = quote(below)
+    commit = f"virsh blockcommit {domain.name} {disk.target} --base {base} --active --pivot"
     if layers <= {layer for snapshot in kept for layer in snapshot.layers}:
-        commands = [f"virsh snapshot-delete {domain.name} {each.name}" for each in reversed(kept)]
+        commands = [_deleting("snapshot", domain.name, each.name) for each in reversed(kept)]
     elif domain.live is None:
         commands = [f"virsh start {domain.name}", commit]
     else:

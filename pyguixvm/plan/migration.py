@@ -5,10 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from itertools import pairwise
+from shlex import quote
 from typing import Literal
 
 import msgspec
 
+from pyguixvm.advice import words
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.model.declaration import BlockDevice
@@ -167,8 +169,8 @@ def require_place(
             f"'{machine.name}' is on both hypervisors"
             if there.uuid == source.uuid
             else f"there is another '{machine.name}' on {target.uri}",
-            hint=f"{_NOTHING_DONE}. Find out which one is to stay: 'virsh -c {target.uri} dumpxml "
-            f"{machine.name}' shows that one.",
+            hint=f"{_NOTHING_DONE}. Find out which one is to stay: "
+            f"'virsh -c {quote(target.uri)} dumpxml {machine.name}' shows that one.",
         )
     require_possible(machine, target, Policy())
     require_no_other_name(machine, target)
@@ -179,8 +181,9 @@ def require_place(
             raise RequestRefusedError(
                 f"there is a volume '{volume}' in pool '{pool}' of {target.uri} already, which "
                 "may hold somebody's data",
-                hint=f"{_NOTHING_DONE}. See 'pyguixvm -c {target.uri} volumes'; if nobody needs "
-                f"it: virsh -c {target.uri} vol-delete --pool {pool} {volume}",
+                hint=f"{_NOTHING_DONE}. See 'pyguixvm -c {quote(target.uri)} volumes'; if "
+                f"nobody needs it: virsh -c {quote(target.uri)} vol-delete --pool {quote(pool)} "
+                f"{words(volume)}",
             )
 
 
@@ -192,7 +195,8 @@ def _require_networks(metadata: Metadata, source: ObservedDomain, target: Observ
     for network in sorted(wanted - set(target.host.networks)):
         raise RequestRefusedError(
             f"'{source.name}' is on network '{network}', which {target.uri} does not have",
-            hint=f"{_NOTHING_DONE}. Define it there with 'virsh -c {target.uri} net-define', or "
-            f"declare another one and deploy. Networks there: "
+            hint=f"{_NOTHING_DONE}. Define it there with "
+            f"'virsh -c {quote(target.uri)} net-define', or declare another one and deploy. "
+            "Networks there: "
             f"{', '.join(target.host.networks) or 'none'}.",
         )

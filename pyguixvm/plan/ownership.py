@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from shlex import quote
 from typing import TypeAlias
 
 import msgspec
@@ -122,7 +123,7 @@ def require_not_elsewhere(machine: VirtualMachine, uri: str, owner: Owner) -> No
             f"'{machine.name}'{of} is on {other}, and is declared for {uri}",
             hint="This moves it there, with its data: pyguixvm migrate CONFIG "
             f"{machine.name}. Or declare it for {other} as before, or remove it there: "
-            f"pyguixvm -c '{other}' undefine {machine.name}.{another}",
+            f"pyguixvm -c {quote(other)} undefine {machine.name}.{another}",
         )
     if owner.name is not None and owner.unseen:
         raise RequestRefusedError(

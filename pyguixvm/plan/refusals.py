@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from pyguixvm.advice import words
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.model.applied import Metadata
 from pyguixvm.model.declaration import VirtualMachine
@@ -114,8 +115,8 @@ def require_free_data(machine: VirtualMachine, observation: Observation) -> None
             raise RequestRefusedError(
                 f"'{machine.name}' would get the data in {volume}, which domain "
                 f"'{domain.name}' uses",
-                hint=f"'virsh detach-disk {domain.name} … --config' takes it from that domain; "
-                "or declare a disk of another name.",
+                hint=f"'virsh detach-disk --config {words(domain.name)} …' takes it from that "
+                "domain; or declare a disk of another name.",
             )
 
 

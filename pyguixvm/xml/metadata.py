@@ -18,6 +18,7 @@ from typing import Any
 
 from lxml import etree
 
+from pyguixvm.advice import words
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.model.applied import Metadata
 from pyguixvm.model.record import SCHEMA, from_plain, plain, schema_of
@@ -86,7 +87,7 @@ def read_metadata(
     except (ValueError, TypeError, LookupError, RecursionError) as error:
         raise UnreadableMetadataError(
             f"domain '{name}' carries damaged metadata of pyguixvm: {error}",
-            hint=f"see 'virsh metadata {name} {NAMESPACE}'; the domain is left alone",
+            hint=f"see 'virsh metadata {words(name, NAMESPACE)}'; the domain is left alone",
         ) from error
     _require_own(metadata, machine, name, domain.findtext("uuid", default=""), exists)
     return metadata
@@ -97,7 +98,8 @@ def _require_own(
 ) -> None:
     """Raise `StrayMetadataError` unless METADATA of MACHINE is that of the domain NAME of UUID."""
     ordinary = (
-        f"'virsh metadata {name} {NAMESPACE} --remove --config' makes it a domain like any other"
+        f"'virsh metadata --remove --config {words(name, NAMESPACE)}' makes it a domain like any "
+        "other"
     )
     if metadata.uuid not in {None, uuid}:
         again = (
@@ -112,7 +114,9 @@ def _require_own(
         )
     if name == machine:
         return
-    rename = f"'virsh domrename {name} {machine}' gives it its name again, once it is shut off"
+    rename = (
+        f"'virsh domrename {words(name, machine)}' gives it its name again, once it is shut off"
+    )
     if metadata.uuid is not None:
         raise StrayMetadataError(
             f"domain '{name}' was renamed from '{machine}'",

@@ -200,7 +200,7 @@ def test_a_copy_of_a_machine_is_somebody_elses(connection, deployed, clone, pool
         before = domains.inactive_xml(connection, copied)
         ((message, hint),) = refusals(copied)
         assert f"'{copied}' is a copy of machine '{machine.name}'" in message
-        assert f"virsh metadata {copied} urn:pyguixvm:metadata:1 --remove --config" in hint
+        assert f"virsh metadata --remove --config {copied} urn:pyguixvm:metadata:1" in hint
         assert domains.inactive_xml(connection, copied) == before
         # It is shown as what it is, and the machine is what it was.
         listed = {each.name: each for each in listing.listed(session(SYSTEM), everything=False)}

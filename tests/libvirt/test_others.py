@@ -240,9 +240,9 @@ def test_a_pool_that_somebody_undefined_is_told_before_anything_is_touched(
     for wanted in (changed(halting, title="other"), renewed(halting, tmp_path)):
         (made,) = plan([wanted], observe(connection, Depth.HOST), policy=Policy(**restart)).machines
         assert f"pool '{pool.name}', in which '{name}' has " in made.refusal
-        assert f"virsh pool-define-as {pool.name} dir --target {pool.path}" in made.hint
+        assert f"virsh pool-define-as --type dir --target {pool.path} {pool.name}" in made.hint
         assert made.actions == ()
-    virsh(f"pool-define-as {pool.name} dir --target {pool.path}")
+    virsh(f"pool-define-as --type dir --target {pool.path} {pool.name}")
     virsh(f"pool-start {pool.name}")
     # For a connection, a pool stays the one that it was.
     with connect("qemu:///system") as another:

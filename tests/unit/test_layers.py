@@ -18,7 +18,7 @@ PACKAGE = ROOT / "pyguixvm"
 # From the ground up.  Rooms on one floor do not know each other.
 FLOORS: list[set[str]] = [
     {"errors", "interruption", "confinement", "printable", "state_directory", "sparse_file"}
-    | {"decoding", "pipes", "system_calls", "whose"},
+    | {"decoding", "pipes", "system_calls", "whose", "advice"},
     {"model", "process", "daemon", "watch", "digest"},
     {"xml", "events"},
     {"plan", "hypervisor", "guix", "image"},

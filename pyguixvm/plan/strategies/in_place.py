@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from pyguixvm.advice import words
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.model.declaration import VirtualMachine
@@ -126,7 +127,7 @@ def _require_stackable(
             machine,
             by,
             f"it has a checkpoint, '{checkpoint}', and libvirt puts no volume on top then",
-            f"Delete it with 'virsh checkpoint-delete {machine.name} {checkpoint}'.  ",
+            f"Delete it with 'virsh checkpoint-delete {words(machine.name, checkpoint)}'.  ",
         )
     added = generation_volume(machine.name, number)
     many = len(metadata.generation.under) >= _MOST_VOLUMES
