@@ -1,9 +1,26 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Commands as people are told to type them."""
+"""Commands as people are told to type them: hints name them, and are told by `reaching`."""
 
 from __future__ import annotations
 
+import re
 import shlex
+from typing import overload
+
+# The verbs that ask the hypervisor of -c, whatever a configuration declares.
+ASKING = frozenset({
+    "status", "generations", "rollback", "gc", "volumes", "list", "start", "ssh", "cp", "console",
+    "shutdown", "reboot", "destroy", "autostart", "undefine",
+})  # fmt: skip
+# Those that ask it for machines that name none.
+DECLARING = frozenset({
+    "check", "plan", "build", "deploy", "watch", "xml", "exporter", "migrate", "evacuate", "graph",
+    "repl",
+})  # fmt: skip
+# "virsh for that domain" is none, and "virsh list" is asked of several hosts.
+_VIRSH = r"virsh (?!for |list\b)(?=[a-z])"
+_OF_ITS_HYPERVISOR = re.compile(rf"\b({_VIRSH}|pyguixvm (?=(?:{'|'.join(ASKING)})\b))")
+_OF_ANY = re.compile(rf"\b({_VIRSH}|pyguixvm (?=(?:{'|'.join(ASKING | DECLARING)})\b))")
 
 
 def words(*names: str) -> str:
@@ -14,3 +31,30 @@ def words(*names: str) -> str:
     """
     options = any(name.startswith("-") for name in names)
     return shlex.join(("--", *names) if options else names)
+
+
+@overload
+def reaching(text: str, given: str | None, declared: str | None = None) -> str: ...
+@overload
+def reaching(text: None, given: str | None, declared: str | None = None) -> None: ...
+
+
+def reaching(text: str | None, given: str | None, declared: str | None = None) -> str | None:
+    """Return TEXT with commands that ask the hypervisor which the one that says it asked.
+
+    GIVEN is the URI that this was given by -c, and DECLARED what the machine in question
+    declares; None where there is none.
+
+    >>> reaching("'virsh resume web', and deploy again: pyguixvm deploy", None, "test:///x")
+    "'virsh -c test:///x resume web', and deploy again: pyguixvm deploy"
+    """
+    if text is not None and declared is not None:
+        text = _asked(_OF_ITS_HYPERVISOR, declared, text)
+    if text is not None and given is not None:
+        text = _asked(_OF_ANY, given, text)
+    return text
+
+
+def _asked(commands: re.Pattern[str], uri: str, text: str) -> str:
+    asking = f"-c {shlex.quote(uri)} "
+    return commands.sub(lambda found: f"{found[0]}{asking}", text)

@@ -213,7 +213,8 @@ def deploy_command(
             error = failure
     elif undeclared:
         names = ", ".join(name for _, name in undeclared)
-        output.note(f"no longer declared: {names}; 'pyguixvm deploy --prune' removes them")
+        way = output.told("'pyguixvm deploy --prune' removes them")
+        output.note(f"no longer declared: {names}; {way}")
     if output.json:
         from pyguixvm.cli import as_documents, documents  # slow to load
 

@@ -205,7 +205,7 @@ def gc_command(
             way = f"virsh vol-delete --pool {quote(volume.pool)} {words(volume.name)}"
             output.line(
                 f"  {volume.pool}/{volume.name} stays: no machine remembers it; if nobody needs "
-                f"it: {way}"
+                f"it: {output.told(way)}"
             )
         output.line("nothing to remove" if empty else f"frees {format_size(found.size)}")
     if empty and not dry_run:

@@ -8,10 +8,11 @@ import sys
 from collections import Counter
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, overload
 
 import click
 
+from pyguixvm.advice import reaching
 from pyguixvm.cli.options import Options
 from pyguixvm.errors import (
     BuildError,
@@ -114,7 +115,16 @@ class Output:
 
         uri = hypervisor(session)
         chosen = self._options.uri is not None or "LIBVIRT_DEFAULT_URI" in session.environment
-        self.note(no_machines(uri, chosen=chosen))
+        self.note(self.told(no_machines(uri, chosen=chosen)))
+
+    @overload
+    def told(self, text: str) -> str: ...
+    @overload
+    def told(self, text: None) -> None: ...
+
+    def told(self, text: str | None) -> str | None:
+        """Return TEXT, whose commands are to ask the hypervisor that this one was given."""
+        return reaching(text, self._options.uri)
 
     def document(self, value: Document) -> None:
         """Print VALUE, the whole result, as one JSON document."""
@@ -144,6 +154,7 @@ class Output:
     def error(self, error: PyguixvmError) -> None:
         """Print ERROR: a sentence, what is known about it, and what to do."""
         self.settle()
+        error.hint = self.told(error.hint)
         if self.json:
             from pyguixvm.cli import as_documents, documents
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from pyguixvm.advice import reaching
 from pyguixvm.commands.build import realize_plans
 from pyguixvm.commands.planning import Planned, Sight
 from pyguixvm.commands.session import Session
@@ -80,7 +81,21 @@ def deploy(
         for each, at in zip(planned, roots, strict=True):
             tasks += _tasks(session, config, each, at, shared, manner)
         outcomes = side_by_side(tasks, session.interruption, session.emit, order)
-        return outcomes if changes is None else changes.taken_back(session, planned, outcomes)
+        if changes is not None:
+            outcomes = changes.taken_back(session, planned, outcomes)
+        _tell_where(session, planned, outcomes)
+        return outcomes
+
+
+def _tell_where(session: Session, planned: Sequence[Sight], outcomes: Sequence[Outcome]) -> None:
+    """Have the hints of OUTCOMES name the hypervisors that the machines PLANNED are on."""
+    declared = {
+        each.machine.name: each.machine.hypervisor for at in planned for each in at.plan.machines
+    }
+    for outcome in outcomes:
+        if outcome.error is not None:
+            where = declared[outcome.machine]
+            outcome.error.hint = reaching(outcome.error.hint, session.uri, where)
 
 
 @dataclass(frozen=True)

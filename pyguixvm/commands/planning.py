@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import msgspec
 
+from pyguixvm.advice import reaching
 from pyguixvm.commands.looking import looked_at
 from pyguixvm.commands.session import Session
 from pyguixvm.commands.shared_look import SharedLook
@@ -112,7 +113,15 @@ def observed(
             policy = msgspec.structs.replace(policy, since=_window())
             look = SharedLook(partial(_looked, each, session.state_directory))
             make, make_otherwise = (
-                partial(_made, commits, each.machines, policy=allowed, config=config, owner=owner)
+                partial(
+                    _made,
+                    commits,
+                    each.machines,
+                    given=session.uri,
+                    policy=allowed,
+                    config=config,
+                    owner=owner,
+                )
                 for allowed in (policy, msgspec.structs.replace(policy, prefer_live=False))
             )
             planned.append(
@@ -142,17 +151,21 @@ def _made(
     machines: Sequence[VirtualMachine],
     observation: Observation,
     *,
+    given: str | None,
     policy: Policy,
     config: str | None,
     owner: Owner,
     only: str | None = None,
 ) -> Plan:
-    """Plan for MACHINES as `plan` does, after what COMMITS finds out."""
+    """Plan for MACHINES as `plan` does, after what COMMITS finds out.
+
+    GIVEN is the URI of the hypervisor of those that name none, if there is one.
+    """
     from pyguixvm.plan.planner import plan
 
     names = [machine.name for machine in machines if only in {None, machine.name}]
     ancestry = commits.ancestry(names, observation) if commits else Ancestry()
-    return plan(
+    made = plan(
         machines,
         observation,
         policy=policy,
@@ -161,6 +174,11 @@ def _made(
         ancestry=ancestry,
         only=only,
     )
+    told = tuple(
+        msgspec.structs.replace(each, hint=reaching(each.hint, given, each.machine.hypervisor))
+        for each in made.machines
+    )
+    return msgspec.structs.replace(made, machines=told)
 
 
 def _looked(seen: Seen, state_directory: Path) -> Observation:

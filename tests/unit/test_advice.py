@@ -3,20 +3,30 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+from pathlib import Path
 
 import pytest
+from declarations import domain, machine
 from hypothesis import given
 from hypothesis import strategies as st
 from test_interference import SECOND, found, root
 from test_storage_plan import DB, disk, planned, with_disks
 
-from pyguixvm.advice import words
+from pyguixvm import advice
+from pyguixvm.advice import reaching, words
+from pyguixvm.cli import app
+from pyguixvm.commands import deploy, planning
+from pyguixvm.commands.session import Session
 from pyguixvm.errors import RequestRefusedError
+from pyguixvm.events import ignore
 from pyguixvm.model.data_record import DataRecord, FoundRecord
+from pyguixvm.model.declaration import Networking
 from pyguixvm.model.observation import Snapshot
 from pyguixvm.plan.interference import require_unkept
 
+FAR = "qemu+ssh://root@far/system?keyfile=my key&no_verify=1"
 NAMES = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1)
 
 
@@ -24,6 +34,72 @@ NAMES = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]
 def test_a_shell_takes_names_as_they_are(names: list[str]) -> None:
     first, *rest = split = shlex.split(words(*names))
     assert (rest if first == "--" and split != names else split) == names
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("'virsh resume web'", "'virsh -c test:///x resume web'"),
+        ("Start it: pyguixvm start web", "Start it: pyguixvm -c test:///x start web"),
+        (
+            "virsh start a && virsh start b",
+            "virsh -c test:///x start a && virsh -c test:///x start b",
+        ),
+        # That goes where each machine is declared to be.
+        ("pyguixvm deploy CONFIG web", "pyguixvm deploy CONFIG web"),
+        # It names one already, or is asked on another host, or no command.
+        ("virsh -c test:///y undefine web", None),
+        ("'virsh list' at both", None),
+        ("see whether 'ssh HOST virsh list' works", None),
+        ("use another name for the machine, or virsh for that domain", None),
+        ("use the newer pyguixvm for this machine", None),
+        ("'pyguixvm evaluator status' shows what is left", None),
+    ],
+)
+def test_commands_ask_the_hypervisor_that_the_machine_is_on(text: str, told: str | None) -> None:
+    assert reaching(text, None) == text
+    assert reaching(text, None, "test:///x") == (told or text)
+    assert reaching(reaching(text, None, "test:///x"), None, "test:///y") == (told or text)
+
+
+def test_what_was_given_is_given_again_to_all_that_take_it() -> None:
+    text = "'virsh resume web', then: pyguixvm deploy CONFIG web"
+    far = shlex.quote(FAR)
+    assert reaching(text, FAR) == (
+        f"'virsh -c {far} resume web', then: pyguixvm -c {far} deploy CONFIG web"
+    )
+    assert reaching(text, FAR, "test:///x") == (
+        f"'virsh -c test:///x resume web', then: pyguixvm -c {far} deploy CONFIG web"
+    )
+    assert shlex.split(reaching("virsh start web", FAR)) == ["virsh", "-c", FAR, "start", "web"]
+    assert reaching(None, FAR) is None
+
+
+def test_each_verb_is_known_to_ask_a_hypervisor_or_not() -> None:
+    assert {*advice.ASKING, *advice.DECLARING} == app._COMMANDS.keys() - {"evaluator"}
+
+
+def test_an_error_tells_to_ask_where_it_came_from(capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.main(["-c", "test:///default", "volumes", "delete", "no"]) == 1
+    assert "'pyguixvm -c test:///default volumes' lists" in capsys.readouterr().err
+    assert app.main(["-c", "test:///default", "--json", "volumes", "delete", "no", "--yes"]) == 1
+    assert "'pyguixvm -c test:///default volumes' lists" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("given", "declared"), [("test:///default", None), (None, "test:///default")]
+)
+def test_a_refused_machine_is_mended_where_it_is(given: str | None, declared: str | None) -> None:
+    lost = Networking(network="nowhere", mac_address="52:54:00:00:00:01")
+    refused = machine(hypervisor=declared, domain=domain(networking=(lost,)))
+    session = Session(given, (), os.environ, ignore, lambda _: None)
+    with planning.observed(session, [refused], config="config.scm") as planned:
+        ((web,),) = [each.plan.machines for each in planned]
+        assert web.hint is not None
+        assert "'virsh -c test:///default net-define'" in web.hint
+        (outcome,) = deploy.deploy(session, Path("config.scm"), planned)
+    assert outcome.error is not None
+    assert outcome.error.hint == web.hint
 
 
 def test_names_of_others_are_told_as_a_shell_takes_them() -> None:

@@ -126,7 +126,7 @@ def test_a_machine_that_is_named_twice_is_dealt_with_once(
 def test_that_there_is_nothing_is_said(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["-c", "test:///default", verb]) == 0
     said = capsys.readouterr()
-    where = "No machines on test:///default. Deploy some with: pyguixvm deploy\n"
+    where = "No machines on test:///default. Deploy some with: pyguixvm -c test:///default deploy\n"
     assert (said.out, said.err) == ("", where)
     assert main(["-c", "test:///default", verb, "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
