@@ -286,7 +286,7 @@ def _there_still(move: Move, sent_volume: SentVolume) -> Volume:
             f"{move.source.uri}, and was sent to {move.target.uri}",
             hint=f"Nothing was changed. If '{move.name}' is to be as it was sent, give up the "
             f"other one, and run the command again: virsh -c {quote(move.source.uri)} "
-            f"undefine {move.name}",
+            f"undefine --nvram {move.name}",
         )
     return found
 

@@ -89,5 +89,5 @@ def _gone(move: Move, variables: SentVariables) -> RequestRefusedError:
         f"{move.source.uri}, and was sent to {move.target.uri}",
         hint=f"Nothing was changed. If '{move.name}' is to be as it was sent, give up the other "
         f"one, and run the command again: virsh -c {quote(move.source.uri)} "
-        f"undefine {move.name}",
+        f"undefine --nvram {move.name}",
     )

@@ -140,7 +140,7 @@ def _require_nowhere_else(hosts: Hosts, name: str, target: Host, source: Host) -
                 f"'{name}' is on its way to {target.uri} from {source.uri}, and is on {other.uri}, "
                 "too",
                 hint="Nothing was changed. If that one is to stay, give up what was sent: virsh "
-                f"-c {quote(target.uri)} undefine {name}, and delete its volumes there.",
+                f"-c {quote(target.uri)} undefine --nvram {name}, and delete its volumes there.",
             )
 
 

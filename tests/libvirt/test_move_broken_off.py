@@ -112,12 +112,12 @@ def test_the_last_copy_of_what_was_deleted_where_it_was_is_not_taken_back(travel
     virsh(f"vol-delete --pool {traveller.pool} {traveller.volume}")
     with pytest.raises(RequestRefusedError, match="is not there any more") as refused:
         traveller.move(there)
-    assert f"undefine {traveller.name}" in refused.value.hint
+    assert f"undefine --nvram {traveller.name}" in refused.value.hint
     assert had <= traveller.volumes_of(there)
     # Started as well: what was sent is neither given up nor let loose.
     assert traveller.at() == [here, there]
     assert not traveller.can_start(there)
-    virsh(f"undefine {traveller.name}")
+    virsh(f"undefine --nvram {traveller.name}")
     traveller.move(there)
     traveller.require_whole(there)
 

@@ -167,8 +167,8 @@ def test_the_last_copy_of_variables_is_not_taken_back(with_variables, kept):
         with_variables.move(there)
     assert kept.marked(there)
     assert with_variables.at() == [here, there]
-    assert f"undefine {with_variables.name}" in refused.value.hint
-    virsh(f"undefine {with_variables.name}")
+    assert f"undefine --nvram {with_variables.name}" in refused.value.hint
+    virsh(f"undefine --nvram {with_variables.name}")
     with_variables.move(there)
     assert kept.marked(there)
     with_variables.require_whole(there)

@@ -57,7 +57,7 @@ def test_what_was_lost_where_it_was_is_neither_given_up_nor_taken_back(
     for look in (moved_variables.are_as_sent, moved_variables.require_there):
         with pytest.raises(RequestRefusedError, match="is not there any more") as refused:
             look(move, SENT, NAMED)
-        assert "undefine web" in (refused.value.hint or "")
+        assert "undefine --nvram web" in (refused.value.hint or "")
     # It has others by now, or none were sent.
     moved_variables.require_there(move, SENT, XML.format("<nvram>/another.fd</nvram>"))
     moved_variables.require_there(move, NONE, NAMED)
