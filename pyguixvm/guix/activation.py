@@ -144,15 +144,15 @@ class Activation:
         try:
             return work(self.exchange(), self.emit, command, request, _Activated, _SECONDS)
         except BuildError as error:
-            error.hint = error.hint or _hint(error.message)
+            error.hint = error.hint or _hint(error.message, host.machine)
             if error.log is None:
                 # No build failed: what Guix said before is beside the point.
                 error.tail = ()
             raise
 
 
-def _hint(message: str) -> str | None:
-    """Return what to do about an error with MESSAGE, of the Scheme side or of Guile's own.
+def _hint(message: str, machine: str) -> str | None:
+    """Return what to do about MESSAGE, an error at MACHINE: of the Scheme side, or of Guile's.
 
     These are in no language but English; what Guix says comes with its hint.
     """
@@ -171,7 +171,8 @@ def _hint(message: str) -> str | None:
         (
             "is not the guest of",
             "Another host has that address, or the guest told a wrong one.  Connect it to a "
-            "network of libvirt's, whose leases tell; see what it says: pyguixvm console.",
+            "network of libvirt's, whose leases tell; see what it says: pyguixvm console "
+            f"{machine}",
         ),
         ("no signing key", "Run as root, once: guix archive --generate-key"),
         (

@@ -36,13 +36,24 @@ def stays(name: str, state: State, reason: str | None) -> str | None:
     if state == "paused":
         return f"it stays paused{why}: {_resume(name, reason)}"
     if state == "suspended":
-        return f"it stays suspended{why}: wake it with 'virsh dompmwakeup {name}'"
+        return f"it stays suspended{why}: wake it with '{awakening(name, state)}'"
     return None
+
+
+def awakening(name: str, state: State) -> str:
+    """Return the command that has the guest of domain NAME run, which does not, in STATE."""
+    match state:
+        case "paused":
+            return f"virsh resume {name}"
+        case "suspended":
+            return f"virsh dompmwakeup {name}"
+        case _:
+            return f"pyguixvm start {name}"
 
 
 def _resume(name: str, reason: str | None) -> str:
     """Return what has the guest of domain NAME, which is paused for REASON, go on."""
-    resume = f"let it go on with 'virsh resume {name}'"
+    resume = f"let it go on with '{awakening(name, 'paused')}'"
     if reason == IO_ERROR:
         return f"see that its disks can be written to (is there room in their pool?), and {resume}"
     return resume

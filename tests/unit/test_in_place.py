@@ -292,6 +292,20 @@ def deep(metadata: Metadata) -> Metadata:
 
 
 @pytest.mark.parametrize(
+    ("found", "way"),
+    [
+        (there(state="shut off"), "pyguixvm start web"),
+        (there(state="paused"), "virsh resume web"),
+        (there(state="suspended"), "virsh dompmwakeup web"),
+    ],
+)
+def test_what_has_a_guest_run_that_does_not_is_told(found: ObservedDomain, way: str) -> None:
+    made = in_place(found, image=TWO)
+    assert made.hint is not None
+    assert made.hint.startswith(f"Have it run with '{way}', and deploy again.  ")
+
+
+@pytest.mark.parametrize(
     ("found", "declared", "words"),
     [
         (there(state="shut off"), {}, "it is shut off"),
@@ -487,6 +501,7 @@ def test_the_hint_of_guix_is_passed_on() -> None:
         ("no signing key '/etc/guix/signing-key.pub'", "guix archive --generate-key"),
         ("the system would not trust the signing key", '(local-file "/etc/guix/signing-key.pub")'),
         ("no code for module (ssh session)", "guile-ssh"),
+        ("what answers at '192.0.2.1' is not the guest of that machine", "pyguixvm console web"),
     ],
 )
 def test_what_to_do_about_an_error_of_ours(message: str, hint: str) -> None:

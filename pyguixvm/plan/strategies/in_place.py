@@ -15,6 +15,7 @@ from pyguixvm.model.declaration import VirtualMachine
 from pyguixvm.model.difference import Difference
 from pyguixvm.model.image import SystemImage
 from pyguixvm.model.observation import ObservedDomain
+from pyguixvm.model.unreactive import awakening
 from pyguixvm.model.volume_names import file_name, generation_volume
 from pyguixvm.plan.actions import (
     ActivateSystem,
@@ -108,10 +109,9 @@ def layer_bottom(domain: ObservedDomain, metadata: Metadata, since: str) -> Gene
 def _require_changeable(machine: VirtualMachine, domain: ObservedDomain, by: By) -> None:
     """Raise RequestRefusedError unless there is a guest of DOMAIN to change."""
     if domain.state != "running":
-        how = f"pyguixvm start {machine.name}" if domain.live is None else "virsh resume"
-        raise _refused(
-            machine, by, f"it is {domain.state}", f"Have it run with '{how}', and deploy again.  "
-        )
+        how = awakening(machine.name, domain.state)
+        first = f"Have it run with '{how}', and deploy again.  "
+        raise _refused(machine, by, f"it is {domain.state}", first)
 
 
 def _require_stackable(
