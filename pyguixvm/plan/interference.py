@@ -179,18 +179,21 @@ def require_unkept(domain: ObservedDomain) -> None:
         "snapshot": [snapshot.name for snapshot in domain.snapshots],
         "checkpoint": list(domain.checkpoints),
     }
+    # Of one that is off, libvirt can but forget them.
+    forgetting = {"checkpoint": " --metadata"} if domain.live is None else {}
     for kind, names in kept.items():
         if names:
+            how = f"{kind}-delete{forgetting.get(kind, '')}"
             count = f"{len(names)} {kind}{'' if len(names) == 1 else 's'}"
             raise RequestRefusedError(
                 f"'{name}' has {count}: {', '.join(names)}",
                 hint=f"{_NOTHING_DONE}. Delete what is not needed any more: "
-                + " && ".join(_deleting(kind, name, each) for each in reversed(names)),
+                + " && ".join(_deleting(how, name, each) for each in reversed(names)),
             )
 
 
-def _deleting(kind: str, domain: str, name: str) -> str:
-    return f"virsh {kind}-delete {words(domain, name)}"
+def _deleting(how: str, domain: str, name: str) -> str:
+    return f"virsh {how} {words(domain, name)}"
 
 
 def _interference(
@@ -245,7 +248,7 @@ def _layer(domain: ObservedDomain, disk: ObservedDisk, below: str, path: str) ->
     base = quote(below)
     commit = f"virsh blockcommit {domain.name} {disk.target} --base {base} --active --pivot"
     if layers <= {layer for snapshot in kept for layer in snapshot.layers}:
-        commands = [_deleting("snapshot", domain.name, each.name) for each in reversed(kept)]
+        commands = [_deleting("snapshot-delete", domain.name, each.name) for each in reversed(kept)]
     elif domain.live is None:
         commands = [f"virsh start {domain.name}", commit]
     else:

@@ -170,8 +170,13 @@ def test_jobs_snapshots_and_checkpoints() -> None:
     with pytest.raises(RequestRefusedError, match="'web' has 2 snapshots: a, b") as refusal:
         require_unkept(found(root(SECOND), snapshots=(Snapshot("a"), Snapshot("b"))))
     assert "virsh snapshot-delete web b && virsh snapshot-delete web a" in str(refusal.value.hint)
-    with pytest.raises(RequestRefusedError, match="'web' has 1 checkpoint: a"):
+    with pytest.raises(RequestRefusedError, match="'web' has 1 checkpoint: a") as refusal:
+        require_unkept(found(root(SECOND), live=(root(SECOND),), checkpoints=("a",)))
+    assert str(refusal.value.hint).endswith(": virsh checkpoint-delete web a")
+    # Libvirt deletes none of a domain that is off.
+    with pytest.raises(RequestRefusedError) as refusal:
         require_unkept(found(root(SECOND), checkpoints=("a",)))
+    assert str(refusal.value.hint).endswith(": virsh checkpoint-delete --metadata web a")
 
 
 def test_a_machine_that_was_migrated_away_is_not_started_on_the_same_disks() -> None:
