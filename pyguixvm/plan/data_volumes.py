@@ -144,8 +144,8 @@ def missing(disk: str, volume: str, where: str) -> Refusal:
         f"volume '{volume}' of data disk '{disk}' is {where} (is the pool inactive, or a disk "
         "of the host not mounted?)",
         "Nothing was done. See 'virsh pool-list --all', and 'findmnt' on the hypervisor. If it "
-        "was deleted, its data is lost: take the disk out of the declaration, deploy, have its "
-        f"record removed by 'pyguixvm volumes forget {volume}', and declare it again.",
+        "was deleted, its data is lost: take the disk out of the declaration, deploy, and declare "
+        "it again.",
     )
 
 

@@ -297,6 +297,11 @@ def test_a_volume_that_is_gone_is_not_made_anew(paths: tuple[str, ...], words: s
     assert [(d.path, d.new, d.effect) for d in found.differences if d.old == "gone"] == (
         [("domain.disks.db", "attached", "none")] if paths else []
     )
+    # There is no record that one could have forgotten.
+    assert "deploy, and declare it again" in str(found.hint)
+    assert "forget" not in str(found.hint)
+    assert planned(machine(), deployed(declared, *paths)).refusal is None
+    assert CREATED in planned(declared, deployed(machine())).actions
 
 
 def test_a_disk_that_somebody_else_uses_goes_to_no_machine_that_is_there_either() -> None:
