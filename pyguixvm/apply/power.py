@@ -51,7 +51,7 @@ def stop(name: str, domain: Which, action: StopDomain, workshop: Workshop) -> No
             if not action.force:
                 raise RequestRefusedError(
                     error.message,
-                    hint=f"{error.hint}. 'pyguixvm deploy --force' powers it off instead.",
+                    hint=f"{error.hint}. With --force, it is powered off instead.",
                 ) from error
             _power_off(name, domain, workshop)
             result.detail = "powered off"

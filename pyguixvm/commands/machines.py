@@ -15,7 +15,6 @@ from pyguixvm.hypervisor.machine_lock.lock import held
 from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.applied import Metadata
 from pyguixvm.model.observation import Observation, ObservedDomain
-from pyguixvm.plan.refusals import UNPROTECT_HINT
 
 
 class Done(msgspec.Struct, frozen=True, rename="kebab"):
@@ -38,7 +37,7 @@ def require_unprotected(what: str, metadata: Mapping[str, Metadata]) -> None:
         if remembered.generation.declaration.protect:
             raise RequestRefusedError(
                 f"'{name}' is protected and not {what}; nothing was done",
-                hint=UNPROTECT_HINT,
+                hint="Give --unprotect as well, or declare (protect? #f), and deploy that, first.",
             )
 
 

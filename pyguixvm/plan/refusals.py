@@ -201,7 +201,7 @@ def require_alive(domain: ObservedDomain, plan: MachinePlan) -> None:
         except RequestRefusedError as error:
             hint = f"Nothing was done: {error.hint}."
             if stops:
-                hint += " 'pyguixvm deploy --force' powers it off, too."
+                hint += " With --force, it is powered off, too."
             raise RequestRefusedError(error.message, hint=hint) from None
 
 

@@ -12,12 +12,14 @@ from declarations import domain, machine
 from hypothesis import given
 from hypothesis import strategies as st
 from test_interference import SECOND, found, root
+from test_planner import applied
 from test_storage_plan import DB, disk, planned, with_disks
 
 from pyguixvm import advice
 from pyguixvm.advice import reaching, words
 from pyguixvm.cli import app
 from pyguixvm.commands import deploy, planning
+from pyguixvm.commands.machines import require_unprotected
 from pyguixvm.commands.session import Session
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.events import ignore
@@ -114,3 +116,9 @@ def test_so_are_pools() -> None:
     hint = planned(with_disks(disk()), None, recorded=(record,)).hint or ""
     assert "virsh pool-start 'my pool'" in hint
     assert hint.endswith(f"pyguixvm volumes forget 'my pool/{DB}'")
+
+
+def test_a_protected_machine_is_what_was_deployed() -> None:
+    with pytest.raises(RequestRefusedError, match="'web' is protected and not removed") as refused:
+        require_unprotected("removed", {"web": applied(protect=True)})
+    assert "declare (protect? #f), and deploy that, first" in (refused.value.hint or "")

@@ -361,6 +361,12 @@ def test_another_system_needs_a_restart() -> None:
     assert "--no-restart" in (web.hint or "")
 
 
+def test_force_is_told_of_whatever_command_it_is() -> None:
+    (web,) = planned(observed(state="paused"), image=system("b" * 32)).machines
+    # A rollback is planned for, too.
+    assert str(web.hint).endswith(". With --force, it is powered off, too.")
+
+
 def test_force_is_handed_on() -> None:
     (web,) = plan(
         [machine(image=system("b" * 32))], hypervisor(observed()), policy=Policy(force=True)
