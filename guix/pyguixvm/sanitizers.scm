@@ -5,6 +5,7 @@
   #:use-module (pyguixvm notation)
   #:use-module (ice-9 format)
   #:use-module (rnrs bytevectors)
+  #:use-module (srfi srfi-1)
   #:export (check-boolean
             check-choice
             check-count
@@ -108,10 +109,17 @@ HINT says what to do, DESCRIBE what VALUE is."
                          #:describe bare))
           (else bytes))))
 
-(define (megabytes-hint value)
-  ;; "(memory 512)" most likely means megabytes, as virt-install has it.
+(define (unit-hint value minimum)
+  "Return what VALUE may mean, if it is a number that gives MINIMUM bytes or more with a unit
+that is likely."
+  ;; "(memory 512)" most likely means megabytes, as virt-install has it, and 524288 kilobytes,
+  ;; as libvirt does.
   (and (exact-integer? value)
-       (format #f "A number counts bytes; did you mean ~aM?" value)))
+       (any (lambda (unit)
+              (let ((size (string-append (number->string value) unit)))
+                (and (<= minimum (string->size size) (expt 1024 4))
+                     (format #f "A number counts bytes; did you mean ~a?" size))))
+            '("M" "G" "K"))))
 
 (define %largest-disk
   ;; That of a qcow2 image: a table of 32 MiB (QCOW_MAX_L1_SIZE in QEMU's block/qcow2.h)
@@ -126,7 +134,7 @@ HINT says what to do, DESCRIBE what VALUE is."
            (refuse-value value field location
                          "a multiple of 512 bytes, the size of a sector"
                          #:describe bare
-                         #:hint (megabytes-hint value)))
+                         #:hint (unit-hint value (* 128 (expt 1024 2)))))
           ((> bytes %largest-disk)
            (refuse-value value field location
                          (format #f "at most ~a, the size of the largest image"
@@ -148,7 +156,7 @@ HINT says what to do, DESCRIBE what VALUE is."
            (refuse-value value field location
                          (format #f "at least ~a" (size->string %minimum-memory))
                          #:describe bare
-                         #:hint (megabytes-hint value)))
+                         #:hint (unit-hint value %minimum-memory)))
           ((> bytes %maximum-memory)
            (refuse-value value field location
                          (format #f "at most ~a" (size->string %maximum-memory))

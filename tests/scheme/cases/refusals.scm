@@ -3,7 +3,10 @@
 ;; What is refused, where, and in which words.  Each case is a text, which starts
 ;; at line 2 of its file, a place, and words of the message.
 
-(use-modules (tests configuration)
+(use-modules (pyguixvm sanitizers)
+             (tests configuration)
+             (guix diagnostics)
+             (srfi srfi-34)
              (srfi srfi-64))
 
 (define %machine "(virtual-machine (operating-system %os) ")
@@ -252,5 +255,28 @@ extlinux-bootloader)) (targets '(\"/dev/vda\"))))" 0 "'extlinux' does not start"
      ("(deployment (name #f) (machines '()))" 18 "#f is not the name")
      ("(deployment (machines (list 1)))" 22 "1 is not a virtual-machine")
      ("(deployment (machine '()))" 12 "unknown field 'machine'"))))
+
+(define (hint-of check value)
+  "Return the hint that CHECK gives for VALUE, of a field, or #f."
+  (guard (c ((fix-hint? c) (condition-fix-hint c))
+            (#t #f))
+    (check value 'size #f)
+    #f))
+
+(test-equal "what is said to be meant is taken"
+  '("4G" "63G" "64M" "512M" "100000M" "2000000K" "67108863K" #f)
+  (map (lambda (value)
+         (and=> (hint-of check-memory value)
+                (lambda (hint)
+                  (let ((size (string-drop (string-drop-right hint 1)
+                                           (string-length
+                                            "A number counts bytes; did you mean "))))
+                    (check-memory size 'memory #f)
+                    size))))
+       '(4 63 64 512 100000 2000000 67108863 63M)))
+
+(test-equal "and enough for a disk"
+  "A number counts bytes; did you mean 100G?"
+  (hint-of check-size 100))
 
 (test-end "refusals")
