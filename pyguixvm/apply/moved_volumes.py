@@ -203,8 +203,8 @@ def volume_there(connection: Connection, pool: str, name: str) -> Volume:
     if found is None:
         raise RequestRefusedError(
             f"volume '{name}' of pool '{pool}' is not there, or not whole, on {connection.uri}",
-            hint="'pyguixvm status' tells what is missing; a generation that lost its volume "
-            "goes with the next deploy.",
+            hint=f"'pyguixvm -c {quote(connection.uri)} status' tells what is missing; a "
+            "generation that lost its volume goes with the next deploy.",
         )
     return found
 

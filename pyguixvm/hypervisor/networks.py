@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from shlex import quote
 
 import libvirt
 
@@ -86,5 +87,6 @@ def _find(connection: Connection, name: str) -> libvirt.virNetwork:
     there_are = "there are: " + ", ".join(existing) if existing else "there is none at all"
     raise HypervisorError(
         f"network '{name}' does not exist on {connection.uri}; {there_are}",
-        hint="declare one of those, or define it with 'virsh net-define'",
+        hint="declare one of those, or define it with "
+        f"'virsh -c {quote(connection.uri)} net-define'",
     )

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
+from shlex import quote
 from urllib.parse import urlsplit
 
 import libvirt
@@ -71,7 +72,7 @@ def ensure_pool(connection: Connection, name: str) -> None:
             _build(pool)
         _require_usable(connection, pool)
         if not pool.isActive():
-            _start(pool)
+            _start(connection, pool)
         if pool.isPersistent() and not pool.autostart():
             pool.setAutostart(1)
 
@@ -113,16 +114,18 @@ def _require_usable(connection: Connection, pool: libvirt.virStoragePool) -> Non
     missing = kind == "dir" and connection.local and path and not os.path.isdir(path)  # noqa: PTH112
     if missing and not pool.isActive():
         raise RequestRefusedError(
-            f"the directory of pool '{name}', {path}, is not there", hint=_unmounted(name, path)
+            f"the directory of pool '{name}', {path}, is not there",
+            hint=_unmounted(connection, name, path),
         )
 
 
-def _unmounted(name: str, path: str | None) -> str:
+def _unmounted(connection: Connection, name: str, path: str | None) -> str:
+    virsh = f"virsh -c {quote(connection.uri)}"
     if not path:
-        return f"See 'virsh pool-dumpxml {words(name)}'"
+        return f"See '{virsh} pool-dumpxml {words(name)}'"
     return (
         f"It was defined before, and nothing is made in its place. Is what {path} lies "
-        f"on mounted? If its directory is to be made: virsh pool-build {words(name)}"
+        f"on mounted? If its directory is to be made: {virsh} pool-build {words(name)}"
     )
 
 
@@ -134,7 +137,7 @@ def ensure_started(connection: Connection, name: str) -> None:
     with explained(f"start pool '{name}'"):
         pool = _lookup(connection, name)
         if pool is not None and not pool.isActive():
-            _start(pool)
+            _start(connection, pool)
 
 
 def free_space(connection: Connection, name: str) -> int:
@@ -239,7 +242,7 @@ def _images(connection: Connection) -> PurePosixPath:
     if not connection.local:
         raise HypervisorError(
             f"the home directory on the other side of {connection.uri} is not known",
-            hint="define the pool there with 'virsh pool-define-as'",
+            hint=f"define the pool there with 'virsh -c {quote(connection.uri)} pool-define-as'",
         )
     data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return PurePosixPath(data) / "libvirt" / "images"
@@ -263,7 +266,7 @@ def _build(pool: libvirt.virStoragePool) -> None:
         raise
 
 
-def _start(pool: libvirt.virStoragePool) -> None:
+def _start(connection: Connection, pool: libvirt.virStoragePool) -> None:
     """Start POOL, which was there before."""
     try:
         pool.create(0)
@@ -275,7 +278,7 @@ def _start(pool: libvirt.virStoragePool) -> None:
             time.sleep(_POLL_SECONDS)
         name, path = pool.name(), pool_path(pool.XMLDesc(0))
         failure = explain(error, f"start pool '{name}'")
-        raise HypervisorError(failure.message, hint=_unmounted(name, path)) from error
+        raise HypervisorError(failure.message, hint=_unmounted(connection, name, path)) from error
 
 
 def _described(pool: libvirt.virStoragePool) -> Pool:

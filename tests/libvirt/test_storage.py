@@ -354,7 +354,7 @@ def test_a_pool_that_was_there_is_never_built(connection, tmp_path, run):
             pools.ensure_pool(connection, name)
         assert f"the directory of pool '{name}', {directory}, is not" in refusal.value.message
         assert f"Is what {directory} lies on mounted?" in refusal.value.hint
-        assert f"virsh pool-build {name}" in refusal.value.hint
+        assert f"virsh -c {connection.uri} pool-build {name}" in refusal.value.hint
         assert not directory.exists()
         assert not connection.handle.storagePoolLookupByName(name).autostart()
         directory.mkdir(parents=True)

@@ -17,12 +17,17 @@ from test_storage_plan import DB, disk, planned, with_disks
 
 from pyguixvm import advice
 from pyguixvm.advice import reaching, words
+from pyguixvm.apply.moved_volumes import Move
 from pyguixvm.cli import app
-from pyguixvm.commands import deploy, planning
+from pyguixvm.commands import deploy, migrate, planning
 from pyguixvm.commands.machines import require_unprotected
 from pyguixvm.commands.session import Session
+from pyguixvm.digest.memory import Digests
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.events import ignore
+from pyguixvm.hypervisor.connection import connect
+from pyguixvm.hypervisor.migration import Line
+from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.data_record import DataRecord, FoundRecord
 from pyguixvm.model.declaration import Networking
 from pyguixvm.model.observation import Snapshot
@@ -122,3 +127,11 @@ def test_a_protected_machine_is_what_was_deployed() -> None:
     with pytest.raises(RequestRefusedError, match="'web' is protected and not removed") as refused:
         require_unprotected("removed", {"web": applied(protect=True)})
     assert "declare (protect? #f), and deploy that, first" in (refused.value.hint or "")
+
+
+def test_what_keeps_a_machine_from_moving_is_mended_where_that_is() -> None:
+    with connect("test:///default") as source:
+        move = Move("test", source, source, ignore, Digests(Path("/")), lambda: None)
+        with pytest.raises(RequestRefusedError) as refused:
+            migrate._send(move, observe(source), Line())
+    assert "'virsh -c test:///default migrate' moves it" in (refused.value.hint or "")
