@@ -5,7 +5,11 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import overload
+
+from pyguixvm.errors import PyguixvmError
 
 # The verbs that ask the hypervisor of -c, whatever a configuration declares.
 ASKING = frozenset({
@@ -53,6 +57,16 @@ def reaching(text: str | None, given: str | None, declared: str | None = None) -
     if text is not None and given is not None:
         text = _asked(_OF_ANY, given, text)
     return text
+
+
+@contextmanager
+def mended_at(uri: str) -> Iterator[None]:
+    """Have the hints of what the body raises ask the hypervisor at URI."""
+    try:
+        yield
+    except PyguixvmError as error:
+        error.hint = reaching(error.hint, None, uri)
+        raise
 
 
 def _asked(commands: re.Pattern[str], uri: str, text: str) -> str:

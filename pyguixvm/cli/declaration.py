@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pyguixvm.advice import mended_at
 from pyguixvm.cli.build_options import build_options
 from pyguixvm.cli.here import session
 from pyguixvm.cli.options import (
@@ -210,7 +211,7 @@ def deploy_command(
             raise
         except PyguixvmError as failure:
             # How the deployment went is not to be forgotten over it.
-            error = failure
+            error = output.mended(failure)
     elif undeclared:
         names = ", ".join(name for _, name in undeclared)
         way = output.told("'pyguixvm deploy --prune' removes them")
@@ -311,10 +312,11 @@ def _prune(
     for uri in dict.fromkeys(uri for uri, _ in undeclared):
         here = dataclasses.replace(session(options, output), uri=uri)
         theirs = [name for at, name in undeclared if at == uri]
-        removals = undefine.removals(here, theirs, keep_volumes=False, unprotect=unprotect)
-        if not yes:
-            confirm_removals("deploy --prune", removals)
-        for done in undefine.undefine(here, removals):
-            removed.append(done)
-            output.note(f"{done.machine}: {done.detail}")
+        with mended_at(uri):
+            removals = undefine.removals(here, theirs, keep_volumes=False, unprotect=unprotect)
+            if not yes:
+                confirm_removals("deploy --prune", removals)
+            for done in undefine.undefine(here, removals):
+                removed.append(done)
+                output.note(f"{done.machine}: {done.detail}")
     return tuple(removed)

@@ -200,6 +200,9 @@ def undefine_command(  # noqa: PLR0917 -- one for each option
 
 def report(output: Output, done: tuple[machines.Done, ...]) -> int:
     """Print what became of each machine; return the exit status that stands for all of them."""
+    for item in done:
+        if item.error is not None:
+            output.mended(item.error)
     if output.json:
         output.document(documents.Changed(machines=tuple(map(as_documents.changed, done))))
     else:

@@ -117,8 +117,10 @@ def evacuate_command(  # noqa: PLR0917 -- one for each option
     status = report(output, done)
     if not output.json:
         staying = [each.machine for each in done if each.error is not None]
-        named = f", {len(staying)} stay ({', '.join(staying)})" if staying else ""
-        output.note(f"{len(done)} machines: {len(done) - len(staying)} moved{named}")
+        verb = "stays" if len(staying) == 1 else "stay"
+        named = f", {len(staying)} {verb} ({', '.join(staying)})" if staying else ""
+        machines = "machine" if len(done) == 1 else "machines"
+        output.note(f"{len(done)} {machines}: {len(done) - len(staying)} moved{named}")
     return status
 
 

@@ -8,7 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TextIO, overload
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -117,14 +117,14 @@ class Output:
         chosen = self._options.uri is not None or "LIBVIRT_DEFAULT_URI" in session.environment
         self.note(self.told(no_machines(uri, chosen=chosen)))
 
-    @overload
-    def told(self, text: str) -> str: ...
-    @overload
-    def told(self, text: None) -> None: ...
-
-    def told(self, text: str | None) -> str | None:
+    def told(self, text: str) -> str:
         """Return TEXT, whose commands are to ask the hypervisor that this one was given."""
         return reaching(text, self._options.uri)
+
+    def mended(self, error: PyguixvmError) -> PyguixvmError:
+        """Return ERROR, the commands of whose hint ask the hypervisor that this one was given."""
+        error.hint = reaching(error.hint, self._options.uri)
+        return error
 
     def document(self, value: Document) -> None:
         """Print VALUE, the whole result, as one JSON document."""
@@ -154,7 +154,7 @@ class Output:
     def error(self, error: PyguixvmError) -> None:
         """Print ERROR: a sentence, what is known about it, and what to do."""
         self.settle()
-        error.hint = self.told(error.hint)
+        self.mended(error)
         if self.json:
             from pyguixvm.cli import as_documents, documents
 
@@ -167,6 +167,9 @@ class Output:
 
     def outcomes(self, outcomes: Sequence[Outcome], **more: Any) -> None:
         """Print OUTCOMES, what became of each machine, with MORE of the document as JSON."""
+        for outcome in outcomes:
+            if outcome.error is not None:
+                self.mended(outcome.error)
         if self.json:
             from pyguixvm.cli import as_documents, documents
 

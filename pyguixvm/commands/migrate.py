@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from shlex import quote
 
-from pyguixvm.advice import reaching
+from pyguixvm.advice import mended_at
 from pyguixvm.apply import live_migration, migration
 from pyguixvm.apply.moved_volumes import Move, Shared
 from pyguixvm.commands.gc_roots import known, reconcile, release, roots_at
@@ -172,16 +172,6 @@ def _locked(
         )
 
 
-@contextmanager
-def _mended_at(connection: Connection) -> Iterator[None]:
-    """Have the hints of what the body raises ask the hypervisor of CONNECTION."""
-    try:
-        yield
-    except RequestRefusedError as error:
-        error.hint = reaching(error.hint, None, connection.uri)
-        raise
-
-
 def _carried_out(move: Move, line: Line) -> str:
     """Move what MOVE says, or go on with it; return what was done.  LINE is as for `migrate`."""
     # What was seen before the locks were held may not be so any more.
@@ -202,13 +192,13 @@ def _carried_out(move: Move, line: Line) -> str:
 def _send(move: Move, there: Observation, line: Line) -> None:
     """Send the machine of MOVE to its target, where all this is THERE."""
     domain = observe_domain(move.source, move.name)
-    with _mended_at(move.source):
+    with mended_at(move.source.uri):
         metadata = require_movable(domain, move.target.uri)
     data = tuple(data_volumes(move.source, domain))
     sent = [*(layer.address for layer in root_layers(metadata)), *data]
     if domain.defined.firmware == "uefi":
         sent.append((metadata.generation.pool, variables_volume(move.name)))
-    with _mended_at(move.target):
+    with mended_at(move.target.uri):
         require_place(metadata, domain, there, sent)
     # What is observed of one domain says nothing of that.
     autostart = domains.autostart(move.source, move.name)

@@ -155,7 +155,7 @@ def test_a_host_is_left_by_all_that_can_go(traveller, a_machine, pool, tmp_path,
         said = capfd.readouterr()
         assert f"{traveller.name}: came from {there.uri}" in said.out
         assert f"'{stays.name}' has 1 snapshot: before" in said.err
-        assert f"2 machines: 1 moved, 1 stay ({stays.name})" in said.err
+        assert f"2 machines: 1 moved, 1 stays ({stays.name})" in said.err
         assert domains.exists(there, stays.name)
         traveller.require_whole(here)
     finally:

@@ -19,8 +19,8 @@ from pyguixvm import advice
 from pyguixvm.advice import reaching, words
 from pyguixvm.apply.moved_volumes import Move
 from pyguixvm.cli import app
-from pyguixvm.commands import deploy, migrate, planning
-from pyguixvm.commands.machines import require_unprotected
+from pyguixvm.commands import deploy, migrate, planning, power
+from pyguixvm.commands.machines import Done, require_unprotected
 from pyguixvm.commands.session import Session
 from pyguixvm.digest.memory import Digests
 from pyguixvm.errors import RequestRefusedError
@@ -135,3 +135,14 @@ def test_what_keeps_a_machine_from_moving_is_mended_where_that_is() -> None:
         with pytest.raises(RequestRefusedError) as refused:
             migrate._send(move, observe(source), Line())
     assert "'virsh -c test:///default migrate' moves it" in (refused.value.hint or "")
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_what_went_wrong_with_one_of_several_tells_so_too(
+    form: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lost = RequestRefusedError("no", hint="Start it: pyguixvm start web")
+    monkeypatch.setattr(power, "destroy", lambda *_, **__: (Done("web", "", error=lost),))
+    assert app.main(["-c", "test:///x", *form, "destroy", "web", "db"]) == 1
+    said = capsys.readouterr()
+    assert "Start it: pyguixvm -c test:///x start web" in (said.out if form else said.err)

@@ -28,6 +28,7 @@ FLOORS: list[set[str]] = [
     {"cli"},
 ]
 NEIGHBOURS = {
+    ("advice", "errors"),
     ("confinement", "system_calls"),
     ("daemon", "process"),
     ("state_directory", "whose"),
