@@ -123,6 +123,17 @@ environment type of 'libvirt-environment-type'."
              (connection-options declared))
       (values #t store))))
 
+(define (ssh-command machine)
+  "Return what runs a command in the guest of MACHINE, a <virtual-machine>, in Texinfo."
+  (let ((hypervisor (match (connection-options machine)
+                      (() "")
+                      ((option uri) (string-append option " '" uri "' ")))))
+    (string-join (string-split (string-append "pyguixvm ssh " hypervisor
+                                              (virtual-machine-name machine)
+                                              " -- COMMAND")
+                               #\@)
+                 "@@")))
+
 (define (libvirt-remote-eval machine exp)
   "Internal implementation of 'machine-remote-eval' for 'machine' instances with an
 environment type of 'libvirt-environment-type'."
@@ -134,8 +145,8 @@ environment type of 'libvirt-environment-type'."
                               (machine-environment machine)))
           (condition
            (&fix-hint
-            (hint (format #f (G_ "Run @command{pyguixvm ssh ~a -- COMMAND}.")
-                          (virtual-machine-name (declared-machine machine)))))))))
+            (hint (format #f (G_ "Run @command{~a}.")
+                          (ssh-command (declared-machine machine)))))))))
 
 (define libvirt-environment-type
   (environment-type

@@ -5,14 +5,18 @@
 (use-modules (pyguixvm evaluator failure)
              (pyguixvm evaluator handling)
              (pyguixvm machine advice)
+             (pyguixvm machine libvirt)
+             (gnu machine)
              (guix diagnostics)
+             (guix gexp)
              (guix i18n)
              (ice-9 match)
              (ice-9 textual-ports)
              (srfi srfi-1)
              (srfi srfi-34)
              (srfi srfi-35)
-             (srfi srfi-64))
+             (srfi srfi-64)
+             ((tests systems) #:select (%os)))
 
 (define (hint-of object)
   "Return the hint that comes of OBJECT, raised on the way to a guest, or #f."
@@ -80,5 +84,28 @@
              (string-contains source text))
            '("SSH authentication failed for '~a@~a': ~a~%"
              "SSH connection to '~a' port ~a failed: ~a~%"))))
+
+(define (remote-eval-hint configuration)
+  "Return the hint of 'guix deploy -x' for a machine with CONFIGURATION, in one line."
+  (string-map
+   (lambda (chr)
+     (if (char=? chr #\newline) #\space chr))
+   (failure-hint
+    (call-with-failure-handling
+     (lambda ()
+       (machine-remote-eval
+        (machine
+         (operating-system %os)
+         (environment libvirt-environment-type)
+         (configuration configuration))
+        #~(pk)))))))
+
+(test-equal "what runs a command in a guest is told with its hypervisor"
+  '("Run `pyguixvm ssh web -- COMMAND'."
+    "Run `pyguixvm ssh --connect 'qemu+ssh://root@far/system' web -- COMMAND'.")
+  (map remote-eval-hint
+       (list (libvirt-configuration (name "web"))
+             (libvirt-configuration (name "web")
+                                    (hypervisor "qemu+ssh://root@far/system")))))
 
 (test-end "advice")
