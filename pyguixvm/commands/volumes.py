@@ -55,8 +55,8 @@ def require_deletable(wanted: Iterable[ListedVolume]) -> None:
     """Raise RequestRefusedError unless all WANTED are there, recorded, and used by nothing."""
     for each in wanted:
         hints: Mapping[VolumeState, str] = {
-            "in use": "Take the disk out of the declaration, and deploy, or undefine the machine; "
-            "then it can be deleted.",
+            "in use": "It can be deleted once nothing uses it: a machine lets go of it when the "
+            "disk is taken out of its declaration, and that is deployed, or when it is undefined.",
             "unknown": "It may be somebody's copy. If you know that it is not: "
             f"virsh vol-delete --pool {quote(each.pool)} {words(each.volume)}",
             "unfinished": "'pyguixvm gc' removes it if nobody is making it.",

@@ -22,6 +22,7 @@ from pyguixvm.cli import app
 from pyguixvm.commands import deploy, migrate, planning, power
 from pyguixvm.commands.machines import Done, require_unprotected
 from pyguixvm.commands.session import Session
+from pyguixvm.commands.volumes import require_deletable
 from pyguixvm.digest.memory import Digests
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.events import ignore
@@ -30,6 +31,7 @@ from pyguixvm.hypervisor.migration import Line
 from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.data_record import DataRecord, FoundRecord
 from pyguixvm.model.declaration import Networking
+from pyguixvm.model.listed import ListedVolume
 from pyguixvm.model.observation import Snapshot
 from pyguixvm.plan.interference import require_unkept
 
@@ -146,3 +148,22 @@ def test_what_went_wrong_with_one_of_several_tells_so_too(
     assert app.main(["-c", "test:///x", *form, "destroy", "web", "db"]) == 1
     said = capsys.readouterr()
     assert "Start it: pyguixvm -c test:///x start web" in (said.out if form else said.err)
+
+
+def test_what_another_volume_stands_on_is_not_let_go_of_by_a_machine() -> None:
+    volume = ListedVolume(
+        pool="default",
+        volume=DB,
+        machine="web",
+        disk="db",
+        uuid=None,
+        deployment=None,
+        size=None,
+        allocation=None,
+        file_system=None,
+        state="in use",
+        detail="volume 'copy' of pool 'default' stands on it",
+    )
+    with pytest.raises(RequestRefusedError, match="'copy' of pool 'default' stands on") as refused:
+        require_deletable([volume])
+    assert (refused.value.hint or "").startswith("It can be deleted once nothing uses it: ")
