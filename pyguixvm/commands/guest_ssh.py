@@ -13,6 +13,7 @@ from pyguixvm.hypervisor import domains
 from pyguixvm.hypervisor.connection import connect
 from pyguixvm.hypervisor.guest.addresses import addresses
 from pyguixvm.hypervisor.guest.host_key import ssh_host_key
+from pyguixvm.model.unreactive import awakening
 
 
 def ssh_options(session: Session, machine: str) -> tuple[str, ...]:
@@ -26,9 +27,11 @@ def ssh_options(session: Session, machine: str) -> tuple[str, ...]:
     """
     with connect(session.uri) as connection:
         machines_metadata(connection, [machine])
-        if domains.state(connection, machine) != "running":
+        state = domains.state(connection, machine)
+        if state != "running":
             raise RequestRefusedError(
-                f"'{machine}' does not run", hint=f"Start it: pyguixvm start {machine}"
+                f"'{machine}' does not run: it is {state}",
+                hint=f"Have it run: {awakening(machine, state)}",
             )
         found = addresses(connection, machine, seen_by_host=True)
         if not found:

@@ -19,7 +19,7 @@ from pyguixvm import advice
 from pyguixvm.advice import reaching, words
 from pyguixvm.apply.moved_volumes import Move
 from pyguixvm.cli import app
-from pyguixvm.commands import deploy, migrate, planning, power
+from pyguixvm.commands import deploy, guest_ssh, migrate, planning, power
 from pyguixvm.commands.machines import Done, require_unprotected
 from pyguixvm.commands.session import Session
 from pyguixvm.commands.volumes import require_deletable
@@ -167,3 +167,22 @@ def test_what_another_volume_stands_on_is_not_let_go_of_by_a_machine() -> None:
     with pytest.raises(RequestRefusedError, match="'copy' of pool 'default' stands on") as refused:
         require_deletable([volume])
     assert (refused.value.hint or "").startswith("It can be deleted once nothing uses it: ")
+
+
+@pytest.mark.parametrize(
+    ("state", "way"),
+    [
+        ("shut off", "pyguixvm start web"),
+        ("paused", "virsh resume web"),
+        ("suspended", "virsh dompmwakeup web"),
+    ],
+)
+def test_who_logs_in_to_a_guest_that_does_not_run_is_told_what_has_it_run(
+    state: str, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guest_ssh, "machines_metadata", lambda *_: {})
+    monkeypatch.setattr(guest_ssh.domains, "state", lambda *_: state)
+    session = Session("test:///default", (), os.environ, ignore, lambda _: None)
+    with pytest.raises(RequestRefusedError, match=f"'web' does not run: it is {state}") as refused:
+        guest_ssh.ssh_options(session, "web")
+    assert refused.value.hint == f"Have it run: {way}"
