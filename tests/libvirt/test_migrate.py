@@ -131,7 +131,7 @@ def test_a_machine_that_is_declared_elsewhere_is_found_and_not_made_again(travel
             (plan,) = sight.plan.machines
         assert plan.actions == ()
         assert f"is on {here.uri}, and is declared for {there.uri}" in plan.refusal
-        assert f"pyguixvm migrate CONFIG {traveller.name}" in plan.hint
+        assert f"pyguixvm -c {SYSTEM} migrate CONFIG {traveller.name}" in plan.hint
     traveller.move(there)
     with observed(session(traveller.directory), [declared], hypervisors=uris) as planned:
         (sight,) = planned

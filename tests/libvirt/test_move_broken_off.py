@@ -8,6 +8,7 @@ startable at two.
 import os
 import signal
 from pathlib import Path, PurePosixPath
+from shlex import quote
 
 import msgspec
 import pytest
@@ -263,7 +264,7 @@ def test_a_guest_that_waits_after_a_move_that_was_cut_is_told_how_to_go_on(trave
     here.handle.lookupByName(traveller.name).suspend()
     with pytest.raises(RequestRefusedError, match="is paused") as refused:
         traveller.move(there)
-    assert f"virsh -c '{here.uri}' resume {traveller.name}" in refused.value.hint
+    assert f"virsh -c {quote(here.uri)} resume {traveller.name}" in refused.value.hint
     assert "shutdown" not in refused.value.hint
     virsh(f"resume {traveller.name}")
     domains.destroy(here, traveller.name)
