@@ -17,8 +17,9 @@ pytestmark = pytest.mark.guix
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "guix/pyguixvm-package.scm"
-# The packages that a user's Guix has, not those that the test bed wraps.
-STOCK = {"PYGUIXVM_TESTBED_PACKAGES": "guix"}
+# The packages that a user's Guix has, not those that the test bed wraps; and with memory for
+# them all, Guile hardly looks for garbage.
+STOCK = {"PYGUIXVM_TESTBED_PACKAGES": "guix", "GC_INITIAL_HEAP_SIZE": "1G"}
 
 
 def scheme(code: str, directory: Path, **environment: str) -> Ran:
