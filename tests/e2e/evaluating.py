@@ -16,6 +16,8 @@ GUIX_DIRECTORY = ROOT / "guix"
 SCRIPT = ROOT / "pyguixvm/guix/evaluator-main.scm"
 # Without grafts, computing a derivation builds nothing.
 ENVIRONMENT = {**os.environ, "GUIX_BUILD_OPTIONS": "--no-grafts"}
+# With memory for all that Guix loads, Guile does not look for garbage in what ends soon.
+ROOMY = {"GC_INITIAL_HEAP_SIZE": "512M"}
 
 SYSTEM = """\
 (use-modules (gnu))
@@ -58,7 +60,8 @@ def system(
 def expected(config: Path, image_type: str, variables: Mapping[str, str] | None = None) -> str:
     done = subprocess.run(
         ["guix", "system", "image", f"--image-type={image_type}", "-d", str(config)],
-        check=True, capture_output=True, text=True, env={**ENVIRONMENT, **(variables or {})},
+        check=True, capture_output=True, text=True,
+        env={**ENVIRONMENT, **ROOMY, **(variables or {})},
     )  # fmt: skip
     return done.stdout.strip()
 
@@ -89,7 +92,7 @@ def evaluate_once(message: dict[str, Any]) -> dict[str, Any]:
     done = subprocess.run(
         ["guix", "repl", "--", str(SCRIPT), str(GUIX_DIRECTORY), "--once"],
         input=json.dumps(message) + "\n",
-        check=True, capture_output=True, text=True, env=message["environment"],
+        check=True, capture_output=True, text=True, env={**message["environment"], **ROOMY},
     )  # fmt: skip
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
