@@ -6,12 +6,14 @@ import os
 import time
 from pathlib import Path
 
+import libvirt
 import msgspec
 import pytest
 from program import ran
+from waiting import eventually
 
 from pyguixvm.apply.wait_ready import wait_ready
-from pyguixvm.hypervisor import domains
+from pyguixvm.hypervisor import domains, hotplug
 from pyguixvm.hypervisor.guest.evidence import boot
 from pyguixvm.hypervisor.observe import observe
 from pyguixvm.model.applied import Generation, Metadata
@@ -144,3 +146,20 @@ def test_an_interface_that_a_guest_does_not_let_go_of_stays_ours(connection, run
     mended = update(other)
     assert mended.returncode == 0, mended.stderr
     require_as_declared(connection, other)
+
+
+def test_an_interface_that_a_guest_lets_go_of_just_then_is_gone(connection, running, monkeypatch):
+    """As one does that was asked before, and had no time."""
+    theirs = interface()
+    machine = running(interface(), theirs)
+    detach = libvirt.virDomain.detachDeviceFlags
+
+    def lets_go(domain, xml, flags):
+        monkeypatch.undo()
+        detach(domain, xml, flags)
+        eventually(lambda: theirs.mac_address not in interfaces_of(connection, machine))
+        return detach(domain, xml, flags)
+
+    monkeypatch.setattr(libvirt.virDomain, "detachDeviceFlags", lets_go)
+    hotplug.detach_interface(connection, machine.name, theirs.mac_address)
+    assert theirs.mac_address not in interfaces_of(connection, machine)
