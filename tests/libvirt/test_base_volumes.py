@@ -3,6 +3,7 @@
 
 import os
 import random
+import shlex
 import subprocess
 import time
 from pathlib import Path
@@ -144,7 +145,7 @@ def test_a_base_volume_that_holds_something_else_is_neither_used_nor_overwritten
         provided(here, pool, image, digests)
     assert Path(made.path).read_bytes() == before
     # As it says.
-    command = refusal.value.hint.partition("virsh ")[2].split()
+    command = shlex.split(refusal.value.hint.partition("virsh ")[2])
     subprocess.run(["virsh", "-q", *command], check=True)
     assert same_bytes(image, provided(here, pool, image, digests).path)
 
