@@ -11,10 +11,12 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from running import Ran, command, virsh
+from waiting import eventually
 
 _NUMBERS = itertools.count(1)
 _CONFIG = """(use-modules (pyguixvm))
@@ -65,7 +67,13 @@ def home() -> Iterator[dict[str, Path]]:
     shutil.chown(made["theirs"], 65534, 65534)
     yield made
     for directory in made.values():
-        shutil.rmtree(directory)
+        eventually(partial(removed, directory), 30)
+
+
+def removed(directory: Path) -> bool:
+    """Remove DIRECTORY; whether it is gone: an evaluator may still write what it compiled there."""
+    shutil.rmtree(directory, ignore_errors=True)
+    return not directory.exists()
 
 
 @pytest.fixture
