@@ -186,7 +186,7 @@ cat > /run/current-system/profile/sbin/reboot <<'END'
 [ "$*" = --kexec ] || exit 1
 { sleep 1
   echo begins >> /run/kexec
-  kill $(pidof qemu-ga)
+  while kill $(pidof qemu-ga); do sleep 1; done
   sleep 3
   echo "making '$(cat /run/system)' the current system..." > /dev/console
   cat /proc/sys/kernel/random/uuid > /run/boot
