@@ -158,14 +158,17 @@ def _detach(  # noqa: PLR0917 -- what, from where, how it is found, and what it 
         element = find(domain.XMLDesc(0), key)
         if element is None:
             return
+
+        def gone() -> bool:
+            return find(domain.XMLDesc(0), key) is None
+
         try:
             domain.detachDeviceFlags(element, libvirt.VIR_DOMAIN_AFFECT_LIVE)
         except libvirt.libvirtError:
             # A guest that was asked before may let go of it in this very moment.
-            if find(domain.XMLDesc(0), key) is not None:
+            if not gone():
                 raise
-            return
-        if not _becomes(lambda: find(domain.XMLDesc(0), key) is None, sleep):
+        if not _becomes(gone, sleep):
             raise HypervisorError(
                 f"the guest of '{name}' does not let go of {what}",
                 hint=f"{first}A guest that still boots cannot: deploy again when it is up.",
