@@ -37,6 +37,15 @@ def words(*names: str) -> str:
     return shlex.join(("--", *names) if options else names)
 
 
+def vol_delete(pool: str, name: str) -> str:
+    """Return what virsh takes to delete volume NAME of POOL.
+
+    >>> vol_delete("my pool", "disk.img")
+    "vol-delete --pool 'my pool' disk.img"
+    """
+    return f"vol-delete --pool {shlex.quote(pool)} {words(name)}"
+
+
 @overload
 def reaching(text: str, given: str | None, declared: str | None = None) -> str: ...
 @overload

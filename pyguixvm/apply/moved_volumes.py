@@ -12,7 +12,7 @@ from shlex import quote
 
 import msgspec
 
-from pyguixvm.advice import words
+from pyguixvm.advice import vol_delete
 from pyguixvm.apply.context import Turns
 from pyguixvm.apply.promised_space import PromisedSpace
 from pyguixvm.digest.content import content_of
@@ -282,6 +282,6 @@ def _same_base(move: Move, volume: Volume) -> Volume | None:
             f"base volume '{name}' of pool '{pool}' on {move.target.uri} does not hold what its "
             "name says",
             hint="Nothing was moved. When nothing needs it any more, delete it: "
-            f"virsh -c {quote(move.target.uri)} vol-delete --pool {quote(pool)} {words(name)}",
+            f"virsh -c {quote(move.target.uri)} {vol_delete(pool, name)}",
         )
     return found

@@ -7,11 +7,10 @@ import dataclasses
 import re
 from contextlib import suppress
 from datetime import timedelta
-from shlex import quote
 
 import click
 
-from pyguixvm.advice import words
+from pyguixvm.advice import vol_delete
 from pyguixvm.cli import as_documents, documents
 from pyguixvm.cli.commits import commits
 from pyguixvm.cli.confirmation import confirm
@@ -202,7 +201,7 @@ def gc_command(
         for kept in found.kept:
             output.line(f"  {kept.pool}/{kept}")
         for volume in found.stray:
-            way = f"virsh vol-delete --pool {quote(volume.pool)} {words(volume.name)}"
+            way = f"virsh {vol_delete(volume.pool, volume.name)}"
             output.line(
                 f"  {volume.pool}/{volume.name} stays: no machine remembers it; if nobody needs "
                 f"it: {output.told(way)}"

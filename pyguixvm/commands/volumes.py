@@ -4,10 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from shlex import quote
 from typing import TypeAlias
 
-from pyguixvm.advice import words
+from pyguixvm.advice import vol_delete, words
 from pyguixvm.apply.unused_volumes import usage
 from pyguixvm.commands.session import Session
 from pyguixvm.errors import RequestRefusedError
@@ -58,7 +57,7 @@ def require_deletable(wanted: Iterable[ListedVolume]) -> None:
             "in use": "It can be deleted once nothing uses it: a machine lets go of it when the "
             "disk is taken out of its declaration, and that is deployed, or when it is undefined.",
             "unknown": "It may be somebody's copy. If you know that it is not: "
-            f"virsh vol-delete --pool {quote(each.pool)} {words(each.volume)}",
+            f"virsh {vol_delete(each.pool, each.volume)}",
             "unfinished": "'pyguixvm gc' removes it if nobody is making it.",
             "gone": f"To have its record removed: pyguixvm volumes forget {words(_name(each))}",
             "pool inactive": f"To start the pool: virsh pool-start {words(each.pool)}",

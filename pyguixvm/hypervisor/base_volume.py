@@ -17,7 +17,7 @@ from pathlib import Path
 from shlex import quote
 from typing import BinaryIO
 
-from pyguixvm.advice import words
+from pyguixvm.advice import vol_delete
 from pyguixvm.digest.content import CHUNK, Content, content_of, data_chunks
 from pyguixvm.digest.memory import Digests
 from pyguixvm.errors import HypervisorError, RequestRefusedError
@@ -118,8 +118,7 @@ class BaseVolumes:
             "of: it was changed, or cut short",
             hint="Nothing is laid on it, and what stands on it may be damaged.  When nothing "
             "needs it any more, delete it, and it is made anew: "
-            f"virsh -c {quote(self.connection.uri)} vol-delete --pool {quote(self.pool)} "
-            f"{words(volume.name)}",
+            f"virsh -c {quote(self.connection.uri)} {vol_delete(self.pool, volume.name)}",
         )
 
     def _is(self, volume: Volume, path: Path, content: Content) -> bool:

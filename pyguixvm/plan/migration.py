@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from pyguixvm.advice import words
+from pyguixvm.advice import vol_delete
 from pyguixvm.errors import RequestRefusedError
 from pyguixvm.model.applied import Generation, Metadata
 from pyguixvm.model.declaration import BlockDevice
@@ -182,8 +182,8 @@ def require_place(
                 f"there is a volume '{volume}' in pool '{pool}' of {target.uri} already, which "
                 "may hold somebody's data",
                 hint=f"{_NOTHING_DONE}. See 'pyguixvm -c {quote(target.uri)} volumes'; if "
-                f"nobody needs it: virsh -c {quote(target.uri)} vol-delete --pool {quote(pool)} "
-                f"{words(volume)}",
+                f"nobody needs it: virsh -c {quote(target.uri)} "
+                f"{vol_delete(pool, volume)}",
             )
 
 
